@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is POWER9's or the powerpc kernel's, and not ours to choose: register
+//! bits, and the structures that the kernel glue and Rust both define.
+//!
+//! The glue itself, the trampoline and the kernel patches are beside this crate,
+//! in `kernel/` and `patches/`. They are C and assembly, built by kbuild.
+#![cfg_attr(not(test), no_std)]
+
+mod shared;
+mod spr;
+
+pub use shared::{Counter, Counters, HostFacts, P9Vcpu};
+pub use spr::{Lpcr, Msr};

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Bits of MSR and LPCR.
+//!
+//! Saved values are kept with `from_bits_retain`: a bit that has no name here is
+//! still somebody's state and must survive.
+
+use bitflags::bitflags;
+
+bitflags! {
+	/// Machine State Register (Power ISA 3.0B, Book III, 4.2.1).
+	#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+	pub struct Msr: u64 {
+		/// 64-bit mode.
+		const SF = 1 << 63;
+		/// Hypervisor state.
+		const HV = 1 << 60;
+		/// Transaction state, transactional.
+		const TS_T = 1 << 34;
+		/// Transaction state, suspended.
+		const TS_S = 1 << 33;
+		/// Vector facility available.
+		const VEC = 1 << 25;
+		/// VSX facility available.
+		const VSX = 1 << 23;
+		/// External interrupts enabled.
+		const EE = 1 << 15;
+		/// Problem state.
+		const PR = 1 << 14;
+		/// Floating-point facility available.
+		const FP = 1 << 13;
+		/// Machine check interrupts enabled.
+		const ME = 1 << 12;
+		/// Instruction address translation.
+		const IR = 1 << 5;
+		/// Data address translation.
+		const DR = 1 << 4;
+		/// Interrupt is recoverable.
+		const RI = 1 << 1;
+		/// Little-endian mode.
+		const LE = 1 << 0;
+	}
+}
+
+bitflags! {
+	/// Logical Partitioning Control Register (Power ISA 3.0B, Book III, 2.2).
+	#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+	pub struct Lpcr: u64 {
+		/// Alternate interrupt location 3: with translation on, interrupts are
+		/// taken with translation on, at 0xc000_0000_0000_4000.
+		const AIL_3 = 3 << 23;
+	}
+}
