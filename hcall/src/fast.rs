@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The fast handlers, their table, and the routing rule.
+
+use powerpc::{Msr, P9Vcpu};
+
+use crate::{Code, Number};
+
+/// A fast handler. See the crate's documentation for what it may do.
+///
+/// Its only argument is the vcpu's part that is ours; the result goes to the
+/// guest's r3 unless it is [`Code::TOO_HARD`].
+pub type Handler = extern "C" fn(&mut P9Vcpu) -> Code;
+
+/// Fast handlers by hcall number, as the trampoline indexes them: 8 bytes each,
+/// zero where there is none.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct FastTable([Option<Handler>; Self::LEN]);
+
+static_assertions::assert_eq_size!(Option<Handler>, u64);
+
+impl FastTable {
+	/// The highest number that has a place in the table.
+	pub const LAST: Number = Number::PUT_TCE_INDIRECT;
+	const LEN: usize = (Self::LAST.0 >> 2) as usize + 1;
+
+	/// No hcall has a fast handler (`kvm_p9.fast=0`).
+	pub const fn empty() -> Self {
+		Self([None; Self::LEN])
+	}
+
+	/// All fast handlers (`kvm_p9.fast=1`).
+	pub const fn all() -> Self {
+		Self::empty().with(Number::NULL, null)
+	}
+
+	const fn with(mut self, number: Number, handler: Handler) -> Self {
+		match number.index(Self::LAST) {
+			Some(index) => self.0[index] = Some(handler),
+			None => panic!("number beyond the table"),
+		}
+		self
+	}
+
+	/// The handler for `number`.
+	#[inline]
+	pub fn get(&self, number: Number) -> Option<Handler> {
+		number.index(Self::LAST).and_then(|index| self.0[index])
+	}
+}
+
+/// The hcalls that userspace lets the kernel handle for a VM: `enabled_hcalls`
+/// of `struct kvm_arch`, one bit per number divided by 4.
+#[derive(Clone, Copy, Debug)]
+pub struct Enabled<'a>(pub &'a [u64]);
+
+impl Enabled<'_> {
+	/// Whether the hcall that has place `index` may be handled in the kernel.
+	#[inline]
+	pub fn contains(&self, index: usize) -> bool {
+		self.0
+			.get(index / 64)
+			.is_some_and(|word| word >> (index % 64) & 1 != 0)
+	}
+}
+
+/// Where an `sc 1` goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Route {
+	/// To this fast handler.
+	Fast(Handler),
+	/// Out of the guest by the full path, which decides everything else.
+	Full,
+}
+
+/// The trampoline's decision, for a guest's r3 and SRR1 at the `sc 1`.
+///
+/// Problem state has no hcalls: what an `sc 1` from there means differs between
+/// radix and hash guests and is the full path's business. So is one made inside
+/// a transaction, whose state the full path has to carry.
+pub fn route(table: &FastTable, enabled: Enabled<'_>, r3: u64, srr1: Msr) -> Route {
+	let number = Number(r3);
+	match (table.get(number), number.index(FastTable::LAST)) {
+		(Some(handler), Some(index))
+			if enabled.contains(index) && !srr1.intersects(Msr::PR | Msr::TS_T | Msr::TS_S) =>
+		{
+			Route::Fast(handler)
+		}
+		_ => Route::Full,
+	}
+}
+
+/// The benchmark's NULL hcall: nothing but the count of its calls.
+extern "C" fn null(vcpu: &mut P9Vcpu) -> Code {
+	vcpu.fast_null = vcpu.fast_null.wrapping_add(1);
+	Code::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use proptest::prelude::*;
+
+	static ALL: FastTable = FastTable::all();
+	static EMPTY: FastTable = FastTable::empty();
+	const GUEST: Msr = Msr::SF
+		.union(Msr::ME)
+		.union(Msr::RI)
+		.union(Msr::LE)
+		.union(Msr::IR)
+		.union(Msr::DR);
+
+	fn bitmap(numbers: &[Number]) -> [u64; 5] {
+		let mut words = [0; 5];
+		for n in numbers {
+			let bit = n.0 / 4;
+			words[(bit / 64) as usize] |= 1 << (bit % 64);
+		}
+		words
+	}
+
+	fn is_fast(table: &FastTable, words: &[u64], r3: u64, srr1: Msr) -> bool {
+		matches!(route(table, Enabled(words), r3, srr1), Route::Fast(_))
+	}
+
+	#[test]
+	fn null_is_fast_only_where_enabled() {
+		let on = bitmap(&[Number::NULL]);
+		assert!(is_fast(&ALL, &on, Number::NULL.0, GUEST));
+		assert!(!is_fast(&EMPTY, &on, Number::NULL.0, GUEST));
+		assert!(!is_fast(&ALL, &[0; 5], Number::NULL.0, GUEST));
+		assert!(!is_fast(&ALL, &on[..3 - 3], Number::NULL.0, GUEST));
+	}
+
+	#[test]
+	fn problem_state_and_transactions_take_the_full_path() {
+		let on = bitmap(&[Number::NULL]);
+		for bit in [Msr::PR, Msr::TS_S, Msr::TS_T] {
+			assert!(!is_fast(&ALL, &on, Number::NULL.0, GUEST | bit), "{bit:?}");
+		}
+	}
+
+	#[test]
+	fn null_answers_success_and_counts() {
+		let Route::Fast(handler) = route(
+			&ALL,
+			Enabled(&bitmap(&[Number::NULL])),
+			Number::NULL.0,
+			GUEST,
+		) else {
+			panic!("NULL has no fast handler");
+		};
+		let mut vcpu = P9Vcpu {
+			fast_table: core::ptr::null(),
+			fast_null: u64::MAX,
+		};
+		assert_eq!(handler(&mut vcpu), Code::SUCCESS);
+		assert_eq!(vcpu.fast_null, 0);
+		assert_eq!(handler(&mut vcpu), Code::SUCCESS);
+		assert_eq!(vcpu.fast_null, 1);
+	}
+
+	proptest! {
+		/// Against the rule in words: a multiple of 4, in the table, with a
+		/// handler, enabled, from privileged state, outside a transaction.
+		#[test]
+		fn routing_follows_the_rule(
+			r3 in prop_oneof![any::<u64>(), 0..0x200u64, Just(Number::NULL.0),
+				Just(Number::NULL.0 | 1 << 63), Just(Number::NULL.0 | 1 << 32),
+				(0..4u64).prop_map(|low| Number::NULL.0 | low)],
+			words in proptest::array::uniform5(prop_oneof![any::<u64>(), Just(0), Just(!0)]),
+			msr in any::<u64>(),
+		) {
+			let srr1 = Msr::from_bits_retain(msr);
+			let listed = r3 == Number::NULL.0;
+			let bit = r3 / 4;
+			let enabled = bit < 320 && words[(bit / 64) as usize] & 1 << (bit % 64) != 0;
+			let privileged = msr & 1 << 14 == 0;
+			let transaction = msr >> 33 & 3 != 0;
+			prop_assert_eq!(
+				is_fast(&ALL, &words, r3, srr1),
+				listed && enabled && privileged && !transaction
+			);
+			prop_assert!(!is_fast(&EMPTY, &words, r3, srr1));
+		}
+
+		/// The trampoline's arithmetic on the bitmap: rlwinm for the word, neg and
+		/// rldcl for the bit.
+		#[test]
+		fn trampoline_finds_the_bit(
+			index in 0..=(FastTable::LAST.0 as usize >> 2),
+			words in proptest::array::uniform5(any::<u64>()),
+		) {
+			let byte = ((index as u32).rotate_left(32 - 3) & (!0u32 >> 3 & !7)) as usize;
+			prop_assert_eq!(byte, index / 64 * 8);
+			let bit = words[byte / 8].rotate_left((index as u32).wrapping_neg() & 63) & 1;
+			prop_assert_eq!(bit != 0, Enabled(&words).contains(index));
+		}
+	}
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Hcall numbers.
+//!
+//! A number is whatever 64-bit value the guest had in r3, so [`Number`] is an
+//! open newtype: an unknown value is a value, never an error. The constants are
+//! PAPR's (LoPAR 14.5, and `arch/powerpc/include/asm/hvcall.h`).
+
+/// What the guest had in r3 at its `sc 1`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Number(pub u64);
+
+impl Number {
+	/// H_GET_TCE: read one TCE.
+	pub const GET_TCE: Self = Self(0x1c);
+	/// H_PUT_TCE: write one TCE.
+	pub const PUT_TCE: Self = Self(0x20);
+	/// H_SET_DABR: on Linux 5.10 the cheapest hcall that its real-mode table answers.
+	pub const SET_DABR: Self = Self(0x28);
+	/// The benchmark's NULL hcall. It does nothing and answers H_SUCCESS.
+	///
+	/// PAPR assigns 0x7c and 0xdc and nothing between them, and neither Linux nor
+	/// QEMU uses a number from that gap, so it is free for a private one. It has
+	/// to lie below 0x304 because the real-mode hcall table of Linux 5.10 ends
+	/// there, and at or below MAX_HCALL_OPCODE so that `enabled_hcalls` governs
+	/// it: it is off in every VM until KVM_CAP_PPC_ENABLE_HCALL turns it on.
+	pub const NULL: Self = Self(0xd8);
+	/// H_REGISTER_VPA: (de)register the VPA, SLB shadow buffer or dispatch log.
+	pub const REGISTER_VPA: Self = Self(0xdc);
+	/// H_CEDE: wait for an interrupt.
+	pub const CEDE: Self = Self(0xe0);
+	/// H_CONFER: yield to another vcpu.
+	pub const CONFER: Self = Self(0xe4);
+	/// H_PROD: wake another vcpu.
+	pub const PROD: Self = Self(0xe8);
+	/// H_STUFF_TCE: write one value to consecutive TCEs.
+	pub const STUFF_TCE: Self = Self(0x138);
+	/// H_PUT_TCE_INDIRECT: write up to 512 TCEs from a list in guest memory.
+	pub const PUT_TCE_INDIRECT: Self = Self(0x13c);
+	/// H_RANDOM: a random number.
+	pub const RANDOM: Self = Self(0x300);
+	/// H_SET_MODE: DAWR, CIABR, endianness, AIL.
+	pub const SET_MODE: Self = Self(0x31c);
+
+	/// Index into a table or bitmap with a place for every PAPR number up to
+	/// `max`; `None` for a number that has no place there.
+	///
+	/// PAPR numbers are multiples of 4. The trampoline computes the same with one
+	/// rotate and one unsigned compare: a misaligned number becomes huge.
+	#[inline]
+	pub const fn index(self, max: Number) -> Option<usize> {
+		let rotated = self.0.rotate_right(2);
+		if rotated <= max.0 >> 2 {
+			Some(rotated as usize)
+		} else {
+			None
+		}
+	}
+}
