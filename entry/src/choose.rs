@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Who takes a guest in.
+
+use powerpc::{Counter, Counters, HostFacts};
+
+/// What an entry's guest is, as far as it matters who takes it in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GuestFacts {
+	/// An L2 guest: the vcpu runs on behalf of a nested hypervisor.
+	pub nested: bool,
+	/// The guest uses the radix MMU.
+	pub radix: bool,
+	/// The guest is, or is about to become, a secure guest of the ultravisor.
+	pub secure: bool,
+}
+
+/// The outcome of [`choose`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Path {
+	/// The Rust path.
+	Rust,
+	/// The C path: the CPU is not a POWER9 that we know.
+	CCpu,
+	/// The C path: the host's MMU is hash, and the trampoline relies on radix
+	/// to reach kernel memory under the guest's LPIDR.
+	CHostMmu,
+	/// The C path: an L2 guest.
+	CNested,
+	/// The C path: a hash guest, whose SLB hides the kernel's mappings.
+	CHash,
+	/// The C path: a secure guest, which returns by ultracall.
+	CSecure,
+}
+
+impl Path {
+	/// The counter that tells of this outcome.
+	pub fn counter(self, counters: &Counters) -> &Counter {
+		match self {
+			Path::Rust => &counters.entry_rust,
+			Path::CCpu => &counters.c_cpu,
+			Path::CHostMmu => &counters.c_host_mmu,
+			Path::CNested => &counters.c_nested,
+			Path::CHash => &counters.c_hash,
+			Path::CSecure => &counters.c_secure,
+		}
+	}
+}
+
+/// Who takes this guest in. What the Rust path does not support takes the C
+/// path; the first reason found is the one that is counted.
+#[inline]
+pub fn choose(host: HostFacts, guest: GuestFacts) -> Path {
+	if !host.contains(HostFacts::CPU_SUPPORTED) {
+		Path::CCpu
+	} else if !host.contains(HostFacts::RADIX) {
+		Path::CHostMmu
+	} else if guest.nested {
+		Path::CNested
+	} else if !guest.radix {
+		Path::CHash
+	} else if guest.secure {
+		Path::CSecure
+	} else {
+		Path::Rust
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	const RADIX: GuestFacts = GuestFacts {
+		nested: false,
+		radix: true,
+		secure: false,
+	};
+
+	#[test]
+	fn only_a_plain_radix_guest_on_a_known_radix_host_goes_to_rust() {
+		for host in (0..4).map(HostFacts::from_bits_retain) {
+			for bits in 0..8 {
+				let guest = GuestFacts {
+					nested: bits & 1 != 0,
+					radix: bits & 2 != 0,
+					secure: bits & 4 != 0,
+				};
+				let rust = choose(host, guest) == Path::Rust;
+				assert_eq!(
+					rust,
+					host == HostFacts::all() && guest == RADIX,
+					"{host:?} {guest:?}"
+				);
+			}
+		}
+	}
+
+	#[test]
+	fn each_outcome_has_its_own_counter() {
+		let all = HostFacts::all();
+		let cases = [
+			(choose(all, RADIX), Path::Rust),
+			(choose(HostFacts::RADIX, RADIX), Path::CCpu),
+			(choose(HostFacts::CPU_SUPPORTED, RADIX), Path::CHostMmu),
+			(
+				choose(
+					all,
+					GuestFacts {
+						nested: true,
+						..RADIX
+					},
+				),
+				Path::CNested,
+			),
+			(
+				choose(
+					all,
+					GuestFacts {
+						radix: false,
+						..RADIX
+					},
+				),
+				Path::CHash,
+			),
+			(
+				choose(
+					all,
+					GuestFacts {
+						secure: true,
+						..RADIX
+					},
+				),
+				Path::CSecure,
+			),
+		];
+		let counters = Counters::default();
+		for (n, (path, expected)) in cases.into_iter().enumerate() {
+			assert_eq!(path, expected);
+			assert_eq!(
+				path.counter(&counters).get(),
+				0,
+				"{path:?} shares a counter"
+			);
+			path.counter(&counters).add(n as u64 + 1);
+			assert_eq!(path.counter(&counters).get(), n as u64 + 1);
+		}
+	}
+}
