@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * kvm-p9's kernel glue: parameters, counters, and the facts about the host
+ * that decide whether the Rust path may run at all. Everything that happens
+ * on the way into or out of a guest is in the Rust object and the trampoline.
+ */
+#define pr_fmt(fmt) "kvm_p9: " fmt
+
+#include <linux/cpu.h>
+#include <linux/debugfs.h>
+#include <linux/init.h>
+#include <linux/kvm_host.h>
+#include <linux/moduleparam.h>
+#include <linux/percpu.h>
+#include <linux/seq_file.h>
+#include <linux/smp.h>
+#include <linux/string.h>
+#include <asm/code-patching.h>
+#include <asm/cputable.h>
+#include <asm/kvm_book3s.h>
+#include <asm/kvm_ppc.h>
+#include <asm/mmu.h>
+
+#include "book3s_hv.h"
+#include "kvm_p9_abi.h"
+
+/* In kvm_p9_entry.S */
+extern s32 patch__kvm_p9_seam;
+
+/* In Rust: entry/src/kernel.rs */
+int kvm_p9_vcpu_entry(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
+		      u64 *tb, struct kvm_p9_counters *counters);
+
+/* The kernel's layout against Rust's; kvm_p9_layout.c has the other direction. */
+#define ASSERT_FIELD(type, field, offset) \
+	static_assert(offsetof(struct type, field) == (offset))
+
+ASSERT_FIELD(kvm_p9_vcpu, fast_table, KVM_P9_ABI_VCPU_FAST_TABLE);
+ASSERT_FIELD(kvm_p9_vcpu, fast_null, KVM_P9_ABI_VCPU_FAST_NULL);
+static_assert(sizeof(struct kvm_p9_vcpu) == KVM_P9_ABI_VCPU_SIZE);
+ASSERT_FIELD(kvm_p9_counters, entry_rust, KVM_P9_ABI_COUNTERS_ENTRY_RUST);
+ASSERT_FIELD(kvm_p9_counters, c_cpu, KVM_P9_ABI_COUNTERS_C_CPU);
+ASSERT_FIELD(kvm_p9_counters, c_host_mmu, KVM_P9_ABI_COUNTERS_C_HOST_MMU);
+ASSERT_FIELD(kvm_p9_counters, c_nested, KVM_P9_ABI_COUNTERS_C_NESTED);
+ASSERT_FIELD(kvm_p9_counters, c_hash, KVM_P9_ABI_COUNTERS_C_HASH);
+ASSERT_FIELD(kvm_p9_counters, c_secure, KVM_P9_ABI_COUNTERS_C_SECURE);
+ASSERT_FIELD(kvm_p9_counters, fast_null, KVM_P9_ABI_COUNTERS_FAST_NULL);
+static_assert(sizeof(struct kvm_p9_counters) == KVM_P9_ABI_COUNTERS_SIZE);
+static_assert(KVMPPC_H_NULL == KVM_P9_ABI_H_NULL);
+static_assert(H_TOO_HARD == KVM_P9_ABI_H_TOO_HARD);
+
+EXPORT_SYMBOL_GPL(kvm_p9_guest_enter);
+
+static DEFINE_PER_CPU(struct kvm_p9_counters, kvm_p9_counters);
+
+/* Where the seam leads while kvm_p9.path=rust. Preemption is off. */
+int kvm_p9_rust_enter(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr, u64 *tb)
+{
+	return kvm_p9_vcpu_entry(vcpu, time_limit, lpcr, tb,
+				 this_cpu_ptr(&kvm_p9_counters));
+}
+
+/* Read by Rust at every entry. */
+u64 kvm_p9_host_facts __ro_after_init;
+u8 kvm_p9_fast_enabled __read_mostly = 1;
+
+/*
+ * A guest may run for long without coming out, and a storm of fast hcalls is
+ * no way out either. An interrupt is: it makes every vcpu come round through
+ * the seam, where the new setting is seen.
+ */
+static void kvm_p9_setting_changed(void)
+{
+	if (system_state >= SYSTEM_RUNNING)
+		kick_all_cpus_sync();
+}
+
+static bool kvm_p9_path_rust;
+
+/*
+ * The seam is one branch instruction. Branches may be exchanged for each other
+ * while CPUs execute them (Power ISA 3.0B, Book II, 1.8.1), so a running vcpu
+ * takes either one, and the C path pays for the choice with that branch alone.
+ */
+static int kvm_p9_set_path(const char *val, const struct kernel_param *kp)
+{
+	bool rust = sysfs_streq(val, "rust");
+	int ret;
+
+	if (!rust && !sysfs_streq(val, "c"))
+		return -EINVAL;
+
+	ret = patch_branch_site(&patch__kvm_p9_seam,
+				rust ? ppc_function_entry(kvm_p9_rust_enter)
+				     : ppc_function_entry(kvmhv_vcpu_entry_p9), 0);
+	if (ret)
+		return ret;
+
+	kvm_p9_path_rust = rust;
+	kvm_p9_setting_changed();
+	return 0;
+}
+
+static int kvm_p9_get_path(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%s\n", kvm_p9_path_rust ? "rust" : "c");
+}
+
+static const struct kernel_param_ops kvm_p9_path_ops = {
+	.set = kvm_p9_set_path,
+	.get = kvm_p9_get_path,
+};
+module_param_cb(path, &kvm_p9_path_ops, NULL, 0644);
+MODULE_PARM_DESC(path, "Who does guest entry and exit: c (default) or rust");
+
+static int kvm_p9_set_fast(const char *val, const struct kernel_param *kp)
+{
+	bool fast;
+	int ret = kstrtobool(val, &fast);
+
+	if (ret)
+		return ret;
+
+	WRITE_ONCE(kvm_p9_fast_enabled, fast);
+	kvm_p9_setting_changed();
+	return 0;
+}
+
+static int kvm_p9_get_fast(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%d\n", READ_ONCE(kvm_p9_fast_enabled));
+}
+
+static const struct kernel_param_ops kvm_p9_fast_ops = {
+	.set = kvm_p9_set_fast,
+	.get = kvm_p9_get_fast,
+};
+module_param_cb(fast, &kvm_p9_fast_ops, NULL, 0644);
+MODULE_PARM_DESC(fast, "Fast hcall handlers on the Rust path: 1 (default) or 0");
+
+static int kvm_p9_counters_show(struct seq_file *m, void *unused)
+{
+	struct kvm_p9_counters sum = {};
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		const struct kvm_p9_counters *c = per_cpu_ptr(&kvm_p9_counters, cpu);
+
+		sum.entry_rust += READ_ONCE(c->entry_rust);
+		sum.c_cpu += READ_ONCE(c->c_cpu);
+		sum.c_host_mmu += READ_ONCE(c->c_host_mmu);
+		sum.c_nested += READ_ONCE(c->c_nested);
+		sum.c_hash += READ_ONCE(c->c_hash);
+		sum.c_secure += READ_ONCE(c->c_secure);
+		sum.fast_null += READ_ONCE(c->fast_null);
+	}
+
+	seq_printf(m, "entry_rust %llu\n", sum.entry_rust);
+	seq_printf(m, "c_cpu %llu\n", sum.c_cpu);
+	seq_printf(m, "c_host_mmu %llu\n", sum.c_host_mmu);
+	seq_printf(m, "c_nested %llu\n", sum.c_nested);
+	seq_printf(m, "c_hash %llu\n", sum.c_hash);
+	seq_printf(m, "c_secure %llu\n", sum.c_secure);
+	seq_printf(m, "fast_null %llu\n", sum.fast_null);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(kvm_p9_counters);
+
+static int __init kvm_p9_init(void)
+{
+	struct dentry *dir;
+
+	if (cpu_has_feature(CPU_FTR_HVMODE) && cpu_has_feature(CPU_FTR_ARCH_300) &&
+	    !cpu_has_feature(CPU_FTR_ARCH_31) &&
+	    !cpu_has_feature(CPU_FTR_P9_RADIX_PREFETCH_BUG))
+		kvm_p9_host_facts |= KVM_P9_ABI_HOST_CPU_SUPPORTED;
+	if (radix_enabled())
+		kvm_p9_host_facts |= KVM_P9_ABI_HOST_RADIX;
+
+	dir = debugfs_create_dir("kvm_p9", NULL);
+	debugfs_create_file("counters", 0444, dir, NULL, &kvm_p9_counters_fops);
+	return 0;
+}
+device_initcall(kvm_p9_init);

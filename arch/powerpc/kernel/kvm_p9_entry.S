@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * kvm-p9's trampoline: the last instructions before a guest and the first after
+ * it, and the short way round for hcalls that a fast handler answers.
+ *
+ * What is here is what Rust cannot say: code that runs on guest registers, with
+ * no stack, and perhaps with the MMU off.
+ *
+ *   kvm_p9_enter_guest	  called with the guest's SPRs and MMU context loaded;
+ *			  puts the GPRs in and does not return until the guest
+ *			  comes out for something that the host must look at
+ *   kvm_p9_exit_hcall	  `sc 1` from a guest that was entered there
+ *   kvm_p9_exit_interrupt  any other interrupt from it
+ *   kvm_p9_guest_enter	  the seam: one branch, which kvm_p9.path patches
+ *
+ * How an hcall arrives. A radix guest with translation on takes `sc 1` at the
+ * relocated vector with the MMU on; one in real mode takes it in real mode. In
+ * hypervisor state the kernel's own addresses (quadrant 3) translate with
+ * LPID 0 and PID 0 whatever LPIDR and PIDR hold (Power ISA 3.0B, Book III,
+ * 5.7.5), so kernel code and data can be used with the guest's MMU context
+ * still loaded, and nothing has to be switched for a handler that touches
+ * neither user nor guest addresses. The real-mode arrival first has to jump to
+ * the kernel's virtual address and turn the MMU on; it takes no part in turning
+ * it off again, as hrfid sets the whole MSR.
+ *
+ * The fast path's contract. A handler runs with the guest's timebase, LPIDR,
+ * PIDR, LPCR, AMR, DSCR, PMU, FP and vector registers loaded, MSR[EE] and
+ * MSR[RI] zero and MSR[FP,VEC,VSX] zero. It may use the GPRs, CR, CTR, LR and
+ * XER that a C function may use, and nothing else. This code gives the guest
+ * all of these back as they were, but for
+ *
+ *   r3		the handler's return code
+ *   CTR	0, as after any hcall under Linux: the vector has used it
+ *   CFAR	0, as the C path leaves it. hrfid does not write CFAR, rfid does,
+ *		which is why HSRR0/1 are used although SRR0/1 hold the values
+ *
+ * The mode byte stays KVM_GUEST_MODE_HV_P9_RS while a handler runs: PMU,
+ * timebase and the rest are the guest's, so an NMI or machine check must not
+ * simply carry on into host code. It finds MSR[HV] set in its SRR1 and goes the
+ * way that the C path has for interrupts inside its own entry and exit code.
+ *
+ * Nothing here keeps the host waiting. External interrupts, doorbells and the
+ * hypervisor decrementer are enabled whenever MSR[HV] is 0, so one that arrives
+ * while a handler runs is taken at the first guest instruction, and a guest that
+ * does nothing but fast hcalls leaves as promptly as one that computes.
+ */
+#include <linux/linkage.h>
+#include <asm/asm-offsets.h>
+#include <asm/cache.h>
+#include <asm/code-patching-asm.h>
+#include <asm/exception-64s.h>
+#include <asm/kvm_asm.h>
+#include <asm/ppc_asm.h>
+#include <asm/ptrace.h>
+#include <asm/reg.h>
+
+#include "kvm_p9_layout.h"
+#include "kvm_p9_abi.h"
+
+/* Frame of kvm_p9_enter_guest: ABI header, then CR, then r14 to r31. */
+#define FRAME_CR	STACK_FRAME_MIN_SIZE
+#define FRAME_NVGPRS	(FRAME_CR + 16)
+#define FRAME_SIZE	(FRAME_NVGPRS + 18 * 8)
+
+/* \op each of r\first to r\last to or from \offset(\base), 8 bytes apart */
+.macro GPRS op, first, last, offset, base
+	.Lgpr = \first
+	.rept	\last - \first + 1
+	\op	.Lgpr, \offset + (.Lgpr - \first) * 8(\base)
+	.Lgpr = .Lgpr + 1
+	.endr
+.endm
+
+/*
+ * int kvm_p9_guest_enter(struct kvm_vcpu *vcpu, u64 limit, unsigned long lpcr,
+ *			  u64 *tb)
+ *
+ * What KVM-HV calls to have a guest run.
+ */
+_GLOBAL_TOC(kvm_p9_guest_enter)
+1:	b	CFUNC(kvmhv_vcpu_entry_p9)
+	patch_site 1b patch__kvm_p9_seam
+.size kvm_p9_guest_enter, . - kvm_p9_guest_enter
+
+/*
+ * void kvm_p9_enter_guest(struct kvm_vcpu *vcpu)
+ *
+ * HSRR0/1 hold the guest's NIA and MSR. Returns, with the MMU on or off, from
+ * one of the two exits below.
+ */
+_GLOBAL(kvm_p9_enter_guest)
+	mflr	r0
+	mfcr	r5
+	std	r0, PPC_LR_STKOFF(r1)
+	stdu	r1, -FRAME_SIZE(r1)
+	std	r5, FRAME_CR(r1)
+	GPRS	std, 14, 31, FRAME_NVGPRS, r1
+	std	r1, HSTATE_HOST_R1(r13)
+
+	/* All loads that SPRs wait for first, then the SPRs, LR and CTR last */
+	ld	r5, VCPU_CFAR(r3)
+	ld	r6, VCPU_PPR(r3)
+	ld	r7, VCPU_XER(r3)
+	ld	r8, VCPU_LR(r3)
+	ld	r9, VCPU_CTR(r3)
+	ld	r10, VCPU_CR(r3)
+	mtspr	SPRN_CFAR, r5
+	mtspr	SPRN_PPR, r6
+	mtspr	SPRN_XER, r7
+	mtlr	r8
+	mtctr	r9
+	mtcr	r10
+
+	GPRS	ld, 0, 2, VCPU_GPR(R0), r3
+	GPRS	ld, 4, 31, VCPU_GPR(R4), r3
+	ld	r3, VCPU_GPR(R3)(r3)
+	HRFI_TO_GUEST
+	b	.
+.size kvm_p9_enter_guest, . - kvm_p9_enter_guest
+
+/*
+ * From kvmppc_hcall, with
+ *   r13		PACA
+ *   r9			guest CR
+ *   r10, r11, r12	free, like the guest's r9 to r13 and PPR saved in EXGEN
+ *   CTR		lost, the guest's is defined to be 0
+ *   all others		the guest's
+ *
+ * Whatever is not plainly a fast hcall goes to the full path with these
+ * registers as they were.
+ */
+.balign	IFETCH_ALIGN_BYTES
+_GLOBAL(kvm_p9_exit_hcall)
+	/*
+	 * PAPR numbers are multiples of 4: rotating puts the low two bits at
+	 * the top, so a misaligned number fails the unsigned compare.
+	 */
+	ld	r10, HSTATE_KVM_VCPU(r13)
+	rotldi	r12, r3, 64 - 2
+	cmpldi	r12, KVM_P9_ABI_FAST_TABLE_LAST
+	ld	r11, VCPU_P9 + KVM_P9_ABI_VCPU_FAST_TABLE(r10)
+	bgt	.Lhcall_full
+	std	r0, VCPU_GPR(R0)(r10)
+	sldi	r0, r12, 3
+	ldx	r11, r11, r0
+	cmpdi	r11, 0
+	beq	.Lhcall_full_r0
+
+	/*
+	 * There is a handler. Make room, and read the SPRs together before any
+	 * of them is written: an mfspr behind an mtspr waits for it.
+	 */
+	GPRS	std, 1, 8, VCPU_GPR(R1), r10
+	mfspr	r4, SPRN_SRR1
+	mfspr	r5, SPRN_SRR0
+	mflr	r6
+	mfspr	r7, SPRN_XER
+	mfmsr	r8
+
+	/*
+	 * Does userspace let this VM have the hcall handled in the kernel?
+	 * The bitmap's bit r12 is in the doubleword at byte (r12 / 64) * 8.
+	 */
+	ld	r2, VCPU_KVM(r10)
+	rlwinm	r0, r12, 32 - 3, 3, 28
+	add	r2, r2, r0
+	ld	r2, KVM_ENABLED_HCALLS(r2)
+	neg	r12, r12
+	rldcl.	r2, r2, r12, 63
+	beq	.Lhcall_full_r0_r8
+
+	/*
+	 * Problem state has no hcalls, and a transaction is the full path's
+	 * business.
+	 */
+	andi.	r0, r4, MSR_PR
+	bne	.Lhcall_full_r0_r8
+	rldicl.	r0, r4, 64 - MSR_TS_S_LG, 62
+	bne	.Lhcall_full_r0_r8
+
+	std	r9, VCPU_CR(r10)
+	std	r6, VCPU_LR(r10)
+	std	r7, VCPU_XER(r10)
+
+	/*
+	 * The handler touches neither pair, so the way back can be laid now.
+	 * [ME] is set in every guest; saying so again, as the C path does, costs
+	 * one instruction and keeps a guest from ever running without it.
+	 */
+	ori	r4, r4, MSR_ME
+	mtspr	SPRN_HSRR0, r5
+	mtspr	SPRN_HSRR1, r4
+
+	andi.	r0, r8, MSR_IR
+	ld	r1, HSTATE_HOST_R1(r13)
+	LOAD_PACA_TOC()
+	beq	.Lhcall_mmu_on
+.Lhcall_in_host:
+	/*
+	 * The call and return below are a pair, so no return of the host's is
+	 * predicted from the guest's entries; the flush is for what may be
+	 * speculated past them. It uses r0 and LR.
+	 */
+1:	nop
+	patch_site 1b patch__call_kvm_flush_link_stack_p9_rs_fast
+
+	addi	r3, r10, VCPU_P9
+	mr	r12, r11
+	mtctr	r12
+	bctrl
+
+	ld	r10, HSTATE_KVM_VCPU(r13)
+	cmpldi	r3, KVM_P9_ABI_H_TOO_HARD
+	ld	r4, VCPU_LR(r10)
+	ld	r5, VCPU_XER(r10)
+	ld	r9, VCPU_CR(r10)
+	beq	.Lhcall_too_hard
+
+	ld	r6, PACA_EXGEN+EX_PPR(r13)
+	li	r0, 0
+	mtspr	SPRN_CFAR, r0
+	mtspr	SPRN_XER, r5
+	mtspr	SPRN_PPR, r6
+	mtctr	r0
+	mtlr	r4
+	mtcr	r9
+
+	GPRS	ld, 0, 2, VCPU_GPR(R0), r10
+	GPRS	ld, 4, 8, VCPU_GPR(R4), r10
+	ld	r9, PACA_EXGEN+EX_R9(r13)
+	ld	r10, PACA_EXGEN+EX_R10(r13)
+	ld	r11, PACA_EXGEN+EX_R11(r13)
+	ld	r12, PACA_EXGEN+EX_R12(r13)
+	ld	r13, PACA_EXGEN+EX_R13(r13)
+	HRFI_TO_GUEST
+	b	.
+
+/*
+ * The guest was in real mode. Without CONFIG_RELOCATABLE the vector's branch
+ * has kept the real address, so take the virtual one before the MMU goes on.
+ * mtmsrd with L=0 is context synchronising: the next fetch is translated.
+ */
+.Lhcall_mmu_on:
+	LOAD_REG_ADDR(r12, 1f)
+	ori	r8, r8, MSR_IR | MSR_DR
+	mtctr	r12
+	bctr
+1:	mtmsrd	r8, 0
+	b	.Lhcall_in_host
+
+/* Put back what was used, and take the full path. */
+.Lhcall_too_hard:
+	mtspr	SPRN_XER, r5
+	mtlr	r4
+.Lhcall_full_r0_r8:
+	GPRS	ld, 1, 8, VCPU_GPR(R1), r10
+.Lhcall_full_r0:
+	ld	r0, VCPU_GPR(R0)(r10)
+.Lhcall_full:
+	mfspr	r11, SPRN_SRR0
+	mfspr	r12, SPRN_SRR1
+	li	r10, BOOK3S_INTERRUPT_SYSCALL
+	std	r10, HSTATE_SCRATCH0(r13)
+	b	kvm_p9_exit_interrupt
+.size kvm_p9_exit_hcall, . - kvm_p9_exit_hcall
+
+/*
+ * From kvmppc_interrupt, with
+ *   r13		PACA
+ *   r9			guest CR
+ *   r11, r12		(H)SRR0, (H)SRR1
+ *   SCRATCH0		trap number
+ *   r10		free; guest r9 to r13, CTR, CFAR and PPR are in the
+ *			PACA's save area for this kind of interrupt
+ *   all others		the guest's
+ *
+ * Saves the guest's GPRs, CR, LR, XER, NIA and MSR and returns to the caller of
+ * kvm_p9_enter_guest. r1 and r3 are left in SCRATCH1 and SCRATCH2.
+ */
+.balign	IFETCH_ALIGN_BYTES
+_GLOBAL(kvm_p9_exit_interrupt)
+	/* Taken in the hypervisor: there is no guest state in the registers */
+	rldicl.	r10, r12, 64 - MSR_HV_LG, 63
+	bne-	.Lbad_interrupt
+
+	std	r1, HSTATE_SCRATCH1(r13)
+	std	r3, HSTATE_SCRATCH2(r13)
+	ld	r1, HSTATE_HOST_R1(r13)
+	ld	r3, HSTATE_KVM_VCPU(r13)
+
+	std	r0, VCPU_GPR(R0)(r3)
+	std	r2, VCPU_GPR(R2)(r3)
+	GPRS	std, 4, 8, VCPU_GPR(R4), r3
+	GPRS	std, 14, 31, VCPU_GPR(R14), r3
+	mflr	r4
+	mfspr	r5, SPRN_XER
+	std	r11, VCPU_PC(r3)
+	std	r12, VCPU_MSR(r3)
+	std	r9, VCPU_CR(r3)
+	std	r4, VCPU_LR(r3)
+	std	r5, VCPU_XER(r3)
+
+	LOAD_PACA_TOC()
+	GPRS	ld, 14, 31, FRAME_NVGPRS, r1
+	ld	r6, FRAME_CR(r1)
+	mtcr	r6
+
+	/*
+	 * The first blr of the way out must not be predicted from what the
+	 * guest left in the link stack. The flush uses r0 and LR.
+	 */
+1:	nop
+	patch_site 1b patch__call_kvm_flush_link_stack_p9_rs
+
+	addi	r1, r1, FRAME_SIZE
+	ld	r0, PPC_LR_STKOFF(r1)
+	mtlr	r0
+	blr
+
+.Lbad_interrupt:
+	b	kvmppc_p9_bad_interrupt
+.size kvm_p9_exit_interrupt, . - kvm_p9_exit_interrupt
