@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The two blocks in guest memory.
+//!
+//! Both sides are little-endian ppc64le, but built with different flags and
+//! perhaps different compilers, so everything is `repr(C)` and made of 64-bit
+//! words, and every offset is asserted.
+
+use core::mem::offset_of;
+use static_assertions::{assert_eq_size, const_assert_eq};
+
+/// Most batches of one measurement.
+pub const MAX_BATCHES: usize = 64;
+
+/// What the guest is to do. Open: the guest answers a job that it doesn't know with
+/// [`Outcome::UNKNOWN_JOB`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
+pub struct Job(pub u64);
+
+impl Job {
+	/// Time `batches` times `iterations` hcalls, and as many empty iterations.
+	pub const BENCH: Self = Self(1);
+	/// `iterations` rounds of filling, calling and comparing every register.
+	pub const REGISTERS: Self = Self(2);
+	/// Hcalls without end, counted in [`Outcome::rounds`].
+	pub const STORM: Self = Self(3);
+	/// Call every number of the [`Probe`] array.
+	pub const PROBE: Self = Self(4);
+	/// One `sc 1` from problem state.
+	pub const PROBLEM: Self = Self(5);
+	/// An exception that nobody waits for, to see that it is told.
+	pub const TRAP: Self = Self(6);
+}
+
+/// Written by the VMM, read by the guest.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Command {
+	/// The job.
+	pub job: Job,
+	/// r3 at the `sc 1`.
+	pub number: u64,
+	/// r4 to r7 (not in a register round, where they are filled like the others).
+	pub args: [u64; 4],
+	/// r3 afterwards.
+	pub code: i64,
+	/// Hcalls per batch, or rounds, or probes.
+	pub iterations: u64,
+	/// Batches.
+	pub batches: u64,
+	/// Where the pattern of a register round starts.
+	pub seed: u64,
+	/// What the hcall leaves in CFAR.
+	pub cfar: u64,
+	/// What the hcall leaves in CTR.
+	pub ctr: u64,
+}
+
+assert_eq_size!(Command, [u64; 12]);
+const_assert_eq!(offset_of!(Command, job), 0);
+const_assert_eq!(offset_of!(Command, number), 8);
+const_assert_eq!(offset_of!(Command, args), 16);
+const_assert_eq!(offset_of!(Command, code), 48);
+const_assert_eq!(offset_of!(Command, iterations), 56);
+const_assert_eq!(offset_of!(Command, batches), 64);
+const_assert_eq!(offset_of!(Command, seed), 72);
+const_assert_eq!(offset_of!(Command, cfar), 80);
+const_assert_eq!(offset_of!(Command, ctr), 88);
+
+/// A register that didn't hold what it should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Mismatch {
+	/// Index into a [`Registers`](crate::regs::Registers).
+	pub register: u64,
+	/// What it should have held.
+	pub expected: u64,
+	/// What it held.
+	pub got: u64,
+	/// In which round.
+	pub round: u64,
+}
+
+assert_eq_size!(Mismatch, [u64; 4]);
+const_assert_eq!(offset_of!(Mismatch, register), 0);
+const_assert_eq!(offset_of!(Mismatch, expected), 8);
+const_assert_eq!(offset_of!(Mismatch, got), 16);
+const_assert_eq!(offset_of!(Mismatch, round), 24);
+
+/// Written by the guest, read by the VMM.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Outcome {
+	/// [`OK`](Self::OK) or why not.
+	pub status: u64,
+	/// Hcalls (or rounds) so far.
+	pub rounds: u64,
+	/// How many hcalls came back with a wrong code, or registers with a wrong value.
+	pub mismatches: u64,
+	/// The first wrong code.
+	pub wrong_code: u64,
+	/// r4 after the last hcall of a measurement.
+	pub last_r4: u64,
+	/// The first register that was wrong.
+	pub mismatch: Mismatch,
+	/// Exception taken after `sc 1` in problem state: SRR0 less the address after it.
+	pub srr0: u64,
+	/// Its SRR1.
+	pub srr1: u64,
+	/// TB ticks of each batch of empty iterations.
+	pub empty_ticks: [u64; MAX_BATCHES],
+	/// TB ticks of each batch of hcalls.
+	pub ticks: [u64; MAX_BATCHES],
+	/// Per register, the bits that changed from round to round.
+	pub varied: [u64; crate::regs::COUNT],
+}
+
+impl Outcome {
+	/// The job was done.
+	pub const OK: u64 = 1;
+	/// No such job.
+	pub const UNKNOWN_JOB: u64 = 2;
+	/// KVM refused the VPA; `wrong_code` has its answer.
+	pub const NO_VPA: u64 = 3;
+	/// The guest started on a job and hasn't finished it.
+	pub const RUNNING: u64 = 4;
+}
+
+const_assert_eq!(offset_of!(Outcome, status), 0);
+const_assert_eq!(offset_of!(Outcome, rounds), 8);
+const_assert_eq!(offset_of!(Outcome, mismatches), 16);
+const_assert_eq!(offset_of!(Outcome, wrong_code), 24);
+const_assert_eq!(offset_of!(Outcome, last_r4), 32);
+const_assert_eq!(offset_of!(Outcome, mismatch), 40);
+const_assert_eq!(offset_of!(Outcome, srr0), 72);
+const_assert_eq!(offset_of!(Outcome, srr1), 80);
+const_assert_eq!(offset_of!(Outcome, empty_ticks), 88);
+const_assert_eq!(offset_of!(Outcome, ticks), 88 + 8 * MAX_BATCHES);
+const_assert_eq!(offset_of!(Outcome, varied), 88 + 16 * MAX_BATCHES);
+
+/// One number to call, and what came back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Probe {
+	/// r3 at the `sc 1`.
+	pub number: u64,
+	/// r3 afterwards.
+	pub code: u64,
+}
+
+assert_eq_size!(Probe, [u64; 2]);
+const_assert_eq!(offset_of!(Probe, number), 0);
+const_assert_eq!(offset_of!(Probe, code), 8);
+
+impl Probe {
+	/// r4 of the probe at `index`; r5 to r12 count up from there. Large enough that no
+	/// handler takes it for a flag, a vcpu or an address that it should act on.
+	pub const fn first_arg(index: u64) -> u64 {
+		0x5a5a_0000_0000_0000 | (index << 16)
+	}
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Where things are in guest memory.
+//!
+//! Guest real addresses and guest effective addresses are the same numbers: the
+//! translated guest has an identity map.
+//!
+//! The lowest 32 KiB are special. A D-form load or store with RA = 0 reaches them
+//! with its displacement alone, so that code which has just found all 32 GPRs full
+//! of values that it must not lose can still save them. [`FILL`], [`GOT`] and
+//! [`SAVE`] lie there for that reason, between the two copies of the vectors and
+//! the 0x8000 at which displacements turn negative.
+
+use static_assertions::const_assert;
+
+/// Size of guest memory, one memory slot from guest real address 0.
+pub const RAM: u64 = 16 << 20;
+
+/// Interrupt vectors with translation off, each at its own offset.
+pub const VECTORS: u64 = 0;
+/// Interrupt vectors with AIL = 3, less the 0xc000000000000000 that the CPU adds.
+pub const VECTORS_AIL: u64 = 0x4000;
+/// Registers as they were at the `sc 1` of a register round.
+pub const FILL: u64 = 0x5000;
+/// Registers as they were found after it.
+pub const GOT: u64 = 0x6000;
+/// The payload's own registers meanwhile.
+pub const SAVE: u64 = 0x7000;
+/// The [`Command`](crate::Command).
+pub const COMMAND: u64 = 0x8000;
+/// The [`Outcome`](crate::Outcome).
+pub const OUTCOME: u64 = 0x9000;
+/// Where the payload is linked.
+pub const TEXT: u64 = 0x1_0000;
+/// Top of the payload's stack.
+pub const STACK_TOP: u64 = 0x10_0000;
+/// The virtual processor area.
+pub const VPA: u64 = 0x11_0000;
+/// Bytes of the VPA that are registered: the least that KVM accepts.
+pub const VPA_SIZE: u16 = 640;
+/// Offset of the VPA's own size, a big-endian u16.
+pub const VPA_SIZE_OFFSET: u64 = 4;
+/// The numbers to probe, and what came back: an array of [`Probe`](crate::block::Probe).
+pub const PROBES: u64 = 0x12_0000;
+/// Most entries that fit there.
+pub const MAX_PROBES: usize = 2048;
+/// The list of TCEs for H_PUT_TCE_INDIRECT, one page.
+pub const TCE_LIST: u64 = 0x20_0000;
+/// First page that the TCEs point to.
+pub const TCE_TARGET: u64 = 0x40_0000;
+/// Process table of the translated guest, one entry used.
+pub const PROCESS_TABLE: u64 = 0x30_0000;
+/// Root of its radix tree, followed by one page for each lower level.
+pub const RADIX_ROOT: u64 = 0x31_0000;
+/// Second level.
+pub const RADIX_PUD: u64 = 0x32_0000;
+/// Third level, of 2 MiB leaves.
+pub const RADIX_PMD: u64 = 0x32_1000;
+
+/// DMA window of the TCE cases.
+pub const LIOBN: u64 = 0x8000_0000;
+/// Its IOMMU page size, as a shift.
+pub const TCE_SHIFT: u32 = 12;
+/// Its pages.
+pub const TCE_PAGES: u64 = 1024;
+
+const _: () = assert!(FILL + 0x1000 <= GOT && GOT + 0x1000 <= SAVE && SAVE + 0x1000 <= 0x8000);
+const _: () = assert!(core::mem::size_of::<crate::Command>() as u64 <= OUTCOME - COMMAND);
+const _: () = assert!(core::mem::size_of::<crate::Outcome>() as u64 <= TEXT - OUTCOME);
+const_assert!(
+	PROBES as usize + MAX_PROBES * core::mem::size_of::<crate::block::Probe>() <= TCE_LIST as usize
+);
+const_assert!(TCE_PAGES >= 512);
+const_assert!(TCE_TARGET + (512 << TCE_SHIFT) <= RAM);

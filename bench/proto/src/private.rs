@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Hcall numbers by which the guest talks to the VMM.
+//!
+//! They lie above everything that PAPR or KVM assigns, so every kernel hands them
+//! to userspace unread.
+
+use hcall::Number;
+
+/// The command is done and the outcome is written.
+pub const DONE: Number = Number(0xf1e0);
+/// An exception that nobody waited for: vector, SRR0, SRR1, DAR, DSISR.
+pub const EXCEPTION: Number = Number(0xf1e4);
+/// The payload panicked.
+pub const PANIC: Number = Number(0xf1e8);
+/// The VMM answers this one with H_FUNCTION, as it does every unknown number.
+pub const UNKNOWN: Number = Number(0xf1ec);
