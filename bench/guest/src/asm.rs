@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The payload's assembly.
+//!
+//! Four pieces. The vectors report an exception and never return, but for the one
+//! program check that [`problem_state_hcall`] waits for. The timing loops are one
+//! macro, instantiated with and without the `sc 1`, so that the difference of their
+//! times is the hcall's. The register round is a single straight line from the first
+//! load to the last store: between them not one register is free, so it reaches
+//! memory by displacement from zero (see `proto::map`), and there is no branch
+//! between its `sc 1` and the read of CFAR.
+//!
+//! The crate is compiled without VSX, AltiVec and hard float, so that no compiler
+//! puts anything into the registers which a round fills; the assembler then refuses
+//! those instructions by name and they are spelled as words.
+
+use core::arch::global_asm;
+use proto::{map, private, regs};
+
+/// What a timing loop starts from and ends with.
+#[derive(Default)]
+#[repr(C)]
+pub struct Loop {
+	/// r3 at each `sc 1`.
+	pub number: u64,
+	/// r4 to r7.
+	pub args: [u64; 4],
+	/// What r3 has to be afterwards.
+	pub code: u64,
+	/// How often; at least once.
+	pub iterations: u64,
+	/// How often r3 was something else.
+	pub mismatches: u64,
+	/// What it was the first time (meaningless without a mismatch).
+	pub wrong_code: u64,
+	/// The last r4.
+	pub last_r4: u64,
+}
+
+unsafe extern "C" {
+	/// `sc 1` with what the C calling convention puts into r3 to r10; returns r3.
+	///
+	/// # Safety
+	///
+	/// The hcall must not change memory that Rust relies on.
+	pub fn hcall(number: u64, a: u64, b: u64, c: u64, d: u64) -> u64;
+
+	/// Runs the loop with `sc 1`; returns TB ticks.
+	///
+	/// # Safety
+	///
+	/// As [`hcall`].
+	pub fn time_hcalls(state: &mut Loop) -> u64;
+
+	/// Runs the same loop without; returns TB ticks.
+	pub safe fn time_nothing(state: &mut Loop) -> u64;
+
+	/// Counts hcalls in `rounds` for ever, and wrong codes in `mismatches`.
+	///
+	/// # Safety
+	///
+	/// As [`hcall`]; the pointers must be valid.
+	pub fn storm(number: u64, code: u64, rounds: *mut u64, mismatches: *mut u64) -> !;
+
+	/// `sc 1` with r4 to r12 counting up from `first`; returns r3.
+	///
+	/// # Safety
+	///
+	/// As [`hcall`].
+	pub fn probe(number: u64, first: u64) -> u64;
+
+	/// Fills the registers from `map::FILL`, reads back what SPRs made of it, does
+	/// `sc 1` and stores them to `map::GOT`.
+	///
+	/// # Safety
+	///
+	/// As [`hcall`]; what is filled must leave the payload's memory accessible.
+	pub fn register_round();
+
+	/// A program check that nobody waits for. The vectors tell the VMM, which doesn't
+	/// run the guest again.
+	pub safe fn trap() -> !;
+
+	/// `sc 1` in problem state. Returns once the program check came.
+	///
+	/// # Safety
+	///
+	/// Translation must be on.
+	pub fn problem_state_hcall(number: u64);
+}
+
+/// Offsets into `map::SAVE`, after 32 words for the GPRs (of which r1, r2 and r13 to
+/// r31 are kept).
+pub mod save {
+	/// LR.
+	pub const LR: u64 = 256;
+	/// CR.
+	pub const CR: u64 = 264;
+	/// MSR.
+	pub const MSR: u64 = 272;
+	/// Where an expected program check continues; 0 when none is.
+	pub const EXPECT: u64 = 280;
+	/// The SRR0 and SRR1 it came with.
+	pub const SRR: u64 = 288;
+}
+
+macro_rules! assembly {
+	($((
+		$name:literal, $write:literal, $read:literal, $mask:expr, $translated:expr, $set:expr
+	),)*) => {
+		global_asm!(
+			// Words for what an assembler without these features refuses.
+			".macro LXV t, at",
+			".long 61 << 26 | (\\t & 31) << 21 | ((\\at) & 0xfff0) | (\\t >> 5) << 3 | 1",
+			".endm",
+			".macro STXV t, at",
+			".long 61 << 26 | (\\t & 31) << 21 | ((\\at) & 0xfff0) | (\\t >> 5) << 3 | 5",
+			".endm",
+			".macro LFD t, at",
+			".long 50 << 26 | \\t << 21 | (\\at)",
+			".endm",
+			".macro STFD t, at",
+			".long 54 << 26 | \\t << 21 | (\\at)",
+			".endm",
+			".macro MFFS t",
+			".long 63 << 26 | \\t << 21 | 583 << 1",
+			".endm",
+			// All fields of FPSCR at once (L = 1).
+			".macro MTFSF t",
+			".long 63 << 26 | 1 << 25 | \\t << 11 | 711 << 1",
+			".endm",
+			".macro MFVSCR t",
+			".long 4 << 26 | \\t << 21 | 1540",
+			".endm",
+			".macro MTVSCR t",
+			".long 4 << 26 | \\t << 11 | 1604",
+			".endm",
+			".macro KEEP_OWN",
+			"std 1, {SAVE} + 8(0)",
+			"std 2, {SAVE} + 16(0)",
+			".irp n, 13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+			"std \\n, {SAVE} + 8 * \\n(0)",
+			".endr",
+			"mflr 0",
+			"std 0, {SAVE} + {LR}(0)",
+			"mfcr 0",
+			"std 0, {SAVE} + {CR}(0)",
+			".endm",
+			".macro BACK_TO_OWN",
+			"ld 0, {SAVE} + {CR}(0)",
+			"mtcrf 255, 0",
+			"ld 0, {SAVE} + {LR}(0)",
+			"mtlr 0",
+			"ld 1, {SAVE} + 8(0)",
+			"ld 2, {SAVE} + 16(0)",
+			".irp n, 13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+			"ld \\n, {SAVE} + 8 * \\n(0)",
+			".endr",
+			".endm",
+
+			// Entered by the VMM with everything zero but PC and MSR.
+			".section .text.start, \"ax\", @progbits",
+			".globl _start",
+			"_start:",
+			"lis 2, .TOC.@ha",
+			"addi 2, 2, .TOC.@l",
+			"lis 1, {STACK} >> 16",
+			"addi 1, 1, -256",
+			// A decrementer that has run out is work at every guest entry.
+			"lis 3, 0x7fff",
+			"mtspr 22, 3",
+			// Floating point, vector and VSX, and transactional memory for its SPRs.
+			"mfmsr 3",
+			"ori 3, 3, 0x2000",
+			"oris 3, 3, 0x0280",
+			"li 4, 1",
+			"sldi 4, 4, 32",
+			"or 3, 3, 4",
+			"mtmsrd 3",
+			"isync",
+			"bl main",
+			"b .",
+
+			".globl hcall",
+			"hcall:",
+			"sc 1",
+			"blr",
+
+			// The compiler may ask for these two, and core doesn't bring them along for
+			// a target that has a C library.
+			".globl memset",
+			"memset:",
+			"cmpdi 5, 0",
+			"beqlr",
+			"mtctr 5",
+			"addi 6, 3, -1",
+			"1: stbu 4, 1(6)",
+			"bdnz 1b",
+			"blr",
+			".globl memcpy",
+			"memcpy:",
+			"cmpdi 5, 0",
+			"beqlr",
+			"mtctr 5",
+			"addi 6, 3, -1",
+			"addi 4, 4, -1",
+			"1: lbzu 7, 1(4)",
+			"stbu 7, 1(6)",
+			"bdnz 1b",
+			"blr",
+			".globl probe",
+			"probe:",
+			"addi 5, 4, 1",
+			"addi 6, 4, 2",
+			"addi 7, 4, 3",
+			"addi 8, 4, 4",
+			"addi 9, 4, 5",
+			"addi 10, 4, 6",
+			"addi 11, 4, 7",
+			"addi 12, 4, 8",
+			"sc 1",
+			"blr",
+
+			".globl storm",
+			"storm:",
+			"mr 14, 3",
+			"mr 15, 4",
+			"mr 16, 5",
+			"mr 17, 6",
+			"li 18, 0",
+			"li 19, 0",
+			"1: mr 3, 14",
+			"sc 1",
+			"addi 18, 18, 1",
+			"std 18, 0(16)",
+			"cmpd 3, 15",
+			"beq 1b",
+			"addi 19, 19, 1",
+			"std 19, 0(17)",
+			"b 1b",
+
+			".macro TIMED name, call:vararg",
+			".globl \\name",
+			".balign 128",
+			"\\name:",
+			"stdu 1, -256(1)",
+			".irp n, 14,15,16,17,18,19,20,21,22,23,24,25",
+			"std \\n, 8 * \\n(1)",
+			".endr",
+			"mflr 0",
+			"std 0, 272(1)",
+			"mr 23, 3",
+			"ld 14, 0(3)",
+			"ld 15, 8(3)",
+			"ld 16, 16(3)",
+			"ld 17, 24(3)",
+			"ld 18, 32(3)",
+			"ld 19, 40(3)",
+			"ld 20, 48(3)",
+			"li 21, 0",
+			"li 22, 0",
+			"mftb 24",
+			".balign 32",
+			"1: mr 3, 14",
+			"mr 4, 15",
+			"mr 5, 16",
+			"mr 6, 17",
+			"mr 7, 18",
+			"\\call",
+			"cmpd 3, 19",
+			"bne 3f",
+			"2: addi 20, 20, -1",
+			"cmpdi 20, 0",
+			"bne 1b",
+			"mftb 25",
+			"std 21, 56(23)",
+			"std 22, 64(23)",
+			"std 4, 72(23)",
+			"subf 3, 24, 25",
+			"ld 0, 272(1)",
+			"mtlr 0",
+			".irp n, 14,15,16,17,18,19,20,21,22,23,24,25",
+			"ld \\n, 8 * \\n(1)",
+			".endr",
+			"addi 1, 1, 256",
+			"blr",
+			"3: cmpdi 21, 0",
+			"bne 4f",
+			"mr 22, 3",
+			"4: addi 21, 21, 1",
+			"b 2b",
+			".endm",
+			"TIMED time_hcalls, sc 1",
+			"TIMED time_nothing",
+
+			".globl trap",
+			"trap:",
+			"trap",
+			"b .",
+
+			".globl problem_state_hcall",
+			"problem_state_hcall:",
+			"KEEP_OWN",
+			"lis 4, 5f@ha",
+			"addi 4, 4, 5f@l",
+			"std 4, {SAVE} + {EXPECT}(0)",
+			"lis 4, 3f@ha",
+			"addi 4, 4, 3f@l",
+			"mtspr 26, 4",
+			"mfmsr 4",
+			"std 4, {SAVE} + {MSR}(0)",
+			"ori 4, 4, 0x4000",
+			"mtspr 27, 4",
+			"rfid",
+			"3: sc 1",
+			".globl after_problem_state_hcall",
+			"after_problem_state_hcall:",
+			// Not trapped: make a different program check, so that it shows.
+			"mfmsr 4",
+			"mfmsr 4",
+			"b .",
+			"5: BACK_TO_OWN",
+			"blr",
+
+			// The program check that is waited for continues at EXPECT; anything else is
+			// told to the VMM. r4 has the vector.
+			"exception:",
+			"cmpdi 4, 0x700",
+			"bne 1f",
+			"ld 5, {SAVE} + {EXPECT}(0)",
+			"cmpdi 5, 0",
+			"bne 2f",
+			"1: mfspr 5, 26",
+			"mfspr 6, 27",
+			"mfspr 7, 19",
+			"mfspr 8, 18",
+			"li 3, 0",
+			"ori 3, 3, {EXCEPTION}",
+			"sc 1",
+			"b 1b",
+			"2: li 6, 0",
+			"std 6, {SAVE} + {EXPECT}(0)",
+			"mfspr 6, 26",
+			"std 6, {SAVE} + {SRR}(0)",
+			"mfspr 6, 27",
+			"std 6, {SAVE} + {SRR} + 8(0)",
+			"mtspr 26, 5",
+			"ld 6, {SAVE} + {MSR}(0)",
+			"mtspr 27, 6",
+			"rfid",
+
+			".macro VECTORS",
+			".irp at, 0x100,0x200,0x300,0x380,0x400,0x480,0x500,0x600,0x700,0x800,0x900,\
+			 0x980,0xa00,0xb00,0xc00,0xd00,0xe00,0xe20,0xe40,0xe60,0xe80,0xea0,0xf00,0xf20,\
+			 0xf40,0xf60,0xf80,0xfa0",
+			".org \\at - 0x100",
+			"li 4, \\at",
+			"b exception",
+			".endr",
+			".org 0xf00",
+			".endm",
+			".section .vectors, \"ax\", @progbits",
+			"VECTORS",
+			".section .vectors_ail, \"ax\", @progbits",
+			"VECTORS",
+			".text",
+
+			".globl register_round",
+			"register_round:",
+			"KEEP_OWN",
+			"LFD 0, {FILL} + 8 * {FPSCR}",
+			"MTFSF 0",
+			"MFFS 0",
+			"STFD 0, {FILL} + 8 * {FPSCR}",
+			"LXV 32, {FILL} + 8 * {VSCR}",
+			"MTVSCR 0",
+			"MFVSCR 0",
+			"STXV 32, {FILL} + 8 * {VSCR}",
+			"ld 3, {FILL} + 8 * {XER}(0)",
+			"mtxer 3",
+			"mfxer 3",
+			"std 3, {FILL} + 8 * {XER}(0)",
+			"mfmsr 3",
+			"std 3, {FILL} + 8 * {MSR_WORD}(0)",
+			"ld 3, {FILL} + 8 * {CR_WORD}(0)",
+			"mtcrf 255, 3",
+			"ld 3, {FILL} + 8 * {LR_WORD}(0)",
+			"mtlr 3",
+			"ld 3, {FILL} + 8 * {CTR}(0)",
+			"mtctr 3",
+			"isync",
+			".set at, {FILL} + 8 * {SPR}",
+			$(concat!("ld 3, at(0)\nmtspr ", $write, ", 3\n.set at, at + 8"),)*
+			"isync",
+			".set at, {FILL} + 8 * {SPR}",
+			$(concat!("mfspr 3, ", $read, "\nstd 3, at(0)\n.set at, at + 8"),)*
+			".set n, 0",
+			".rept 64",
+			"LXV n, {FILL} + 8 * {VSR} + 16 * n",
+			".set n, n + 1",
+			".endr",
+			// CFAR is set by branches only, and there is none from here on.
+			"ld 3, {FILL} + 8 * {CFAR}(0)",
+			"mtspr 28, 3",
+			".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,\
+			 27,28,29,30,31",
+			"ld \\n, {FILL} + 8 * \\n(0)",
+			".endr",
+			"sc 1",
+			".globl after_register_hcall",
+			"after_register_hcall:",
+			".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,\
+			 27,28,29,30,31",
+			"std \\n, {GOT} + 8 * \\n(0)",
+			".endr",
+			"mfspr 3, 28",
+			"std 3, {GOT} + 8 * {CFAR}(0)",
+			"mfcr 3",
+			"std 3, {GOT} + 8 * {CR_WORD}(0)",
+			"mflr 3",
+			"std 3, {GOT} + 8 * {LR_WORD}(0)",
+			"mfctr 3",
+			"std 3, {GOT} + 8 * {CTR}(0)",
+			"mfxer 3",
+			"std 3, {GOT} + 8 * {XER}(0)",
+			"mfmsr 3",
+			"std 3, {GOT} + 8 * {MSR_WORD}(0)",
+			".set at, {GOT} + 8 * {SPR}",
+			$(concat!("mfspr 3, ", $read, "\nstd 3, at(0)\n.set at, at + 8"),)*
+			".set n, 0",
+			".rept 64",
+			"STXV n, {GOT} + 8 * {VSR} + 16 * n",
+			".set n, n + 1",
+			".endr",
+			"MFFS 0",
+			"STFD 0, {GOT} + 8 * {FPSCR}",
+			"MFVSCR 0",
+			"STXV 32, {GOT} + 8 * {VSCR}",
+			"BACK_TO_OWN",
+			"blr",
+			FILL = const map::FILL,
+			GOT = const map::GOT,
+			VSR = const regs::VSR,
+			CR_WORD = const regs::CR,
+			LR_WORD = const regs::LR,
+			CTR = const regs::CTR,
+			XER = const regs::XER,
+			CFAR = const regs::CFAR,
+			MSR_WORD = const regs::MSR,
+			FPSCR = const regs::FPSCR,
+			VSCR = const regs::VSCR,
+			SPR = const regs::SPR,
+			SAVE = const map::SAVE,
+			STACK = const map::STACK_TOP,
+			LR = const save::LR,
+			CR = const save::CR,
+			MSR = const save::MSR,
+			EXPECT = const save::EXPECT,
+			SRR = const save::SRR,
+			EXCEPTION = const private::EXCEPTION.0,
+		);
+	};
+}
+proto::spr_table!(assembly);
+
+const _: () = assert!(map::TEXT == 0x1_0000, "guest.ld has the same address");
+const _: () = assert!(
+	map::VECTORS == 0 && map::VECTORS_AIL == 0x4000,
+	"guest.ld has the same"
+);
+const _: () = assert!(
+	map::STACK_TOP.is_multiple_of(0x1_0000),
+	"lis loads its upper half"
+);
+const _: () = assert!(private::EXCEPTION.0 < 0x1_0000, "ori loads it");
+const _: () = assert!(core::mem::offset_of!(Loop, number) == 0);
+const _: () = assert!(core::mem::offset_of!(Loop, args) == 8);
+const _: () = assert!(core::mem::offset_of!(Loop, code) == 40);
+const _: () = assert!(core::mem::offset_of!(Loop, iterations) == 48);
+const _: () = assert!(core::mem::offset_of!(Loop, mismatches) == 56);
+const _: () = assert!(core::mem::offset_of!(Loop, wrong_code) == 64);
+const _: () = assert!(core::mem::offset_of!(Loop, last_r4) == 72);
+
+unsafe extern "C" {
+	static after_register_hcall: u8;
+	static after_problem_state_hcall: u8;
+}
+
+/// Address of the instruction after the `sc 1` of a register round.
+pub fn after_register() -> u64 {
+	(&raw const after_register_hcall).addr() as u64
+}
+
+/// Address of the instruction after the `sc 1` in problem state.
+pub fn after_problem_state() -> u64 {
+	(&raw const after_problem_state_hcall).addr() as u64
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The guest payload.
+//!
+//! It registers a VPA as every Linux guest does, with `pmcregs_in_use` 0, so that
+//! KVM leaves the PMU alone. Then it does what the command block says, over and
+//! over: do, write the outcome, tell the VMM with an hcall, look at the next command.
+//! Whether translation is on was decided by the VMM, with the MSR it started us with;
+//! the code is the same.
+#![no_std]
+#![no_main]
+
+mod asm;
+
+use asm::Loop;
+use core::panic::PanicInfo;
+use core::ptr;
+use hcall::{Code, Number};
+use proto::block::{Mismatch, Probe};
+use proto::regs::{self, Pattern, Registers};
+use proto::{Command, Job, Outcome, map, private};
+
+/// MSR bits that an interrupt doesn't copy into SRR1, but overwrites: 33 to 36 and
+/// 42 to 47, counted from the left.
+const SRR1_STATUS: u64 = 0x783f_0000;
+/// MSR\[IR\].
+const MSR_IR: u64 = 0x20;
+
+/// The blocks that lie at fixed addresses.
+fn at<T>(address: u64) -> *mut T {
+	ptr::with_exposed_provenance_mut(address as usize)
+}
+
+fn outcome() -> *mut Outcome {
+	at(map::OUTCOME)
+}
+
+/// Tells the VMM; it decides whether this ever returns.
+fn tell(number: Number, a: u64) {
+	// SAFETY: the VMM changes the command block at most, which is read volatile.
+	unsafe { asm::hcall(number.0, a, 0, 0, 0) };
+}
+
+fn translated() -> bool {
+	let msr: u64;
+	// SAFETY: reading the MSR has no effect.
+	unsafe { core::arch::asm!("mfmsr {}", out(reg) msr, options(nomem, nostack)) };
+	msr & MSR_IR != 0
+}
+
+/// Code of H_REGISTER_VPA. Bits 16 to 18 of the flags choose the area: 1 is the VPA.
+fn register_vpa() -> u64 {
+	const VPA: u64 = 1 << (63 - 18);
+	// SAFETY: the VPA lies in memory that nobody else uses.
+	unsafe { asm::hcall(Number::REGISTER_VPA.0, VPA, 0, map::VPA, 0) }
+}
+
+fn bench(command: &Command, outcome: &mut Outcome) {
+	for batch in 0..(command.batches as usize).min(outcome.ticks.len()) {
+		let mut state = Loop {
+			number: command.number,
+			args: command.args,
+			// Without an hcall r3 stays what it was.
+			code: command.number,
+			iterations: command.iterations,
+			..Loop::default()
+		};
+		outcome.empty_ticks[batch] = asm::time_nothing(&mut state);
+		outcome.mismatches += state.mismatches;
+		state.code = command.code as u64;
+		// SAFETY: the cases write into their own DMA window at most.
+		outcome.ticks[batch] = unsafe { asm::time_hcalls(&mut state) };
+		if outcome.mismatches == 0 {
+			outcome.wrong_code = state.wrong_code;
+		}
+		outcome.mismatches += state.mismatches;
+		outcome.last_r4 = state.last_r4;
+		outcome.rounds += command.iterations;
+	}
+}
+
+/// One set of values for every register.
+fn values(pattern: &mut Pattern, number: u64, translated: bool) -> Registers {
+	let mut values = [0; regs::COUNT];
+	values.fill_with(|| pattern.next());
+	values[3] = number;
+	values[regs::CR] &= 0xffff_ffff;
+	for (word, spr) in values[regs::SPR..].iter_mut().zip(regs::SPRS) {
+		*word &= if translated {
+			spr.mask_translated
+		} else {
+			spr.mask
+		};
+		*word |= spr.set;
+	}
+	values
+}
+
+/// What an hcall makes of CR. The host's system call vector has to compare before it can
+/// save anything, to tell a guest's `sc 1` from one of its own, so CR0 comes back as
+/// "greater" and a copy of XER\[SO\] (PAPR lets hcalls change it). The rest stays.
+fn hcall_cr(cr: u64, xer: u64) -> u64 {
+	const CR0: u64 = 0xf000_0000;
+	const CR0_GT: u64 = 0x4000_0000;
+	const CR0_SO: u64 = 0x1000_0000;
+	const XER_SO: u64 = 0x8000_0000;
+	cr & !CR0 | CR0_GT | if xer & XER_SO != 0 { CR0_SO } else { 0 }
+}
+
+fn registers(command: &Command, outcome: &mut Outcome) {
+	let translated = translated();
+	let mut pattern = Pattern::new(command.seed);
+	let (filled, got) = (at::<Registers>(map::FILL), at::<Registers>(map::GOT));
+	let mut previous = [0; regs::COUNT];
+	for round in 0..command.iterations {
+		// SAFETY: both blocks are there and only the assembly uses them besides. The masks
+		// keep the payload's memory accessible, and the hcalls that rounds are made with
+		// change no memory. Volatile because the assembly reads and writes them.
+		let (filled, got) = unsafe {
+			ptr::write_volatile(filled, values(&mut pattern, command.number, translated));
+			asm::register_round();
+			(ptr::read_volatile(filled), ptr::read_volatile(got))
+		};
+		let mut expected = filled;
+		expected[3] = command.code as u64;
+		expected[regs::CR] = hcall_cr(filled[regs::CR], filled[regs::XER]);
+		expected[regs::CTR] = command.ctr;
+		expected[regs::CFAR] = command.cfar;
+		expected[regs::SRR0] = asm::after_register();
+		expected[regs::SRR1] = filled[regs::MSR] & !SRR1_STATUS;
+		for register in (0..regs::COUNT).filter(|&register| regs::exists(register)) {
+			if round > 0 {
+				outcome.varied[register] |= filled[register] ^ previous[register];
+			}
+			let (expected, got) = (expected[register], got[register]);
+			if got != expected {
+				if outcome.mismatches == 0 {
+					let register = register as u64;
+					outcome.mismatch = Mismatch {
+						register,
+						expected,
+						got,
+						round,
+					};
+				}
+				outcome.mismatches += 1;
+			}
+		}
+		previous = filled;
+		outcome.rounds = round + 1;
+	}
+}
+
+fn storm(command: &Command, outcome: &mut Outcome) -> ! {
+	// SAFETY: the hcalls of a storm change no memory; the counters outlive us.
+	unsafe {
+		asm::storm(
+			command.number,
+			command.code as u64,
+			&raw mut outcome.rounds,
+			&raw mut outcome.mismatches,
+		)
+	}
+}
+
+fn probe(command: &Command, outcome: &mut Outcome) {
+	let count = (command.iterations as usize).min(map::MAX_PROBES);
+	for index in 0..count {
+		let entry = at::<Probe>(map::PROBES).wrapping_add(index);
+		// SAFETY: inside the array; no argument names memory of ours.
+		unsafe {
+			let number = ptr::read_volatile(&raw const (*entry).number);
+			let code = asm::probe(number, Probe::first_arg(index as u64));
+			ptr::write_volatile(&raw mut (*entry).code, code);
+		}
+		outcome.rounds += 1;
+	}
+}
+
+fn problem_state(command: &Command, outcome: &mut Outcome) {
+	// SAFETY: the VMM gives this job to translated guests only; the save area is the
+	// assembly's.
+	unsafe {
+		asm::problem_state_hcall(command.number);
+		let srr = at::<u64>(map::SAVE + asm::save::SRR);
+		outcome.srr0 = ptr::read_volatile(srr).wrapping_sub(asm::after_problem_state());
+		outcome.srr1 = ptr::read_volatile(srr.add(1));
+	}
+	outcome.rounds = 1;
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn main() -> ! {
+	let vpa = register_vpa();
+	loop {
+		// SAFETY: the block is there, and the VMM writes it only while we wait in `tell`.
+		let command = unsafe { ptr::read_volatile(at::<Command>(map::COMMAND)) };
+		// SAFETY: the block is there; the VMM reads it only while we are not running,
+		// or single counters of a storm.
+		let outcome = unsafe { &mut *outcome() };
+		*outcome = Outcome {
+			status: Outcome::RUNNING,
+			rounds: 0,
+			mismatches: 0,
+			wrong_code: vpa,
+			last_r4: 0,
+			mismatch: Mismatch::default(),
+			srr0: 0,
+			srr1: 0,
+			empty_ticks: [0; proto::block::MAX_BATCHES],
+			ticks: [0; proto::block::MAX_BATCHES],
+			varied: [0; regs::COUNT],
+		};
+		let mut status = Outcome::OK;
+		if vpa as i64 != Code::SUCCESS.0 {
+			status = Outcome::NO_VPA;
+		} else {
+			match command.job {
+				Job::BENCH => bench(&command, outcome),
+				Job::REGISTERS => registers(&command, outcome),
+				Job::STORM => storm(&command, outcome),
+				Job::PROBE => probe(&command, outcome),
+				Job::PROBLEM => problem_state(&command, outcome),
+				Job::TRAP => asm::trap(),
+				_ => status = Outcome::UNKNOWN_JOB,
+			}
+		}
+		outcome.status = status;
+		tell(private::DONE, status);
+	}
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+	let line = info.location().map_or(0, |location| location.line());
+	loop {
+		tell(private::PANIC, u64::from(line));
+	}
+}
