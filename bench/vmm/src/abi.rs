@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The part of the KVM API that we use, as powerpc has it.
+//!
+//! By hand, because the usual crates don't serve powerpc64, whose ioctl numbers are
+//! also encoded unlike everybody else's (three direction bits, 13 size bits); libc's
+//! `_IOW` and friends know that.
+
+use core::mem::{offset_of, size_of};
+use libc::Ioctl;
+use static_assertions::{assert_eq_size, const_assert_eq};
+
+/// A memory slot (KVM_SET_USER_MEMORY_REGION).
+#[repr(C)]
+pub struct MemoryRegion {
+	pub slot: u32,
+	pub flags: u32,
+	pub guest_phys_addr: u64,
+	pub memory_size: u64,
+	pub userspace_addr: u64,
+}
+
+assert_eq_size!(MemoryRegion, [u8; 32]);
+const_assert_eq!(offset_of!(MemoryRegion, slot), 0);
+const_assert_eq!(offset_of!(MemoryRegion, flags), 4);
+const_assert_eq!(offset_of!(MemoryRegion, guest_phys_addr), 8);
+const_assert_eq!(offset_of!(MemoryRegion, memory_size), 16);
+const_assert_eq!(offset_of!(MemoryRegion, userspace_addr), 24);
+
+/// A capability to turn on (KVM_ENABLE_CAP).
+#[repr(C)]
+pub struct EnableCap {
+	pub cap: u32,
+	pub flags: u32,
+	pub args: [u64; 4],
+	pub pad: [u8; 64],
+}
+
+assert_eq_size!(EnableCap, [u8; 104]);
+const_assert_eq!(offset_of!(EnableCap, cap), 0);
+const_assert_eq!(offset_of!(EnableCap, flags), 4);
+const_assert_eq!(offset_of!(EnableCap, args), 8);
+const_assert_eq!(offset_of!(EnableCap, pad), 40);
+
+/// One register by number (KVM_SET_ONE_REG); `addr` points to its value.
+#[repr(C)]
+pub struct OneReg {
+	pub id: u64,
+	pub addr: u64,
+}
+
+assert_eq_size!(OneReg, [u8; 16]);
+const_assert_eq!(offset_of!(OneReg, id), 0);
+const_assert_eq!(offset_of!(OneReg, addr), 8);
+
+/// The registers of KVM_SET_REGS.
+#[derive(Default)]
+#[repr(C)]
+pub struct Regs {
+	pub pc: u64,
+	pub cr: u64,
+	pub ctr: u64,
+	pub lr: u64,
+	pub xer: u64,
+	pub msr: u64,
+	pub srr0: u64,
+	pub srr1: u64,
+	pub pid: u64,
+	pub sprg: [u64; 8],
+	pub gpr: [u64; 32],
+}
+
+assert_eq_size!(Regs, [u64; 49]);
+const_assert_eq!(offset_of!(Regs, pc), 0);
+const_assert_eq!(offset_of!(Regs, cr), 8);
+const_assert_eq!(offset_of!(Regs, ctr), 16);
+const_assert_eq!(offset_of!(Regs, lr), 24);
+const_assert_eq!(offset_of!(Regs, xer), 32);
+const_assert_eq!(offset_of!(Regs, msr), 40);
+const_assert_eq!(offset_of!(Regs, srr0), 48);
+const_assert_eq!(offset_of!(Regs, srr1), 56);
+const_assert_eq!(offset_of!(Regs, pid), 64);
+const_assert_eq!(offset_of!(Regs, sprg), 72);
+const_assert_eq!(offset_of!(Regs, gpr), 136);
+
+/// A DMA window (KVM_CREATE_SPAPR_TCE_64); offset and size in its own pages.
+#[repr(C)]
+pub struct SpaprTce64 {
+	pub liobn: u64,
+	pub page_shift: u32,
+	pub flags: u32,
+	pub offset: u64,
+	pub size: u64,
+}
+
+assert_eq_size!(SpaprTce64, [u8; 32]);
+const_assert_eq!(offset_of!(SpaprTce64, liobn), 0);
+const_assert_eq!(offset_of!(SpaprTce64, page_shift), 8);
+const_assert_eq!(offset_of!(SpaprTce64, flags), 12);
+const_assert_eq!(offset_of!(SpaprTce64, offset), 16);
+const_assert_eq!(offset_of!(SpaprTce64, size), 24);
+
+/// How the guest translates (KVM_PPC_CONFIGURE_V3_MMU).
+#[repr(C)]
+pub struct MmuV3Config {
+	pub flags: u64,
+	pub process_table: u64,
+}
+
+assert_eq_size!(MmuV3Config, [u8; 16]);
+const_assert_eq!(offset_of!(MmuV3Config, flags), 0);
+const_assert_eq!(offset_of!(MmuV3Config, process_table), 8);
+
+/// `struct kvm_run` as far as an hcall's exit goes.
+#[repr(C)]
+pub struct Run {
+	pub request_interrupt_window: u8,
+	pub immediate_exit: u8,
+	pub padding: [u8; 6],
+	pub exit_reason: u32,
+	pub ready_for_interrupt_injection: u8,
+	pub if_flag: u8,
+	pub flags: u16,
+	pub cr8: u64,
+	pub apic_base: u64,
+	pub hcall_nr: u64,
+	pub hcall_ret: u64,
+	pub hcall_args: [u64; 9],
+}
+
+const_assert_eq!(offset_of!(Run, immediate_exit), 1);
+const_assert_eq!(offset_of!(Run, exit_reason), 8);
+const_assert_eq!(offset_of!(Run, flags), 14);
+const_assert_eq!(offset_of!(Run, cr8), 16);
+const_assert_eq!(offset_of!(Run, apic_base), 24);
+const_assert_eq!(offset_of!(Run, hcall_nr), 32);
+const_assert_eq!(offset_of!(Run, hcall_ret), 40);
+const_assert_eq!(offset_of!(Run, hcall_args), 48);
+const_assert_eq!(size_of::<Run>(), 120);
+
+const KVMIO: u32 = 0xae;
+
+pub const KVM_CREATE_VM: Ioctl = libc::_IO(KVMIO, 0x01);
+pub const KVM_GET_VCPU_MMAP_SIZE: Ioctl = libc::_IO(KVMIO, 0x04);
+pub const KVM_CREATE_VCPU: Ioctl = libc::_IO(KVMIO, 0x41);
+pub const KVM_SET_USER_MEMORY_REGION: Ioctl = libc::_IOW::<MemoryRegion>(KVMIO, 0x46);
+pub const KVM_RUN: Ioctl = libc::_IO(KVMIO, 0x80);
+pub const KVM_SET_REGS: Ioctl = libc::_IOW::<Regs>(KVMIO, 0x82);
+pub const KVM_ENABLE_CAP: Ioctl = libc::_IOW::<EnableCap>(KVMIO, 0xa3);
+pub const KVM_CREATE_SPAPR_TCE_64: Ioctl = libc::_IOW::<SpaprTce64>(KVMIO, 0xa8);
+pub const KVM_SET_ONE_REG: Ioctl = libc::_IOW::<OneReg>(KVMIO, 0xac);
+pub const KVM_PPC_CONFIGURE_V3_MMU: Ioctl = libc::_IOW::<MmuV3Config>(KVMIO, 0xaf);
+
+/// Type of a VM that KVM-HV runs.
+pub const KVM_VM_PPC_HV: u64 = 1;
+pub const KVM_CAP_PPC_PAPR: u32 = 68;
+pub const KVM_CAP_PPC_ENABLE_HCALL: u32 = 104;
+pub const KVM_EXIT_INTR: u32 = 10;
+pub const KVM_EXIT_PAPR_HCALL: u32 = 19;
+/// powerpc, 64 bits wide, LPCR.
+pub const KVM_REG_PPC_LPCR_64: u64 = 0x1000_0000_0000_0000 | 0x0030_0000_0000_0000 | 0xb5;
+pub const KVM_PPC_MMUV3_RADIX: u64 = 1;
+pub const KVM_PPC_MMUV3_GTSE: u64 = 2;

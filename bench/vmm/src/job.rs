@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the runner wants: one JSON object in the initramfs.
+
+use proto::block::MAX_BATCHES;
+use proto::{Case, Guest, Path};
+use serde::Deserialize;
+
+/// Where it is.
+const FILE: &str = "/job";
+
+/// The runner's wish.
+#[derive(Deserialize)]
+#[serde(tag = "job", rename_all = "lowercase")]
+enum Raw {
+	Bench {
+		cases: Vec<String>,
+		guests: Vec<String>,
+		paths: Vec<String>,
+		iterations: u64,
+		batches: u64,
+	},
+	Test {
+		tests: Vec<String>,
+		seed: u64,
+	},
+}
+
+/// The same, understood.
+pub enum Job {
+	/// Measure.
+	Bench {
+		cases: Vec<Case>,
+		guests: Vec<Guest>,
+		paths: Vec<Path>,
+		iterations: u64,
+		batches: u64,
+	},
+	/// Test; all tests if there is no name.
+	Test { tests: Vec<String>, seed: u64 },
+}
+
+fn named<T>(names: &[String], what: &str, find: fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
+	names
+		.iter()
+		.map(|name| find(name).ok_or_else(|| format!("{FILE}: there is no {what} \"{name}\"")))
+		.collect()
+}
+
+/// Reads it.
+pub fn read() -> Result<Job, String> {
+	let text = std::fs::read_to_string(FILE).map_err(|e| format!("{FILE}: {e}"))?;
+	Ok(
+		match serde_json::from_str(&text).map_err(|e| format!("{FILE}: {e}"))? {
+			Raw::Bench {
+				cases,
+				guests,
+				paths,
+				iterations,
+				batches,
+			} => {
+				if iterations == 0 || batches == 0 || batches > MAX_BATCHES as u64 {
+					return Err(format!(
+						"{FILE}: {batches} batches of {iterations}; from 1 to {MAX_BATCHES} of at least 1"
+					));
+				}
+				Job::Bench {
+					cases: named(&cases, "case", Case::from_name)?,
+					guests: named(&guests, "guest mode", Guest::from_name)?,
+					paths: named(&paths, "path", Path::from_name)?,
+					iterations,
+					batches,
+				}
+			}
+			Raw::Test { tests, seed } => Job::Test { tests, seed },
+		},
+	)
+}

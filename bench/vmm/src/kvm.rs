@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A VM and its vcpu, one safe function per ioctl.
+
+use core::ffi::c_void;
+use core::ptr::{self, NonNull};
+use std::fs::File;
+use std::io::{Error, ErrorKind, Result};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use hcall::{Code, Number};
+
+use crate::abi;
+
+/// An ioctl whose argument is a number.
+///
+/// # Safety
+///
+/// `request` must not take `argument` for an address, or it must be one that the
+/// request may use.
+unsafe fn ioctl(fd: &impl AsRawFd, request: libc::Ioctl, argument: u64) -> Result<i32> {
+	// SAFETY: the fd is open; the rest is the caller's promise.
+	let result = unsafe { libc::ioctl(fd.as_raw_fd(), request, argument) };
+	if result < 0 {
+		Err(Error::last_os_error())
+	} else {
+		Ok(result)
+	}
+}
+
+/// An ioctl that reads a structure of ours.
+///
+/// # Safety
+///
+/// `request` must read a `T`, and its other effects must be sound.
+unsafe fn ioctl_in<T>(fd: &impl AsRawFd, request: libc::Ioctl, argument: &T) -> Result<()> {
+	// SAFETY: as the caller promises.
+	unsafe {
+		ioctl(
+			fd,
+			request,
+			ptr::from_ref(argument).expose_provenance() as u64,
+		)
+	}?;
+	Ok(())
+}
+
+/// Names the ioctl that failed.
+fn failed(what: &'static str) -> impl FnOnce(Error) -> Error {
+	move |e| Error::new(e.kind(), format!("{what}: {e}"))
+}
+
+/// Guest memory: one anonymous mapping, which the guest may change at any time.
+pub struct Memory {
+	base: NonNull<u8>,
+	size: usize,
+}
+
+/// What may be copied into and out of guest memory as bytes.
+///
+/// # Safety
+///
+/// Any bytes must be a valid value, and there must be no padding.
+pub unsafe trait Plain: Copy {}
+// SAFETY: an integer.
+unsafe impl Plain for u8 {}
+// SAFETY: an integer.
+unsafe impl Plain for u64 {}
+// SAFETY: 64-bit words only.
+unsafe impl Plain for proto::Command {}
+// SAFETY: 64-bit words only.
+unsafe impl Plain for proto::Outcome {}
+// SAFETY: 64-bit words only.
+unsafe impl Plain for proto::block::Probe {}
+
+impl Memory {
+	fn new(size: usize) -> Result<Self> {
+		// SAFETY: a new mapping, nothing is replaced.
+		let base = unsafe {
+			libc::mmap(
+				ptr::null_mut(),
+				size,
+				libc::PROT_READ | libc::PROT_WRITE,
+				libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+				-1,
+				0,
+			)
+		};
+		if base == libc::MAP_FAILED {
+			return Err(Error::last_os_error());
+		}
+		let base = NonNull::new(base.cast()).expect("mmap maps nothing at 0");
+		Ok(Self { base, size })
+	}
+
+	fn at<T>(&self, address: u64) -> *mut T {
+		let end = address.checked_add(size_of::<T>() as u64);
+		assert!(
+			end.is_some_and(|end| end <= self.size as u64),
+			"{address:#x} is outside"
+		);
+		assert!(
+			address.is_multiple_of(align_of::<T>() as u64),
+			"{address:#x} is misaligned"
+		);
+		// SAFETY: inside the mapping, as just checked.
+		unsafe { self.base.add(address as usize) }.cast().as_ptr()
+	}
+
+	/// Copies a value out.
+	pub fn read<T: Plain>(&self, address: u64) -> T {
+		// SAFETY: `at` checked it; volatile as the guest may be writing.
+		unsafe { ptr::read_volatile(self.at(address)) }
+	}
+
+	/// Copies a value in.
+	pub fn write<T: Plain>(&self, address: u64, value: T) {
+		// SAFETY: `at` checked it; volatile as the guest may be reading.
+		unsafe { ptr::write_volatile(self.at(address), value) }
+	}
+
+	/// Copies bytes in.
+	pub fn write_bytes(&self, address: u64, bytes: &[u8]) {
+		for (address, &byte) in (address..).zip(bytes) {
+			self.write(address, byte);
+		}
+	}
+}
+
+impl Drop for Memory {
+	fn drop(&mut self) {
+		// SAFETY: our mapping; KVM keeps no pointer, it looks pages up as it needs them
+		// and the VM's fds are closed before (see `Vm`).
+		unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
+	}
+}
+
+/// A VM of KVM-HV.
+// The order of the fields is the order in which they are dropped.
+pub struct Vm {
+	fd: OwnedFd,
+	mmap_size: usize,
+	/// Its memory, from guest real address 0.
+	pub memory: Memory,
+}
+
+impl Vm {
+	/// Creates one with `ram` bytes of memory.
+	pub fn new(ram: u64) -> Result<Self> {
+		let kvm = File::options()
+			.read(true)
+			.write(true)
+			.open("/dev/kvm")
+			.map_err(failed("opening /dev/kvm"))?;
+		// SAFETY: neither takes an address.
+		let (mmap_size, fd) = unsafe {
+			(
+				ioctl(&kvm, abi::KVM_GET_VCPU_MMAP_SIZE, 0)
+					.map_err(failed("KVM_GET_VCPU_MMAP_SIZE"))?,
+				ioctl(&kvm, abi::KVM_CREATE_VM, abi::KVM_VM_PPC_HV)
+					.map_err(failed("KVM_CREATE_VM"))?,
+			)
+		};
+		// SAFETY: KVM_CREATE_VM returned a new fd that nobody else has.
+		let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+		let memory = Memory::new(ram as usize).map_err(failed("mapping guest memory"))?;
+		let region = abi::MemoryRegion {
+			slot: 0,
+			flags: 0,
+			guest_phys_addr: 0,
+			memory_size: ram,
+			userspace_addr: memory.base.as_ptr().expose_provenance() as u64,
+		};
+		// SAFETY: the mapping outlives the VM, and is only accessed as shared memory.
+		unsafe { ioctl_in(&fd, abi::KVM_SET_USER_MEMORY_REGION, &region) }
+			.map_err(failed("KVM_SET_USER_MEMORY_REGION"))?;
+		Ok(Self {
+			fd,
+			mmap_size: mmap_size as usize,
+			memory,
+		})
+	}
+
+	/// Lets KVM handle an hcall that by default goes to userspace. InvalidInput if it
+	/// can't.
+	pub fn enable_hcall(&self, number: Number) -> Result<()> {
+		let cap = abi::EnableCap {
+			cap: abi::KVM_CAP_PPC_ENABLE_HCALL,
+			flags: 0,
+			args: [number.0, 1, 0, 0],
+			pad: [0; 64],
+		};
+		// SAFETY: the structure is what the request reads; no address in it.
+		unsafe { ioctl_in(&self.fd, abi::KVM_ENABLE_CAP, &cap) }
+			.map_err(failed("KVM_CAP_PPC_ENABLE_HCALL"))
+	}
+
+	/// Gives the guest radix translation with a process table of 4 KiB.
+	pub fn set_process_table(&self, address: u64) -> Result<()> {
+		// Bit 0 says radix; the size field's 0 means 4 KiB.
+		const RADIX: u64 = 1 << 63;
+		let config = abi::MmuV3Config {
+			flags: abi::KVM_PPC_MMUV3_RADIX | abi::KVM_PPC_MMUV3_GTSE,
+			process_table: RADIX | address,
+		};
+		// SAFETY: the structure is what the request reads; the address is the guest's.
+		unsafe { ioctl_in(&self.fd, abi::KVM_PPC_CONFIGURE_V3_MMU, &config) }
+			.map_err(failed("KVM_PPC_CONFIGURE_V3_MMU"))
+	}
+
+	/// Creates an emulated DMA window. It lives as long as the fd.
+	pub fn create_window(&self, liobn: u64, page_shift: u32, pages: u64) -> Result<OwnedFd> {
+		let window = abi::SpaprTce64 {
+			liobn,
+			page_shift,
+			flags: 0,
+			offset: 0,
+			size: pages,
+		};
+		let argument = ptr::from_ref(&window).expose_provenance() as u64;
+		// SAFETY: the request reads a structure of that type there.
+		let fd = unsafe { ioctl(&self.fd, abi::KVM_CREATE_SPAPR_TCE_64, argument) }
+			.map_err(failed("KVM_CREATE_SPAPR_TCE_64"))?;
+		// SAFETY: a new fd that nobody else has.
+		Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+	}
+
+	/// Creates the vcpu with that id.
+	pub fn create_vcpu(&self, id: u64) -> Result<Vcpu> {
+		// SAFETY: no address is passed.
+		let fd = unsafe { ioctl(&self.fd, abi::KVM_CREATE_VCPU, id) }
+			.map_err(failed("KVM_CREATE_VCPU"))?;
+		// SAFETY: a new fd that nobody else has.
+		let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+		assert!(self.mmap_size >= size_of::<abi::Run>());
+		// SAFETY: a new mapping of the vcpu's run structure.
+		let run = unsafe {
+			libc::mmap(
+				ptr::null_mut(),
+				self.mmap_size,
+				libc::PROT_READ | libc::PROT_WRITE,
+				libc::MAP_SHARED,
+				fd.as_raw_fd(),
+				0,
+			)
+		};
+		if run == libc::MAP_FAILED {
+			return Err(failed("mapping the vcpu")(Error::last_os_error()));
+		}
+		let run = NonNull::new(run.cast()).expect("mmap maps nothing at 0");
+		Ok(Vcpu {
+			fd,
+			run,
+			mmap_size: self.mmap_size,
+		})
+	}
+}
+
+/// Why a vcpu stopped.
+#[derive(Clone, Copy, Debug)]
+pub enum Exit {
+	/// An hcall for userspace. Its answer is taken up by the next run.
+	Hcall(Number, [u64; 9]),
+	/// A signal came.
+	Interrupted,
+	/// Anything else, by KVM's number.
+	Other(u32),
+}
+
+/// A vcpu.
+pub struct Vcpu {
+	fd: OwnedFd,
+	run: NonNull<abi::Run>,
+	mmap_size: usize,
+}
+
+impl Vcpu {
+	/// Makes KVM treat `sc 1` as PAPR says.
+	pub fn enable_papr(&self) -> Result<()> {
+		let cap = abi::EnableCap {
+			cap: abi::KVM_CAP_PPC_PAPR,
+			flags: 0,
+			args: [0; 4],
+			pad: [0; 64],
+		};
+		// SAFETY: the structure is what the request reads; no address in it.
+		unsafe { ioctl_in(&self.fd, abi::KVM_ENABLE_CAP, &cap) }.map_err(failed("KVM_CAP_PPC_PAPR"))
+	}
+
+	/// Sets the bits of LPCR that belong to the guest.
+	pub fn set_lpcr(&self, value: u64) -> Result<()> {
+		let addr = ptr::from_ref(&value).expose_provenance() as u64;
+		let reg = abi::OneReg {
+			id: abi::KVM_REG_PPC_LPCR_64,
+			addr,
+		};
+		// SAFETY: the structure is what the request reads, and it points to 64 bits.
+		unsafe { ioctl_in(&self.fd, abi::KVM_SET_ONE_REG, &reg) }
+			.map_err(failed("KVM_SET_ONE_REG(LPCR)"))
+	}
+
+	/// Sets the registers.
+	pub fn set_regs(&self, regs: &abi::Regs) -> Result<()> {
+		// SAFETY: the structure is what the request reads.
+		unsafe { ioctl_in(&self.fd, abi::KVM_SET_REGS, regs) }.map_err(failed("KVM_SET_REGS"))
+	}
+
+	/// Answers the hcall that the last run ended with.
+	pub fn answer(&mut self, code: Code) {
+		// SAFETY: the run structure is ours while the vcpu doesn't run.
+		unsafe { (&raw mut (*self.run.as_ptr()).hcall_ret).write_volatile(code.0 as u64) };
+	}
+
+	/// Runs the guest.
+	pub fn run(&mut self) -> Result<Exit> {
+		match kvm_run(&self.fd) {
+			0 => {}
+			libc::EINTR => return Ok(Exit::Interrupted),
+			errno => return Err(failed("KVM_RUN")(Error::from_raw_os_error(errno))),
+		}
+		// SAFETY: KVM_RUN has filled it and is over; every bit pattern is valid.
+		let run = unsafe { self.run.as_ptr().read_volatile() };
+		Ok(match run.exit_reason {
+			abi::KVM_EXIT_PAPR_HCALL => Exit::Hcall(Number(run.hcall_nr), run.hcall_args),
+			abi::KVM_EXIT_INTR => Exit::Interrupted,
+			reason => Exit::Other(reason),
+		})
+	}
+}
+
+impl Drop for Vcpu {
+	fn drop(&mut self) {
+		let run: *mut c_void = self.run.as_ptr().cast();
+		// SAFETY: our mapping.
+		unsafe { libc::munmap(run, self.mmap_size) };
+	}
+}
+
+/// Was this error the kernel's way of saying that it doesn't know the request?
+pub fn is_unsupported(error: &Error) -> bool {
+	error.kind() == ErrorKind::InvalidInput
+}
+
+/// KVM_RUN; returns an errno, or 0.
+///
+/// Not through libc, because of a bug that is at least in Linux 5.10 to 7.3: if the
+/// thread is scheduled out inside KVM_RUN it comes back with the *guest's* FP, VMX and
+/// VSX registers, of which a caller may expect f14 to f31 and v20 to v31 kept. So the
+/// compiler is told that none is, and the status registers are put back by hand.
+fn kvm_run(fd: &OwnedFd) -> i32 {
+	#[repr(C, align(16))]
+	struct Status([u64; 4]);
+	let mut status = Status([0; 4]);
+	let errno: u64;
+	// SAFETY: a system call that takes no address. It changes guest memory and the run
+	// structure, neither of which Rust has references to.
+	unsafe {
+		core::arch::asm!(
+			"mffs 0",
+			"stfd 0, 0({status})",
+			"mfvscr 0",
+			"stvx 0, {sixteen}, {status}",
+			"sc",
+			"bso 2f",
+			"li 3, 0",
+			"2: lfd 0, 0({status})",
+			"mtfsf 255, 0",
+			"lvx 0, {sixteen}, {status}",
+			"mtvscr 0",
+			status = in(reg_nonzero) &raw mut status,
+			sixteen = in(reg) 16,
+			inlateout("r0") libc::SYS_ioctl => _,
+			inlateout("r3") fd.as_raw_fd() as u64 => errno,
+			inlateout("r4") abi::KVM_RUN => _,
+			inlateout("r5") 0_u64 => _,
+			out("r6") _, out("r7") _, out("r8") _, out("r9") _,
+			out("r10") _, out("r11") _, out("r12") _,
+			out("cr0") _, out("cr1") _, out("cr5") _, out("cr6") _, out("cr7") _,
+			out("ctr") _, out("xer") _,
+			out("f0") _, out("f1") _, out("f2") _, out("f3") _, out("f4") _, out("f5") _,
+			out("f6") _, out("f7") _, out("f8") _, out("f9") _, out("f10") _, out("f11") _,
+			out("f12") _, out("f13") _, out("f14") _, out("f15") _, out("f16") _,
+			out("f17") _, out("f18") _, out("f19") _, out("f20") _, out("f21") _,
+			out("f22") _, out("f23") _, out("f24") _, out("f25") _, out("f26") _,
+			out("f27") _, out("f28") _, out("f29") _, out("f30") _, out("f31") _,
+			out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _,
+			out("v6") _, out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _,
+			out("v12") _, out("v13") _, out("v14") _, out("v15") _, out("v16") _,
+			out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
+			out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _,
+			out("v27") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+		);
+	}
+	errno as i32
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The VMM of benchmark and booted tests.
+//!
+//! It is init of the emulated host and nearly all of its userspace. It reads what to
+//! do from the initramfs, does it with VMs of its own, writes what came out to the
+//! console as lines that the runner picks from the noise, and turns the machine off.
+
+mod abi;
+mod bench;
+mod console;
+mod elf;
+mod host;
+mod job;
+mod kvm;
+mod machine;
+mod tests;
+mod timer;
+
+use console::{Line, say};
+
+fn work() -> Result<(), String> {
+	host::set_up().map_err(|e| format!("setting up: {e}"))?;
+	timer::install_handler().map_err(|e| format!("setting up: {e}"))?;
+	say(&Line::Hello {
+		release: &host::release(),
+		params: host::has_parameters(),
+	});
+	match job::read()? {
+		job::Job::Bench {
+			cases,
+			guests,
+			paths,
+			iterations,
+			batches,
+		} => {
+			bench::run(&cases, &guests, &paths, iterations, batches);
+		}
+		job::Job::Test { tests, seed } => tests::run(&tests, seed)?,
+	}
+	Ok(())
+}
+
+fn main() {
+	std::panic::set_hook(Box::new(|info| {
+		say(&Line::Fatal {
+			why: &info.to_string(),
+		});
+		host::power_off();
+	}));
+	match work() {
+		Ok(()) => say(&Line::Done),
+		Err(why) => say(&Line::Fatal { why: &why }),
+	}
+	host::power_off();
+}

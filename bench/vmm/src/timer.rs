@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Timers that interrupt the calling thread's KVM_RUN.
+
+use core::{mem, ptr};
+use std::io::{Error, Result};
+use std::time::Duration;
+
+/// The signal. Its handler does nothing: that it comes is all.
+const SIGNAL: i32 = libc::SIGALRM;
+
+extern "C" fn nothing(_: i32) {}
+
+/// Makes the signal interrupt system calls instead of ending the process.
+pub fn install_handler() -> Result<()> {
+	// SAFETY: zero is a valid sigaction: no flags (so no restart), an empty mask.
+	let mut action: libc::sigaction = unsafe { mem::zeroed() };
+	action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
+	// SAFETY: the handler is async-signal-safe, as it does nothing.
+	if unsafe { libc::sigaction(SIGNAL, &action, ptr::null_mut()) } < 0 {
+		return Err(Error::last_os_error());
+	}
+	Ok(())
+}
+
+/// Time since boot, for comparing with when a timer should have gone off.
+pub fn now() -> Duration {
+	let mut now = libc::timespec {
+		tv_sec: 0,
+		tv_nsec: 0,
+	};
+	// SAFETY: it fills the structure.
+	let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+	assert_eq!(result, 0, "every kernel has CLOCK_MONOTONIC");
+	Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+fn timespec(duration: Duration) -> libc::timespec {
+	libc::timespec {
+		tv_sec: duration.as_secs() as i64,
+		tv_nsec: i64::from(duration.subsec_nanos()),
+	}
+}
+
+/// A timer; dropping it disarms it.
+pub struct Timer(libc::timer_t);
+
+impl Timer {
+	fn new(first: Duration, interval: Duration, flags: i32) -> Result<Self> {
+		// SAFETY: zero is a valid sigevent.
+		let mut event: libc::sigevent = unsafe { mem::zeroed() };
+		event.sigev_notify = libc::SIGEV_THREAD_ID;
+		event.sigev_signo = SIGNAL;
+		// SAFETY: it has no preconditions.
+		event.sigev_notify_thread_id = unsafe { libc::gettid() };
+		let mut id: libc::timer_t = ptr::null_mut();
+		// SAFETY: it reads the event and fills the id.
+		if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut id) } < 0 {
+			return Err(Error::last_os_error());
+		}
+		let timer = Self(id);
+		let when = libc::itimerspec {
+			it_interval: timespec(interval),
+			it_value: timespec(first),
+		};
+		// SAFETY: the timer exists and the structure is valid.
+		if unsafe { libc::timer_settime(id, flags, &when, ptr::null_mut()) } < 0 {
+			return Err(Error::last_os_error());
+		}
+		Ok(timer)
+	}
+
+	/// Once, at a time that [`now`] will reach.
+	pub fn at(when: Duration) -> Result<Self> {
+		Self::new(when, Duration::ZERO, libc::TIMER_ABSTIME)
+	}
+
+	/// First after `first`, then again and again: a single signal could come just
+	/// before KVM_RUN and be lost.
+	pub fn every(interval: Duration, first: Duration) -> Result<Self> {
+		Self::new(first, interval, 0)
+	}
+}
+
+impl Drop for Timer {
+	fn drop(&mut self) {
+		// SAFETY: the timer exists, and is ours.
+		unsafe { libc::timer_delete(self.0) };
+	}
+}
