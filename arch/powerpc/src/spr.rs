@@ -45,6 +45,8 @@ bitflags! {
 	/// Logical Partitioning Control Register (Power ISA 3.0B, Book III, 2.2).
 	#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 	pub struct Lpcr: u64 {
+		/// Interrupts are taken in little-endian mode.
+		const ILE = 1 << 25;
 		/// Alternate interrupt location 3: with translation on, interrupts are
 		/// taken with translation on, at 0xc000_0000_0000_4000.
 		const AIL_3 = 3 << 23;

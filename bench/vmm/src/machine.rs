@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
+use powerpc::{Lpcr, Msr};
 use proto::{Command, Guest, Job, Outcome, map, private};
 
 use crate::kvm::{Exit, Vcpu, Vm};
@@ -19,14 +20,10 @@ use crate::{abi, elf, kvm, timer};
 /// Where the payload is in the initramfs.
 const PAYLOAD: &str = "/guest";
 
-/// 64-bit, machine check and recoverable interrupt enabled, little-endian.
-const MSR_REAL: u64 = 1 << 63 | 1 << 12 | 1 << 1 | 1;
+/// What a guest kernel runs with.
+const MSR_REAL: Msr = Msr::SF.union(Msr::ME).union(Msr::RI).union(Msr::LE);
 /// With instruction and data translation.
-const MSR_TRANSLATED: u64 = MSR_REAL | 1 << 5 | 1 << 4;
-/// Interrupts are taken in little-endian mode.
-const LPCR_ILE: u64 = 1 << 25;
-/// And, when translation is on, with translation on at 0xc000000000004000.
-const LPCR_AIL_3: u64 = 3 << 23;
+const MSR_TRANSLATED: Msr = MSR_REAL.union(Msr::IR).union(Msr::DR);
 
 /// What a machine is to be like.
 #[derive(Clone, Copy)]
@@ -90,12 +87,12 @@ impl Machine {
 		let vpa_size = map::VPA_SIZE.to_be_bytes();
 		vm.memory
 			.write_bytes(map::VPA + map::VPA_SIZE_OFFSET, &vpa_size);
-		let mut lpcr = LPCR_ILE;
+		let mut lpcr = Lpcr::ILE;
 		let mut msr = MSR_REAL;
 		if config.guest == Guest::Radix {
 			write_tables(&vm);
 			vm.set_process_table(map::PROCESS_TABLE)?;
-			lpcr |= LPCR_AIL_3;
+			lpcr |= Lpcr::AIL_3;
 			msr = MSR_TRANSLATED;
 		}
 		let window = if config.window {
@@ -109,10 +106,10 @@ impl Machine {
 		};
 		let vcpu = vm.create_vcpu(0)?;
 		vcpu.enable_papr()?;
-		vcpu.set_lpcr(lpcr)?;
+		vcpu.set_lpcr(lpcr.bits())?;
 		vcpu.set_regs(&abi::Regs {
 			pc,
-			msr,
+			msr: msr.bits(),
 			..abi::Regs::default()
 		})?;
 		Ok(Self {
