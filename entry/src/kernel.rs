@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The entry point, and what it uses of the kernel.
 
+use core::arch::asm;
 use core::ffi::{c_int, c_void};
 use core::panic::PanicInfo;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use hcall::FastTable;
-use powerpc::{Counters, HostFacts, P9Vcpu};
+use powerpc::{Counters, HostFacts, Msr, P9Vcpu};
 
 use crate::layout::kernel as layout;
 use crate::{GuestFacts, Path, choose};
@@ -70,6 +71,42 @@ impl Vcpu {
 	}
 }
 
+/// The MSR that the current task's userspace will continue with, if it has one.
+fn user_msr() -> Option<NonNull<u64>> {
+	let paca: *const u8;
+	// SAFETY: r13 is the PACA of this CPU in all kernel code; reading it has no effect.
+	// Preemption is off, so it stays this CPU's.
+	unsafe { asm!("mr {}, 13", out(reg) paca, options(nomem, nostack, preserves_flags)) };
+	// SAFETY: the offsets are the kernel's own. The PACA always names the current
+	// task, and a task's `thread.regs` is null or its saved user registers.
+	unsafe {
+		let task: *const u8 = paca.add(layout::PACA_CURRENT).cast::<*const u8>().read();
+		let regs: *mut u8 = task.add(layout::TASK_USER_REGS).cast::<*mut u8>().read();
+		NonNull::new(regs).map(|regs| regs.add(layout::PT_REGS_MSR).cast())
+	}
+}
+
+/// Declares the user's FP, VMX and VSX registers saved and no longer live.
+///
+/// KVM_RUN saved them when it began. But if the task was scheduled out since then, the
+/// scheduler has loaded them again and marked them live in the user's MSR; the guest's
+/// are about to overwrite them, and with the mark left standing userspace would
+/// continue with what the guest left behind. The saved copy is still good: the kernel
+/// does not change these registers on the user's behalf, so what is in them is what
+/// was loaded. Without the mark, the way back to userspace loads that copy.
+fn user_vectors_are_saved() {
+	const LIVE: Msr = Msr::FP
+		.union(Msr::FE0)
+		.union(Msr::FE1)
+		.union(Msr::VEC)
+		.union(Msr::VSX);
+	if let Some(msr) = user_msr() {
+		// SAFETY: the current task's own saved registers, which nobody else uses while
+		// it runs. KVM_RUN says itself that they changed (`srr_regs_clobbered()`).
+		unsafe { msr.write(msr.read() & !LIVE.bits()) };
+	}
+}
+
 /// Runs the guest once: the kernel calls this instead of
 /// `kvmhv_vcpu_entry_p9()`, under the same conditions and for the same result,
 /// the trap number that the guest came out with.
@@ -102,6 +139,7 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	let table = if fast { &FAST } else { &NO_FAST };
 	view.p9().fast_table = (&raw const *table).cast();
 
+	user_vectors_are_saved();
 	// SAFETY: as above; and the table that the trampoline will use is set.
 	let trap = unsafe { kvm_p9_c_vcpu_entry(vcpu, limit, lpcr, tb) };
 

@@ -5,9 +5,11 @@
  */
 #include <linux/kbuild.h>
 #include <linux/kvm_host.h>
+#include <linux/sched.h>
 #include <asm/hvcall.h>
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
+#include <asm/paca.h>
 
 #include "book3s_hv.h"
 
@@ -21,6 +23,10 @@ int main(void)
 	OFFSET(KVM_SECURE_GUEST, kvm, arch.secure_guest);
 	DEFINE(SIZEOF_KVM_RADIX, sizeof_field(struct kvm, arch.radix));
 	DEFINE(SIZEOF_KVM_SECURE_GUEST, sizeof_field(struct kvm, arch.secure_guest));
+
+	OFFSET(PACA_CURRENT, paca_struct, __current);
+	OFFSET(TASK_USER_REGS, task_struct, thread.regs);
+	OFFSET(PT_REGS_MSR, pt_regs, msr);
 
 	/* Structures that both sides define */
 	OFFSET(P9_VCPU_FAST_TABLE, kvm_p9_vcpu, fast_table);

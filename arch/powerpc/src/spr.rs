@@ -28,6 +28,10 @@ bitflags! {
 		const PR = 1 << 14;
 		/// Floating-point facility available.
 		const FP = 1 << 13;
+		/// Floating-point exception mode 0.
+		const FE0 = 1 << 11;
+		/// Floating-point exception mode 1.
+		const FE1 = 1 << 8;
 		/// Machine check interrupts enabled.
 		const ME = 1 << 12;
 		/// Instruction address translation.
