@@ -312,7 +312,19 @@ impl Vcpu {
 
 	/// Runs the guest.
 	pub fn run(&mut self) -> Result<Exit> {
-		match kvm_run(&self.fd) {
+		let errno = kvm_run(&self.fd);
+		self.exit(errno)
+	}
+
+	/// Runs the guest with `before` in our own vector registers, and says what was in
+	/// them afterwards.
+	pub fn run_with(&mut self, before: &VectorRegs) -> Result<(Exit, VectorRegs)> {
+		let (errno, after) = kvm_run_with(&self.fd, before);
+		Ok((self.exit(errno)?, after))
+	}
+
+	fn exit(&self, errno: i32) -> Result<Exit> {
+		match errno {
 			0 => {}
 			libc::EINTR => return Ok(Exit::Interrupted),
 			errno => return Err(failed("KVM_RUN")(Error::from_raw_os_error(errno))),
@@ -340,36 +352,37 @@ pub fn is_unsupported(error: &Error) -> bool {
 	error.kind() == ErrorKind::InvalidInput
 }
 
-/// KVM_RUN; returns an errno, or 0.
+/// The system call KVM_RUN, with `$before` and `$after` around its `sc`.
 ///
 /// Not through libc, because of a bug that is at least in Linux 5.10 to 7.3: if the
 /// thread is scheduled out inside KVM_RUN it comes back with the *guest's* FP, VMX and
 /// VSX registers, of which a caller may expect f14 to f31 and v20 to v31 kept. So the
 /// compiler is told that none is, and the status registers are put back by hand.
-fn kvm_run(fd: &OwnedFd) -> i32 {
-	#[repr(C, align(16))]
-	struct Status([u64; 4]);
-	let mut status = Status([0; 4]);
-	let errno: u64;
-	// SAFETY: a system call that takes no address. It changes guest memory and the run
-	// structure, neither of which Rust has references to.
-	unsafe {
+macro_rules! kvm_run_call {
+	($fd:expr, [$($before:literal,)*], [$($after:literal,)*], $($operand:tt)*) => {{
+		#[repr(C, align(16))]
+		struct Status([u64; 4]);
+		let mut status = Status([0; 4]);
+		let errno: u64;
 		core::arch::asm!(
 			"mffs 0",
 			"stfd 0, 0({status})",
 			"mfvscr 0",
 			"stvx 0, {sixteen}, {status}",
+			$($before,)*
 			"sc",
 			"bso 2f",
 			"li 3, 0",
-			"2: lfd 0, 0({status})",
+			"2:",
+			$($after,)*
+			"lfd 0, 0({status})",
 			"mtfsf 255, 0",
 			"lvx 0, {sixteen}, {status}",
 			"mtvscr 0",
 			status = in(reg_nonzero) &raw mut status,
 			sixteen = in(reg) 16,
 			inlateout("r0") libc::SYS_ioctl => _,
-			inlateout("r3") fd.as_raw_fd() as u64 => errno,
+			inlateout("r3") $fd.as_raw_fd() as u64 => errno,
 			inlateout("r4") abi::KVM_RUN => _,
 			inlateout("r5") 0_u64 => _,
 			out("r6") _, out("r7") _, out("r8") _, out("r9") _,
@@ -388,7 +401,53 @@ fn kvm_run(fd: &OwnedFd) -> i32 {
 			out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _,
 			out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _,
 			out("v27") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+			$($operand)*
 		);
-	}
-	errno as i32
+		errno as i32
+	}};
+}
+
+/// KVM_RUN; returns an errno, or 0.
+fn kvm_run(fd: &OwnedFd) -> i32 {
+	// SAFETY: a system call that takes no address. It changes guest memory and the run
+	// structure, neither of which Rust has references to.
+	unsafe { kvm_run_call!(fd, [], [],) }
+}
+
+/// The 64 vector-scalar registers, which hold FP and VMX registers too.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[repr(C, align(16))]
+pub struct VectorRegs(pub [u128; 64]);
+
+/// KVM_RUN with `before` in the registers; says what was in them when it returned.
+fn kvm_run_with(fd: &OwnedFd, before: &VectorRegs) -> (i32, VectorRegs) {
+	let mut after = VectorRegs([0; 64]);
+	// SAFETY: as for `kvm_run`; it reads the one array and writes the other, each once
+	// over. r6, r7 and r8 are lost, as after any system call.
+	let errno = unsafe {
+		kvm_run_call!(
+			fd,
+			[
+				"mr 6, {before}",
+				".set .Lvsr, 0",
+				".rept 64",
+				".long 31 << 26 | (.Lvsr & 31) << 21 | 6 << 11 | 844 << 1 | .Lvsr >> 5",
+				"addi 6, 6, 16",
+				".set .Lvsr, .Lvsr + 1",
+				".endr",
+			],
+			[
+				"mr 6, {after}",
+				".set .Lvsr, 0",
+				".rept 64",
+				".long 31 << 26 | (.Lvsr & 31) << 21 | 6 << 11 | 972 << 1 | .Lvsr >> 5",
+				"addi 6, 6, 16",
+				".set .Lvsr, .Lvsr + 1",
+				".endr",
+			],
+			before = in(reg_nonzero) before,
+			after = in(reg_nonzero) &raw mut after,
+		)
+	};
+	(errno, after)
 }

@@ -14,7 +14,7 @@ use hcall::{Code, Number};
 use powerpc::{Lpcr, Msr};
 use proto::{Command, Guest, Job, Outcome, map, private};
 
-use crate::kvm::{Exit, Vcpu, Vm};
+use crate::kvm::{Exit, Vcpu, VectorRegs, Vm};
 use crate::{abi, elf, kvm, timer};
 
 /// Where the payload is in the initramfs.
@@ -160,6 +160,13 @@ impl Machine {
 	/// The outcome so far.
 	pub fn outcome(&self) -> Outcome {
 		self.vm.memory.read(map::OUTCOME)
+	}
+
+	/// Runs once, with `before` in our own vector registers. Says whether a signal ended
+	/// it, and what was in them then.
+	pub fn step_with(&mut self, before: &VectorRegs) -> Result<(bool, VectorRegs), Failure> {
+		let (exit, after) = self.vcpu.run_with(before)?;
+		Ok((matches!(exit, Exit::Interrupted), after))
 	}
 
 	/// Runs until something happens.

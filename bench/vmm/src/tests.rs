@@ -15,6 +15,7 @@ use proto::regs;
 use proto::{Case, Command, Guest, Job, Outcome, Path, map, private};
 
 use crate::console::{Line, Status, say};
+use crate::kvm::VectorRegs;
 use crate::machine::{Call, Config, Failure, Machine, Step};
 use crate::timer::{self, Timer};
 use crate::{bench, host};
@@ -648,6 +649,57 @@ fn resched_storm(guest: Guest, path: Path, case: Case) -> Verdict {
 	))
 }
 
+/// Whose FP, VMX and VSX registers KVM_RUN returns with, while another thread wants
+/// the CPU.
+///
+/// Linux's C path returns with the guest's once the thread has been scheduled out inside
+/// KVM_RUN. That this test finds it there shows that it would find it on the Rust path.
+fn user_vectors(guest: Guest, path: Path, seed: u64) -> Verdict {
+	const RUNS: u64 = 60;
+	const INTERVAL: Duration = Duration::from_millis(15);
+	choose(path)?;
+	let _one_cpu = OneCpu::new()?;
+	let mut machine = start_storm(guest, Case::HProd)?;
+	let stop = AtomicBool::new(false);
+	let wrong_runs = std::thread::scope(|scope| {
+		scope.spawn(|| {
+			while !stop.load(Ordering::Relaxed) {
+				std::hint::spin_loop();
+			}
+		});
+		let result = (|| {
+			let _timer = Timer::every(INTERVAL, INTERVAL)?;
+			let mut wrong_runs = 0;
+			let mut pattern = regs::Pattern::new(seed);
+			for _ in 0..RUNS {
+				let before = VectorRegs(std::array::from_fn(|_| {
+					u128::from(pattern.next()) << 64 | u128::from(pattern.next())
+				}));
+				let (interrupted, after) = machine.step_with(&before)?;
+				if !interrupted {
+					return wrong("the storm ended by itself".into());
+				}
+				wrong_runs += u64::from(after != before);
+			}
+			Ok(wrong_runs)
+		})();
+		stop.store(true, Ordering::Relaxed);
+		result
+	})?;
+	match (path, wrong_runs) {
+		(Path::C, 0) => wrong(format!(
+			"the C path's known bug did not show in {RUNS} runs"
+		)),
+		(Path::C, _) => Ok(format!(
+			"the C path's known bug: wrong after {wrong_runs} of {RUNS} runs"
+		)),
+		(_, 0) => Ok(format!("unchanged after {RUNS} runs")),
+		_ => wrong(format!(
+			"not the caller's after {wrong_runs} of {RUNS} runs"
+		)),
+	}
+}
+
 /// All tests, in the order in which they run.
 fn all() -> Vec<Test> {
 	let mut tests = vec![];
@@ -675,6 +727,10 @@ fn all() -> Vec<Test> {
 					Box::new(move |seed| registers(guest, path, case, seed)),
 				);
 			}
+			add(
+				format!("user-vectors-{g}-{p}"),
+				Box::new(move |seed| user_vectors(guest, path, seed)),
+			);
 			add(
 				format!("disabled-null-{g}-{p}"),
 				Box::new(move |_| disabled(guest, path)),
