@@ -1,0 +1,639 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `cargo xtask bench` and `cargo xtask compare-stock`.
+//!
+//! The kernel under test serves three columns in one boot, Linux 5.10 the fourth.
+//! Whatever goes wrong with one figure does not keep the others from being shown,
+//! but it is listed, and the exit code says so.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ::bench::console::{self, Cell, Line};
+use ::bench::measure;
+use ::bench::report::{Entry, Environment, Kernel, Missing, Report};
+use ::bench::{spread, table};
+use anyhow::{Result, bail};
+use proto::{Case, Guest, Path};
+
+use crate::guest::{self, Job, Programs};
+use crate::kernel::{self, Image, NoSource, Series};
+use crate::paths;
+use crate::qemu::{self, Echo, Limits, Machine};
+use crate::run::{self, Usage, say};
+
+/// Options of `cargo xtask bench`.
+#[derive(clap::Args, Clone, Default)]
+pub struct Args {
+	/// Fewer round trips, the same columns
+	#[arg(long)]
+	pub quick: bool,
+	/// Where to write the report to, besides target/bench/report.json
+	#[arg(long, value_name = "FILE")]
+	pub json: Option<PathBuf>,
+	/// Only these cases, separated by commas
+	#[arg(long, value_name = "A,B", value_delimiter = ',')]
+	pub cases: Option<Vec<String>>,
+	/// Kernel under test [default: 6.12]; 5.10 measures nothing else
+	#[arg(long, value_name = "SERIES")]
+	pub kernel: Option<String>,
+	/// Measure N times, each in a fresh boot, and show how far the runs lie apart
+	#[arg(long, value_name = "N", default_value_t = 1)]
+	pub repeat: usize,
+	/// Seconds without a result after which a machine is stopped
+	#[arg(long, value_name = "S", default_value_t = 300)]
+	pub timeout: u64,
+}
+
+/// What to measure, how often.
+///
+/// The host's timer ticks every 10 million instructions. A batch takes a fraction
+/// of that, so most batches see no tick, and the median is the cost without it.
+struct Plan {
+	/// Cases, and how many round trips a batch of them has.
+	groups: Vec<(Vec<Case>, u64)>,
+	batches: u64,
+	silence: Duration,
+}
+
+impl Plan {
+	fn new(quick: bool, cases: Vec<Case>, timeout: u64) -> Self {
+		let (iterations, batches) = if quick { (500, 15) } else { (1000, 61) };
+		// Hcalls that do 512 things cost up to 60 times what the others do.
+		let (large, small): (Vec<_>, Vec<_>) = cases
+			.into_iter()
+			.partition(|case| case.name().ends_with("_512"));
+		let groups = [(small, iterations), (large, iterations / 32)];
+		Self {
+			groups: groups
+				.into_iter()
+				.filter(|(cases, _)| !cases.is_empty())
+				.collect(),
+			batches,
+			silence: Duration::from_secs(timeout),
+		}
+	}
+
+	fn cells(&self, paths: &[Path]) -> Vec<Cell> {
+		let mut cells = Vec::new();
+		for &case in self.groups.iter().flat_map(|(cases, _)| cases) {
+			for guest in Guest::ALL {
+				cells.extend(paths.iter().map(|&path| Cell { case, guest, path }));
+			}
+		}
+		cells
+	}
+}
+
+/// `cargo xtask bench`
+pub fn main(args: &Args) -> Result<()> {
+	let (_, problems) = run(args)?;
+	if problems.is_empty() {
+		return Ok(());
+	}
+	for problem in &problems {
+		say(problem);
+	}
+	bail!("{} of the figures are missing or wrong", problems.len());
+}
+
+/// Measures, prints and writes the report; returns each run's, and what went wrong.
+pub fn run(args: &Args) -> Result<(Vec<Report>, Vec<String>)> {
+	let cases = chosen_cases(args.cases.as_deref())?;
+	let series = Series::find(args.kernel.as_deref().unwrap_or("6.12"))?;
+	if args.repeat == 0 {
+		return Err(Usage("--repeat 0 measures nothing".to_owned()).into());
+	}
+	let plan = Plan::new(args.quick, cases, args.timeout);
+
+	forget()?;
+	let mut images = Vec::new();
+	let mut missing_column = None;
+	if series.name != ASM_SERIES {
+		images.push(kernel::build(series, false)?);
+	}
+	match kernel::build(Series::find(ASM_SERIES)?, false) {
+		Ok(image) => images.push(image),
+		Err(error) if !images.is_empty() && error.chain().any(|cause| cause.is::<NoSource>()) => {
+			say(format_args!("{error:#}; its column stays empty"));
+			missing_column = Some(format!("no source of Linux {ASM_SERIES} to be had"));
+		}
+		Err(error) => return Err(error),
+	}
+	let programs = guest::build()?;
+
+	let mut reports = Vec::new();
+	let mut problems = Vec::new();
+	for round in 1..=args.repeat {
+		let mut report = Report::new(environment(&images)?);
+		for image in &images {
+			let name = if args.repeat > 1 {
+				format!("{} (run {round} of {})", image.series, args.repeat)
+			} else {
+				image.series.clone()
+			};
+			problems.extend(run_on(
+				image,
+				&programs,
+				&plan,
+				paths_of(image),
+				&name,
+				&mut report,
+			)?);
+		}
+		if let Some(why) = &missing_column {
+			let cells = plan.cells(&[Path::Asm510]).into_iter();
+			report.missing.extend(cells.map(|cell| Missing {
+				cell,
+				why: why.clone(),
+			}));
+		}
+		reports.push(report);
+	}
+
+	let report = &reports[0];
+	println!("{}", table::render(report).trim_end());
+	if reports.len() > 1 {
+		println!(
+			"\nSpread over {} runs: (max - min) / median\n",
+			reports.len()
+		);
+		println!("{}", spread::render(&spread::between(&reports)).trim_end());
+	}
+	let json = report.to_json()?;
+	let default = report_path();
+	for path in [Some(&default), args.json.as_ref()].into_iter().flatten() {
+		run::write_whole(path, json.as_bytes())?;
+	}
+	Ok((reports, problems))
+}
+
+/// The series that has real-mode handlers in assembly.
+const ASM_SERIES: &str = "5.10";
+
+fn chosen_cases(names: Option<&[String]>) -> Result<Vec<Case>> {
+	let Some(names) = names else {
+		return Ok(Case::ALL.to_vec());
+	};
+	let mut cases = Vec::new();
+	for name in names {
+		let case = Case::from_name(name.trim()).ok_or_else(|| {
+			let known = Case::ALL.map(Case::name).join(", ");
+			Usage(format!("unknown case '{}'; known: {known}", name.trim()))
+		})?;
+		if !cases.contains(&case) {
+			cases.push(case);
+		}
+	}
+	Ok(cases)
+}
+
+/// Which columns a kernel serves.
+fn paths_of(image: &Image) -> &'static [Path] {
+	if image.series == ASM_SERIES {
+		&[Path::Asm510]
+	} else {
+		&[Path::C, Path::RustFull, Path::RustFast]
+	}
+}
+
+fn environment(images: &[Image]) -> Result<Environment> {
+	// The first is the one under test.
+	let first = images.first();
+	Ok(Environment {
+		kernel_release: first.map(|image| image.release.clone()).unwrap_or_default(),
+		config_hash: first
+			.map(|image| image.config_hash.clone())
+			.unwrap_or_default(),
+		object_hash: first
+			.and_then(|image| image.object_hash.clone())
+			.unwrap_or_else(|| "none".to_owned()),
+		qemu: qemu::version()?,
+		icount: qemu::ICOUNT.to_owned(),
+		rustc: run::output(Command::new("rustc").arg("--version"))?,
+		kernels: images
+			.iter()
+			.map(|image| Kernel {
+				series: image.series.clone(),
+				release: image.release.clone(),
+				package_version: image.package_version.clone(),
+				config_hash: image.config_hash.clone(),
+				compiler: image.compiler.clone(),
+			})
+			.collect(),
+	})
+}
+
+/// Boots one kernel, and adds what it measures to the report.
+fn run_on(
+	image: &Image,
+	programs: &Programs,
+	plan: &Plan,
+	paths: &[Path],
+	name: &str,
+	report: &mut Report,
+) -> Result<Vec<String>> {
+	let mut collector = Collector::new(plan, paths, &image.release);
+	let total = collector.awaited.len();
+	say(format_args!("measuring on {name}: {total} figures"));
+	let mut told = Instant::now();
+	let mut time = Duration::ZERO;
+	for (cases, iterations) in &plan.groups {
+		let job = Job::Bench {
+			series: image.series.clone(),
+			cases: cases.iter().map(|case| case.name()).collect(),
+			guests: Guest::ALL.map(Guest::name).to_vec(),
+			paths: paths.iter().map(|path| path.name()).collect(),
+			iterations: *iterations,
+			batches: plan.batches,
+		};
+		let machine = Machine {
+			kernel: image.stripped(),
+			initrd: programs.initrd(&job, "bench")?,
+			append: String::new(),
+			smp: 1,
+			mem: "2G".to_owned(),
+			icount: true,
+		};
+		let limits = Limits {
+			total: Duration::from_secs(24 * 3600),
+			silence: plan.silence,
+		};
+		time += machine.run(limits, Echo::No, |line| {
+			let ours = collector.line(line);
+			let have = total - collector.awaited.len();
+			if told.elapsed() >= Duration::from_secs(5) {
+				told = Instant::now();
+				say(format_args!("measuring on {name}: {have} of {total}"));
+			}
+			ours
+		})?;
+		collector.machine_ended();
+	}
+	say(format_args!("measured on {name} in {}", run::human(time)));
+	let (entries, missing, problems) = collector.finish(!image.stock);
+	report.results.extend(entries);
+	report.missing.extend(missing);
+	Ok(problems)
+}
+
+/// Checks off what the VMM has to deliver.
+struct Collector {
+	release: String,
+	awaited: Vec<Cell>,
+	batches: u64,
+	entries: Vec<Entry>,
+	missing: Vec<Missing>,
+	problems: Vec<String>,
+	hello: bool,
+	done: bool,
+}
+
+impl Collector {
+	fn new(plan: &Plan, paths: &[Path], release: &str) -> Self {
+		Self {
+			release: release.to_owned(),
+			awaited: plan.cells(paths),
+			batches: plan.batches,
+			entries: Vec::new(),
+			missing: Vec::new(),
+			problems: Vec::new(),
+			hello: false,
+			done: false,
+		}
+	}
+
+	/// Reads a line of the console; says whether it was the VMM's.
+	fn line(&mut self, text: &str) -> bool {
+		let line = match console::parse(text) {
+			None => return false,
+			Some(Err(garbled)) => {
+				self.problems.push(garbled.to_string());
+				return true;
+			}
+			Some(Ok(line)) => line,
+		};
+		match line {
+			Line::Hello { release, .. } => {
+				self.hello = true;
+				if release != self.release {
+					self.problems
+						.push(format!("{release} was booted, not {}", self.release));
+				}
+			}
+			Line::Result(measured) => {
+				self.check_off(measured.cell);
+				if measured.ticks.len() as u64 != self.batches
+					|| measured.empty_ticks.len() as u64 != self.batches
+				{
+					self.problems
+						.push(format!("{}: not {} batches", measured.cell, self.batches));
+				}
+				match Entry::new(&measured) {
+					Ok(entry) => {
+						self.problems.extend(served_wrongly(&entry));
+						self.entries.push(entry);
+					}
+					Err(problem) => self.problems.push(problem),
+				}
+			}
+			Line::Na(reason) => {
+				self.check_off(reason.cell);
+				self.missing.push(reason.into());
+			}
+			Line::Error(reason) => {
+				self.check_off(reason.cell);
+				self.problems
+					.push(format!("{}: {}", reason.cell, reason.why));
+				self.missing.push(reason.into());
+			}
+			Line::Fatal { why } => self.problems.push(why),
+			Line::Test { name, .. } => self
+				.problems
+				.push(format!("a test, '{name}', in a benchmark")),
+			Line::Done => self.done = true,
+		}
+		true
+	}
+
+	fn check_off(&mut self, cell: Cell) {
+		match self.awaited.iter().position(|&awaited| awaited == cell) {
+			Some(index) => drop(self.awaited.swap_remove(index)),
+			None => self
+				.problems
+				.push(format!("{cell}: not asked for, or twice")),
+		}
+	}
+
+	fn machine_ended(&mut self) {
+		if !(std::mem::take(&mut self.hello) && std::mem::take(&mut self.done)) {
+			self.problems
+				.push(format!("{}: init did not get to its end", self.release));
+		}
+	}
+
+	fn finish(mut self, patched: bool) -> (Vec<Entry>, Vec<Missing>, Vec<String>) {
+		for cell in self.awaited {
+			let why = "the machine reported nothing".to_owned();
+			self.problems.push(format!("{cell}: {why}"));
+			self.missing.push(Missing { cell, why });
+		}
+		// Only an old or an unpatched kernel may lack a case.
+		for missing in &self.missing {
+			let known = self
+				.problems
+				.iter()
+				.any(|text| text.starts_with(&missing.cell.to_string()));
+			if patched && missing.cell.path != Path::Asm510 && !known {
+				self.problems
+					.push(format!("{}: {}", missing.cell, missing.why));
+			}
+		}
+		(self.entries, self.missing, self.problems)
+	}
+}
+
+/// Whether the NULL hcall was served by whom the column's name says.
+fn served_wrongly(entry: &Entry) -> Option<String> {
+	let calls = entry.iterations * entry.batches as u64;
+	let fast = entry.fast.unwrap_or(0);
+	match entry.path {
+		Path::RustFast if entry.case == Case::Null && fast < calls => Some(format!(
+			"{}: only {fast} of {calls} were served fast",
+			entry.cell()
+		)),
+		Path::Asm510 | Path::C | Path::RustFull if fast != 0 => {
+			Some(format!("{}: {fast} were served fast", entry.cell()))
+		}
+		_ => None,
+	}
+}
+
+/// How far our image's C path may be from the unpatched kernel's, in instructions.
+const STOCK_TOLERANCE: f64 = 2.0;
+
+/// One hcall on the C path, with and without our patches.
+pub struct Compared {
+	/// Which.
+	pub cell: Cell,
+	/// Instructions on the unpatched kernel.
+	pub stock: f64,
+	/// Instructions on ours.
+	pub patched: f64,
+	/// What two ticks of the timebase, one at each end of a batch, amount to.
+	resolution: f64,
+}
+
+impl Compared {
+	/// Close enough?
+	pub fn holds(&self) -> bool {
+		(self.patched - self.stock).abs() <= STOCK_TOLERANCE + self.resolution
+	}
+}
+
+/// Compares the C path of our image with the unpatched kernel's.
+pub fn compare_stock() -> Result<(Vec<Compared>, Vec<String>)> {
+	// The unpatched kernel doesn't know the NULL hcall.
+	let cases: Vec<Case> = Case::ALL
+		.into_iter()
+		.filter(|&case| case != Case::Null)
+		.collect();
+	let plan = Plan::new(true, cases, 300);
+	let series = Series::find("6.12")?;
+	let images = [kernel::build(series, true)?, kernel::build(series, false)?];
+	let programs = guest::build()?;
+	let mut reports = Vec::new();
+	let mut problems = Vec::new();
+	for image in &images {
+		let mut report = Report::new(environment(std::slice::from_ref(image))?);
+		let name = if image.stock {
+			"6.12 unpatched"
+		} else {
+			"6.12"
+		};
+		problems.extend(run_on(
+			image,
+			&programs,
+			&plan,
+			&[Path::C],
+			name,
+			&mut report,
+		)?);
+		reports.push(report);
+	}
+	let compared = reports[0]
+		.results
+		.iter()
+		.filter_map(|entry| {
+			let cell = entry.cell();
+			let patched = reports[1].median(cell.case, cell.guest, cell.path)?;
+			Some(Compared {
+				cell,
+				stock: entry.instructions.median,
+				patched,
+				resolution: measure::resolution(entry.iterations),
+			})
+		})
+		.collect();
+	Ok((compared, problems))
+}
+
+/// `cargo xtask compare-stock`
+pub fn compare_stock_main() -> Result<()> {
+	let (compared, problems) = compare_stock()?;
+	let mut table = table::Table::new(
+		2,
+		&["case", "guest", "unpatched", "patched, C", "difference"],
+	);
+	for one in &compared {
+		table.row([
+			one.cell.case.name().to_owned(),
+			one.cell.guest.name().to_owned(),
+			format!("{:.2}", one.stock),
+			format!("{:.2}", one.patched),
+			format!("{:+.2}", one.patched - one.stock),
+		]);
+	}
+	println!("{}", table.render().trim_end());
+	for problem in &problems {
+		say(problem);
+	}
+	let apart = compared.iter().filter(|one| !one.holds()).count();
+	if apart + problems.len() > 0 || compared.is_empty() {
+		bail!(
+			"{apart} of {} hcalls differ by more than {STOCK_TOLERANCE} instructions, {} figures are missing or wrong",
+			compared.len(),
+			problems.len()
+		);
+	}
+	Ok(())
+}
+
+fn report_path() -> PathBuf {
+	paths::target().join("bench/report.json")
+}
+
+/// Removes an old report, so that a failed run can't be taken for it.
+fn forget() -> Result<()> {
+	run::remove(&report_path())
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn plan(names: &[&str]) -> Plan {
+		let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+		Plan::new(true, chosen_cases(Some(&names)).unwrap(), 1)
+	}
+
+	#[test]
+	fn an_unknown_case_is_named() {
+		let error = chosen_cases(Some(&["null".to_owned(), "nil".to_owned()])).unwrap_err();
+		assert!(error.is::<Usage>());
+		assert!(
+			error
+				.to_string()
+				.starts_with("unknown case 'nil'; known: null, "),
+			"{error}"
+		);
+	}
+
+	#[test]
+	fn large_cases_have_smaller_batches() {
+		let plan = plan(&["h_stuff_tce_512", "null", "null"]);
+		assert_eq!(plan.groups.len(), 2);
+		assert_eq!(plan.groups[0].0, [Case::Null]);
+		assert!(plan.groups[0].1 > plan.groups[1].1 && plan.groups[1].1 > 0);
+		assert_eq!(plan.cells(&[Path::C]).len(), 4);
+	}
+
+	fn result(guest: &str, path: &str, fast: Option<u64>) -> String {
+		let ticks = vec!["70000"; 15].join(",");
+		let empty = vec!["2500"; 15].join(",");
+		let fast = fast.map_or("null".to_owned(), |fast| fast.to_string());
+		format!(
+			r#"@kvm-p9 {{"kind":"result","case":"null","guest":"{guest}","path":"{path}","iterations":500,"empty_ticks":[{empty}],"ticks":[{ticks}],"fast":{fast}}}"#
+		)
+	}
+
+	const HELLO: &str = r#"@kvm-p9 {"kind":"hello","release":"6.12.1","params":true}"#;
+	const DONE: &str = r#"@kvm-p9 {"kind":"done"}"#;
+
+	fn collect(path: Path, lines: &[String]) -> (usize, Vec<String>) {
+		let mut collector = Collector::new(&plan(&["null"]), &[path], "6.12.1");
+		for line in lines {
+			assert!(collector.line(line), "{line}");
+		}
+		assert!(!collector.line("[    0.1] noise"));
+		collector.machine_ended();
+		let (entries, _, problems) = collector.finish(true);
+		(entries.len(), problems)
+	}
+
+	#[test]
+	fn a_whole_run_has_no_problems() {
+		let (radix, real) = (result("radix", "c", None), result("real", "c", Some(0)));
+		let lines = [HELLO.to_owned(), radix, real, DONE.to_owned()];
+		assert_eq!(collect(Path::C, &lines), (2, vec![]));
+	}
+
+	#[test]
+	fn a_lost_figure_is_a_problem() {
+		let lines = [
+			HELLO.to_owned(),
+			result("radix", "c", None),
+			DONE.to_owned(),
+		];
+		let (entries, problems) = collect(Path::C, &lines);
+		assert_eq!((entries, problems.len()), (1, 1), "{problems:?}");
+		assert!(problems[0].starts_with("null real c: "), "{problems:?}");
+	}
+
+	#[test]
+	fn a_lost_end_is_a_problem() {
+		let lines = [
+			HELLO.to_owned(),
+			result("radix", "c", None),
+			result("real", "c", None),
+		];
+		assert_eq!(collect(Path::C, &lines).1.len(), 1);
+	}
+
+	#[test]
+	fn an_absent_case_is_a_problem_on_our_kernel() {
+		let na = r#"@kvm-p9 {"kind":"na","case":"null","guest":"real","path":"c","why":"x"}"#;
+		let lines = [
+			HELLO.to_owned(),
+			result("radix", "c", None),
+			na.to_owned(),
+			DONE.to_owned(),
+		];
+		assert_eq!(collect(Path::C, &lines).1, ["null real c: x"]);
+	}
+
+	#[test]
+	fn the_column_must_be_true() {
+		let both = |path: &str, fast| {
+			let (radix, real) = (result("radix", path, fast), result("real", path, fast));
+			[HELLO.to_owned(), radix, real, DONE.to_owned()]
+		};
+		assert_eq!(
+			collect(Path::RustFast, &both("rust-fast", Some(7500)))
+				.1
+				.len(),
+			0
+		);
+		assert_eq!(
+			collect(Path::RustFast, &both("rust-fast", Some(7499)))
+				.1
+				.len(),
+			2
+		);
+		assert_eq!(collect(Path::RustFast, &both("rust-fast", None)).1.len(), 2);
+		assert_eq!(
+			collect(Path::RustFull, &both("rust-full", Some(1))).1.len(),
+			2
+		);
+	}
+}

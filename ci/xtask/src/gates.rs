@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `cargo xtask gates`: what can be proved of the object that was linked.
+//!
+//! The source says what the switch path may do; these look at what the compiler
+//! and the assembler made of it:
+//!
+//! - the Rust object defines its entry points globally and nothing else, and
+//!   takes only the symbols in `entry/undefined.allow` from the kernel. A panic
+//!   that was not ruled out would show as one more;
+//! - it has no writable data;
+//! - no instruction in it or in the trampoline touches a floating-point, vector
+//!   or VSX register: they are the guest's or the user's;
+//! - the way of a fast hcall, trampoline and handlers, uses a short list of SPRs.
+//!   LPIDR, PIDR, LPCR, the timebase and the PMU are not on it;
+//! - handlers call nothing of the kernel's, so nothing that could block;
+//! - how much text and stack each function takes, printed and limited.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ::object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionIndex, SymbolKind};
+use anyhow::{Context, Result, ensure};
+
+use crate::object::ENTRY_POINTS;
+use crate::paths;
+use crate::ppc::{Insn, SprAccess};
+use crate::test::Check;
+
+/// Of the Rust object, in bytes.
+const MAX_TEXT: u64 = 32 * 1024;
+/// Of any entry point, in bytes, without what the kernel's functions use.
+const MAX_STACK: u32 = 1024;
+
+/// SPRs that the way of a fast hcall may read or write, by number and name.
+const FAST_SPRS: [(u16, &str); 9] = [
+	(1, "XER"),
+	(8, "LR"),
+	(9, "CTR"),
+	(26, "SRR0"),
+	(27, "SRR1"),
+	(28, "CFAR"),
+	(314, "HSRR0"),
+	(315, "HSRR1"),
+	(896, "PPR"),
+];
+
+/// One function of an object file.
+#[derive(Debug)]
+struct Function {
+	code: Vec<Insn>,
+	/// Functions of the same object that it calls.
+	calls: BTreeSet<String>,
+	/// Undefined symbols that it refers to.
+	outside: BTreeSet<String>,
+}
+
+impl Function {
+	fn frame(&self) -> u32 {
+		self.code
+			.iter()
+			.filter_map(|insn| insn.frame())
+			.max()
+			.unwrap_or(0)
+	}
+
+	fn bad_spr(&self) -> Option<SprAccess> {
+		self.code
+			.iter()
+			.filter_map(|insn| insn.spr())
+			.find(|access| {
+				let (SprAccess::Read(spr) | SprAccess::Write(spr)) = access;
+				!FAST_SPRS.iter().any(|(known, _)| known == spr)
+			})
+	}
+}
+
+/// An object file, as far as the gates look at it.
+#[derive(Debug)]
+struct ObjectFile {
+	functions: BTreeMap<String, Function>,
+	globals: BTreeSet<String>,
+	undefined: BTreeSet<String>,
+	/// Functions that data points at: the tables of handlers.
+	pointed_at: BTreeSet<String>,
+	writable: u64,
+	text: u64,
+}
+
+impl ObjectFile {
+	fn read(path: &Path) -> Result<Self> {
+		let data = fs::read(path).with_context(|| format!("can't read {}", paths::short(path)))?;
+		Self::parse(&data).with_context(|| paths::short(path))
+	}
+
+	fn parse(data: &[u8]) -> Result<Self> {
+		let file = ::object::File::parse(data)?;
+		let mut globals = BTreeSet::new();
+		let mut undefined = BTreeSet::new();
+		let mut starts: BTreeMap<(usize, u64), (String, u64)> = BTreeMap::new();
+		for symbol in file.symbols() {
+			let name = symbol.name()?.to_owned();
+			match symbol.section_index() {
+				Some(section) => {
+					if symbol.is_global() {
+						globals.insert(name.clone());
+					}
+					if symbol.kind() == SymbolKind::Text && symbol.size() != 0 {
+						starts.insert((section.0, symbol.address()), (name, symbol.size()));
+					}
+				}
+				None if symbol.is_undefined() && !name.is_empty() => {
+					undefined.insert(name);
+				}
+				None => {}
+			}
+		}
+		let function_at = |section: SectionIndex, address: u64| {
+			starts
+				.range(..=(section.0, address))
+				.next_back()
+				.filter(|((at, start), (_, size))| *at == section.0 && address < start + size)
+				.map(|(_, (name, _))| name.clone())
+		};
+
+		let mut functions = BTreeMap::new();
+		for ((index, start), (name, size)) in &starts {
+			let data = file.section_by_index(SectionIndex(*index))?.data()?;
+			let bytes = data
+				.get(*start as usize..(*start + *size) as usize)
+				.with_context(|| format!("{name} reaches beyond its section"))?;
+			let code = bytes
+				.chunks_exact(4)
+				.map(|w| Insn(u32::from_le_bytes(w.try_into().unwrap())));
+			let function = Function {
+				code: code.collect(),
+				calls: BTreeSet::new(),
+				outside: BTreeSet::new(),
+			};
+			functions.insert(name.clone(), function);
+		}
+
+		let mut pointed_at = BTreeSet::new();
+		let (mut writable, mut text) = (0, 0);
+		for section in file.sections() {
+			let name = section.name()?;
+			if name == ".text" {
+				text += section.size();
+			}
+			if [".data", ".bss"].iter().any(|kind| name.starts_with(kind))
+				&& !name.starts_with(".data.rel.ro")
+			{
+				writable += section.size();
+			}
+			for (offset, relocation) in section.relocations() {
+				let RelocationTarget::Symbol(target) = relocation.target() else {
+					continue;
+				};
+				let symbol = file.symbol_by_index(target)?;
+				let inside = symbol.section_index().and_then(|section| {
+					let address = symbol.address().wrapping_add_signed(relocation.addend());
+					function_at(section, address)
+				});
+				match function_at(section.index(), offset) {
+					Some(caller) => {
+						let caller = functions.get_mut(&caller).expect("found by its name");
+						if let Some(callee) = inside {
+							caller.calls.insert(callee);
+						} else if symbol.is_undefined() {
+							caller.outside.insert(symbol.name()?.to_owned());
+						}
+					}
+					None => pointed_at.extend(inside),
+				}
+			}
+		}
+		Ok(Self {
+			functions,
+			globals,
+			undefined,
+			pointed_at,
+			writable,
+			text,
+		})
+	}
+
+	/// The deepest stack below and including `name`, in bytes.
+	fn stack(&self, name: &str, above: &mut Vec<String>) -> Result<u32> {
+		ensure!(
+			!above.iter().any(|n| n == name),
+			"{name} is recursive: no bound on its stack"
+		);
+		let function = &self.functions[name];
+		above.push(name.to_owned());
+		let mut deepest = 0;
+		for callee in &function.calls {
+			deepest = deepest.max(self.stack(callee, above)?);
+		}
+		above.pop();
+		Ok(function.frame() + deepest)
+	}
+
+	/// `roots` and everything of this object that they call.
+	fn reachable(&self, roots: &BTreeSet<String>) -> BTreeSet<String> {
+		let mut seen = BTreeSet::new();
+		let mut todo: Vec<_> = roots.iter().cloned().collect();
+		while let Some(name) = todo.pop() {
+			if seen.insert(name.clone()) {
+				todo.extend(self.functions[&name].calls.iter().cloned());
+			}
+		}
+		seen
+	}
+}
+
+/// A rule's name, and what breaks it.
+type Finding = (&'static str, Vec<String>);
+
+/// The gates, for the objects in the kernel tree that was built at `tree`.
+pub fn run(tree: &Path) -> Result<Vec<Check>> {
+	let kvm = tree.join("arch/powerpc/kvm");
+	let rust = ObjectFile::read(&kvm.join("kvm_p9_rust.o"))?;
+	let trampoline = ObjectFile::read(&kvm.join("kvm_p9_entry.o"))?;
+	let allowed = allow_list(&paths::root().join("entry/undefined.allow"))?;
+
+	print_table(&rust);
+	let findings = rust_findings(&rust, &allowed)
+		.into_iter()
+		.chain(trampoline_findings(&trampoline));
+	Ok(findings
+		.map(|(rule, broken)| {
+			let complaint = (!broken.is_empty()).then(|| broken.join("; "));
+			Check::new(format!("object: {rule}"), complaint)
+		})
+		.collect())
+}
+
+fn rust_findings(rust: &ObjectFile, allowed: &BTreeSet<String>) -> Vec<Finding> {
+	let entries: BTreeSet<_> = ENTRY_POINTS
+		.iter()
+		.map(|entry| String::from(*entry))
+		.collect();
+	let globals = rust.globals.symmetric_difference(&entries);
+	let unused = allowed.difference(&rust.undefined);
+	let undefined = rust.undefined.difference(allowed);
+	let panics = rust.functions.keys().filter(|name| name.contains("panic"));
+	let handlers = rust.reachable(&rust.pointed_at);
+	let handlers = handlers.iter().map(|name| (name, &rust.functions[name]));
+
+	vec![
+		("only entry points are global", globals.cloned().collect()),
+		(
+			"takes only allowed symbols from the kernel",
+			undefined.cloned().collect(),
+		),
+		(
+			"allows no symbol that it does not take",
+			unused.cloned().collect(),
+		),
+		("no panic", panics.cloned().collect()),
+		(
+			"no writable data",
+			some(rust.writable != 0, || format!("{} bytes", rust.writable)),
+		),
+		(
+			"text below 32 KiB",
+			some(rust.text >= MAX_TEXT, || format!("{} bytes", rust.text)),
+		),
+		("stack below 1 KiB", stack_findings(rust)),
+		("no FP or vector instruction", fp_or_vector(rust)),
+		(
+			"has fast handlers",
+			some(rust.pointed_at.is_empty(), || String::from("no table")),
+		),
+		(
+			"handlers leave SPRs alone",
+			handlers
+				.clone()
+				.filter_map(|(name, f)| f.bad_spr().map(|access| format!("{name}: {access:?}")))
+				.collect(),
+		),
+		(
+			"handlers call nothing of the kernel",
+			handlers
+				.flat_map(|(name, f)| f.outside.iter().map(move |outside| (name, outside)))
+				.filter(|(_, outside)| *outside != ".TOC.")
+				.map(|(name, outside)| format!("{name}: {outside}"))
+				.collect(),
+		),
+	]
+}
+
+fn trampoline_findings(trampoline: &ObjectFile) -> Vec<Finding> {
+	let fast = trampoline.functions.get("kvm_p9_exit_hcall");
+	let fast_sprs = match fast {
+		None => vec![String::from("there is no kvm_p9_exit_hcall")],
+		Some(fast) if !fast.code.iter().any(|insn| insn.is_hrfid()) => {
+			vec![String::from(
+				"kvm_p9_exit_hcall does not return to the guest",
+			)]
+		}
+		Some(fast) => fast
+			.bad_spr()
+			.iter()
+			.map(|access| format!("{access:?}"))
+			.collect(),
+	};
+	vec![
+		(
+			"no FP or vector instruction in the trampoline",
+			fp_or_vector(trampoline),
+		),
+		("fast path uses only its SPRs", fast_sprs),
+	]
+}
+
+fn some(broken: bool, what: impl FnOnce() -> String) -> Vec<String> {
+	broken.then(what).into_iter().collect()
+}
+
+fn stack_findings(rust: &ObjectFile) -> Vec<String> {
+	let roots = ENTRY_POINTS.iter().map(|entry| String::from(*entry));
+	roots
+		.chain(rust.pointed_at.iter().cloned())
+		.filter_map(|name| match rust.stack(&name, &mut Vec::new()) {
+			Ok(stack) if stack <= MAX_STACK => None,
+			Ok(stack) => Some(format!("{name} needs {stack} bytes")),
+			Err(error) => Some(error.to_string()),
+		})
+		.collect()
+}
+
+fn fp_or_vector(file: &ObjectFile) -> Vec<String> {
+	let mut found = Vec::new();
+	for (name, function) in &file.functions {
+		for (n, insn) in function.code.iter().enumerate() {
+			if insn.uses_fp_or_vector() {
+				found.push(format!(
+					"{name}+{:#x}: FP or vector instruction {:08x}",
+					n * 4,
+					insn.0
+				));
+			}
+		}
+	}
+	found
+}
+
+fn print_table(rust: &ObjectFile) {
+	println!("{:>6} {:>6} {:>6}  function", "text", "frame", "stack");
+	for (name, function) in &rust.functions {
+		let stack = rust.stack(name, &mut Vec::new());
+		let stack = stack.map_or_else(|_| String::from("?"), |bytes| bytes.to_string());
+		let (text, frame) = (function.code.len() * 4, function.frame());
+		println!(
+			"{text:>6} {frame:>6} {stack:>6}  {:#}",
+			rustc_demangle::demangle(name)
+		);
+	}
+}
+
+/// A list of symbols, one a line, `#` for comments.
+fn allow_list(path: &PathBuf) -> Result<BTreeSet<String>> {
+	let text =
+		fs::read_to_string(path).with_context(|| format!("can't read {}", paths::short(path)))?;
+	Ok(text
+		.lines()
+		.map(str::trim)
+		.filter(|line| !line.is_empty() && !line.starts_with('#'))
+		.map(String::from)
+		.collect())
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn function(words: &[u32]) -> Function {
+		Function {
+			code: words.iter().copied().map(Insn).collect(),
+			calls: BTreeSet::new(),
+			outside: BTreeSet::new(),
+		}
+	}
+
+	/// A Rust object that passes: one entry point and one handler.
+	fn good() -> ObjectFile {
+		let name = |name: &str| String::from(name);
+		ObjectFile {
+			functions: BTreeMap::from([
+				(name(ENTRY_POINTS[0]), function(&[0xf821_ffc1])),
+				(name("handler"), function(&[0x7c68_03a6])),
+			]),
+			globals: ENTRY_POINTS.iter().map(|entry| name(entry)).collect(),
+			undefined: BTreeSet::from([name("allowed")]),
+			pointed_at: BTreeSet::from([name("handler")]),
+			writable: 0,
+			text: 64,
+		}
+	}
+
+	/// The rules that `rust` breaks.
+	fn broken(rust: &ObjectFile) -> Vec<&'static str> {
+		let findings = rust_findings(rust, &BTreeSet::from([String::from("allowed")]));
+		findings
+			.into_iter()
+			.filter(|(_, what)| !what.is_empty())
+			.map(|(rule, _)| rule)
+			.collect()
+	}
+
+	#[test]
+	fn good_object_passes() {
+		assert_eq!(broken(&good()), Vec::<&str>::new());
+	}
+
+	#[test]
+	fn each_rule_is_enforced() {
+		fn handler(object: &mut ObjectFile) -> &mut Function {
+			object.functions.get_mut("handler").unwrap()
+		}
+		type Break = fn(&mut ObjectFile);
+		let cases: [(&str, Break); 11] = [
+			("only entry points are global", |o| {
+				o.globals.insert(String::from("extra"));
+			}),
+			("takes only allowed symbols from the kernel", |o| {
+				o.undefined.insert(String::from("printk"));
+			}),
+			("allows no symbol that it does not take", |o| {
+				o.undefined.clear()
+			}),
+			("no panic", |o| {
+				o.functions
+					.insert(String::from("core9panicking"), function(&[]));
+			}),
+			("no writable data", |o| o.writable = 8),
+			("text below 32 KiB", |o| o.text = MAX_TEXT),
+			("stack below 1 KiB", |o| {
+				handler(o).code.push(Insn(0xf821_8001))
+			}),
+			("no FP or vector instruction", |o| {
+				handler(o).code.push(Insn(0xc823_0000))
+			}),
+			("has fast handlers", |o| o.pointed_at.clear()),
+			("handlers leave SPRs alone", |o| {
+				handler(o).code.push(Insn(0x7c7f_4ba6))
+			}),
+			("handlers call nothing of the kernel", |o| {
+				handler(o).outside.insert(String::from("allowed"));
+			}),
+		];
+		assert_eq!(cases.len(), rust_findings(&good(), &BTreeSet::new()).len());
+		for (rule, break_it) in cases {
+			let mut object = good();
+			break_it(&mut object);
+			assert_eq!(broken(&object), [rule]);
+		}
+	}
+
+	#[test]
+	fn trampoline_may_only_use_its_sprs() {
+		let broken = |words: &[u32]| {
+			let mut object = good();
+			object
+				.functions
+				.insert(String::from("kvm_p9_exit_hcall"), function(words));
+			trampoline_findings(&object)
+				.iter()
+				.filter(|(_, what)| !what.is_empty())
+				.count()
+		};
+		let (hrfid, mtspr_hsrr0, mtspr_lpidr, mftb) =
+			(0x4c00_0224, 0x7c9a_4ba6, 0x7c7f_4ba6, 0x7c6c_42a6);
+		assert_eq!(broken(&[mtspr_hsrr0, hrfid]), 0);
+		assert_eq!(broken(&[mtspr_hsrr0]), 1);
+		assert_eq!(broken(&[mtspr_lpidr, hrfid]), 1);
+		assert_eq!(broken(&[mftb, hrfid]), 1);
+		assert_eq!(
+			trampoline_findings(&good())
+				.iter()
+				.filter(|(_, w)| !w.is_empty())
+				.count(),
+			1
+		);
+	}
+
+	#[test]
+	fn stack_adds_up_and_recursion_is_an_error() {
+		let mut object = good();
+		let entry = ENTRY_POINTS[0];
+		object
+			.functions
+			.get_mut("handler")
+			.unwrap()
+			.code
+			.push(Insn(0xf821_ff81));
+		object
+			.functions
+			.get_mut(entry)
+			.unwrap()
+			.calls
+			.insert(String::from("handler"));
+		assert_eq!(object.stack(entry, &mut Vec::new()).unwrap(), 64 + 128);
+		object
+			.functions
+			.get_mut("handler")
+			.unwrap()
+			.calls
+			.insert(String::from(entry));
+		assert!(object.stack(entry, &mut Vec::new()).is_err());
+	}
+}

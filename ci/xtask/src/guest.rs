@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The two programs that run inside the emulated host: the VMM, which is its init,
+//! and the payload of the VMM's guest. A [`Job`] tells the VMM what to do.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::initrd::Initrd;
+use crate::paths;
+use crate::run;
+
+const TARGET: &str = "powerpc64le-unknown-linux-gnu";
+
+/// What the VMM is to do: `/job` in its initramfs.
+#[derive(Serialize)]
+#[serde(tag = "job", rename_all = "lowercase")]
+pub enum Job {
+	/// Measure.
+	Bench {
+		/// Series of the kernel it runs on.
+		series: String,
+		/// Names of the cases.
+		cases: Vec<&'static str>,
+		/// Names of the guest modes.
+		guests: Vec<&'static str>,
+		/// Names of the paths.
+		paths: Vec<&'static str>,
+		/// Round trips per batch.
+		iterations: u64,
+		/// Batches.
+		batches: u64,
+	},
+	/// Test.
+	Test {
+		/// Names of the tests; none stands for all.
+		tests: Vec<String>,
+		/// For whatever is random in them.
+		seed: u64,
+	},
+}
+
+/// A crate that is built for the emulated machine, not for this one.
+struct Foreign {
+	package: &'static str,
+	binary: &'static str,
+	/// What of the standard library is built with it.
+	std: &'static str,
+	flags: &'static str,
+}
+
+/// No floating point or vector register may change but by the payload's own hand.
+const GUEST: Foreign = Foreign {
+	package: "kvm-p9-guest",
+	binary: "guest",
+	std: "core",
+	flags: "-Ctarget-feature=-mma,-vsx,-hard-float,-altivec",
+};
+
+const VMM: Foreign = Foreign {
+	package: "kvm-p9-vmm",
+	binary: "vmm",
+	std: "std,panic_abort",
+	flags: "-Ctarget-feature=+crt-static",
+};
+
+impl Foreign {
+	fn cargo(&self, task: &str) -> Command {
+		let mut cargo = Command::new("cargo");
+		cargo.arg(task).current_dir(paths::root());
+		cargo.args([
+			"--package",
+			self.package,
+			"--target",
+			TARGET,
+			"--profile",
+			"guest",
+		]);
+		cargo.arg(format!("-Zbuild-std={}", self.std));
+		// A folder each: their standard libraries are built with different flags.
+		cargo
+			.arg("--target-dir")
+			.arg(paths::target().join("ppc64le").join(self.binary));
+		cargo
+			.env("RUSTC_BOOTSTRAP", "1")
+			.env(
+				"CARGO_TARGET_POWERPC64LE_UNKNOWN_LINUX_GNU_LINKER",
+				"powerpc64le-linux-gnu-gcc",
+			)
+			.env(
+				"CARGO_TARGET_POWERPC64LE_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+				self.flags,
+			)
+			.env_remove("RUSTFLAGS")
+			.env_remove("CARGO_ENCODED_RUSTFLAGS");
+		cargo
+	}
+
+	fn build(&self) -> Result<Vec<u8>> {
+		let log = paths::target()
+			.join("ppc64le")
+			.join(format!("{}.log", self.binary));
+		run::logged(
+			&mut self.cargo("build"),
+			&log,
+			&format!("building {}", self.package),
+			|line| line.trim_start().starts_with("Compiling"),
+		)?;
+		let path: PathBuf = paths::target()
+			.join("ppc64le")
+			.join(self.binary)
+			.join(TARGET)
+			.join("guest")
+			.join(self.binary);
+		fs::read(&path).with_context(|| format!("can't read {}", path.display()))
+	}
+
+	fn lint(&self) -> Command {
+		let mut cargo = self.cargo("clippy");
+		cargo.args(["--", "-Dwarnings"]);
+		cargo
+	}
+}
+
+/// Both programs, built.
+pub struct Programs {
+	guest: Vec<u8>,
+	vmm: Vec<u8>,
+}
+
+/// Builds both, or finds them built.
+pub fn build() -> Result<Programs> {
+	Ok(Programs {
+		guest: GUEST.build()?,
+		vmm: VMM.build()?,
+	})
+}
+
+/// Clippy, as it has to be called for each.
+pub fn lints() -> [(&'static str, Command); 2] {
+	[(GUEST.package, GUEST.lint()), (VMM.package, VMM.lint())]
+}
+
+impl Programs {
+	/// Writes an initramfs that does a job; `name` tells several apart.
+	pub fn initrd(&self, job: &Job, name: &str) -> Result<PathBuf> {
+		let mut initrd = Initrd::new();
+		initrd.file("init", true, &self.vmm);
+		initrd.file("guest", false, &self.guest);
+		initrd.file("job", false, &serde_json::to_vec(job)?);
+		let path = paths::target().join("boot").join(format!("{name}.cpio"));
+		run::write_whole(&path, &initrd.finish())?;
+		Ok(path)
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn jobs_are_written_as_the_vmm_reads_them() {
+		let job = Job::Test {
+			tests: vec![],
+			seed: 7,
+		};
+		assert_eq!(
+			serde_json::to_string(&job).unwrap(),
+			r#"{"job":"test","tests":[],"seed":7}"#
+		);
+		let job = Job::Bench {
+			series: "6.12".into(),
+			cases: vec!["null"],
+			guests: vec!["radix"],
+			paths: vec!["c"],
+			iterations: 2,
+			batches: 3,
+		};
+		assert_eq!(
+			serde_json::to_string(&job).unwrap(),
+			r#"{"job":"bench","series":"6.12","cases":["null"],"guests":["radix"],"paths":["c"],"iterations":2,"batches":3}"#
+		);
+	}
+}

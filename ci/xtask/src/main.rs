@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `cargo xtask`: builds kernels, boots them, runs the benchmark and the tests.
+
+mod abi;
+mod bench;
+mod gates;
+mod guest;
+mod initrd;
+mod kernel;
+mod object;
+mod paths;
+mod ppc;
+mod qemu;
+mod run;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about, disable_help_subcommand = true)]
+struct Cli {
+	#[command(subcommand)]
+	task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+	/// Build a kernel: target/kernel/SERIES/vmlinux
+	Kernel(kernel::Args),
+	/// Boot an initramfs on the emulated POWER9 host
+	Boot(qemu::Args),
+	/// Measure hcalls: a table and target/bench/report.json
+	Bench(bench::Args),
+	/// Compare the C path of our image with the unpatched kernel's
+	CompareStock,
+	/// Run all tests
+	Test(test::Args),
+	/// Check the Rust object of the last kernel build
+	Gates,
+	/// For kbuild: build the Rust object
+	Object {
+		/// Layout of the configured kernel's structures
+		#[arg(long, value_name = "FILE")]
+		layout: PathBuf,
+		/// Where the object goes
+		#[arg(long, value_name = "FILE")]
+		output: PathBuf,
+	},
+	/// For kbuild: print the header with what Rust defines
+	Abi,
+}
+
+fn main() -> ExitCode {
+	let result = match Cli::parse().task {
+		Task::Kernel(args) => kernel::main(&args),
+		Task::Boot(args) => qemu::main(&args),
+		Task::Bench(args) => bench::main(&args),
+		Task::CompareStock => bench::compare_stock_main(),
+		Task::Test(args) => test::main(&args),
+		Task::Gates => test::gates_main(),
+		Task::Object { layout, output } => object::build(&paths::root(), &layout, &output),
+		Task::Abi => {
+			print!("{}", abi::header());
+			Ok(())
+		}
+	};
+	match result {
+		Ok(()) => ExitCode::SUCCESS,
+		Err(error) => {
+			eprintln!("xtask: {error:#}");
+			ExitCode::from(if error.is::<run::Usage>() { 2 } else { 1 })
+		}
+	}
+}

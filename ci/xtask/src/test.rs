@@ -1,0 +1,719 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `cargo xtask test`: everything that is checked, in stages.
+//!
+//! A stage that can't do its work has failed, and so has one that finds nothing to
+//! check. What is left out is said and counted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ::bench::console::{self, Line, Status};
+use ::bench::spread;
+use anyhow::{Context, Result, anyhow, bail};
+use proto::{Case, Guest, Path as Column};
+
+use crate::bench;
+use crate::gates;
+use crate::guest::{self, Job};
+use crate::kernel::{self, Series};
+use crate::paths;
+use crate::qemu::{Echo, Limits, Machine};
+use crate::run::{self, Usage, say};
+
+/// The series that the tests are about.
+const MAIN_SERIES: &str = "6.12";
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+	/// More of it: the whole benchmark instead of the quick one, three times
+	#[arg(long)]
+	all: bool,
+	/// Seed of what is random in the booted tests [default: another each time]
+	#[arg(long)]
+	seed: Option<u64>,
+	/// Only these stages: host, format, lint, kernel, series, gates, booted, mitigations, stock, bench
+	#[arg(value_name = "STAGE")]
+	stages: Vec<String>,
+}
+
+/// How one check ended.
+pub enum Verdict {
+	/// As it should.
+	Passed,
+	/// Not so, for this reason.
+	Failed(String),
+	/// It could not be made, for this reason.
+	Skipped(String),
+}
+
+/// One check.
+pub struct Check {
+	/// Its name.
+	pub name: String,
+	/// How it ended.
+	pub verdict: Verdict,
+}
+
+impl Check {
+	/// Passed if there is nothing to complain of.
+	pub fn new(name: impl Into<String>, complaint: Option<String>) -> Self {
+		Self {
+			name: name.into(),
+			verdict: complaint.map_or(Verdict::Passed, Verdict::Failed),
+		}
+	}
+
+	/// Passed if it is `Ok`.
+	pub fn of(name: impl Into<String>, result: Result<()>) -> Self {
+		Self::new(name, result.err().map(|error| format!("{error:#}")))
+	}
+
+	fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
+		Self {
+			name: name.into(),
+			verdict: Verdict::Skipped(why.into()),
+		}
+	}
+}
+
+#[derive(Default)]
+struct Tally {
+	passed: usize,
+	failed: usize,
+	skipped: usize,
+}
+
+impl Tally {
+	fn add(&mut self, other: &Self) {
+		self.passed += other.passed;
+		self.failed += other.failed;
+		self.skipped += other.skipped;
+	}
+
+	fn text(&self) -> String {
+		let mut text = format!("{} passed, {} failed", self.passed, self.failed);
+		if self.skipped > 0 {
+			text.push_str(&format!(", {} skipped", self.skipped));
+		}
+		text
+	}
+}
+
+type Stage = fn(&Args) -> Result<Vec<Check>>;
+
+const STAGES: [(&str, Stage); 10] = [
+	("host", host),
+	("format", format),
+	("lint", lint),
+	("kernel", kernel),
+	("series", series),
+	("gates", |_| gates()),
+	("booted", |args| booted(args, "")),
+	// The last word on the command line wins.
+	("mitigations", |args| booted(args, "mitigations=auto")),
+	("stock", stock),
+	("bench", measure),
+];
+
+/// `cargo xtask test`
+pub fn main(args: &Args) -> Result<()> {
+	for name in &args.stages {
+		if !STAGES.iter().any(|(stage, _)| stage == name) {
+			let known: Vec<_> = STAGES.iter().map(|(stage, _)| *stage).collect();
+			return Err(Usage(format!(
+				"unknown stage '{name}'; known: {}",
+				known.join(", ")
+			))
+			.into());
+		}
+	}
+	let mut total = Tally::default();
+	for (name, stage) in STAGES {
+		if !args.stages.is_empty() && !args.stages.iter().any(|chosen| chosen == name) {
+			continue;
+		}
+		let started = Instant::now();
+		let checks = match stage(args) {
+			Ok(checks) if checks.is_empty() => {
+				vec![Check::new(
+					"stage",
+					Some("there was nothing to check".to_owned()),
+				)]
+			}
+			Ok(checks) => checks,
+			Err(error) => vec![Check::new("stage", Some(format!("{error:#}")))],
+		};
+		let tally = report(name, &checks);
+		println!(
+			"{name}: {} ({})",
+			tally.text(),
+			run::human(started.elapsed())
+		);
+		total.add(&tally);
+	}
+	println!("\n{}", total.text());
+	if total.failed > 0 || total.passed == 0 {
+		bail!("the tests failed");
+	}
+	Ok(())
+}
+
+/// `cargo xtask gates`
+pub fn gates_main() -> Result<()> {
+	let tally = report("gates", &gates()?);
+	println!("\n{}", tally.text());
+	if tally.failed > 0 {
+		bail!("the object breaks its rules");
+	}
+	Ok(())
+}
+
+fn gates() -> Result<Vec<Check>> {
+	let series = Series::find(MAIN_SERIES)?;
+	gates::run(&kernel::build(series, false)?.tree())
+}
+
+/// Lists what is not simply well, and counts.
+fn report(stage: &str, checks: &[Check]) -> Tally {
+	let mut tally = Tally::default();
+	for Check { name, verdict } in checks {
+		match verdict {
+			Verdict::Passed => tally.passed += 1,
+			Verdict::Failed(why) => {
+				println!("FAILED {stage} {name}: {why}");
+				tally.failed += 1;
+			}
+			Verdict::Skipped(why) => {
+				println!("skipped {stage} {name}: {why}");
+				tally.skipped += 1;
+			}
+		}
+	}
+	tally
+}
+
+fn log_path(name: &str) -> PathBuf {
+	paths::target().join("test").join(format!("{name}.log"))
+}
+
+fn cargo() -> Command {
+	let mut cargo = Command::new("cargo");
+	cargo.current_dir(paths::root());
+	cargo
+}
+
+/// Whether cargo has that subcommand.
+fn has_cargo(subcommand: &str) -> bool {
+	let mut cargo = cargo();
+	cargo
+		.args([subcommand, "--version"])
+		.stdout(Stdio::null())
+		.stderr(Stdio::null());
+	cargo.status().is_ok_and(|status| status.success())
+}
+
+fn host(_: &Args) -> Result<Vec<Check>> {
+	let mut checks = Vec::new();
+	if has_cargo("nextest") {
+		let log = log_path("nextest");
+		let mut nextest = cargo();
+		nextest.args([
+			"nextest",
+			"run",
+			"--no-fail-fast",
+			"--color=never",
+			"--status-level=all",
+		]);
+		let result = run::logged(&mut nextest, &log, "host tests", is_nextest_line);
+		checks.extend(finished(&log, result, nextest_check)?);
+		let log = log_path("doctest");
+		let mut doc = cargo();
+		doc.args(["test", "--doc", "--no-fail-fast"]);
+		let result = run::logged(&mut doc, &log, "documentation tests", is_libtest_line);
+		let found = finished_or_none(&log, result, libtest_check)?;
+		checks.extend(found);
+	} else {
+		let log = log_path("test");
+		let mut test = cargo();
+		test.args(["test", "--no-fail-fast"]);
+		let result = run::logged(&mut test, &log, "host tests", is_libtest_line);
+		checks.extend(finished(&log, result, libtest_check)?);
+	}
+	Ok(checks)
+}
+
+fn is_nextest_line(line: &str) -> bool {
+	nextest_check(line).is_some()
+}
+
+fn is_libtest_line(line: &str) -> bool {
+	libtest_check(line).is_some()
+}
+
+/// `        PASS [   0.005s] ( 1/20) crate module::test`
+fn nextest_check(line: &str) -> Option<Check> {
+	let (status, rest) = line.trim_start().split_once(' ')?;
+	let (time, name) = rest.trim_start().strip_prefix('[')?.split_once(']')?;
+	time.trim().strip_suffix('s')?.parse::<f64>().ok()?;
+	let name = match name.trim_start().strip_prefix('(') {
+		Some(counted) => counted.split_once(')')?.1,
+		None => name,
+	};
+	let name = name.trim();
+	match status {
+		"PASS" | "LEAK" => Some(Check::new(name, None)),
+		// Whatever else is spelled like that (FAIL, TIMEOUT, SIGSEGV, ...) is no good.
+		_ if status == "SLOW" || status.contains(|c: char| c.is_ascii_lowercase()) => None,
+		_ => Some(Check::new(
+			name,
+			Some(format!(
+				"{status}; see {}",
+				paths::short(&log_path("nextest"))
+			)),
+		)),
+	}
+}
+
+/// `test module::test ... ok`
+fn libtest_check(line: &str) -> Option<Check> {
+	let (name, status) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+	match status.split(',').next()? {
+		"ok" => Some(Check::new(name, None)),
+		"FAILED" => Some(Check::new(
+			name,
+			Some("see the log in target/test".to_owned()),
+		)),
+		"ignored" => Some(Check::skipped(name, status)),
+		_ => None,
+	}
+}
+
+/// The checks in a log; an error if the run failed without any of them failing.
+fn finished(
+	log: &Path,
+	result: Result<()>,
+	check: fn(&str) -> Option<Check>,
+) -> Result<Vec<Check>> {
+	let checks = finished_or_none(log, result, check)?;
+	if checks.is_empty() {
+		bail!("no tests were run; see {}", paths::short(log));
+	}
+	Ok(checks)
+}
+
+fn finished_or_none(
+	log: &Path,
+	result: Result<()>,
+	check: fn(&str) -> Option<Check>,
+) -> Result<Vec<Check>> {
+	let text = fs::read_to_string(log)?;
+	let mut checks: Vec<Check> = Vec::new();
+	for found in text.lines().filter_map(check) {
+		// nextest names a failed test again at its end.
+		let failed = |check: &Check| matches!(check.verdict, Verdict::Failed(_));
+		if !failed(&found)
+			|| !checks
+				.iter()
+				.any(|known| failed(known) && known.name == found.name)
+		{
+			checks.push(found);
+		}
+	}
+	let failed = checks
+		.iter()
+		.any(|check| matches!(check.verdict, Verdict::Failed(_)));
+	match result {
+		Err(error) if !failed => Err(error),
+		_ => Ok(checks),
+	}
+}
+
+fn format(_: &Args) -> Result<Vec<Check>> {
+	if !has_cargo("fmt") {
+		return Ok(vec![Check::skipped(
+			"rustfmt",
+			"not installed (rustup component add rustfmt)",
+		)]);
+	}
+	let mut fmt = cargo();
+	fmt.args(["fmt", "--all", "--check"]);
+	let result = run::logged(&mut fmt, &log_path("format"), "rustfmt", |_| true);
+	Ok(vec![Check::of("rustfmt", result)])
+}
+
+fn lint(_: &Args) -> Result<Vec<Check>> {
+	if !has_cargo("clippy") {
+		return Ok(vec![Check::skipped(
+			"clippy",
+			"not installed (rustup component add clippy)",
+		)]);
+	}
+	let mut host = cargo();
+	host.args(["clippy", "--all-targets", "--", "-Dwarnings"]);
+	let lints = std::iter::once(("host", host)).chain(guest::lints());
+	Ok(lints
+		.map(|(name, mut command)| {
+			let log = log_path(&format!("clippy-{name}"));
+			let what = format!("clippy {name}");
+			Check::of(
+				&what,
+				run::logged(&mut command, &log, &what, |line| line.contains("Checking")),
+			)
+		})
+		.collect())
+}
+
+fn kernel(_: &Args) -> Result<Vec<Check>> {
+	let series = Series::find(MAIN_SERIES)?;
+	let build = |stock| kernel::build(series, stock).map(drop);
+	Ok(vec![
+		Check::of(format!("{MAIN_SERIES} unpatched"), build(true)),
+		Check::of(format!("{MAIN_SERIES} patched"), build(false)),
+	])
+}
+
+/// The patches, as a kernel maintainer would look at them.
+fn series(_: &Args) -> Result<Vec<Check>> {
+	let mut checks = Vec::new();
+	let main = Series::find(MAIN_SERIES)?;
+	let tree = kernel::stock_tree(main)?;
+	let patches = main.patches()?;
+	for patch in &patches {
+		let mut checkpatch = Command::new("perl");
+		checkpatch
+			.current_dir(&tree)
+			.args(["scripts/checkpatch.pl", "--quiet"])
+			.arg(patch);
+		let log = log_path("checkpatch");
+		let result = run::logged(&mut checkpatch, &log, "checkpatch", |_| true);
+		checks.push(Check::of(
+			format!("checkpatch {}", paths::short(patch)),
+			result,
+		));
+	}
+	if !patches.is_empty() {
+		checks.push(Check::of(
+			format!("git am {MAIN_SERIES}"),
+			git_am(&tree, &patches),
+		));
+	}
+	Ok(checks)
+}
+
+/// Applies the patches with `git am`, in a repository that has the files they touch.
+fn git_am(tree: &Path, patches: &[PathBuf]) -> Result<()> {
+	let repository = paths::target().join("test/git-am");
+	run::remove(&repository)?;
+	fs::create_dir_all(&repository)?;
+	for patch in patches {
+		for line in fs::read_to_string(patch)?.lines() {
+			let Some(file) = line.strip_prefix("--- a/") else {
+				continue;
+			};
+			let (from, to) = (tree.join(file), repository.join(file));
+			if from.is_file() && !to.exists() {
+				fs::create_dir_all(to.parent().context("a file has a folder")?)?;
+				fs::copy(&from, &to)?;
+			}
+		}
+	}
+	let git = |args: &[&str], patches: &[PathBuf]| {
+		let mut git = Command::new("git");
+		git.current_dir(&repository)
+			.env("GIT_CONFIG_GLOBAL", "/dev/null")
+			.env("GIT_CONFIG_SYSTEM", "/dev/null")
+			.env_remove("GIT_DIR")
+			.env_remove("GIT_WORK_TREE")
+			.env_remove("GIT_INDEX_FILE")
+			.args([
+				"-c",
+				"user.name=kvm-p9",
+				"-c",
+				"user.email=kvm-p9@localhost",
+			])
+			.args(args)
+			.args(patches);
+		run::logged(&mut git, &log_path("git-am"), "git am", |_| true)
+	};
+	git(&["init", "--quiet"], &[])?;
+	git(&["add", "--all"], &[])?;
+	git(&["commit", "--quiet", "--message=stock"], &[])?;
+	git(&["am", "--quiet"], patches)
+}
+
+/// Every booted test there is; `ci/booted-tests` lists them, so that none gets lost.
+fn expected_tests() -> Result<Vec<String>> {
+	let path = paths::root().join("ci/booted-tests");
+	let text =
+		fs::read_to_string(&path).with_context(|| format!("can't read {}", paths::short(&path)))?;
+	let names = text
+		.lines()
+		.map(str::trim)
+		.filter(|line| !line.is_empty() && !line.starts_with('#'));
+	Ok(names.map(str::to_owned).collect())
+}
+
+fn booted(args: &Args, append: &str) -> Result<Vec<Check>> {
+	let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+	let programs = guest::build()?;
+	let seed = match args.seed {
+		Some(seed) => seed,
+		None => SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64,
+	};
+	say(format_args!("booted tests, --seed {seed}"));
+	let machine = Machine {
+		kernel: image.stripped(),
+		initrd: programs.initrd(
+			&Job::Test {
+				tests: Vec::new(),
+				seed,
+			},
+			"test",
+		)?,
+		append: append.to_owned(),
+		smp: 2,
+		mem: "2G".to_owned(),
+		// Times in the tests are the machine's own, however busy this one is.
+		icount: true,
+	};
+	let mut outcomes = Outcomes::new(expected_tests()?);
+	let total = outcomes.awaited.len();
+	let mut told = Instant::now();
+	let limits = Limits {
+		total: Duration::from_secs(3600),
+		silence: Duration::from_secs(300),
+	};
+	let end = machine.run(limits, Echo::No, |line| {
+		let ours = outcomes.line(line);
+		if told.elapsed() > Duration::from_secs(15) {
+			told = Instant::now();
+			say(format_args!(
+				"booted tests: {} of {total}",
+				total - outcomes.awaited.len()
+			));
+		}
+		ours
+	});
+	Ok(outcomes.finish(end.map(drop)))
+}
+
+/// Checks off the booted tests.
+struct Outcomes {
+	awaited: Vec<String>,
+	checks: Vec<Check>,
+	done: bool,
+}
+
+impl Outcomes {
+	fn new(expected: Vec<String>) -> Self {
+		Self {
+			awaited: expected,
+			checks: Vec::new(),
+			done: false,
+		}
+	}
+
+	fn line(&mut self, text: &str) -> bool {
+		let line = match console::parse(text) {
+			None => return false,
+			Some(Err(garbled)) => {
+				self.checks
+					.push(Check::new("console", Some(garbled.to_string())));
+				return true;
+			}
+			Some(Ok(line)) => line,
+		};
+		match line {
+			Line::Hello { .. } => {}
+			Line::Done => self.done = true,
+			Line::Fatal { why } => self.checks.push(Check::new("init", Some(why))),
+			Line::Test {
+				name,
+				status,
+				detail,
+			} => {
+				let verdict = match status {
+					Status::Pass => Verdict::Passed,
+					Status::Fail => Verdict::Failed(detail),
+					Status::Skip => Verdict::Skipped(detail),
+				};
+				match self.awaited.iter().position(|awaited| *awaited == name) {
+					Some(index) => drop(self.awaited.swap_remove(index)),
+					None => self.checks.push(Check::new(
+						name.clone(),
+						Some("not in ci/booted-tests, or run twice".to_owned()),
+					)),
+				}
+				self.checks.push(Check { name, verdict });
+			}
+			Line::Result(_) | Line::Na(_) | Line::Error(_) => self.checks.push(Check::new(
+				"console",
+				Some(format!("a benchmark's line: {text}")),
+			)),
+		}
+		true
+	}
+
+	fn finish(mut self, end: Result<()>) -> Vec<Check> {
+		if let Err(error) = end {
+			self.checks.push(Check::of("machine", Err(error)));
+		} else if !self.done {
+			let error = anyhow!("init did not get to its end");
+			self.checks.push(Check::of("machine", Err(error)));
+		}
+		for name in self.awaited {
+			self.checks
+				.push(Check::new(name, Some("did not run".to_owned())));
+		}
+		self.checks
+	}
+}
+
+fn stock(_: &Args) -> Result<Vec<Check>> {
+	let (compared, problems) = bench::compare_stock()?;
+	let mut checks: Vec<Check> = compared
+		.iter()
+		.map(|one| {
+			let (stock, patched) = (one.stock, one.patched);
+			let complaint = (!one.holds())
+				.then(|| format!("{stock:.2} instructions unpatched, {patched:.2} patched"));
+			Check::new(one.cell.to_string(), complaint)
+		})
+		.collect();
+	checks.extend(
+		problems
+			.into_iter()
+			.map(|problem| Check::new("figure", Some(problem))),
+	);
+	Ok(checks)
+}
+
+/// What a NULL hcall may cost on the fast path, in instructions.
+const FAST_NULL: [(Guest, f64); 2] = [(Guest::Radix, 140.0), (Guest::Real, 170.0)];
+
+/// How far the figures of two runs may lie apart.
+const SPREAD: f64 = 0.001;
+
+fn measure(args: &Args) -> Result<Vec<Check>> {
+	let options = bench::Args {
+		quick: !args.all,
+		repeat: if args.all { 3 } else { 2 },
+		timeout: 300,
+		..bench::Args::default()
+	};
+	let (reports, problems) = bench::run(&options)?;
+	let mut checks: Vec<Check> = problems
+		.into_iter()
+		.map(|problem| Check::new("figure", Some(problem)))
+		.collect();
+	for (guest, limit) in FAST_NULL {
+		let name = format!("null {} within {limit} instructions", guest.name());
+		let complaint = match reports[0].median(Case::Null, guest, Column::RustFast) {
+			None => Some("not measured".to_owned()),
+			Some(cost) => (cost > limit).then(|| format!("{cost:.1}")),
+		};
+		checks.push(Check::new(name, complaint));
+	}
+	let spreads = spread::between(&reports);
+	for one in &spreads {
+		let spread = one.medians.spread();
+		let complaint = (spread >= SPREAD).then(|| format!("{:.3}%", 100.0 * spread));
+		checks.push(Check::new(format!("spread of {}", one.cell), complaint));
+	}
+	if spreads.is_empty() {
+		checks.push(Check::new(
+			"spread",
+			Some("no figures to compare".to_owned()),
+		));
+	}
+	Ok(checks)
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn passed(check: &Check) -> bool {
+		matches!(check.verdict, Verdict::Passed)
+	}
+
+	#[test]
+	fn nextest_lines() {
+		let check =
+			nextest_check("        PASS [   0.005s] ( 1/20) kvm-p9-bench console::tests::x")
+				.unwrap();
+		assert_eq!(check.name, "kvm-p9-bench console::tests::x");
+		assert!(passed(&check));
+		let check = nextest_check("        FAIL [   1.005s] xtask a::b").unwrap();
+		assert_eq!(check.name, "xtask a::b");
+		assert!(!passed(&check));
+		for line in [
+			"     Summary [   0.105s] 20 tests run: 20 passed, 0 skipped",
+			"    Starting 20 tests across 3 binaries",
+			"        SLOW [> 60.000s] xtask a::b",
+			"[",
+			"",
+		] {
+			assert!(nextest_check(line).is_none(), "{line}");
+		}
+	}
+
+	#[test]
+	fn libtest_lines() {
+		assert!(passed(&libtest_check("test a::b ... ok").unwrap()));
+		assert!(!passed(&libtest_check("test a::b ... FAILED").unwrap()));
+		let ignored = libtest_check("test a::b ... ignored, needs more").unwrap();
+		assert!(matches!(ignored.verdict, Verdict::Skipped(_)));
+		assert!(libtest_check("test result: ok. 1 passed; 0 failed").is_none());
+	}
+
+	fn outcomes(lines: &[&str], end: Result<()>) -> Tally {
+		let mut outcomes = Outcomes::new(vec!["one".into(), "two".into()]);
+		for line in lines {
+			outcomes.line(&format!("@kvm-p9 {line}"));
+		}
+		report("unit", &outcomes.finish(end))
+	}
+
+	const ONE: &str = r#"{"kind":"test","name":"one","status":"pass","detail":""}"#;
+	const TWO: &str = r#"{"kind":"test","name":"two","status":"skip","detail":"why"}"#;
+	const DONE: &str = r#"{"kind":"done"}"#;
+
+	#[test]
+	fn a_whole_run() {
+		assert_eq!(
+			outcomes(&[ONE, TWO, DONE], Ok(())).text(),
+			"1 passed, 0 failed, 1 skipped"
+		);
+	}
+
+	#[test]
+	fn a_lost_test_is_a_failure() {
+		assert_eq!(outcomes(&[ONE, DONE], Ok(())).text(), "1 passed, 1 failed");
+	}
+
+	#[test]
+	fn a_test_that_nobody_expects_is_a_failure() {
+		let twice = outcomes(&[ONE, ONE, TWO, DONE], Ok(()));
+		assert_eq!(twice.failed, 1);
+		let unknown = ONE.replace("one", "three");
+		assert_eq!(outcomes(&[ONE, TWO, &unknown, DONE], Ok(())).failed, 1);
+	}
+
+	#[test]
+	fn an_early_end_is_a_failure() {
+		assert_eq!(outcomes(&[ONE, TWO], Ok(())).failed, 1);
+		assert_eq!(
+			outcomes(&[ONE, TWO, DONE], Err(anyhow!("wedged"))).failed,
+			1
+		);
+		assert_eq!(outcomes(&[ONE, TWO, "{", DONE], Ok(())).failed, 1);
+		assert_eq!(
+			outcomes(&[r#"{"kind":"fatal","why":"no kvm"}"#], Ok(())).failed,
+			4
+		);
+	}
+}
