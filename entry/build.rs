@@ -3,24 +3,102 @@
 //!
 //! `KVM_P9_LAYOUT` names the `kvm_p9_layout.h` that kbuild made from
 //! `kvm_p9_layout.c`. Without it there is no kernel to be linked into, as in the
-//! host's unit tests, and what depends on the kernel is left out.
+//! host's unit tests: then the names are taken from `kvm_p9_layout.c` itself and the
+//! offsets are invented, every field at a place of its own.
+//!
+//! The widths come from that file in both cases: its FIELDn macros have the kernel's
+//! compiler assert them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-fn main() {
-	println!("cargo::rustc-check-cfg=cfg(kernel)");
-	println!("cargo::rerun-if-env-changed=KVM_P9_LAYOUT");
-	let Some(path) = env::var_os("KVM_P9_LAYOUT").filter(|path| !path.is_empty()) else {
-		return;
-	};
-	let path = PathBuf::from(path);
-	println!("cargo::rerun-if-changed={}", path.display());
-	let header = fs::read_to_string(&path)
-		.unwrap_or_else(|error| panic!("KVM_P9_LAYOUT={}: {error}", path.display()));
+/// Values, rather than offsets, that the host's tests see. The kernel's own, as of
+/// Linux 6.12; a test that depends on one says so.
+const VALUES: [(&str, i64); 8] = [
+	("GUEST_MODE_NONE", 0),
+	("GUEST_MODE_P9_RS", 6),
+	("INST_FETCH_FAILED", -1),
+	("IRQ_HARD_DIS", 1),
+	("HV_LPCR_LD", 1 << 17),
+	("SIZEOF_HOST_OS_SPRS", 136),
+	("HAVE_TM", 1),
+	("HAVE_TIMING", 0),
+];
 
-	let mut constants = String::new();
+const LAYOUT_SOURCE: &str = "../arch/powerpc/kernel/kvm_p9_layout.c";
+
+fn main() {
+	println!("cargo::rustc-check-cfg=cfg(kernel, have_tm, have_timing)");
+	println!("cargo::rerun-if-env-changed=KVM_P9_LAYOUT");
+	println!("cargo::rerun-if-changed={LAYOUT_SOURCE}");
+	let source = fs::read_to_string(LAYOUT_SOURCE)
+		.unwrap_or_else(|error| panic!("{LAYOUT_SOURCE}: {error}"));
+	let widths = widths(&source);
+
+	let header = env::var_os("KVM_P9_LAYOUT")
+		.filter(|path| !path.is_empty())
+		.map(PathBuf::from);
+	let values = match &header {
+		Some(path) => {
+			println!("cargo::rerun-if-changed={}", path.display());
+			println!("cargo::rustc-cfg=kernel");
+			parse(path)
+		}
+		None => invent(&source),
+	};
+
+	let mut text = String::new();
+	for (name, value) in &values {
+		match widths.get(name) {
+			Some(bits) => writeln!(
+				text,
+				"pub const {name}: Field = Field {{ offset: {value}, size: {} }};",
+				bits / 8
+			),
+			None => writeln!(text, "pub const {name}: usize = {value}_i64 as usize;"),
+		}
+		.unwrap();
+		if let (Some(option), 1) = (name.strip_prefix("HAVE_"), value) {
+			println!("cargo::rustc-cfg=have_{}", option.to_lowercase());
+		}
+	}
+	let out = PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("layout.rs");
+	fs::write(out, text).unwrap();
+}
+
+/// The arguments of a line `MACRO(a, b, ...);`, if it is one.
+fn call<'a>(line: &'a str, name: &str) -> Option<Vec<&'a str>> {
+	let rest = line.trim().strip_prefix(name)?.strip_prefix('(')?;
+	Some(rest.split_once(");")?.0.split(',').map(str::trim).collect())
+}
+
+fn widths(source: &str) -> BTreeMap<String, u64> {
+	let mut widths = BTreeMap::new();
+	for line in source.lines() {
+		for bits in [64, 32, 16, 8] {
+			if let Some(arguments) = call(line, &format!("FIELD{bits}")) {
+				widths.insert(arguments[0].to_owned(), bits);
+			}
+		}
+		// A save area's fields are words of an array; the width is said in a comment.
+		if let (Some(arguments), Some((_, comment))) =
+			(call(line, "DEFINE"), line.split_once("/* u"))
+			&& let Some(bits) = comment
+				.strip_suffix(" */")
+				.and_then(|bits| bits.parse().ok())
+		{
+			widths.insert(arguments[0].to_owned(), bits);
+		}
+	}
+	widths
+}
+
+fn parse(path: &Path) -> BTreeMap<String, i64> {
+	let header =
+		fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+	let mut values = BTreeMap::new();
 	for line in header.lines() {
 		let mut words = line.split_whitespace();
 		if words.next() != Some("#define") {
@@ -28,13 +106,26 @@ fn main() {
 		}
 		// The include guard is the one name without a value.
 		if let (Some(name), Some(value)) = (words.next(), words.next()) {
-			let value: u64 = value
+			let value = value
 				.parse()
 				.unwrap_or_else(|_| panic!("{}: {line}: not a number", path.display()));
-			writeln!(constants, "pub const {name}: usize = {value};").unwrap();
+			values.insert(name.to_owned(), value);
 		}
 	}
-	let out = PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("layout.rs");
-	fs::write(out, constants).unwrap();
-	println!("cargo::rustc-cfg=kernel");
+	values
+}
+
+fn invent(source: &str) -> BTreeMap<String, i64> {
+	let names = source.lines().filter_map(|line| {
+		[
+			"FIELD64", "FIELD32", "FIELD16", "FIELD8", "OFFSET", "DEFINE",
+		]
+		.iter()
+		.find_map(|name| call(line, name))
+		.map(|arguments| arguments[0].to_owned())
+		.filter(|name| name.chars().all(|c| !c.is_lowercase()))
+	});
+	let mut values: BTreeMap<_, _> = names.zip(1..).map(|(name, n)| (name, n * 8)).collect();
+	values.extend(VALUES.map(|(name, value)| (name.to_owned(), value)));
+	values
 }

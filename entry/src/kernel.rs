@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The entry point, and what it uses of the kernel.
+//! The entry point, and the processor and kernel as they are.
 
 use core::arch::asm;
 use core::ffi::{c_int, c_void};
+use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use hcall::FastTable;
-use powerpc::{Counters, HostFacts, Msr, P9Vcpu};
+use powerpc::{Counters, Cpu, HostFacts, Msr, P9Vcpu};
 
 use crate::layout::kernel as layout;
+use crate::switch::{self, Context, Kernel, Profile, trap};
+use crate::views::{ExceptionView, KvmView, PacaView, TaskView, VcoreView, VcpuView};
 use crate::{GuestFacts, Path, choose};
 
 static FAST: FastTable = FastTable::all();
@@ -22,68 +25,319 @@ pub struct KvmVcpu {
 	opaque: [u8; 0],
 }
 
-// SAFETY: both are functions of the kernel with this signature (`asm/kvm_ppc.h`
-// and kvm_p9_c_path.c), and both statics are defined in kvm_p9.c with these
-// types; the first is never written after boot.
+/// Room for `struct p9_host_os_sprs`, in which the kernel's PMU code keeps the
+/// host's PMU.
+type HostPmu = [u64; layout::SIZEOF_HOST_OS_SPRS / 8];
+
+// SAFETY: functions and variables of the kernel with these types (asm/kvm_ppc.h,
+// asm/time.h, asm/hw_breakpoint.h, book3s_hv.h), of kvm_p9.c and of the assembly
+// beside it. The variables are written by others at any time (hence atomic) or only
+// during boot.
 unsafe extern "C" {
 	fn kvmhv_vcpu_entry_p9(vcpu: *mut KvmVcpu, limit: u64, lpcr: u64, tb: *mut u64) -> c_int;
-	fn kvm_p9_c_vcpu_entry(vcpu: *mut KvmVcpu, limit: u64, lpcr: u64, tb: *mut u64) -> c_int;
+	fn kvm_p9_enter_guest(vcpu: *mut u8);
+	fn kvm_p9_load_vectors(fp: *const u8, vr: *const u8);
+	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
+	fn kvm_p9_flush_guest_tlb(kvm: *mut u8, pcpu: c_int);
+	fn switch_pmu_to_guest(vcpu: *mut u8, host: *mut HostPmu);
+	fn switch_pmu_to_host(vcpu: *mut u8, host: *mut HostPmu);
+	fn kvmppc_realmode_machine_check(vcpu: *mut u8);
+	fn kvmppc_p9_realmode_hmi_handler(vcpu: *mut u8) -> i64;
+	fn timer_rearm_host_dec(now: u64);
 	safe static kvm_p9_host_facts: u64;
 	safe static kvm_p9_fast_enabled: AtomicU8;
+	safe static decrementer_max: u64;
+	safe static dawr_force_enable: AtomicU8;
 }
 
-/// A vcpu that is about to be, or has just been, run by the current thread.
-struct Vcpu(NonNull<u8>);
+#[cfg(have_tm)]
+// SAFETY: as above.
+unsafe extern "C" {
+	fn kvmppc_restore_tm_hv(vcpu: *mut u8, msr: u64, preserve_nv: bool);
+	fn kvmppc_save_tm_hv(vcpu: *mut u8, msr: u64, preserve_nv: bool);
+	fn kvmhv_p9_tm_emulation_early(vcpu: *mut u8) -> c_int;
+}
 
-impl Vcpu {
-	/// # Safety
-	///
-	/// `vcpu` must be the kernel's `struct kvm_vcpu`, loaded on this CPU by the
-	/// current thread, for as long as the value lives.
-	unsafe fn new(vcpu: *mut KvmVcpu) -> Self {
-		// SAFETY: the caller passes a vcpu, which is never at address 0.
-		Self(unsafe { NonNull::new_unchecked(vcpu.cast()) })
+#[cfg(have_timing)]
+// SAFETY: as above.
+unsafe extern "C" {
+	fn accumulate_time(vcpu: *mut u8, next: *mut u8);
+}
+
+/// The CPU that runs this code, and the kernel around it.
+struct Power9 {
+	host_pmu: MaybeUninit<HostPmu>,
+	paca: PacaView,
+}
+
+impl Cpu for Power9 {
+	#[inline(always)]
+	fn mfspr<const N: u16>(&mut self) -> u64 {
+		let value;
+		// SAFETY: reading an SPR that the switch path uses has no effect. Not `nomem`:
+		// it must stay where it is among writes and barriers.
+		unsafe { asm!("mfspr {}, {}", out(reg) value, const N, options(nostack, preserves_flags)) };
+		value
 	}
 
-	fn facts(&self) -> GuestFacts {
-		// SAFETY: the offsets are the kernel's own for these fields, the widths
-		// are asserted in `layout`. `kvm` is set for the vcpu's whole life.
-		// `nested` is the current thread's; `radix` and `secure_guest` are
-		// written by others only while no vcpu runs (radix) or before the guest
-		// can observe it (secure_guest), and the C path reads them just so. A
-		// volatile read makes no assumption that they stay.
+	#[inline(always)]
+	unsafe fn mtspr<const N: u16>(&mut self, value: u64) {
+		// SAFETY: the caller vouches for the value.
+		unsafe { asm!("mtspr {}, {}", const N, in(reg) value, options(nostack, preserves_flags)) };
+	}
+
+	#[inline(always)]
+	fn mftb(&mut self) -> u64 {
+		let value;
+		// SAFETY: no effect.
+		unsafe { asm!("mftb {}", out(reg) value, options(nostack, preserves_flags)) };
+		value
+	}
+
+	#[inline(always)]
+	fn mfmsr(&mut self) -> u64 {
+		let value;
+		// SAFETY: no effect.
+		unsafe { asm!("mfmsr {}", out(reg) value, options(nostack, preserves_flags)) };
+		value
+	}
+
+	#[inline(always)]
+	unsafe fn mtmsrd(&mut self, msr: u64) {
+		// SAFETY: the caller vouches for the value.
+		unsafe { asm!("mtmsrd {}, 0", in(reg) msr, options(nostack, preserves_flags)) };
+	}
+
+	#[inline(always)]
+	unsafe fn mtmsrd_ee_ri(&mut self, msr: u64) {
+		// SAFETY: the caller vouches for the value.
+		unsafe { asm!("mtmsrd {}, 1", in(reg) msr, options(nostack, preserves_flags)) };
+	}
+
+	#[inline(always)]
+	fn hwsync(&mut self) {
+		// SAFETY: a barrier.
+		unsafe { asm!("sync", options(nostack, preserves_flags)) };
+	}
+
+	#[inline(always)]
+	fn isync(&mut self) {
+		// SAFETY: a barrier.
+		unsafe { asm!("isync", options(nostack, preserves_flags)) };
+	}
+
+	#[inline(always)]
+	unsafe fn slb_clear<const INDEX: u64>(&mut self) {
+		// SAFETY: an invalid entry (V=0); the caller says that none is needed.
 		unsafe {
-			let kvm: *const u8 = self.0.add(layout::VCPU_KVM).cast().read();
-			let nested: *const c_void = self.0.add(layout::VCPU_NESTED).cast().read();
-			GuestFacts {
-				nested: !nested.is_null(),
-				radix: kvm.add(layout::KVM_RADIX).read_volatile() != 0,
-				secure: kvm.add(layout::KVM_SECURE_GUEST).read_volatile() != 0,
-			}
+			asm!("slbmte {}, {}", in(reg) 0_u64, in(reg) INDEX, options(nostack, preserves_flags));
+		}
+	}
+}
+
+/// The pointer that the kernel's functions take.
+fn pointer(vcpu: VcpuView) -> *mut u8 {
+	vcpu.address().as_ptr()
+}
+
+// Every call into the kernel below is sound for one reason: `switch::run` makes it
+// where the C path makes the same call, with the same vcpu and the same state of the
+// CPU.
+impl Kernel for Power9 {
+	fn pmu_to_guest(&mut self, vcpu: VcpuView) {
+		// SAFETY: see above.
+		unsafe { switch_pmu_to_guest(pointer(vcpu), self.host_pmu.as_mut_ptr()) };
+	}
+
+	fn pmu_to_host(&mut self, vcpu: VcpuView) {
+		// SAFETY: see above; the host's PMU was saved here on the way in.
+		unsafe { switch_pmu_to_host(pointer(vcpu), self.host_pmu.as_mut_ptr()) };
+	}
+
+	#[inline(always)]
+	unsafe fn load_vectors(&mut self, vcpu: VcpuView) {
+		// SAFETY: the vcpu's register arrays, at the kernel's offsets; the caller
+		// vouches for MSR and for the registers.
+		unsafe {
+			let vcpu = vcpu.address();
+			kvm_p9_load_vectors(
+				vcpu.add(layout::VCPU_FP).as_ptr(),
+				vcpu.add(layout::VCPU_VR).as_ptr(),
+			);
 		}
 	}
 
-	fn p9(&mut self) -> &mut P9Vcpu {
-		// SAFETY: the offset is the kernel's own, the layout is asserted, and only
-		// the vcpu's thread, which we are, ever uses this part. Handlers use it
-		// too, but only while the guest runs and no reference of ours is alive.
-		unsafe { self.0.add(layout::VCPU_P9).cast().as_mut() }
+	#[inline(always)]
+	fn store_vectors(&mut self, vcpu: VcpuView) {
+		// SAFETY: as above; storing changes no register but one that is nobody's.
+		unsafe {
+			let vcpu = vcpu.address();
+			kvm_p9_store_vectors(
+				vcpu.add(layout::VCPU_FP).as_ptr(),
+				vcpu.add(layout::VCPU_VR).as_ptr(),
+			);
+		}
+	}
+
+	#[cfg(have_tm)]
+	fn restore_tm(&mut self, vcpu: VcpuView, msr: u64) {
+		// SAFETY: see above.
+		unsafe { kvmppc_restore_tm_hv(pointer(vcpu), msr, true) };
+	}
+
+	#[cfg(have_tm)]
+	fn save_tm(&mut self, vcpu: VcpuView, msr: u64) {
+		// SAFETY: see above.
+		unsafe { kvmppc_save_tm_hv(pointer(vcpu), msr, true) };
+	}
+
+	#[cfg(have_tm)]
+	fn tm_emulation_early(&mut self, vcpu: VcpuView) -> bool {
+		// SAFETY: see above.
+		unsafe { kvmhv_p9_tm_emulation_early(pointer(vcpu)) != 0 }
+	}
+
+	// Without CONFIG_PPC_TRANSACTIONAL_MEM no guest has the facility.
+	#[cfg(not(have_tm))]
+	fn restore_tm(&mut self, _: VcpuView, _: u64) {}
+
+	#[cfg(not(have_tm))]
+	fn save_tm(&mut self, _: VcpuView, _: u64) {}
+
+	#[cfg(not(have_tm))]
+	fn tm_emulation_early(&mut self, _: VcpuView) -> bool {
+		false
+	}
+
+	#[inline(always)]
+	fn flush_tlb_if_needed(&mut self, kvm: KvmView, pcpu: u16) {
+		let cpu = usize::from(pcpu);
+		// SAFETY: a cpumask has a bit for each CPU that the kernel can have. Others
+		// set bits; only this CPU clears its own.
+		let word = unsafe {
+			let mask = kvm
+				.address()
+				.add(layout::KVM_NEED_TLB_FLUSH)
+				.cast::<AtomicU64>();
+			mask.add(cpu / 64).as_ref()
+		};
+		// Relaxed: whoever set the bit did so before this vcpu was let onto this CPU.
+		if word.load(Ordering::Relaxed) >> (cpu % 64) & 1 != 0 {
+			// SAFETY: LPIDR is the guest's.
+			unsafe { kvm_p9_flush_guest_tlb(kvm.address().as_ptr(), pcpu.into()) };
+		}
+	}
+
+	#[inline(always)]
+	unsafe fn run_guest(&mut self, vcpu: VcpuView) {
+		// SAFETY: the caller has loaded the guest's state. The trampoline keeps what
+		// the C calling convention says.
+		unsafe { kvm_p9_enter_guest(pointer(vcpu)) };
+	}
+
+	fn machine_check(&mut self, vcpu: VcpuView) {
+		// SAFETY: see above.
+		unsafe { kvmppc_realmode_machine_check(pointer(vcpu)) };
+	}
+
+	fn hmi(&mut self, vcpu: VcpuView) {
+		// SAFETY: see above. It says whether the timebase needs work, as to callers
+		// with several threads; there is one.
+		unsafe { kvmppc_p9_realmode_hmi_handler(pointer(vcpu)) };
+	}
+
+	#[inline(always)]
+	fn rearm_host_dec(&mut self, tb: u64) {
+		// SAFETY: see above.
+		unsafe { timer_rearm_host_dec(tb) };
+	}
+
+	fn decrementer_max(&self) -> u64 {
+		decrementer_max
+	}
+
+	fn dawr_enabled(&self) -> bool {
+		dawr_force_enable.load(Ordering::Relaxed) != 0
+	}
+
+	#[inline(always)]
+	fn time_in_guest(&mut self, vcpu: VcpuView) {
+		#[cfg(have_timing)]
+		// SAFETY: see above; the accumulator is the vcpu's own.
+		unsafe {
+			accumulate_time(pointer(vcpu), pointer(vcpu).add(layout::VCPU_TIME_IN_GUEST));
+		}
+		#[cfg(not(have_timing))]
+		let _ = vcpu;
+	}
+
+	#[inline(always)]
+	fn time_guest_exit(&mut self, vcpu: VcpuView) {
+		#[cfg(have_timing)]
+		// SAFETY: see above; the accumulator is the vcpu's own.
+		unsafe {
+			accumulate_time(
+				pointer(vcpu),
+				pointer(vcpu).add(layout::VCPU_TIME_GUEST_EXIT),
+			);
+		}
+		#[cfg(not(have_timing))]
+		let _ = vcpu;
+	}
+
+	#[inline(always)]
+	fn exception_area(&self, trap: u32) -> ExceptionView {
+		let offset = match trap {
+			trap::SYSTEM_RESET => layout::PACA_EXNMI_AREA,
+			trap::MACHINE_CHECK => layout::PACA_EXMC_AREA,
+			_ => layout::PACA_EXGEN_AREA,
+		};
+		// SAFETY: a save area of this CPU, which no interrupt uses until MSR[RI] is on
+		// again.
+		unsafe { ExceptionView::new(self.paca.address().add(offset)) }
 	}
 }
 
-/// The MSR that the current task's userspace will continue with, if it has one.
-fn user_msr() -> Option<NonNull<u64>> {
-	let paca: *const u8;
+/// POWER9 as it was shipped: transactional memory needs the hypervisor's help.
+struct WithTmAssist;
+impl Profile for WithTmAssist {
+	const TM_ASSIST: bool = true;
+}
+
+/// POWER9 without it, or with transactional memory disabled by firmware.
+struct WithoutTmAssist;
+impl Profile for WithoutTmAssist {
+	const TM_ASSIST: bool = false;
+}
+
+fn paca() -> PacaView {
+	let paca: *mut u8;
 	// SAFETY: r13 is the PACA of this CPU in all kernel code; reading it has no effect.
 	// Preemption is off, so it stays this CPU's.
-	unsafe { asm!("mr {}, 13", out(reg) paca, options(nomem, nostack, preserves_flags)) };
-	// SAFETY: the offsets are the kernel's own. The PACA always names the current
-	// task, and a task's `thread.regs` is null or its saved user registers.
 	unsafe {
-		let task: *const u8 = paca.add(layout::PACA_CURRENT).cast::<*const u8>().read();
-		let regs: *mut u8 = task.add(layout::TASK_USER_REGS).cast::<*mut u8>().read();
-		NonNull::new(regs).map(|regs| regs.add(layout::PT_REGS_MSR).cast())
+		asm!("mr {}, 13", out(reg) paca, options(nomem, nostack, preserves_flags));
+		PacaView::new(NonNull::new_unchecked(paca))
 	}
+}
+
+fn facts(vcpu: VcpuView, kvm: KvmView) -> GuestFacts {
+	GuestFacts {
+		nested: vcpu.nested() != 0,
+		radix: kvm.radix() != 0,
+		secure: kvm.secure_guest() != 0,
+	}
+}
+
+/// Our own part of the vcpu.
+///
+/// # Safety
+///
+/// No other reference to it may be alive, and the guest must not run while this is.
+unsafe fn p9<'a>(vcpu: VcpuView) -> &'a mut P9Vcpu {
+	// SAFETY: the offset is the kernel's own and the layout is asserted. Only the
+	// vcpu's thread, which we are, ever uses this part; handlers do too, but only
+	// while the guest runs.
+	unsafe { vcpu.address().add(layout::VCPU_P9).cast().as_mut() }
 }
 
 /// Declares the user's FP, VMX and VSX registers saved and no longer live.
@@ -94,16 +348,19 @@ fn user_msr() -> Option<NonNull<u64>> {
 /// continue with what the guest left behind. The saved copy is still good: the kernel
 /// does not change these registers on the user's behalf, so what is in them is what
 /// was loaded. Without the mark, the way back to userspace loads that copy.
-fn user_vectors_are_saved() {
+fn user_vectors_are_saved(task: TaskView) {
 	const LIVE: Msr = Msr::FP
 		.union(Msr::FE0)
 		.union(Msr::FE1)
 		.union(Msr::VEC)
 		.union(Msr::VSX);
-	if let Some(msr) = user_msr() {
+	if let Some(regs) = NonNull::new(task.user_regs() as *mut u8) {
 		// SAFETY: the current task's own saved registers, which nobody else uses while
 		// it runs. KVM_RUN says itself that they changed (`srr_regs_clobbered()`).
-		unsafe { msr.write(msr.read() & !LIVE.bits()) };
+		unsafe {
+			let msr = regs.add(layout::PT_REGS_MSR).cast::<u64>();
+			msr.write(msr.read() & !LIVE.bits());
+		}
 	}
 }
 
@@ -120,12 +377,26 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	vcpu: *mut KvmVcpu,
 	limit: u64,
 	lpcr: u64,
-	tb: *mut u64,
+	tb: &mut u64,
 	counters: &Counters,
 ) -> c_int {
-	// SAFETY: the caller vouches for the vcpu.
-	let mut view = unsafe { Vcpu::new(vcpu) };
-	let path = choose(HostFacts::from_bits_retain(kvm_p9_host_facts), view.facts());
+	let paca = paca();
+	// SAFETY: the caller passes a vcpu that it has loaded. Its VM and vcore live as
+	// long, and a POWER9's vcore is one vcpu's; the current task is ourselves. None of
+	// the pointers is ever null.
+	let context = unsafe {
+		let view = VcpuView::new(NonNull::new_unchecked(vcpu.cast()));
+		let at = |address: u64| NonNull::new_unchecked(address as *mut u8);
+		Context {
+			vcpu: view,
+			vcore: VcoreView::new(at(view.vcore())),
+			kvm: KvmView::new(at(view.kvm())),
+			paca,
+			task: TaskView::new(at(paca.current())),
+		}
+	};
+	let host = HostFacts::from_bits_retain(kvm_p9_host_facts);
+	let path = choose(host, facts(context.vcpu, context.kvm));
 	path.counter(counters).add(1);
 
 	if path != Path::Rust {
@@ -137,15 +408,28 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	// afterwards, so that an entry which read the old value ends soon.
 	let fast = kvm_p9_fast_enabled.load(Ordering::Relaxed) != 0;
 	let table = if fast { &FAST } else { &NO_FAST };
-	view.p9().fast_table = (&raw const *table).cast();
+	// SAFETY: the guest does not run, and the reference ends with the statement.
+	unsafe { p9(context.vcpu) }.fast_table = (&raw const *table).cast::<c_void>();
 
-	user_vectors_are_saved();
-	// SAFETY: as above; and the table that the trampoline will use is set.
-	let trap = unsafe { kvm_p9_c_vcpu_entry(vcpu, limit, lpcr, tb) };
+	user_vectors_are_saved(context.task);
+	let mut power9 = Power9 {
+		host_pmu: MaybeUninit::uninit(),
+		paca,
+	};
+	// SAFETY: a plain radix guest on a radix host, says `choose`; the rest is our
+	// caller's word.
+	let trap = unsafe {
+		if host.contains(HostFacts::TM_ASSIST) {
+			switch::run::<WithTmAssist, _>(&mut power9, context, limit, lpcr, tb)
+		} else {
+			switch::run::<WithoutTmAssist, _>(&mut power9, context, limit, lpcr, tb)
+		}
+	};
 
-	let served = core::mem::take(&mut view.p9().fast_null);
+	// SAFETY: as before.
+	let served = core::mem::take(&mut unsafe { p9(context.vcpu) }.fast_null);
 	counters.fast_null.add(served);
-	trap
+	trap as c_int
 }
 
 /// Nothing here may panic. The function that this calls exists nowhere: a

@@ -3,19 +3,26 @@
 //!
 //! This crate is the object that is linked into the kernel. Its entry point is
 //! called at the seam in `kvmhv_p9_guest_entry()` for every guest entry while
-//! `kvm_p9.path=rust`; it decides who takes the guest in ([`choose`]), hands the
-//! trampoline the vcpu's table of fast handlers, and settles the counters when
-//! the guest has come out.
+//! `kvm_p9.path=rust`. It decides who takes the guest in ([`choose`]), hands the
+//! trampoline the vcpu's table of fast handlers, and does the switch.
 //!
-//! The full switch of MMU context, timebase and SPRs is still the kernel's C,
-//! built a second time for this path (`arch/powerpc/kernel/kvm_p9_c_path.c`):
-//! the exits are ours, the switch is theirs.
+//! - [`switch`] is the order of things: the one function to read.
+//! - [`sprs`] lists the SPRs that are switched, each once.
+//! - [`views`] lists the fields of the kernel's structures that are used.
+//! - `kernel` is the processor as it is, and the entry point.
+//!
+//! The first three are generic over the processor, and the host's tests run them on
+//! one that writes everything down.
 #![cfg_attr(not(test), no_std)]
 
 mod choose;
+#[cfg(test)]
+mod journal;
 #[cfg(kernel)]
 mod kernel;
-#[cfg(kernel)]
 mod layout;
+pub mod sprs;
+pub mod switch;
+pub mod views;
 
 pub use choose::{GuestFacts, Path, choose};

@@ -17,15 +17,20 @@
 #include <linux/string.h>
 #include <asm/code-patching.h>
 #include <asm/cputable.h>
+#include <asm/cputhreads.h>
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
 #include <asm/mmu.h>
+#include <asm/ppc-opcode.h>
 
 #include "book3s_hv.h"
 #include "kvm_p9_abi.h"
 
 /* In kvm_p9_entry.S */
 extern s32 patch__kvm_p9_seam;
+
+/* For entry/src/kernel.rs */
+void kvm_p9_flush_guest_tlb(struct kvm *kvm, int pcpu);
 
 /* In Rust: entry/src/kernel.rs */
 int kvm_p9_vcpu_entry(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
@@ -138,6 +143,47 @@ static const struct kernel_param_ops kvm_p9_fast_ops = {
 module_param_cb(fast, &kvm_p9_fast_ops, NULL, 0644);
 MODULE_PARM_DESC(fast, "Fast hcall handlers on the Rust path: 1 (default) or 0");
 
+/*
+ * Another CPU changed translations of a guest whose vcpu last ran here, and left
+ * it to this CPU to flush what its TLB has of them. The four threads of a core
+ * share the TLB: if all of them still have to flush, it was not done for any.
+ * LPIDR is the guest's, and tlbiel goes by it. Two threads that both come to do it
+ * do no harm.
+ */
+void kvm_p9_flush_guest_tlb(struct kvm *kvm, int pcpu)
+{
+	cpumask_t *wanted = &kvm->arch.need_tlb_flush;
+	bool done = false;
+	int cpu, set;
+
+	for (cpu = cpu_first_tlb_thread_sibling(pcpu);
+	     cpu <= cpu_last_tlb_thread_sibling(pcpu);
+	     cpu += cpu_tlb_thread_sibling_step())
+		done |= !cpumask_test_cpu(cpu, wanted);
+
+	if (!done) {
+		/* IS=2: by LPID, a congruence class at a time; process-scoped too */
+		for (set = 0; set < kvm->arch.tlb_sets; set++) {
+			unsigned long rb = PPC_BIT(52) | (unsigned long)set << PPC_BITLSHIFT(51);
+
+			/* The first also takes page walk caches: RIC=2 */
+			if (set == 0)
+				asm volatile(PPC_TLBIEL(%0, %1, 2, 1, 1)
+					     : : "r" (rb), "r" (0) : "memory");
+			else
+				asm volatile(PPC_TLBIEL(%0, %1, 0, 1, 1)
+					     : : "r" (rb), "r" (0) : "memory");
+		}
+	}
+	/* Also where another thread flushed: its flush is complete behind this */
+	asm volatile("ptesync" : : : "memory");
+	/* tlbiel by class leaves the ERAT */
+	if (!done)
+		asm volatile(PPC_RADIX_INVALIDATE_ERAT_GUEST : : : "memory");
+
+	cpumask_clear_cpu(pcpu, wanted);
+}
+
 static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 {
 	struct kvm_p9_counters sum = {};
@@ -176,6 +222,8 @@ static int __init kvm_p9_init(void)
 		kvm_p9_host_facts |= KVM_P9_ABI_HOST_CPU_SUPPORTED;
 	if (radix_enabled())
 		kvm_p9_host_facts |= KVM_P9_ABI_HOST_RADIX;
+	if (cpu_has_feature(CPU_FTR_P9_TM_HV_ASSIST))
+		kvm_p9_host_facts |= KVM_P9_ABI_HOST_TM_ASSIST;
 
 	dir = debugfs_create_dir("kvm_p9", NULL);
 	debugfs_create_file("counters", 0444, dir, NULL, &kvm_p9_counters_fops);

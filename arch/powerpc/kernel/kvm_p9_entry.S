@@ -274,8 +274,8 @@ _GLOBAL(kvm_p9_exit_hcall)
  *			PACA's save area for this kind of interrupt
  *   all others		the guest's
  *
- * Saves the guest's GPRs, CR, LR, XER, NIA and MSR and returns to the caller of
- * kvm_p9_enter_guest. r1 and r3 are left in SCRATCH1 and SCRATCH2.
+ * Saves the guest's GPRs, but for those in the PACA, CR, LR, XER, NIA and MSR, and
+ * returns to the caller of kvm_p9_enter_guest.
  */
 .balign	IFETCH_ALIGN_BYTES
 _GLOBAL(kvm_p9_exit_interrupt)
@@ -283,22 +283,17 @@ _GLOBAL(kvm_p9_exit_interrupt)
 	rldicl.	r10, r12, 64 - MSR_HV_LG, 63
 	bne-	.Lbad_interrupt
 
-	std	r1, HSTATE_SCRATCH1(r13)
-	std	r3, HSTATE_SCRATCH2(r13)
-	ld	r1, HSTATE_HOST_R1(r13)
-	ld	r3, HSTATE_KVM_VCPU(r13)
-
-	std	r0, VCPU_GPR(R0)(r3)
-	std	r2, VCPU_GPR(R2)(r3)
-	GPRS	std, 4, 8, VCPU_GPR(R4), r3
-	GPRS	std, 14, 31, VCPU_GPR(R14), r3
+	ld	r10, HSTATE_KVM_VCPU(r13)
+	GPRS	std, 0, 8, VCPU_GPR(R0), r10
+	GPRS	std, 14, 31, VCPU_GPR(R14), r10
 	mflr	r4
 	mfspr	r5, SPRN_XER
-	std	r11, VCPU_PC(r3)
-	std	r12, VCPU_MSR(r3)
-	std	r9, VCPU_CR(r3)
-	std	r4, VCPU_LR(r3)
-	std	r5, VCPU_XER(r3)
+	std	r11, VCPU_PC(r10)
+	std	r12, VCPU_MSR(r10)
+	std	r9, VCPU_CR(r10)
+	std	r4, VCPU_LR(r10)
+	std	r5, VCPU_XER(r10)
+	ld	r1, HSTATE_HOST_R1(r13)
 
 	LOAD_PACA_TOC()
 	GPRS	ld, 14, 31, FRAME_NVGPRS, r1

@@ -6,27 +6,147 @@
 #include <linux/kbuild.h>
 #include <linux/kvm_host.h>
 #include <linux/sched.h>
+#include <asm/exception-64s.h>
 #include <asm/hvcall.h>
+#include <asm/hw_irq.h>
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
 #include <asm/paca.h>
+#include <asm/reg.h>
 
 #include "book3s_hv.h"
 
+/* A field that Rust uses, and its width in bits */
+#define FIELD(sym, str, mem, width) \
+	do { \
+		static_assert(sizeof_field(struct str, mem) * 8 == (width)); \
+		OFFSET(sym, str, mem); \
+	} while (0)
+#define FIELD64(sym, str, mem)	FIELD(sym, str, mem, 64)
+#define FIELD32(sym, str, mem)	FIELD(sym, str, mem, 32)
+#define FIELD16(sym, str, mem)	FIELD(sym, str, mem, 16)
+#define FIELD8(sym, str, mem)	FIELD(sym, str, mem, 8)
+
 int main(void)
 {
-	/* What Rust reads of the kernel's structures */
-	OFFSET(VCPU_KVM, kvm_vcpu, kvm);
-	OFFSET(VCPU_NESTED, kvm_vcpu, arch.nested);
-	OFFSET(VCPU_P9, kvm_vcpu, arch.p9);
-	OFFSET(KVM_RADIX, kvm, arch.radix);
-	OFFSET(KVM_SECURE_GUEST, kvm, arch.secure_guest);
-	DEFINE(SIZEOF_KVM_RADIX, sizeof_field(struct kvm, arch.radix));
-	DEFINE(SIZEOF_KVM_SECURE_GUEST, sizeof_field(struct kvm, arch.secure_guest));
+	/* struct kvm_vcpu */
+	FIELD64(VCPU_KVM, kvm_vcpu, kvm);
+	FIELD64(VCPU_VCORE, kvm_vcpu, arch.vcore);
+	FIELD64(VCPU_NESTED, kvm_vcpu, arch.nested);
+	FIELD8(VCPU_CEDED, kvm_vcpu, arch.ceded);
+	FIELD8(VCPU_DOORBELL_REQUEST, kvm_vcpu, arch.doorbell_request);
+	FIELD8(VCPU_LOAD_EBB, kvm_vcpu, arch.load_ebb);
+	FIELD8(VCPU_LOAD_TM, kvm_vcpu, arch.load_tm);
+	FIELD32(VCPU_SLB_MAX, kvm_vcpu, arch.slb_max);
+	FIELD32(VCPU_PID, kvm_vcpu, arch.pid);
+	FIELD64(VCPU_LAST_INST, kvm_vcpu, arch.last_inst);
+	FIELD64(VCPU_EMUL_INST, kvm_vcpu, arch.emul_inst);
+	FIELD64(VCPU_FAULT_DAR, kvm_vcpu, arch.fault_dar);
+	FIELD32(VCPU_FAULT_DSISR, kvm_vcpu, arch.fault_dsisr);
+	FIELD64(VCPU_FAULT_GPA, kvm_vcpu, arch.fault_gpa);
+	FIELD64(VCPU_DEC_EXPIRES, kvm_vcpu, arch.dec_expires);
+	FIELD64(VCPU_PC, kvm_vcpu, arch.regs.nip);
+	FIELD64(VCPU_MSR, kvm_vcpu, arch.shregs.msr);
+	FIELD64(VCPU_GPR9, kvm_vcpu, arch.regs.gpr[9]);
+	FIELD64(VCPU_GPR10, kvm_vcpu, arch.regs.gpr[10]);
+	FIELD64(VCPU_GPR11, kvm_vcpu, arch.regs.gpr[11]);
+	FIELD64(VCPU_GPR12, kvm_vcpu, arch.regs.gpr[12]);
+	FIELD64(VCPU_GPR13, kvm_vcpu, arch.regs.gpr[13]);
+	FIELD64(VCPU_CTR, kvm_vcpu, arch.regs.ctr);
+	FIELD64(VCPU_CFAR, kvm_vcpu, arch.cfar);
+	FIELD64(VCPU_PPR, kvm_vcpu, arch.ppr);
+	FIELD64(VCPU_TAR, kvm_vcpu, arch.tar);
+	FIELD32(VCPU_VRSAVE, kvm_vcpu, arch.vrsave);
+	FIELD64(VCPU_EBBHR, kvm_vcpu, arch.ebbhr);
+	FIELD64(VCPU_EBBRR, kvm_vcpu, arch.ebbrr);
+	FIELD64(VCPU_BESCR, kvm_vcpu, arch.bescr);
+	FIELD64(VCPU_TID, kvm_vcpu, arch.tid);
+	FIELD64(VCPU_IAMR, kvm_vcpu, arch.iamr);
+	FIELD64(VCPU_AMR, kvm_vcpu, arch.amr);
+	FIELD64(VCPU_UAMOR, kvm_vcpu, arch.uamor);
+	FIELD64(VCPU_FSCR, kvm_vcpu, arch.fscr);
+	FIELD64(VCPU_DSCR, kvm_vcpu, arch.dscr);
+	FIELD32(VCPU_PSPB, kvm_vcpu, arch.pspb);
+	FIELD32(VCPU_CTRL, kvm_vcpu, arch.ctrl);
+	FIELD64(VCPU_TEXASR, kvm_vcpu, arch.texasr);
+	FIELD64(VCPU_TFHAR, kvm_vcpu, arch.tfhar);
+	FIELD64(VCPU_TFIAR, kvm_vcpu, arch.tfiar);
+	FIELD64(VCPU_HFSCR, kvm_vcpu, arch.hfscr);
+	FIELD64(VCPU_CIABR, kvm_vcpu, arch.ciabr);
+	FIELD64(VCPU_DAWR0, kvm_vcpu, arch.dawr0);
+	FIELD64(VCPU_DAWRX0, kvm_vcpu, arch.dawrx0);
+	FIELD64(VCPU_PSSCR, kvm_vcpu, arch.psscr);
+	FIELD64(VCPU_PURR, kvm_vcpu, arch.purr);
+	FIELD64(VCPU_SPURR, kvm_vcpu, arch.spurr);
+	FIELD64(VCPU_IC, kvm_vcpu, arch.ic);
+	FIELD64(VCPU_SPRG0, kvm_vcpu, arch.shregs.sprg0);
+	FIELD64(VCPU_SPRG1, kvm_vcpu, arch.shregs.sprg1);
+	FIELD64(VCPU_SPRG2, kvm_vcpu, arch.shregs.sprg2);
+	FIELD64(VCPU_SPRG3, kvm_vcpu, arch.shregs.sprg3);
+	FIELD64(VCPU_SRR0, kvm_vcpu, arch.shregs.srr0);
+	FIELD64(VCPU_SRR1, kvm_vcpu, arch.shregs.srr1);
+	FIELD64(VCPU_DAR, kvm_vcpu, arch.shregs.dar);
+	FIELD32(VCPU_DSISR, kvm_vcpu, arch.shregs.dsisr);
 
-	OFFSET(PACA_CURRENT, paca_struct, __current);
-	OFFSET(TASK_USER_REGS, task_struct, thread.regs);
+	/* struct kvmppc_vcore */
+	FIELD64(VCORE_TB_OFFSET, kvmppc_vcore, tb_offset);
+	FIELD64(VCORE_TB_OFFSET_APPLIED, kvmppc_vcore, tb_offset_applied);
+	FIELD64(VCORE_VTB, kvmppc_vcore, vtb);
+	FIELD64(VCORE_PCR, kvmppc_vcore, pcr);
+	FIELD16(VCORE_PCPU, kvmppc_vcore, pcpu);
+
+	/* struct kvm */
+	FIELD64(KVM_LPID, kvm, arch.lpid);
+	FIELD32(KVM_HOST_LPID, kvm, arch.host_lpid);
+	FIELD64(KVM_HOST_LPCR, kvm, arch.host_lpcr);
+	FIELD8(KVM_RADIX, kvm, arch.radix);
+	FIELD8(KVM_SECURE_GUEST, kvm, arch.secure_guest);
+
+	/* struct paca_struct */
+	FIELD64(PACA_CURRENT, paca_struct, __current);
+	FIELD8(PACA_IRQ_HAPPENED, paca_struct, irq_happened);
+	FIELD64(PACA_SPRG_VDSO, paca_struct, sprg_vdso);
+	FIELD8(PACA_IN_GUEST, paca_struct, kvm_hstate.in_guest);
+	FIELD8(PACA_FAKE_SUSPEND, paca_struct, kvm_hstate.fake_suspend);
+	FIELD64(PACA_HOST_PURR, paca_struct, kvm_hstate.host_purr);
+	FIELD64(PACA_HOST_SPURR, paca_struct, kvm_hstate.host_spurr);
+	FIELD64(PACA_TRAP, paca_struct, kvm_hstate.scratch0);
+
+	/* struct task_struct */
+	FIELD64(TASK_USER_REGS, task_struct, thread.regs);
+	FIELD64(TASK_VRSAVE, task_struct, thread.vrsave);
+	FIELD64(TASK_EBBHR, task_struct, thread.ebbhr);
+	FIELD64(TASK_EBBRR, task_struct, thread.ebbrr);
+	FIELD64(TASK_BESCR, task_struct, thread.bescr);
+	FIELD64(TASK_TIDR, task_struct, thread.tidr);
+	FIELD64(TASK_FSCR, task_struct, thread.fscr);
+	FIELD64(TASK_DSCR, task_struct, thread.dscr);
+	FIELD64(TASK_TAR, task_struct, thread.tar);
+
+	/* Offsets into a save area; EX_* are bytes */
+	DEFINE(EX_R9, EX_R9); /* u64 */
+	DEFINE(EX_R10, EX_R10); /* u64 */
+	DEFINE(EX_R11, EX_R11); /* u64 */
+	DEFINE(EX_R12, EX_R12); /* u64 */
+	DEFINE(EX_R13, EX_R13); /* u64 */
+	DEFINE(EX_DAR, EX_DAR); /* u64 */
+	DEFINE(EX_DSISR, EX_DSISR); /* u32 */
+	DEFINE(EX_CFAR, EX_CFAR); /* u64 */
+	DEFINE(EX_PPR, EX_PPR); /* u64 */
+	DEFINE(EX_CTR, EX_CTR); /* u64 */
+
+	/* Whole structures, and what is in them by other means */
+	OFFSET(VCPU_P9, kvm_vcpu, arch.p9);
+	OFFSET(VCPU_FP, kvm_vcpu, arch.fp);
+	OFFSET(VCPU_VR, kvm_vcpu, arch.vr);
+	OFFSET(FP_STATE_FPSCR, thread_fp_state, fpscr);
+	OFFSET(VR_STATE_VSCR, thread_vr_state, vscr);
+	OFFSET(KVM_NEED_TLB_FLUSH, kvm, arch.need_tlb_flush);
 	OFFSET(PT_REGS_MSR, pt_regs, msr);
+	OFFSET(PACA_EXGEN_AREA, paca_struct, exgen);
+	OFFSET(PACA_EXMC_AREA, paca_struct, exmc);
+	OFFSET(PACA_EXNMI_AREA, paca_struct, exnmi);
+	DEFINE(SIZEOF_HOST_OS_SPRS, sizeof(struct p9_host_os_sprs));
 
 	/* Structures that both sides define */
 	OFFSET(P9_VCPU_FAST_TABLE, kvm_p9_vcpu, fast_table);
@@ -46,6 +166,20 @@ int main(void)
 	DEFINE(HCALL_NULL, KVMPPC_H_NULL);
 	DEFINE(HCALL_MAX, MAX_HCALL_OPCODE);
 	DEFINE(HCALL_TOO_HARD, H_TOO_HARD);
+	DEFINE(GUEST_MODE_NONE, KVM_GUEST_MODE_NONE);
+	DEFINE(GUEST_MODE_P9_RS, KVM_GUEST_MODE_HV_P9_RS);
+	DEFINE(INST_FETCH_FAILED, KVM_INST_FETCH_FAILED);
+	DEFINE(IRQ_HARD_DIS, PACA_IRQ_HARD_DIS);
+	DEFINE(PCR_RESERVED, PCR_MASK);
+	DEFINE(HV_LPCR_LD, LPCR_LD);
+
+	/* What is configured in or out */
+	DEFINE(HAVE_TM, IS_ENABLED(CONFIG_PPC_TRANSACTIONAL_MEM));
+	DEFINE(HAVE_TIMING, IS_ENABLED(CONFIG_KVM_BOOK3S_HV_P9_TIMING));
+#ifdef CONFIG_KVM_BOOK3S_HV_P9_TIMING
+	OFFSET(VCPU_TIME_IN_GUEST, kvm_vcpu, arch.in_guest);
+	OFFSET(VCPU_TIME_GUEST_EXIT, kvm_vcpu, arch.guest_exit);
+#endif
 
 	return 0;
 }

@@ -6,8 +6,10 @@
 //! in `kernel/` and `patches/`. They are C and assembly, built by kbuild.
 #![cfg_attr(not(test), no_std)]
 
+mod cpu;
 mod shared;
 mod spr;
 
+pub use cpu::{Cpu, Spr};
 pub use shared::{Counter, Counters, HostFacts, P9Vcpu};
 pub use spr::{Lpcr, Msr};

@@ -77,5 +77,7 @@ bitflags! {
 		const CPU_SUPPORTED = 1 << 0;
 		/// The host uses the radix MMU.
 		const RADIX = 1 << 1;
+		/// The hypervisor has to help with transactional memory.
+		const TM_ASSIST = 1 << 2;
 	}
 }

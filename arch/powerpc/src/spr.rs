@@ -18,6 +18,10 @@ bitflags! {
 		const TS_T = 1 << 34;
 		/// Transaction state, suspended.
 		const TS_S = 1 << 33;
+		/// Transaction state, both bits.
+		const TS = 3 << 33;
+		/// Transactional memory available.
+		const TM = 1 << 32;
 		/// Vector facility available.
 		const VEC = 1 << 25;
 		/// VSX facility available.

@@ -1,0 +1,506 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The full switch: host to guest and back.
+//!
+//! The order is the matter of this module. On the way in:
+//!
+//! 1. Interrupts are hard-disabled, and facilities that are about to be used are
+//!    enabled in MSR. Something may have happened before that; then there is no
+//!    entry.
+//! 2. Everything that must be read of the host is read, before anything is written.
+//! 3. The guest's SPRs are loaded, those first that host code does not depend on.
+//! 4. The mode byte says that a guest's state is loaded. From here on an interrupt
+//!    (only a machine check or system reset can come) is not survived; see
+//!    `kvmppc_p9_bad_interrupt`.
+//! 5. MMU context, HDEC and DEC, then the registers that interrupts clobber.
+//! 6. The trampoline loads the GPRs and goes.
+//!
+//! And on the way out the same backwards, with all reads in one block before the
+//! first write. MMU context comes back before MSR is written: that mtmsrd is the
+//! context synchronisation which the switch needs, and it turns the MMU on for a
+//! guest that came out in real mode.
+//!
+//! # Barriers
+//!
+//! Before LPIDR and PIDR change, both ways, hwsync: an earlier store that is still
+//! on its way must not be overlooked by a tlbie of another CPU, which broadcasts to
+//! CPUs by the LPID that they have. Then isync, so that no earlier access is
+//! translated with the new values (Power ISA 3.0B, Book III, chapter 12: a context
+//! synchronising instruction is required before and after). After the change, on the
+//! way in, hrfid is context synchronising, on the way out mtmsrd is.
+
+use powerpc::{Cpu, Msr, Spr};
+
+use crate::layout::kernel as layout;
+use crate::sprs::{Conditions, Debug, Supervisor, User};
+use crate::views::{ExceptionView, KvmView, PacaView, TaskView, VcoreView, VcpuView};
+
+/// Trap numbers: the vector of the interrupt that ended the guest's run.
+pub mod trap {
+	/// Nothing happened in the guest.
+	pub const NONE: u32 = 0;
+	/// System reset.
+	pub const SYSTEM_RESET: u32 = 0x100;
+	/// Machine check.
+	pub const MACHINE_CHECK: u32 = 0x200;
+	/// Hypervisor decrementer.
+	pub const HV_DECREMENTER: u32 = 0x980;
+	/// `sc 1`.
+	pub const SYSCALL: u32 = 0xc00;
+	/// Hypervisor data storage.
+	pub const H_DATA_STORAGE: u32 = 0xe00;
+	/// Hypervisor instruction storage.
+	pub const H_INST_STORAGE: u32 = 0xe20;
+	/// Hypervisor emulation assistance.
+	pub const H_EMUL_ASSIST: u32 = 0xe40;
+	/// Hypervisor maintenance.
+	pub const HMI: u32 = 0xe60;
+	/// Hypervisor facility unavailable.
+	pub const H_FAC_UNAVAIL: u32 = 0xf80;
+	/// Hypervisor softpatch: transactional memory needs a hand.
+	pub const HV_SOFTPATCH: u32 = 0x1500;
+}
+
+/// HFSCR bits (Power ISA 3.0B, Book III, 6.2.11).
+pub mod hfscr {
+	/// Transactional memory.
+	pub const TM: u64 = 1 << 5;
+	/// Event-based branches.
+	pub const EBB: u64 = 1 << 7;
+}
+
+/// PCR bits that ISA 3.0 reserves and Linux keeps set.
+pub const PCR_MASK: u64 = layout::PCR_RESERVED as u64;
+/// PSSCR[EC]: wake-up events end a stop.
+const PSSCR_EC: u64 = 1 << 20;
+/// PSSCR[FAKE_SUSPEND], a POWER9 facility for its transactional memory bugs.
+const PSSCR_FAKE_SUSPEND_SHIFT: u32 = 10;
+/// The timebase's bits that TBU40 does not write.
+const TB_LOW: u64 = (1 << 24) - 1;
+/// No instruction: it has to be fetched (`KVM_INST_FETCH_FAILED`).
+const INST_FETCH_FAILED: u64 = layout::INST_FETCH_FAILED as u64;
+
+/// What a CPU model has. A constant, so that a switch path is compiled for each
+/// and nothing is tested at entry.
+pub trait Profile {
+	/// The hypervisor has to help with transactional memory (POWER9 DD2.2 and 2.3).
+	const TM_ASSIST: bool;
+}
+
+/// What the switch needs of the rest of the kernel, besides the processor.
+pub trait Kernel: Cpu {
+	/// `switch_pmu_to_guest()` / `switch_pmu_to_host()`, which know by the VPA and by
+	/// demand faulting whether the PMU is anybody's.
+	fn pmu_to_guest(&mut self, vcpu: VcpuView);
+	/// See [`pmu_to_guest`](Self::pmu_to_guest).
+	fn pmu_to_host(&mut self, vcpu: VcpuView);
+	/// Loads the guest's FP, VMX and VSX registers, with FPSCR and VSCR.
+	///
+	/// # Safety
+	///
+	/// MSR[FP,VEC,VSX] must be set and the registers nobody's.
+	unsafe fn load_vectors(&mut self, vcpu: VcpuView);
+	/// Stores them.
+	fn store_vectors(&mut self, vcpu: VcpuView);
+	/// `kvmppc_restore_tm_hv()` / `kvmppc_save_tm_hv()`, for an active transaction.
+	fn restore_tm(&mut self, vcpu: VcpuView, msr: u64);
+	/// See [`restore_tm`](Self::restore_tm).
+	fn save_tm(&mut self, vcpu: VcpuView, msr: u64);
+	/// `kvmhv_p9_tm_emulation_early()`: whether the guest can go straight on.
+	fn tm_emulation_early(&mut self, vcpu: VcpuView) -> bool;
+	/// Flushes this CPU's translations for the guest if another CPU asked for it.
+	fn flush_tlb_if_needed(&mut self, kvm: KvmView, pcpu: u16);
+	/// Puts the GPRs in and runs the guest.
+	///
+	/// # Safety
+	///
+	/// All of the guest's state must be loaded.
+	unsafe fn run_guest(&mut self, vcpu: VcpuView);
+	/// `kvmppc_realmode_machine_check()`.
+	fn machine_check(&mut self, vcpu: VcpuView);
+	/// `kvmppc_p9_realmode_hmi_handler()`.
+	fn hmi(&mut self, vcpu: VcpuView);
+	/// `timer_rearm_host_dec()`.
+	fn rearm_host_dec(&mut self, tb: u64);
+	/// The largest value of the decrementer (`decrementer_max`).
+	fn decrementer_max(&self) -> u64;
+	/// Watchpoints are usable (`dawr_enabled()`).
+	fn dawr_enabled(&self) -> bool;
+	/// The phases of CONFIG_KVM_BOOK3S_HV_P9_TIMING.
+	fn time_in_guest(&mut self, vcpu: VcpuView);
+	/// See [`time_in_guest`](Self::time_in_guest).
+	fn time_guest_exit(&mut self, vcpu: VcpuView);
+	/// The save area that an interrupt with this trap number used.
+	fn exception_area(&self, trap: u32) -> ExceptionView;
+}
+
+/// The structures of one entry.
+#[derive(Clone, Copy)]
+pub struct Context {
+	/// The vcpu.
+	pub vcpu: VcpuView,
+	/// Its vcore.
+	pub vcore: VcoreView,
+	/// Its VM.
+	pub kvm: KvmView,
+	/// This CPU.
+	pub paca: PacaView,
+	/// The current task.
+	pub task: TaskView,
+}
+
+/// Moves the timebase by writing its upper bits. The low ones go on counting, and
+/// if they wrapped in between, the carry is lost with the write: put it in.
+///
+/// # Safety
+///
+/// What runs next must want `tb`.
+unsafe fn set_timebase<C: Cpu>(cpu: &mut C, tb: u64) -> u64 {
+	// SAFETY: the caller's word.
+	unsafe { cpu.mtspr::<{ Spr::TBU40.0 }>(tb) };
+	if cpu.mftb() & TB_LOW >= tb & TB_LOW {
+		return tb;
+	}
+	let carried = tb.wrapping_add(TB_LOW + 1);
+	// SAFETY: the caller's word.
+	unsafe { cpu.mtspr::<{ Spr::TBU40.0 }>(carried) };
+	carried
+}
+
+/// Runs a radix guest once and says by what trap it came out.
+///
+/// `limit` is the host timebase at which it has to be out, `tb` the host timebase
+/// now; on return it is the host timebase again.
+///
+/// # Safety
+///
+/// The vcpu must be loaded on this CPU, host and guest radix, the guest neither
+/// nested nor secure; preemption off, interrupts soft-disabled.
+pub unsafe fn run<P: Profile, K: Kernel>(
+	k: &mut K,
+	context: Context,
+	limit: u64,
+	lpcr: u64,
+	tb: &mut u64,
+) -> u32 {
+	let Context {
+		vcpu,
+		vcore,
+		kvm,
+		paca,
+		task,
+	} = context;
+	let hdec = limit.wrapping_sub(*tb);
+	if (hdec as i64) < 0 {
+		return trap::HV_DECREMENTER;
+	}
+	vcpu.set_ceded(0);
+
+	let facilities = Msr::FP | Msr::VEC | Msr::VSX;
+	let facilities = if vcpu.hfscr() & hfscr::TM != 0 {
+		facilities | Msr::TM
+	} else {
+		facilities
+	};
+	let mut msr = k.mfmsr() & !Msr::EE.bits();
+	if Msr::from_bits_retain(msr).contains(facilities) {
+		// SAFETY: [EE] off and [RI] as it was; the host is soft-disabled already.
+		unsafe { k.mtmsrd_ee_ri(Msr::RI.bits()) };
+	} else {
+		msr |= facilities.bits();
+		// SAFETY: as above, with facilities on that only more code may use.
+		unsafe { k.mtmsrd(msr) };
+	}
+	paca.set_irq_happened(paca.irq_happened() | layout::IRQ_HARD_DIS as u8);
+	if paca.irq_happened() & !(layout::IRQ_HARD_DIS as u8) != 0 {
+		return trap::NONE;
+	}
+
+	// All of the host's that has to be read.
+	let on = Conditions {
+		ebb: vcpu.hfscr() & hfscr::EBB != 0,
+		dawr: k.dawr_enabled(),
+		tidr: true,
+		always: true,
+	};
+	let host_user = User::host(k, task, on);
+	let host_supervisor = Supervisor::host(k, task, on);
+	let host_debug = Debug::host(k, task, on);
+	let host_hfscr = k.mfspr::<{ Spr::HFSCR.0 }>();
+	let host_pidr = k.mfspr::<{ Spr::PIDR.0 }>();
+	let host_psscr = if P::TM_ASSIST {
+		k.mfspr::<{ Spr::PSSCR.0 }>()
+	} else {
+		k.mfspr::<{ Spr::PSSCR_PR.0 }>()
+	};
+	paca.set_host_purr(k.mfspr::<{ Spr::PURR.0 }>());
+	paca.set_host_spurr(k.mfspr::<{ Spr::SPURR.0 }>());
+
+	if Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) {
+		k.restore_tm(vcpu, vcpu.msr());
+		msr = k.mfmsr();
+	} else if vcpu.hfscr() & hfscr::TM != 0 {
+		// SAFETY: the task's own are saved (`kvmppc_save_user_regs()`) and are loaded
+		// again with its next use of the facility. [TM] is on.
+		unsafe {
+			k.mtspr::<{ Spr::TEXASR.0 }>(vcpu.texasr());
+			k.mtspr::<{ Spr::TFHAR.0 }>(vcpu.tfhar());
+			k.mtspr::<{ Spr::TFIAR.0 }>(vcpu.tfiar());
+		}
+	}
+	// SAFETY: the facilities are on, and the caller's registers are saved or were
+	// declared so.
+	unsafe { k.load_vectors(vcpu) };
+	// SAFETY (to the end of the way in): from here on only this function, the
+	// trampoline and functions that are made for it run until the guest does. What
+	// each register does to them is said where it is not nothing.
+	unsafe {
+		host_user.load(k, vcpu, on);
+		host_supervisor.load(k, vcpu, on);
+		if vcpu.ctrl() & 1 == 0 {
+			// The run latch; a hint to the host's other threads.
+			k.mtspr::<{ Spr::CTRLT.0 }>(0);
+		}
+
+		if vcore.tb_offset() != 0 {
+			// Nothing on this path takes the time but by `tb`.
+			*tb = set_timebase(k, tb.wrapping_add(vcore.tb_offset()));
+			vcore.set_tb_offset_applied(vcore.tb_offset());
+		}
+		k.mtspr::<{ Spr::VTB.0 }>(vcore.vtb());
+		k.mtspr::<{ Spr::PURR.0 }>(vcpu.purr());
+		k.mtspr::<{ Spr::SPURR.0 }>(vcpu.spurr());
+		if vcore.pcr() != 0 {
+			// Only problem state is restricted by it.
+			k.mtspr::<{ Spr::PCR.0 }>(vcore.pcr() | PCR_MASK);
+		}
+		if vcpu.doorbell_request() != 0 {
+			vcpu.set_doorbell_request(0);
+			// Taken when the guest's [EE] is on; the host's is off.
+			k.mtspr::<{ Spr::DPDES.0 }>(1);
+		}
+		host_debug.load(k, vcpu, on);
+		if P::TM_ASSIST {
+			let fake_suspend = u64::from(paca.fake_suspend()) << PSSCR_FAKE_SUSPEND_SHIFT;
+			k.mtspr::<{ Spr::PSSCR.0 }>(vcpu.psscr() | PSSCR_EC | fake_suspend);
+		} else if vcpu.psscr() != host_psscr {
+			k.mtspr::<{ Spr::PSSCR_PR.0 }>(vcpu.psscr());
+		}
+		// Facilities of [HV]=0 only.
+		k.mtspr::<{ Spr::HFSCR.0 }>(vcpu.hfscr());
+		// The way into the guest. Interrupts that use these are disabled.
+		k.mtspr::<{ Spr::HSRR0.0 }>(vcpu.nip());
+		k.mtspr::<{ Spr::HSRR1.0 }>(vcpu.msr() & !Msr::HV.bits() | Msr::ME.bits());
+		k.mtspr::<{ Spr::SPRG0.0 }>(vcpu.sprg0());
+		k.mtspr::<{ Spr::SPRG1.0 }>(vcpu.sprg1());
+		k.mtspr::<{ Spr::SPRG2.0 }>(vcpu.sprg2());
+		k.mtspr::<{ Spr::SPRG3.0 }>(vcpu.sprg3());
+
+		paca.set_in_guest(layout::GUEST_MODE_P9_RS as u8);
+
+		// See the module's text on barriers.
+		k.hwsync();
+		k.isync();
+		k.mtspr::<{ Spr::LPIDR.0 }>(kvm.lpid().into());
+		k.mtspr::<{ Spr::LPCR.0 }>(lpcr);
+		k.mtspr::<{ Spr::PIDR.0 }>(vcpu.pid().into());
+		// By LPIDR, so not earlier.
+		k.flush_tlb_if_needed(kvm, vcore.pcpu());
+		// HDEC only counts as an exception once LPCR[HDICE] is on, so not earlier.
+		k.mtspr::<{ Spr::HDEC.0 }>(hdec);
+		k.mtspr::<{ Spr::DEC.0 }>(vcpu.dec_expires().wrapping_sub(*tb));
+	}
+
+	let trap = loop {
+		// SAFETY: as above. The four are written last because a machine check would
+		// overwrite them.
+		unsafe {
+			k.mtspr::<{ Spr::DAR.0 }>(vcpu.dar());
+			k.mtspr::<{ Spr::DSISR.0 }>(vcpu.dsisr().into());
+			k.mtspr::<{ Spr::SRR0.0 }>(vcpu.srr0());
+			k.mtspr::<{ Spr::SRR1.0 }>(vcpu.srr1());
+		}
+		k.pmu_to_guest(vcpu);
+		k.time_in_guest(vcpu);
+		// SAFETY: everything is loaded.
+		unsafe { k.run_guest(vcpu) };
+		k.time_guest_exit(vcpu);
+		k.pmu_to_host(vcpu);
+
+		let trap = leave(k, context);
+		if trap == trap::HV_SOFTPATCH
+			&& paca.fake_suspend() == 0
+			&& vcpu.msr() & Msr::TS_S.bits() != 0
+			&& k.tm_emulation_early(vcpu)
+		{
+			// Emulated: straight back, with NIA and MSR as the emulation left them.
+			// SAFETY: as on the way in.
+			unsafe {
+				k.mtspr::<{ Spr::HSRR0.0 }>(vcpu.nip());
+				k.mtspr::<{ Spr::HSRR1.0 }>(vcpu.msr());
+			}
+			continue;
+		}
+		break trap;
+	};
+
+	// All of the guest's that has to be read.
+	let purr = k.mfspr::<{ Spr::PURR.0 }>();
+	let spurr = k.mfspr::<{ Spr::SPURR.0 }>();
+	let guest_user = User::guest(k, on);
+	let guest_supervisor = Supervisor::guest(k, on);
+	vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
+	vcpu.set_ic(k.mfspr::<{ Spr::IC.0 }>());
+	vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
+	vcpu.set_psscr(k.mfspr::<{ Spr::PSSCR_PR.0 }>());
+	vcpu.set_sprg0(k.mfspr::<{ Spr::SPRG0.0 }>());
+	vcpu.set_sprg1(k.mfspr::<{ Spr::SPRG1.0 }>());
+	vcpu.set_sprg2(k.mfspr::<{ Spr::SPRG2.0 }>());
+	vcpu.set_sprg3(k.mfspr::<{ Spr::SPRG3.0 }>());
+	let doorbell = k.mfspr::<{ Spr::DPDES.0 }>() != 0;
+	vcore.set_vtb(k.mfspr::<{ Spr::VTB.0 }>());
+	let mut dec = k.mfspr::<{ Spr::DEC.0 }>();
+	*tb = k.mftb();
+	if lpcr & layout::HV_LPCR_LD as u64 == 0 {
+		// Without the large decrementer it has 32 bits.
+		dec = dec as i32 as u64;
+	}
+	guest_user.store(vcpu, on);
+	guest_supervisor.store(vcpu, on);
+	vcpu.set_dec_expires(dec.wrapping_add(*tb));
+	if doorbell {
+		vcpu.set_doorbell_request(1);
+	}
+	paca.set_host_purr(
+		paca.host_purr()
+			.wrapping_add(purr.wrapping_sub(vcpu.purr())),
+	);
+	paca.set_host_spurr(
+		paca.host_spurr()
+			.wrapping_add(spurr.wrapping_sub(vcpu.spurr())),
+	);
+	vcpu.set_purr(purr);
+	vcpu.set_spurr(spurr);
+
+	// SAFETY (to the end of the way out): each value is the host's own.
+	unsafe {
+		if vcore.tb_offset_applied() != 0 {
+			*tb = set_timebase(k, tb.wrapping_sub(vcore.tb_offset_applied()));
+			vcore.set_tb_offset_applied(0);
+		}
+
+		// A radix guest may have put entries into the first four (it runs with
+		// LPCR[UPRT], ISA 5.9.3.2): leave it no way to watch the next. slbmte, as
+		// slbia would drop cached translations too.
+		k.slb_clear::<0>();
+		k.slb_clear::<1>();
+		k.slb_clear::<2>();
+		k.slb_clear::<3>();
+		k.hwsync();
+		k.isync();
+		k.mtspr::<{ Spr::PIDR.0 }>(host_pidr);
+		k.mtspr::<{ Spr::LPIDR.0 }>(kvm.host_lpid().into());
+		k.mtspr::<{ Spr::LPCR.0 }>(kvm.host_lpcr());
+
+		let active = Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS);
+		if active {
+			// The transaction was suspended by the interrupt that ended the run.
+			msr |= Msr::TS_S.bits();
+		}
+		k.mtmsrd(msr);
+
+		k.store_vectors(vcpu);
+		if active {
+			k.save_tm(vcpu, vcpu.msr());
+		} else if vcpu.hfscr() & hfscr::TM != 0 {
+			vcpu.set_texasr(k.mfspr::<{ Spr::TEXASR.0 }>());
+			vcpu.set_tfhar(k.mfspr::<{ Spr::TFHAR.0 }>());
+			vcpu.set_tfiar(k.mfspr::<{ Spr::TFIAR.0 }>());
+			// Now and then, see whether the guest still uses it.
+			vcpu.set_load_tm(vcpu.load_tm().wrapping_add(1));
+			if vcpu.load_tm() == 0 {
+				vcpu.set_hfscr(vcpu.hfscr() & !hfscr::TM);
+			}
+		}
+
+		k.mtspr::<{ Spr::PURR.0 }>(paca.host_purr());
+		k.mtspr::<{ Spr::SPURR.0 }>(paca.host_spurr());
+		if P::TM_ASSIST {
+			// [FAKE_SUSPEND] was needed until the transaction was saved.
+			let fake_suspend = u64::from(paca.fake_suspend()) << PSSCR_FAKE_SUSPEND_SHIFT;
+			k.mtspr::<{ Spr::PSSCR.0 }>(host_psscr | fake_suspend);
+		}
+		k.mtspr::<{ Spr::HFSCR.0 }>(host_hfscr);
+		host_debug.restore(k, &Debug::of(vcpu, on), on);
+		if doorbell {
+			k.mtspr::<{ Spr::DPDES.0 }>(0);
+		}
+		if vcore.pcr() != 0 {
+			k.mtspr::<{ Spr::PCR.0 }>(PCR_MASK);
+		}
+		// At least as large as DEC, so that it never is what ends a host's sleep.
+		k.mtspr::<{ Spr::HDEC.0 }>(k.decrementer_max());
+		k.rearm_host_dec(*tb);
+
+		k.mtspr::<{ Spr::SPRG3.0 }>(paca.sprg_vdso());
+		host_user.restore(k, &guest_user, on);
+		host_supervisor.restore(k, &guest_supervisor, on);
+		if vcpu.ctrl() & 1 == 0 {
+			k.mtspr::<{ Spr::CTRLT.0 }>(1);
+		}
+		if on.ebb {
+			// As for transactional memory above.
+			vcpu.set_load_ebb(vcpu.load_ebb().wrapping_add(1));
+			if vcpu.load_ebb() == 0 {
+				vcpu.set_hfscr(vcpu.hfscr() & !hfscr::EBB);
+			}
+		}
+	}
+
+	paca.set_in_guest(layout::GUEST_MODE_NONE as u8);
+	trap
+}
+
+/// Takes what the interrupt left behind before another can overwrite it, and lets
+/// those have a look who must do so while the guest's state is loaded.
+fn leave<K: Kernel>(k: &mut K, context: Context) -> u32 {
+	let Context { vcpu, paca, .. } = context;
+	// Interrupts with HSRRs are told by bit 1, which only other paths use.
+	let trap = paca.trap() as u32 & !2;
+
+	vcpu.set_srr0(k.mfspr::<{ Spr::SRR0.0 }>());
+	vcpu.set_srr1(k.mfspr::<{ Spr::SRR1.0 }>());
+	vcpu.set_dar(k.mfspr::<{ Spr::DAR.0 }>());
+	vcpu.set_dsisr(k.mfspr::<{ Spr::DSISR.0 }>() as u32);
+
+	let saved = k.exception_area(trap);
+	vcpu.set_gpr9(saved.r9());
+	vcpu.set_gpr10(saved.r10());
+	vcpu.set_gpr11(saved.r11());
+	vcpu.set_gpr12(saved.r12());
+	vcpu.set_gpr13(saved.r13());
+	vcpu.set_ppr(saved.ppr());
+	vcpu.set_cfar(saved.cfar());
+	vcpu.set_ctr(saved.ctr());
+	vcpu.set_last_inst(INST_FETCH_FAILED);
+
+	match trap {
+		trap::MACHINE_CHECK => {
+			vcpu.set_fault_dar(saved.dar());
+			vcpu.set_fault_dsisr(saved.dsisr());
+			k.machine_check(vcpu);
+		}
+		trap::HMI => k.hmi(vcpu),
+		trap::H_EMUL_ASSIST | trap::HV_SOFTPATCH => {
+			vcpu.set_emul_inst(k.mfspr::<{ Spr::HEIR.0 }>());
+		}
+		trap::H_DATA_STORAGE => {
+			vcpu.set_fault_dar(saved.dar());
+			vcpu.set_fault_dsisr(saved.dsisr());
+			vcpu.set_fault_gpa(k.mfspr::<{ Spr::ASDR.0 }>());
+		}
+		trap::H_INST_STORAGE => vcpu.set_fault_gpa(k.mfspr::<{ Spr::ASDR.0 }>()),
+		trap::H_FAC_UNAVAIL => vcpu.set_hfscr(k.mfspr::<{ Spr::HFSCR.0 }>()),
+		_ => {}
+	}
+	trap
+}

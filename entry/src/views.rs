@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The kernel's structures, as far as the switch path uses them.
+//!
+//! A view is a pointer to one of the kernel's structures together with the right
+//! to use it. Its accessors come from one list of fields, each with the width that
+//! the kernel's compiler reported and `layout` asserts. The offsets are the
+//! configured kernel's; in host tests they are invented, one field after the other.
+
+use core::ptr::NonNull;
+
+use crate::layout::kernel as layout;
+
+macro_rules! view {
+	(
+		$(#[$doc:meta])*
+		$view:ident {
+			$($(#[$field_doc:meta])* $field:ident / $set:ident: $width:ident @ $offset:ident;)*
+		}
+	) => {
+		$(#[$doc])*
+		#[derive(Clone, Copy, Debug)]
+		pub struct $view(NonNull<u8>);
+
+		#[allow(dead_code)]
+		impl $view {
+			/// # Safety
+			///
+			/// It must be the kernel's structure of that name, which stays, and of
+			/// which these fields are used by nobody else, for as long as the view or
+			/// a copy of it does; fields that others may write are read only once.
+			pub unsafe fn new(at: NonNull<u8>) -> Self {
+				Self(at)
+			}
+
+			/// Its address.
+			pub fn address(self) -> NonNull<u8> {
+				self.0
+			}
+
+			$(
+				#[doc = concat!("Reads `", stringify!($offset), "` of `kvm_p9_layout.c`.")]
+				$(#[doc = ""] #[$field_doc])*
+				#[inline(always)]
+				pub fn $field(self) -> $width {
+					// SAFETY: `new` was promised a structure that has this field at this
+					// offset. Volatile, as other CPUs may write some of them.
+					unsafe { self.0.add(layout::$offset.offset).cast::<$width>().read_volatile() }
+				}
+
+				#[doc = concat!("Writes `", stringify!($offset), "`.")]
+				#[inline(always)]
+				pub fn $set(self, value: $width) {
+					// SAFETY: as above.
+					unsafe { self.0.add(layout::$offset.offset).cast::<$width>().write_volatile(value) }
+				}
+			)*
+		}
+
+		// One assertion a field: as wide as the kernel's compiler made it.
+		$(const _: () = assert!(size_of::<$width>() == layout::$offset.size, stringify!($offset));)*
+	};
+}
+
+view! {
+	/// `struct kvm_vcpu`: the vcpu that the current thread runs.
+	VcpuView {
+		kvm / set_kvm: u64 @ VCPU_KVM;
+		vcore / set_vcore: u64 @ VCPU_VCORE;
+		nested / set_nested: u64 @ VCPU_NESTED;
+		ceded / set_ceded: u8 @ VCPU_CEDED;
+		doorbell_request / set_doorbell_request: u8 @ VCPU_DOORBELL_REQUEST;
+		load_ebb / set_load_ebb: u8 @ VCPU_LOAD_EBB;
+		load_tm / set_load_tm: u8 @ VCPU_LOAD_TM;
+		slb_max / set_slb_max: u32 @ VCPU_SLB_MAX;
+		pid / set_pid: u32 @ VCPU_PID;
+		last_inst / set_last_inst: u64 @ VCPU_LAST_INST;
+		emul_inst / set_emul_inst: u64 @ VCPU_EMUL_INST;
+		fault_dar / set_fault_dar: u64 @ VCPU_FAULT_DAR;
+		fault_dsisr / set_fault_dsisr: u32 @ VCPU_FAULT_DSISR;
+		fault_gpa / set_fault_gpa: u64 @ VCPU_FAULT_GPA;
+		dec_expires / set_dec_expires: u64 @ VCPU_DEC_EXPIRES;
+
+		nip / set_nip: u64 @ VCPU_PC;
+		msr / set_msr: u64 @ VCPU_MSR;
+		gpr9 / set_gpr9: u64 @ VCPU_GPR9;
+		gpr10 / set_gpr10: u64 @ VCPU_GPR10;
+		gpr11 / set_gpr11: u64 @ VCPU_GPR11;
+		gpr12 / set_gpr12: u64 @ VCPU_GPR12;
+		gpr13 / set_gpr13: u64 @ VCPU_GPR13;
+		ctr / set_ctr: u64 @ VCPU_CTR;
+		cfar / set_cfar: u64 @ VCPU_CFAR;
+		ppr / set_ppr: u64 @ VCPU_PPR;
+
+		tar / set_tar: u64 @ VCPU_TAR;
+		vrsave / set_vrsave: u32 @ VCPU_VRSAVE;
+		ebbhr / set_ebbhr: u64 @ VCPU_EBBHR;
+		ebbrr / set_ebbrr: u64 @ VCPU_EBBRR;
+		bescr / set_bescr: u64 @ VCPU_BESCR;
+		tidr / set_tidr: u64 @ VCPU_TID;
+		iamr / set_iamr: u64 @ VCPU_IAMR;
+		amr / set_amr: u64 @ VCPU_AMR;
+		uamor / set_uamor: u64 @ VCPU_UAMOR;
+		fscr / set_fscr: u64 @ VCPU_FSCR;
+		dscr / set_dscr: u64 @ VCPU_DSCR;
+		pspb / set_pspb: u32 @ VCPU_PSPB;
+		ctrl / set_ctrl: u32 @ VCPU_CTRL;
+		texasr / set_texasr: u64 @ VCPU_TEXASR;
+		tfhar / set_tfhar: u64 @ VCPU_TFHAR;
+		tfiar / set_tfiar: u64 @ VCPU_TFIAR;
+
+		hfscr / set_hfscr: u64 @ VCPU_HFSCR;
+		ciabr / set_ciabr: u64 @ VCPU_CIABR;
+		dawr0 / set_dawr0: u64 @ VCPU_DAWR0;
+		dawrx0 / set_dawrx0: u64 @ VCPU_DAWRX0;
+		psscr / set_psscr: u64 @ VCPU_PSSCR;
+		purr / set_purr: u64 @ VCPU_PURR;
+		spurr / set_spurr: u64 @ VCPU_SPURR;
+		ic / set_ic: u64 @ VCPU_IC;
+		sprg0 / set_sprg0: u64 @ VCPU_SPRG0;
+		sprg1 / set_sprg1: u64 @ VCPU_SPRG1;
+		sprg2 / set_sprg2: u64 @ VCPU_SPRG2;
+		sprg3 / set_sprg3: u64 @ VCPU_SPRG3;
+		srr0 / set_srr0: u64 @ VCPU_SRR0;
+		srr1 / set_srr1: u64 @ VCPU_SRR1;
+		dar / set_dar: u64 @ VCPU_DAR;
+		dsisr / set_dsisr: u32 @ VCPU_DSISR;
+	}
+}
+
+view! {
+	/// `struct kvmppc_vcore`; on POWER9 a vcore is one vcpu's.
+	VcoreView {
+		/// Guest timebase less host timebase.
+		tb_offset / set_tb_offset: u64 @ VCORE_TB_OFFSET;
+		/// What of it is in the timebase now.
+		tb_offset_applied / set_tb_offset_applied: u64 @ VCORE_TB_OFFSET_APPLIED;
+		vtb / set_vtb: u64 @ VCORE_VTB;
+		pcr / set_pcr: u64 @ VCORE_PCR;
+		pcpu / set_pcpu: u16 @ VCORE_PCPU;
+	}
+}
+
+view! {
+	/// `struct kvm`, shared by all its vcpus: only read here.
+	KvmView {
+		lpid / set_lpid: u64 @ KVM_LPID;
+		host_lpid / set_host_lpid: u32 @ KVM_HOST_LPID;
+		host_lpcr / set_host_lpcr: u64 @ KVM_HOST_LPCR;
+		radix / set_radix: u8 @ KVM_RADIX;
+		secure_guest / set_secure_guest: u8 @ KVM_SECURE_GUEST;
+	}
+}
+
+view! {
+	/// `struct paca_struct`: this CPU's.
+	PacaView {
+		current / set_current: u64 @ PACA_CURRENT;
+		irq_happened / set_irq_happened: u8 @ PACA_IRQ_HAPPENED;
+		sprg_vdso / set_sprg_vdso: u64 @ PACA_SPRG_VDSO;
+		in_guest / set_in_guest: u8 @ PACA_IN_GUEST;
+		fake_suspend / set_fake_suspend: u8 @ PACA_FAKE_SUSPEND;
+		host_purr / set_host_purr: u64 @ PACA_HOST_PURR;
+		host_spurr / set_host_spurr: u64 @ PACA_HOST_SPURR;
+		trap / set_trap: u64 @ PACA_TRAP;
+	}
+}
+
+view! {
+	/// `struct task_struct`: the current one's.
+	TaskView {
+		user_regs / set_user_regs: u64 @ TASK_USER_REGS;
+		vrsave / set_vrsave: u64 @ TASK_VRSAVE;
+		ebbhr / set_ebbhr: u64 @ TASK_EBBHR;
+		ebbrr / set_ebbrr: u64 @ TASK_EBBRR;
+		bescr / set_bescr: u64 @ TASK_BESCR;
+		tidr / set_tidr: u64 @ TASK_TIDR;
+		fscr / set_fscr: u64 @ TASK_FSCR;
+		dscr / set_dscr: u64 @ TASK_DSCR;
+		tar / set_tar: u64 @ TASK_TAR;
+	}
+}
+
+view! {
+	/// One of the PACA's save areas for an interrupt's first registers.
+	ExceptionView {
+		r9 / set_r9: u64 @ EX_R9;
+		r10 / set_r10: u64 @ EX_R10;
+		r11 / set_r11: u64 @ EX_R11;
+		r12 / set_r12: u64 @ EX_R12;
+		r13 / set_r13: u64 @ EX_R13;
+		dar / set_dar: u64 @ EX_DAR;
+		dsisr / set_dsisr: u32 @ EX_DSISR;
+		cfar / set_cfar: u64 @ EX_CFAR;
+		ppr / set_ppr: u64 @ EX_PPR;
+		ctr / set_ctr: u64 @ EX_CTR;
+	}
+}
