@@ -250,7 +250,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	// SAFETY: the facilities are on, and the caller's registers are saved or were
 	// declared so.
 	unsafe { k.load_vectors(vcpu) };
-	// SAFETY (to the end of the way in): from here on only this function, the
+	// SAFETY: to the end of the way in. From here on only this function, the
 	// trampoline and functions that are made for it run until the guest does. What
 	// each register does to them is said where it is not nothing.
 	unsafe {
@@ -300,7 +300,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		// See the module's text on barriers.
 		k.hwsync();
 		k.isync();
-		k.mtspr::<{ Spr::LPIDR.0 }>(kvm.lpid().into());
+		k.mtspr::<{ Spr::LPIDR.0 }>(kvm.lpid());
 		k.mtspr::<{ Spr::LPCR.0 }>(lpcr);
 		k.mtspr::<{ Spr::PIDR.0 }>(vcpu.pid().into());
 		// By LPIDR, so not earlier.
@@ -381,7 +381,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	vcpu.set_purr(purr);
 	vcpu.set_spurr(spurr);
 
-	// SAFETY (to the end of the way out): each value is the host's own.
+	// SAFETY: to the end of the way out. Each value is the host's own.
 	unsafe {
 		if vcore.tb_offset_applied() != 0 {
 			*tb = set_timebase(k, tb.wrapping_sub(vcore.tb_offset_applied()));

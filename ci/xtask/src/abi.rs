@@ -33,6 +33,7 @@ pub fn header() -> String {
 		("COUNTERS_SIZE", size_of::<Counters>() as u64),
 		("HOST_CPU_SUPPORTED", HostFacts::CPU_SUPPORTED.bits()),
 		("HOST_RADIX", HostFacts::RADIX.bits()),
+		("HOST_TM_ASSIST", HostFacts::TM_ASSIST.bits()),
 		("FAST_TABLE_LAST", FastTable::LAST.0 >> 2),
 		("H_NULL", Number::NULL.0),
 		("H_TOO_HARD", Code::TOO_HARD.0 as u64),
