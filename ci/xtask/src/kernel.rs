@@ -271,6 +271,16 @@ impl Base {
 		self.folder.join("src")
 	}
 
+	/// Where the same tree is kept as it was built with our patches.
+	fn snapshot(&self) -> PathBuf {
+		run::beside(&self.folder, "-patched")
+	}
+
+	fn lock_snapshot(&self) -> Result<fs::File> {
+		let what = format!("patched kernel {}", self.package_version);
+		run::lock(&run::beside(&self.folder, "-patched.lock"), &what)
+	}
+
 	/// Extracts, configures and builds it, as far as that is not done.
 	fn complete(&self) -> Result<()> {
 		let _lock = run::lock(
@@ -404,11 +414,35 @@ fn patched_image(base: &Base, patches: &[PathBuf], folder: &Path, name: &str) ->
 	say(format_args!("building kernel {name}"));
 	build_vmlinux(&src, base.series.name, name)?;
 	let image = finish(base, &src, folder, false, &key)?;
+	save_snapshot(base, patches, folder)?;
 	say(format_args!(
 		"built kernel {name} in {}",
 		run::human(started.elapsed())
 	));
 	Ok(image)
+}
+
+/// Keeps the built, patched tree for other checkouts of this user: the patches touch
+/// headers that most of the kernel includes, so compiling after them takes minutes.
+fn save_snapshot(base: &Base, patches: &[PathBuf], folder: &Path) -> Result<()> {
+	let mut inputs = Inputs::new();
+	inputs.add(&base.key);
+	for patch in patches {
+		inputs.add_tree(patch)?;
+	}
+	let key = inputs.finish();
+	let snapshot = base.snapshot();
+	let _lock = base.lock_snapshot()?;
+	let done = snapshot.join("done");
+	if fs::read_to_string(&done).is_ok_and(|text| text == key) {
+		return Ok(());
+	}
+	run::remove(&snapshot)?;
+	fs::create_dir_all(&snapshot)
+		.with_context(|| format!("can't make the folder {}", snapshot.display()))?;
+	copy_tree(&folder.join("src"), &snapshot.join("src"))?;
+	run::copy_whole(&folder.join("tree"), &snapshot.join("tree"))?;
+	run::write_whole(&done, key.as_bytes())
 }
 
 /// Makes `src` the built tree with the patches applied.
@@ -452,7 +486,15 @@ fn patch_tree(base: &Base, patches: &[PathBuf], folder: &Path, src: &Path) -> Re
 		run::remove(src)?;
 		let part = run::beside(src, ".part");
 		run::remove(&part)?;
-		copy_tree(&base.src(), &part)?;
+		let _lock = base.lock_snapshot()?;
+		let snapshot = base.snapshot();
+		if snapshot.join("done").exists() {
+			copy_tree(&snapshot.join("src"), &part)?;
+			let tree = fs::read_to_string(snapshot.join("tree"))?;
+			touched.extend(tree.lines().skip(1).map(str::to_owned));
+		} else {
+			copy_tree(&base.src(), &part)?;
+		}
 		fs::rename(&part, src)?;
 	}
 	let files: Vec<&str> = touched.iter().map(String::as_str).collect();
