@@ -170,6 +170,15 @@ pub fn build(series: &'static Series, stock: bool) -> Result<Image> {
 	build_with(series, stock, &[])
 }
 
+/// Builds the patched kernel with our option off.
+pub fn build_off(series: &'static Series) -> Result<Image> {
+	let base = Base::find(series, &[])?;
+	let name = format!("{}-off", series.name);
+	let folder = paths::target().join("kernel").join(&name);
+	let _lock = run::lock(&run::beside(&folder, ".lock"), &format!("kernel {name}"))?;
+	patched_image(&base, &series.patches()?, &folder, &name, false)
+}
+
 /// The unpatched source tree of a series, built.
 pub fn stock_tree(series: &'static Series) -> Result<PathBuf> {
 	let base = Base::find(series, &[])?;
@@ -204,7 +213,7 @@ fn build_with(series: &'static Series, stock: bool, extra: &[String]) -> Result<
 	if stock {
 		stock_image(&base, &folder)
 	} else {
-		patched_image(&base, &patches, &folder, &name)
+		patched_image(&base, &patches, &folder, &name, series.rust)
 	}
 }
 
@@ -386,13 +395,21 @@ fn stock_image(base: &Base, folder: &Path) -> Result<Image> {
 	finish(base, &base.src(), folder, true, &base.key)
 }
 
-fn patched_image(base: &Base, patches: &[PathBuf], folder: &Path, name: &str) -> Result<Image> {
+fn patched_image(
+	base: &Base,
+	patches: &[PathBuf],
+	folder: &Path,
+	name: &str,
+	rust: bool,
+) -> Result<Image> {
+	// The snapshot is of the tree as it is mostly built.
+	let snapshots = rust == base.series.rust;
 	let mut inputs = Inputs::new();
 	inputs.add(&base.key);
 	for patch in patches {
 		inputs.add_tree(patch)?;
 	}
-	if base.series.rust {
+	if rust {
 		add_rust_inputs(&mut inputs)?;
 	}
 	let key = inputs.finish();
@@ -407,14 +424,16 @@ fn patched_image(base: &Base, patches: &[PathBuf], folder: &Path, name: &str) ->
 		run::remove(&folder.join(file))?;
 	}
 	let src = folder.join("src");
-	patch_tree(base, patches, folder, &src)?;
-	if base.series.rust {
+	patch_tree(base, patches, folder, &src, snapshots)?;
+	if rust {
 		enable_rust(&src, name, &base.fragment)?;
 	}
 	say(format_args!("building kernel {name}"));
 	build_vmlinux(&src, base.series.name, name)?;
 	let image = finish(base, &src, folder, false, &key)?;
-	save_snapshot(base, patches, folder)?;
+	if snapshots {
+		save_snapshot(base, patches, folder)?;
+	}
 	say(format_args!(
 		"built kernel {name} in {}",
 		run::human(started.elapsed())
@@ -450,7 +469,13 @@ fn save_snapshot(base: &Base, patches: &[PathBuf], folder: &Path) -> Result<()> 
 /// The patches are applied to copies of the files that they touch, and only files
 /// that differ are put into the tree: after a change of a patch, make compiles what
 /// that change touches.
-fn patch_tree(base: &Base, patches: &[PathBuf], folder: &Path, src: &Path) -> Result<()> {
+fn patch_tree(
+	base: &Base,
+	patches: &[PathBuf],
+	folder: &Path,
+	src: &Path,
+	snapshots: bool,
+) -> Result<()> {
 	let mut touched = BTreeSet::new();
 	for patch in patches {
 		touched.extend(touched_files(&fs::read_to_string(patch)?));
@@ -488,7 +513,7 @@ fn patch_tree(base: &Base, patches: &[PathBuf], folder: &Path, src: &Path) -> Re
 		run::remove(&part)?;
 		let _lock = base.lock_snapshot()?;
 		let snapshot = base.snapshot();
-		if snapshot.join("done").exists() {
+		if snapshots && snapshot.join("done").exists() {
 			copy_tree(&snapshot.join("src"), &part)?;
 			let tree = fs::read_to_string(snapshot.join("tree"))?;
 			touched.extend(tree.lines().skip(1).map(str::to_owned));

@@ -34,7 +34,7 @@ pub struct Args {
 	/// Seed of what is random in the booted tests [default: another each time]
 	#[arg(long)]
 	seed: Option<u64>,
-	/// Only these stages: host, format, lint, kernel, series, gates, booted, mitigations, stock, bench
+	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, stock, bench
 	#[arg(value_name = "STAGE")]
 	stages: Vec<String>,
 }
@@ -104,12 +104,13 @@ impl Tally {
 
 type Stage = fn(&Args) -> Result<Vec<Check>>;
 
-const STAGES: [(&str, Stage); 10] = [
+const STAGES: [(&str, Stage); 11] = [
 	("host", host),
 	("format", format),
 	("lint", lint),
 	("kernel", kernel),
 	("series", series),
+	("off", off),
 	("gates", |_| gates()),
 	("booted", |args| booted(args, "", |_| true)),
 	// The last word on the command line wins. What the flushes could disturb is
@@ -381,6 +382,27 @@ fn kernel(_: &Args) -> Result<Vec<Check>> {
 		Check::of(format!("{MAIN_SERIES} unpatched"), build(true)),
 		Check::of(format!("{MAIN_SERIES} patched"), build(false)),
 	])
+}
+
+/// With the option off the patched kernel is the stock kernel, to the byte.
+fn off(args: &Args) -> Result<Vec<Check>> {
+	let name = "the option off changes nothing";
+	if !args.all && !args.stages.iter().any(|stage| stage == "off") {
+		return Ok(vec![Check::skipped(
+			name,
+			"a whole kernel build; with --all or by name",
+		)]);
+	}
+	let series = Series::find(MAIN_SERIES)?;
+	let stock = fs::read(kernel::build(series, true)?.vmlinux())?;
+	let off = fs::read(kernel::build_off(series)?.vmlinux())?;
+	let first = stock.iter().zip(&off).position(|(a, b)| a != b);
+	let complaint = match first {
+		Some(at) => Some(format!("the images differ at byte {at}")),
+		None if stock.len() != off.len() => Some("the images differ in length".to_owned()),
+		None => None,
+	};
+	Ok(vec![Check::new(name, complaint)])
 }
 
 /// The patches, as a kernel maintainer would look at them.
