@@ -8,15 +8,19 @@ use core::panic::PanicInfo;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use hcall::FastTable;
+use hcall::{FastTable, Number};
 use powerpc::{Counters, Cpu, HostFacts, Msr, P9Vcpu};
 
 use crate::layout::kernel as layout;
 use crate::switch::{self, Context, Kernel, Profile, trap};
 use crate::views::{ExceptionView, KvmView, PacaView, TaskView, VcoreView, VcpuView};
-use crate::{GuestFacts, Path, choose};
+use crate::{GuestFacts, Path, choose, handlers};
 
-static FAST: FastTable = FastTable::null();
+static FAST: FastTable = FastTable::null()
+	.with(Number::GET_TCE, handlers::h_get_tce)
+	.with(Number::PUT_TCE, handlers::h_put_tce)
+	.with(Number::PUT_TCE_INDIRECT, handlers::h_put_tce_indirect)
+	.with(Number::STUFF_TCE, handlers::h_stuff_tce);
 static NO_FAST: FastTable = FastTable::empty();
 
 /// The kernel's `struct kvm_vcpu`, known only by offsets.
