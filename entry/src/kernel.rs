@@ -8,15 +8,19 @@ use core::panic::PanicInfo;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use hcall::FastTable;
+use hcall::{FastTable, Number};
 use powerpc::{Counters, Cpu, HostFacts, Msr, P9Vcpu};
 
 use crate::layout::kernel as layout;
 use crate::switch::{self, Context, Kernel, Profile, trap};
 use crate::views::{ExceptionView, KvmView, PacaView, TaskView, VcoreView, VcpuView};
-use crate::{GuestFacts, Path, choose};
+use crate::{GuestFacts, Path, choose, handlers};
 
-static FAST: FastTable = FastTable::all();
+static FAST: FastTable = FastTable::null()
+	.with(Number::GET_TCE, handlers::h_get_tce)
+	.with(Number::PUT_TCE, handlers::h_put_tce)
+	.with(Number::PUT_TCE_INDIRECT, handlers::h_put_tce_indirect)
+	.with(Number::STUFF_TCE, handlers::h_stuff_tce);
 static NO_FAST: FastTable = FastTable::empty();
 
 /// The kernel's `struct kvm_vcpu`, known only by offsets.
@@ -329,15 +333,11 @@ fn facts(vcpu: VcpuView, kvm: KvmView) -> GuestFacts {
 }
 
 /// Our own part of the vcpu.
-///
-/// # Safety
-///
-/// No other reference to it may be alive, and the guest must not run while this is.
-unsafe fn p9<'a>(vcpu: VcpuView) -> &'a mut P9Vcpu {
-	// SAFETY: the offset is the kernel's own and the layout is asserted. Only the
-	// vcpu's thread, which we are, ever uses this part; handlers do too, but only
-	// while the guest runs.
-	unsafe { vcpu.address().add(layout::VCPU_P9).cast().as_mut() }
+fn p9(vcpu: &VcpuView) -> &P9Vcpu {
+	// SAFETY: the offset is the kernel's own, the layout is asserted, and the vcpu stays
+	// as long as its view. What handlers and other CPUs may do meanwhile, the type
+	// allows.
+	unsafe { vcpu.address().add(layout::VCPU_P9).cast().as_ref() }
 }
 
 /// Declares the user's FP, VMX and VSX registers saved and no longer live.
@@ -408,8 +408,8 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	// afterwards, so that an entry which read the old value ends soon.
 	let fast = kvm_p9_fast_enabled.load(Ordering::Relaxed) != 0;
 	let table = if fast { &FAST } else { &NO_FAST };
-	// SAFETY: the guest does not run, and the reference ends with the statement.
-	unsafe { p9(context.vcpu) }.fast_table = (&raw const *table).cast::<c_void>();
+	let p9 = p9(&context.vcpu);
+	p9.fast_table.set((&raw const *table).cast::<c_void>());
 
 	user_vectors_are_saved(context.task);
 	let mut power9 = Power9 {
@@ -426,9 +426,7 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 		}
 	};
 
-	// SAFETY: as before.
-	let served = core::mem::take(&mut unsafe { p9(context.vcpu) }.fast_null);
-	counters.fast_null.add(served);
+	counters.settle(p9);
 	trap as c_int
 }
 

@@ -16,6 +16,8 @@
 #![cfg_attr(not(test), no_std)]
 
 mod choose;
+#[cfg(kernel)]
+mod handlers;
 #[cfg(test)]
 mod journal;
 #[cfg(kernel)]

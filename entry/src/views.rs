@@ -82,6 +82,10 @@ view! {
 
 		nip / set_nip: u64 @ VCPU_PC;
 		msr / set_msr: u64 @ VCPU_MSR;
+		gpr4 / set_gpr4: u64 @ VCPU_GPR4;
+		gpr5 / set_gpr5: u64 @ VCPU_GPR5;
+		gpr6 / set_gpr6: u64 @ VCPU_GPR6;
+		gpr7 / set_gpr7: u64 @ VCPU_GPR7;
 		gpr9 / set_gpr9: u64 @ VCPU_GPR9;
 		gpr10 / set_gpr10: u64 @ VCPU_GPR10;
 		gpr11 / set_gpr11: u64 @ VCPU_GPR11;
@@ -148,6 +152,7 @@ view! {
 		host_lpcr / set_host_lpcr: u64 @ KVM_HOST_LPCR;
 		radix / set_radix: u8 @ KVM_RADIX;
 		secure_guest / set_secure_guest: u8 @ KVM_SECURE_GUEST;
+		memslots / set_memslots: u64 @ KVM_MEMSLOTS;
 	}
 }
 
@@ -193,5 +198,44 @@ view! {
 		cfar / set_cfar: u64 @ EX_CFAR;
 		ppr / set_ppr: u64 @ EX_PPR;
 		ctr / set_ctr: u64 @ EX_CTR;
+	}
+}
+
+view! {
+	/// `struct kvm_memslots`: the memory slots of a VM that are in force.
+	SlotsView {
+		generation / set_generation: u64 @ MEMSLOTS_GENERATION;
+		last_used / set_last_used: u64 @ MEMSLOTS_LAST_USED;
+		gfn_tree / set_gfn_tree: u64 @ MEMSLOTS_GFN_TREE;
+		node_idx / set_node_idx: u32 @ MEMSLOTS_NODE_IDX;
+	}
+}
+
+view! {
+	/// `struct kvm_memory_slot`.
+	SlotView {
+		base_gfn / set_base_gfn: u64 @ SLOT_BASE_GFN;
+		npages / set_npages: u64 @ SLOT_NPAGES;
+	}
+}
+
+view! {
+	/// `struct rb_node`, in a memory slot.
+	NodeView {
+		left / set_left: u64 @ NODE_LEFT;
+		right / set_right: u64 @ NODE_RIGHT;
+	}
+}
+
+view! {
+	/// `struct kvmppc_spapr_tce_table`.
+	SttView {
+		liobn / set_liobn: u64 @ STT_LIOBN;
+		page_shift / set_page_shift: u32 @ STT_PAGE_SHIFT;
+		offset / set_offset: u64 @ STT_OFFSET;
+		size / set_size: u64 @ STT_SIZE;
+		iommu_tables / set_iommu_tables: u64 @ STT_IOMMU_TABLES;
+		p9_next / set_p9_next: u64 @ STT_P9_NEXT;
+		p9_pages / set_p9_pages: u64 @ STT_P9_PAGES;
 	}
 }

@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The fast handlers, their table, and the routing rule.
 
+use core::ptr::NonNull;
+
 use powerpc::{Msr, P9Vcpu};
 
 use crate::{Code, Number};
 
 /// A fast handler. See the crate's documentation for what it may do.
 ///
-/// Its only argument is the vcpu's part that is ours; the result goes to the
-/// guest's r3 unless it is [`Code::TOO_HARD`].
-pub type Handler = extern "C" fn(&mut P9Vcpu) -> Code;
+/// Its only argument is the vcpu's part that is ours, by pointer because a handler
+/// may go on from there to the rest of the vcpu. The result goes to the guest's r3
+/// unless it is [`Code::TOO_HARD`].
+///
+/// # Safety
+///
+/// The pointer must be valid, and all others must use what it points to only as
+/// [`P9Vcpu`] says. A handler may ask for more than that.
+pub type Handler = unsafe extern "C" fn(NonNull<P9Vcpu>) -> Code;
 
 /// Fast handlers by hcall number, as the trampoline indexes them: 8 bytes each,
 /// zero where there is none.
@@ -29,12 +37,14 @@ impl FastTable {
 		Self([None; Self::LEN])
 	}
 
-	/// All fast handlers (`kvm_p9.fast=1`).
-	pub const fn all() -> Self {
+	/// Only the handler that needs nothing of the kernel: [`Number::NULL`]'s.
+	pub const fn null() -> Self {
 		Self::empty().with(Number::NULL, null)
 	}
 
-	const fn with(mut self, number: Number, handler: Handler) -> Self {
+	/// The same table with a handler for `number`. For constants: a number that has
+	/// no place in the table is an error in the program.
+	pub const fn with(mut self, number: Number, handler: Handler) -> Self {
 		match number.index(Self::LAST) {
 			Some(index) => self.0[index] = Some(handler),
 			None => panic!("number beyond the table"),
@@ -91,8 +101,9 @@ pub fn route(table: &FastTable, enabled: Enabled<'_>, r3: u64, srr1: Msr) -> Rou
 }
 
 /// The benchmark's NULL hcall: nothing but the count of its calls.
-extern "C" fn null(vcpu: &mut P9Vcpu) -> Code {
-	vcpu.fast_null = vcpu.fast_null.wrapping_add(1);
+unsafe extern "C" fn null(vcpu: NonNull<P9Vcpu>) -> Code {
+	// SAFETY: the caller vouches for the pointer.
+	unsafe { vcpu.as_ref() }.fast_null.add(1);
 	Code::SUCCESS
 }
 
@@ -101,7 +112,7 @@ mod tests {
 	use super::*;
 	use proptest::prelude::*;
 
-	static ALL: FastTable = FastTable::all();
+	static ALL: FastTable = FastTable::null();
 	static EMPTY: FastTable = FastTable::empty();
 	const GUEST: Msr = Msr::SF
 		.union(Msr::ME)
@@ -150,14 +161,13 @@ mod tests {
 		) else {
 			panic!("NULL has no fast handler");
 		};
-		let mut vcpu = P9Vcpu {
-			fast_table: core::ptr::null(),
-			fast_null: u64::MAX,
-		};
-		assert_eq!(handler(&mut vcpu), Code::SUCCESS);
-		assert_eq!(vcpu.fast_null, 0);
-		assert_eq!(handler(&mut vcpu), Code::SUCCESS);
-		assert_eq!(vcpu.fast_null, 1);
+		let vcpu = P9Vcpu::new();
+		vcpu.fast_null.add(u64::MAX);
+		for count in 0..2 {
+			// SAFETY: the vcpu is valid, and nobody else has it.
+			assert_eq!(unsafe { handler(NonNull::from(&vcpu)) }, Code::SUCCESS);
+			assert_eq!(vcpu.fast_null.get(), count);
+		}
 	}
 
 	proptest! {

@@ -42,6 +42,16 @@ int kvm_p9_vcpu_entry(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
 
 ASSERT_FIELD(kvm_p9_vcpu, fast_table, KVM_P9_ABI_VCPU_FAST_TABLE);
 ASSERT_FIELD(kvm_p9_vcpu, fast_null, KVM_P9_ABI_VCPU_FAST_NULL);
+ASSERT_FIELD(kvm_p9_vcpu, fast_h_get_tce, KVM_P9_ABI_VCPU_FAST_H_GET_TCE);
+ASSERT_FIELD(kvm_p9_vcpu, fast_h_put_tce, KVM_P9_ABI_VCPU_FAST_H_PUT_TCE);
+ASSERT_FIELD(kvm_p9_vcpu, fast_h_put_tce_indirect, KVM_P9_ABI_VCPU_FAST_H_PUT_TCE_INDIRECT);
+ASSERT_FIELD(kvm_p9_vcpu, fast_h_stuff_tce, KVM_P9_ABI_VCPU_FAST_H_STUFF_TCE);
+ASSERT_FIELD(kvm_p9_vcpu, list_gfn, KVM_P9_ABI_VCPU_LIST_GFN);
+ASSERT_FIELD(kvm_p9_vcpu, list_generation, KVM_P9_ABI_VCPU_LIST_GENERATION);
+ASSERT_FIELD(kvm_p9_vcpu, list_page, KVM_P9_ABI_VCPU_LIST_PAGE);
+ASSERT_FIELD(kvm_p9_vcpu, list_busy, KVM_P9_ABI_VCPU_LIST_BUSY);
+ASSERT_FIELD(kvm_p9_vcpu, list_wanted, KVM_P9_ABI_VCPU_LIST_WANTED);
+ASSERT_FIELD(kvm_p9_vcpu, list, KVM_P9_ABI_VCPU_LIST);
 static_assert(sizeof(struct kvm_p9_vcpu) == KVM_P9_ABI_VCPU_SIZE);
 ASSERT_FIELD(kvm_p9_counters, entry_rust, KVM_P9_ABI_COUNTERS_ENTRY_RUST);
 ASSERT_FIELD(kvm_p9_counters, c_cpu, KVM_P9_ABI_COUNTERS_C_CPU);
@@ -50,6 +60,10 @@ ASSERT_FIELD(kvm_p9_counters, c_nested, KVM_P9_ABI_COUNTERS_C_NESTED);
 ASSERT_FIELD(kvm_p9_counters, c_hash, KVM_P9_ABI_COUNTERS_C_HASH);
 ASSERT_FIELD(kvm_p9_counters, c_secure, KVM_P9_ABI_COUNTERS_C_SECURE);
 ASSERT_FIELD(kvm_p9_counters, fast_null, KVM_P9_ABI_COUNTERS_FAST_NULL);
+ASSERT_FIELD(kvm_p9_counters, fast_h_get_tce, KVM_P9_ABI_COUNTERS_FAST_H_GET_TCE);
+ASSERT_FIELD(kvm_p9_counters, fast_h_put_tce, KVM_P9_ABI_COUNTERS_FAST_H_PUT_TCE);
+ASSERT_FIELD(kvm_p9_counters, fast_h_put_tce_indirect, KVM_P9_ABI_COUNTERS_FAST_H_PUT_TCE_INDIRECT);
+ASSERT_FIELD(kvm_p9_counters, fast_h_stuff_tce, KVM_P9_ABI_COUNTERS_FAST_H_STUFF_TCE);
 static_assert(sizeof(struct kvm_p9_counters) == KVM_P9_ABI_COUNTERS_SIZE);
 static_assert(KVMPPC_H_NULL == KVM_P9_ABI_H_NULL);
 static_assert(H_TOO_HARD == KVM_P9_ABI_H_TOO_HARD);
@@ -199,6 +213,10 @@ static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 		sum.c_hash += READ_ONCE(c->c_hash);
 		sum.c_secure += READ_ONCE(c->c_secure);
 		sum.fast_null += READ_ONCE(c->fast_null);
+		sum.fast_h_get_tce += READ_ONCE(c->fast_h_get_tce);
+		sum.fast_h_put_tce += READ_ONCE(c->fast_h_put_tce);
+		sum.fast_h_put_tce_indirect += READ_ONCE(c->fast_h_put_tce_indirect);
+		sum.fast_h_stuff_tce += READ_ONCE(c->fast_h_stuff_tce);
 	}
 
 	seq_printf(m, "entry_rust %llu\n", sum.entry_rust);
@@ -208,6 +226,10 @@ static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 	seq_printf(m, "c_hash %llu\n", sum.c_hash);
 	seq_printf(m, "c_secure %llu\n", sum.c_secure);
 	seq_printf(m, "fast_null %llu\n", sum.fast_null);
+	seq_printf(m, "fast_h_get_tce %llu\n", sum.fast_h_get_tce);
+	seq_printf(m, "fast_h_put_tce %llu\n", sum.fast_h_put_tce);
+	seq_printf(m, "fast_h_put_tce_indirect %llu\n", sum.fast_h_put_tce_indirect);
+	seq_printf(m, "fast_h_stuff_tce %llu\n", sum.fast_h_stuff_tce);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(kvm_p9_counters);

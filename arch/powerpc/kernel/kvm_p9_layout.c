@@ -3,8 +3,10 @@
  * What Rust and the trampoline need to know of the configured kernel, beyond
  * asm-offsets.h. Compiled to assembly only; see Makefile.kvm_p9.
  */
+#include <linux/hash.h>
 #include <linux/kbuild.h>
 #include <linux/kvm_host.h>
+#include <linux/rbtree.h>
 #include <linux/sched.h>
 #include <asm/exception-64s.h>
 #include <asm/hvcall.h>
@@ -12,7 +14,9 @@
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
 #include <asm/paca.h>
+#include <asm/page.h>
 #include <asm/reg.h>
+#include <asm/tce.h>
 
 #include "book3s_hv.h"
 
@@ -47,6 +51,10 @@ int main(void)
 	FIELD64(VCPU_DEC_EXPIRES, kvm_vcpu, arch.dec_expires);
 	FIELD64(VCPU_PC, kvm_vcpu, arch.regs.nip);
 	FIELD64(VCPU_MSR, kvm_vcpu, arch.shregs.msr);
+	FIELD64(VCPU_GPR4, kvm_vcpu, arch.regs.gpr[4]);
+	FIELD64(VCPU_GPR5, kvm_vcpu, arch.regs.gpr[5]);
+	FIELD64(VCPU_GPR6, kvm_vcpu, arch.regs.gpr[6]);
+	FIELD64(VCPU_GPR7, kvm_vcpu, arch.regs.gpr[7]);
 	FIELD64(VCPU_GPR9, kvm_vcpu, arch.regs.gpr[9]);
 	FIELD64(VCPU_GPR10, kvm_vcpu, arch.regs.gpr[10]);
 	FIELD64(VCPU_GPR11, kvm_vcpu, arch.regs.gpr[11]);
@@ -101,6 +109,26 @@ int main(void)
 	FIELD64(KVM_HOST_LPCR, kvm, arch.host_lpcr);
 	FIELD8(KVM_RADIX, kvm, arch.radix);
 	FIELD8(KVM_SECURE_GUEST, kvm, arch.secure_guest);
+	FIELD64(KVM_MEMSLOTS, kvm, memslots[0]);
+
+	/* struct kvm_memslots, kvm_memory_slot and rb_node */
+	FIELD64(MEMSLOTS_GENERATION, kvm_memslots, generation);
+	FIELD64(MEMSLOTS_LAST_USED, kvm_memslots, last_used_slot);
+	FIELD64(MEMSLOTS_GFN_TREE, kvm_memslots, gfn_tree.rb_node);
+	FIELD32(MEMSLOTS_NODE_IDX, kvm_memslots, node_idx);
+	FIELD64(SLOT_BASE_GFN, kvm_memory_slot, base_gfn);
+	FIELD64(SLOT_NPAGES, kvm_memory_slot, npages);
+	FIELD64(NODE_LEFT, rb_node, rb_left);
+	FIELD64(NODE_RIGHT, rb_node, rb_right);
+
+	/* struct kvmppc_spapr_tce_table */
+	FIELD64(STT_LIOBN, kvmppc_spapr_tce_table, liobn);
+	FIELD32(STT_PAGE_SHIFT, kvmppc_spapr_tce_table, page_shift);
+	FIELD64(STT_OFFSET, kvmppc_spapr_tce_table, offset);
+	FIELD64(STT_SIZE, kvmppc_spapr_tce_table, size);
+	FIELD64(STT_IOMMU_TABLES, kvmppc_spapr_tce_table, iommu_tables.next);
+	FIELD64(STT_P9_NEXT, kvmppc_spapr_tce_table, p9_next);
+	FIELD64(STT_P9_PAGES, kvmppc_spapr_tce_table, p9_pages);
 
 	/* struct paca_struct */
 	FIELD64(PACA_CURRENT, paca_struct, __current);
@@ -142,6 +170,9 @@ int main(void)
 	OFFSET(FP_STATE_FPSCR, thread_fp_state, fpscr);
 	OFFSET(VR_STATE_VSCR, thread_vr_state, vscr);
 	OFFSET(KVM_NEED_TLB_FLUSH, kvm, arch.need_tlb_flush);
+	OFFSET(KVM_P9_TABLES, kvm, arch.p9.tables);
+	OFFSET(SLOT_GFN_NODE, kvm_memory_slot, gfn_node);
+	DEFINE(SIZEOF_NODE, sizeof(struct rb_node));
 	OFFSET(PT_REGS_MSR, pt_regs, msr);
 	OFFSET(PACA_EXGEN_AREA, paca_struct, exgen);
 	OFFSET(PACA_EXMC_AREA, paca_struct, exmc);
@@ -151,6 +182,16 @@ int main(void)
 	/* Structures that both sides define */
 	OFFSET(P9_VCPU_FAST_TABLE, kvm_p9_vcpu, fast_table);
 	OFFSET(P9_VCPU_FAST_NULL, kvm_p9_vcpu, fast_null);
+	OFFSET(P9_VCPU_FAST_H_GET_TCE, kvm_p9_vcpu, fast_h_get_tce);
+	OFFSET(P9_VCPU_FAST_H_PUT_TCE, kvm_p9_vcpu, fast_h_put_tce);
+	OFFSET(P9_VCPU_FAST_H_PUT_TCE_INDIRECT, kvm_p9_vcpu, fast_h_put_tce_indirect);
+	OFFSET(P9_VCPU_FAST_H_STUFF_TCE, kvm_p9_vcpu, fast_h_stuff_tce);
+	OFFSET(P9_VCPU_LIST_GFN, kvm_p9_vcpu, list_gfn);
+	OFFSET(P9_VCPU_LIST_GENERATION, kvm_p9_vcpu, list_generation);
+	OFFSET(P9_VCPU_LIST_PAGE, kvm_p9_vcpu, list_page);
+	OFFSET(P9_VCPU_LIST_BUSY, kvm_p9_vcpu, list_busy);
+	OFFSET(P9_VCPU_LIST_WANTED, kvm_p9_vcpu, list_wanted);
+	OFFSET(P9_VCPU_LIST, kvm_p9_vcpu, list);
 	DEFINE(SIZEOF_P9_VCPU, sizeof(struct kvm_p9_vcpu));
 
 	OFFSET(P9_COUNTERS_ENTRY_RUST, kvm_p9_counters, entry_rust);
@@ -160,9 +201,24 @@ int main(void)
 	OFFSET(P9_COUNTERS_C_HASH, kvm_p9_counters, c_hash);
 	OFFSET(P9_COUNTERS_C_SECURE, kvm_p9_counters, c_secure);
 	OFFSET(P9_COUNTERS_FAST_NULL, kvm_p9_counters, fast_null);
+	OFFSET(P9_COUNTERS_FAST_H_GET_TCE, kvm_p9_counters, fast_h_get_tce);
+	OFFSET(P9_COUNTERS_FAST_H_PUT_TCE, kvm_p9_counters, fast_h_put_tce);
+	OFFSET(P9_COUNTERS_FAST_H_PUT_TCE_INDIRECT, kvm_p9_counters, fast_h_put_tce_indirect);
+	OFFSET(P9_COUNTERS_FAST_H_STUFF_TCE, kvm_p9_counters, fast_h_stuff_tce);
 	DEFINE(SIZEOF_P9_COUNTERS, sizeof(struct kvm_p9_counters));
 
 	/* Numbers and codes */
+	DEFINE(PAGE_SHIFT, PAGE_SHIFT);
+	DEFINE(KVM_P9_TABLE_BITS, KVM_P9_TABLE_BITS);
+	DEFINE(HASH_64_FACTOR, GOLDEN_RATIO_64);
+	DEFINE(TCE_PCI_READ, TCE_PCI_READ);
+	DEFINE(TCE_PCI_WRITE, TCE_PCI_WRITE);
+	DEFINE(HCALL_GET_TCE, H_GET_TCE);
+	DEFINE(HCALL_PUT_TCE, H_PUT_TCE);
+	DEFINE(HCALL_PUT_TCE_INDIRECT, H_PUT_TCE_INDIRECT);
+	DEFINE(HCALL_STUFF_TCE, H_STUFF_TCE);
+	DEFINE(HCALL_SUCCESS, H_SUCCESS);
+	DEFINE(HCALL_PARAMETER, H_PARAMETER);
 	DEFINE(HCALL_NULL, KVMPPC_H_NULL);
 	DEFINE(HCALL_MAX, MAX_HCALL_OPCODE);
 	DEFINE(HCALL_TOO_HARD, H_TOO_HARD);

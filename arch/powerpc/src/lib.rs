@@ -11,5 +11,5 @@ mod shared;
 mod spr;
 
 pub use cpu::{Cpu, Spr};
-pub use shared::{Counter, Counters, HostFacts, P9Vcpu};
+pub use shared::{Counter, Counters, HostFacts, LIST_ENTRIES, P9Vcpu};
 pub use spr::{Lpcr, Msr};

@@ -7,20 +7,73 @@
 //! which `cargo xtask abi` prints from these.
 
 use bitflags::bitflags;
+use core::cell::{Cell, UnsafeCell};
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// Our part of `struct kvm_vcpu_arch`: `struct kvm_p9_vcpu` in `asm/kvm_host.h`.
 ///
-/// Only the vcpu's own thread uses it, with preemption off or in a handler.
+/// Only the vcpu's own thread uses it, with preemption off or in a handler, but
+/// for what other CPUs do with `list_page` and `list_busy`.
 #[repr(C)]
 #[derive(Debug)]
 pub struct P9Vcpu {
 	/// The table of fast handlers that the trampoline looks in. Set before each
 	/// entry, never null while the guest runs.
-	pub fast_table: *const c_void,
+	pub fast_table: Cell<*const c_void>,
 	/// NULL hcalls answered by the fast handler since the last full exit.
-	pub fast_null: u64,
+	pub fast_null: Counter,
+	/// The same for H_GET_TCE.
+	pub fast_h_get_tce: Counter,
+	/// The same for H_PUT_TCE.
+	pub fast_h_put_tce: Counter,
+	/// The same for H_PUT_TCE_INDIRECT.
+	pub fast_h_put_tce_indirect: Counter,
+	/// The same for H_STUFF_TCE.
+	pub fast_h_stuff_tce: Counter,
+	/// Guest frame of the page that `list_page` is.
+	pub list_gfn: Cell<u64>,
+	/// Generation of the memory slots for which that holds.
+	pub list_generation: Cell<u64>,
+	/// Kernel address of a page of the guest's, or null. Any CPU may reset it at any
+	/// time, and then waits for `list_busy` before it lets go of the page.
+	pub list_page: AtomicPtr<u64>,
+	/// Not 0 while a handler reads the page.
+	pub list_busy: AtomicU64,
+	/// Not 0 asks the C handler, which runs next, to remember its list's page.
+	pub list_wanted: Cell<u64>,
+	/// The list of an H_PUT_TCE_INDIRECT, while its handler runs.
+	pub list: UnsafeCell<[u64; LIST_ENTRIES]>,
+}
+
+/// Entries of the longest list that H_PUT_TCE_INDIRECT takes.
+pub const LIST_ENTRIES: usize = 512;
+
+impl P9Vcpu {
+	/// As the kernel initialises it: all zeroes.
+	pub const fn new() -> Self {
+		Self {
+			fast_table: Cell::new(ptr::null()),
+			fast_null: Counter::new(0),
+			fast_h_get_tce: Counter::new(0),
+			fast_h_put_tce: Counter::new(0),
+			fast_h_put_tce_indirect: Counter::new(0),
+			fast_h_stuff_tce: Counter::new(0),
+			list_gfn: Cell::new(0),
+			list_generation: Cell::new(0),
+			list_page: AtomicPtr::new(ptr::null_mut()),
+			list_busy: AtomicU64::new(0),
+			list_wanted: Cell::new(0),
+			list: UnsafeCell::new([0; LIST_ENTRIES]),
+		}
+	}
+}
+
+impl Default for P9Vcpu {
+	fn default() -> Self {
+		Self::new()
+	}
 }
 
 /// Per-CPU counters: `struct kvm_p9_counters` in `book3s_hv.h`.
@@ -44,15 +97,57 @@ pub struct Counters {
 	pub c_secure: Counter,
 	/// NULL hcalls answered by the fast handler.
 	pub fast_null: Counter,
+	/// H_GET_TCE.
+	pub fast_h_get_tce: Counter,
+	/// H_PUT_TCE.
+	pub fast_h_put_tce: Counter,
+	/// H_PUT_TCE_INDIRECT.
+	pub fast_h_put_tce_indirect: Counter,
+	/// H_STUFF_TCE.
+	pub fast_h_stuff_tce: Counter,
 }
 
-/// One counter of [`Counters`].
+impl Counters {
+	/// Adds what fast handlers have counted in the vcpu, and starts that again.
+	#[inline]
+	pub fn settle(&self, vcpu: &P9Vcpu) {
+		let pairs = [
+			(&self.fast_null, &vcpu.fast_null),
+			(&self.fast_h_get_tce, &vcpu.fast_h_get_tce),
+			(&self.fast_h_put_tce, &vcpu.fast_h_put_tce),
+			(&self.fast_h_put_tce_indirect, &vcpu.fast_h_put_tce_indirect),
+			(&self.fast_h_stuff_tce, &vcpu.fast_h_stuff_tce),
+		];
+		// On most exits there is nothing, and every exit pays for this.
+		if pairs.iter().fold(0, |any, (_, served)| any | served.get()) == 0 {
+			return;
+		}
+		for (sum, served) in pairs {
+			sum.add(served.take());
+		}
+	}
+}
+
+/// One counter of [`Counters`] or [`P9Vcpu`].
 #[repr(transparent)]
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-	/// Adds `n`. Only the owning CPU may call this.
+	/// A counter that stands at `n`.
+	pub const fn new(n: u64) -> Self {
+		Self(AtomicU64::new(n))
+	}
+
+	/// Its value, and sets it to 0. Only the owning CPU or vcpu may call this.
+	#[inline]
+	pub fn take(&self) -> u64 {
+		let n = self.get();
+		self.0.store(0, Ordering::Relaxed);
+		n
+	}
+
+	/// Adds `n`. Only the owning CPU or vcpu may call this.
 	///
 	/// Relaxed: nothing else is published by a counter.
 	#[inline]

@@ -14,6 +14,8 @@
 //! those instructions by name and they are spelled as words.
 
 use core::arch::global_asm;
+use core::mem::offset_of;
+use proto::block::Call;
 use proto::{map, private, regs};
 
 /// What a timing loop starts from and ends with.
@@ -67,6 +69,13 @@ unsafe extern "C" {
 	///
 	/// As [`hcall`].
 	pub fn probe(number: u64, first: u64) -> u64;
+
+	/// Does the hcall, and stores r3 and r4 as they are afterwards.
+	///
+	/// # Safety
+	///
+	/// As [`hcall`]; the pointer must be valid.
+	pub fn call(call: *mut Call);
 
 	/// Fills the registers from `map::FILL`, reads back what SPRs made of it, does
 	/// `sc 1` and stores them to `map::GOT`.
@@ -218,6 +227,21 @@ macro_rules! assembly {
 			"addi 11, 4, 7",
 			"addi 12, 4, 8",
 			"sc 1",
+			"blr",
+
+			".globl call",
+			"call:",
+			"std 31, -8(1)",
+			"mr 31, 3",
+			"ld 3, {CALL_NUMBER}(31)",
+			"ld 4, {CALL_ARGS}(31)",
+			"ld 5, {CALL_ARGS} + 8(31)",
+			"ld 6, {CALL_ARGS} + 16(31)",
+			"ld 7, {CALL_ARGS} + 24(31)",
+			"sc 1",
+			"std 3, {CALL_CODE}(31)",
+			"std 4, {CALL_R4}(31)",
+			"ld 31, -8(1)",
 			"blr",
 
 			".globl storm",
@@ -437,6 +461,10 @@ macro_rules! assembly {
 			"STXV 32, {GOT} + 8 * {VSCR}",
 			"BACK_TO_OWN",
 			"blr",
+			CALL_NUMBER = const offset_of!(Call, number),
+			CALL_ARGS = const offset_of!(Call, args),
+			CALL_CODE = const offset_of!(Call, code),
+			CALL_R4 = const offset_of!(Call, r4),
 			FILL = const map::FILL,
 			GOT = const map::GOT,
 			VSR = const regs::VSR,

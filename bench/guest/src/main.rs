@@ -15,7 +15,7 @@ use asm::Loop;
 use core::panic::PanicInfo;
 use core::ptr;
 use hcall::{Code, Number};
-use proto::block::{Mismatch, Probe};
+use proto::block::{Call, Mismatch, Probe};
 use proto::regs::{self, Pattern, Registers};
 use proto::{Command, Job, Outcome, map, private};
 
@@ -176,6 +176,16 @@ fn probe(command: &Command, outcome: &mut Outcome) {
 	}
 }
 
+fn calls(command: &Command, outcome: &mut Outcome) {
+	let count = (command.iterations as usize).min(map::MAX_CALLS);
+	for index in 0..count {
+		// SAFETY: inside the array. The VMM chooses hcalls that write only to the two
+		// registers and to DMA windows.
+		unsafe { asm::call(at::<Call>(map::CALLS).wrapping_add(index)) };
+		outcome.rounds += 1;
+	}
+}
+
 fn problem_state(command: &Command, outcome: &mut Outcome) {
 	// SAFETY: the VMM gives this job to translated guests only; the save area is the
 	// assembly's.
@@ -221,6 +231,7 @@ extern "C" fn main() -> ! {
 				Job::PROBE => probe(&command, outcome),
 				Job::PROBLEM => problem_state(&command, outcome),
 				Job::TRAP => asm::trap(),
+				Job::CALLS => calls(&command, outcome),
 				_ => status = Outcome::UNKNOWN_JOB,
 			}
 		}

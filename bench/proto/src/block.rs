@@ -30,6 +30,8 @@ impl Job {
 	pub const PROBLEM: Self = Self(5);
 	/// An exception that nobody waits for, to see that it is told.
 	pub const TRAP: Self = Self(6);
+	/// Do every hcall of the [`Call`] array.
+	pub const CALLS: Self = Self(7);
 }
 
 /// Written by the VMM, read by the guest.
@@ -44,7 +46,7 @@ pub struct Command {
 	pub args: [u64; 4],
 	/// r3 afterwards.
 	pub code: i64,
-	/// Hcalls per batch, or rounds, or probes.
+	/// Hcalls per batch, or rounds, or probes, or calls.
 	pub iterations: u64,
 	/// Batches.
 	pub batches: u64,
@@ -159,3 +161,23 @@ impl Probe {
 		0x5a5a_0000_0000_0000 | (index << 16)
 	}
 }
+
+/// One hcall to do, and what came back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Call {
+	/// r3 at the `sc 1`.
+	pub number: u64,
+	/// r4 to r7.
+	pub args: [u64; 4],
+	/// r3 afterwards.
+	pub code: u64,
+	/// r4 afterwards.
+	pub r4: u64,
+}
+
+assert_eq_size!(Call, [u64; 7]);
+const_assert_eq!(offset_of!(Call, number), 0);
+const_assert_eq!(offset_of!(Call, args), 8);
+const_assert_eq!(offset_of!(Call, code), 40);
+const_assert_eq!(offset_of!(Call, r4), 48);

@@ -47,6 +47,12 @@ pub const MAX_PROBES: usize = 2048;
 pub const TCE_LIST: u64 = 0x20_0000;
 /// First page that the TCEs point to.
 pub const TCE_TARGET: u64 = 0x40_0000;
+/// Where other lists may lie: this one's host page, of 64 KiB at most, and the next.
+pub const TCE_LISTS_SIZE: u64 = 2 << 16;
+/// The hcalls to do, and what came back: an array of [`Call`](crate::block::Call).
+pub const CALLS: u64 = 0x34_0000;
+/// Most entries that are used there.
+pub const MAX_CALLS: usize = 4096;
 /// Process table of the translated guest, one entry used.
 pub const PROCESS_TABLE: u64 = 0x30_0000;
 /// Root of its radix tree, followed by one page for each lower level.
@@ -70,4 +76,9 @@ const_assert!(
 	PROBES as usize + MAX_PROBES * core::mem::size_of::<crate::block::Probe>() <= TCE_LIST as usize
 );
 const_assert!(TCE_PAGES >= 512);
+const_assert!(TCE_LIST + TCE_LISTS_SIZE <= PROCESS_TABLE);
+const_assert!(RADIX_PMD < CALLS);
+const_assert!(
+	CALLS as usize + MAX_CALLS * core::mem::size_of::<crate::block::Call>() <= TCE_TARGET as usize
+);
 const_assert!(TCE_TARGET + (512 << TCE_SHIFT) <= RAM);

@@ -83,6 +83,7 @@ const_assert_eq!(offset_of!(Regs, sprg), 72);
 const_assert_eq!(offset_of!(Regs, gpr), 136);
 
 /// A DMA window (KVM_CREATE_SPAPR_TCE_64); offset and size in its own pages.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct SpaprTce64 {
 	pub liobn: u64,

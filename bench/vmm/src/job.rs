@@ -5,6 +5,8 @@ use proto::block::MAX_BATCHES;
 use proto::{Case, Guest, Path};
 use serde::Deserialize;
 
+use crate::tce;
+
 /// Where it is.
 const FILE: &str = "/job";
 
@@ -22,7 +24,13 @@ enum Raw {
 	Test {
 		tests: Vec<String>,
 		seed: u64,
+		#[serde(default = "default_tce_calls")]
+		tce_calls: u64,
 	},
+}
+
+fn default_tce_calls() -> u64 {
+	tce::CALLS
 }
 
 /// The same, understood.
@@ -36,7 +44,12 @@ pub enum Job {
 		batches: u64,
 	},
 	/// Test; all tests if there is no name.
-	Test { tests: Vec<String>, seed: u64 },
+	Test {
+		tests: Vec<String>,
+		seed: u64,
+		/// How many random hcalls a test of TCEs does.
+		tce_calls: u64,
+	},
 }
 
 fn named<T>(names: &[String], what: &str, find: fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
@@ -71,7 +84,15 @@ pub fn read() -> Result<Job, String> {
 					batches,
 				}
 			}
-			Raw::Test { tests, seed } => Job::Test { tests, seed },
+			Raw::Test {
+				tests,
+				seed,
+				tce_calls,
+			} => Job::Test {
+				tests,
+				seed,
+				tce_calls,
+			},
 		},
 	)
 }

@@ -6,6 +6,7 @@ use core::ptr::{self, NonNull};
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 use hcall::{Code, Number};
 
@@ -55,6 +56,11 @@ pub struct Memory {
 	size: usize,
 }
 
+// SAFETY: it is a mapping of the whole process, and there are no references into it.
+unsafe impl Send for Memory {}
+// SAFETY: every access is volatile, as the guest may always interfere, too.
+unsafe impl Sync for Memory {}
+
 /// What may be copied into and out of guest memory as bytes.
 ///
 /// # Safety
@@ -71,9 +77,12 @@ unsafe impl Plain for proto::Command {}
 unsafe impl Plain for proto::Outcome {}
 // SAFETY: 64-bit words only.
 unsafe impl Plain for proto::block::Probe {}
+// SAFETY: 64-bit words only.
+unsafe impl Plain for proto::block::Call {}
 
 impl Memory {
-	fn new(size: usize) -> Result<Self> {
+	/// Maps `size` bytes.
+	pub fn new(size: usize) -> Result<Self> {
 		// SAFETY: a new mapping, nothing is replaced.
 		let base = unsafe {
 			libc::mmap(
@@ -118,6 +127,50 @@ impl Memory {
 		unsafe { ptr::write_volatile(self.at(address), value) }
 	}
 
+	/// Replaces host pages by new ones, all zero.
+	pub fn renew(&self, address: u64, size: usize) -> Result<()> {
+		assert!(address + size as u64 <= self.size as u64);
+		let start = self.at::<u8>(address);
+		// SAFETY: inside our own mapping, to which there are no references.
+		let renewed = unsafe {
+			libc::mmap(
+				start.cast(),
+				size,
+				libc::PROT_READ | libc::PROT_WRITE,
+				libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+				-1,
+				0,
+			)
+		};
+		if renewed == libc::MAP_FAILED {
+			return Err(failed("renewing guest memory")(Error::last_os_error()));
+		}
+		Ok(())
+	}
+
+	/// Moves the pages of another piece of memory to `address`, where they replace what
+	/// is there at once.
+	pub fn take_over(&self, address: u64, other: Memory) -> Result<()> {
+		assert!(address + other.size as u64 <= self.size as u64);
+		let start = self.at::<u8>(address);
+		// SAFETY: inside our own mapping, to which there are no references, and likewise
+		// the other, which is gone from its place afterwards.
+		let moved = unsafe {
+			libc::mremap(
+				other.base.as_ptr().cast(),
+				other.size,
+				other.size,
+				libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+				start.cast::<c_void>(),
+			)
+		};
+		if moved == libc::MAP_FAILED {
+			return Err(failed("moving guest memory")(Error::last_os_error()));
+		}
+		core::mem::forget(other);
+		Ok(())
+	}
+
 	/// Copies bytes in.
 	pub fn write_bytes(&self, address: u64, bytes: &[u8]) {
 		for (address, &byte) in (address..).zip(bytes) {
@@ -134,13 +187,38 @@ impl Drop for Memory {
 	}
 }
 
+/// Puts the first `size` bytes of `memory` to a guest real address, or with 0 bytes
+/// nothing any more.
+///
+/// # Safety
+///
+/// The memory must stay for as long as it is there.
+unsafe fn set_slot(
+	vm: &OwnedFd,
+	slot: u32,
+	address: u64,
+	memory: &Memory,
+	size: u64,
+) -> Result<()> {
+	let region = abi::MemoryRegion {
+		slot,
+		flags: 0,
+		guest_phys_addr: address,
+		memory_size: size,
+		userspace_addr: memory.base.as_ptr().expose_provenance() as u64,
+	};
+	// SAFETY: the caller sees to the mapping, which is only accessed as shared memory.
+	unsafe { ioctl_in(vm, abi::KVM_SET_USER_MEMORY_REGION, &region) }
+		.map_err(failed("KVM_SET_USER_MEMORY_REGION"))
+}
+
 /// A VM of KVM-HV.
 // The order of the fields is the order in which they are dropped.
 pub struct Vm {
 	fd: OwnedFd,
 	mmap_size: usize,
 	/// Its memory, from guest real address 0.
-	pub memory: Memory,
+	pub memory: Arc<Memory>,
 }
 
 impl Vm {
@@ -163,20 +241,27 @@ impl Vm {
 		// SAFETY: KVM_CREATE_VM returned a new fd that nobody else has.
 		let fd = unsafe { OwnedFd::from_raw_fd(fd) };
 		let memory = Memory::new(ram as usize).map_err(failed("mapping guest memory"))?;
-		let region = abi::MemoryRegion {
-			slot: 0,
-			flags: 0,
-			guest_phys_addr: 0,
-			memory_size: ram,
-			userspace_addr: memory.base.as_ptr().expose_provenance() as u64,
-		};
-		// SAFETY: the mapping outlives the VM, and is only accessed as shared memory.
-		unsafe { ioctl_in(&fd, abi::KVM_SET_USER_MEMORY_REGION, &region) }
-			.map_err(failed("KVM_SET_USER_MEMORY_REGION"))?;
-		Ok(Self {
+		let memory = Arc::new(memory);
+		let vm = Self {
 			fd,
 			mmap_size: mmap_size as usize,
 			memory,
+		};
+		// SAFETY: the mapping outlives the VM.
+		unsafe { set_slot(&vm.fd, 0, 0, &vm.memory, ram) }?;
+		Ok(vm)
+	}
+
+	/// Gives the guest more memory, in a slot of its own.
+	pub fn add_memory(&self, slot: u32, address: u64, memory: Memory) -> Result<Slot> {
+		let vm = self.fd.try_clone()?;
+		// SAFETY: the slot ends with the value that is returned, before the memory.
+		unsafe { set_slot(&vm, slot, address, &memory, memory.size as u64) }?;
+		Ok(Slot {
+			vm,
+			slot,
+			address,
+			memory: Arc::new(memory),
 		})
 	}
 
@@ -207,21 +292,14 @@ impl Vm {
 			.map_err(failed("KVM_PPC_CONFIGURE_V3_MMU"))
 	}
 
-	/// Creates an emulated DMA window. It lives as long as the fd.
-	pub fn create_window(&self, liobn: u64, page_shift: u32, pages: u64) -> Result<OwnedFd> {
-		let window = abi::SpaprTce64 {
-			liobn,
-			page_shift,
-			flags: 0,
-			offset: 0,
-			size: pages,
-		};
-		let argument = ptr::from_ref(&window).expose_provenance() as u64;
-		// SAFETY: the request reads a structure of that type there.
-		let fd = unsafe { ioctl(&self.fd, abi::KVM_CREATE_SPAPR_TCE_64, argument) }
-			.map_err(failed("KVM_CREATE_SPAPR_TCE_64"))?;
-		// SAFETY: a new fd that nobody else has.
-		Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+	/// What creates windows for it, also from another thread.
+	pub fn windows(&self) -> Result<Windows> {
+		Ok(Windows(self.fd.try_clone()?))
+	}
+
+	/// Creates an emulated DMA window.
+	pub fn create_window(&self, window: &abi::SpaprTce64) -> Result<Window> {
+		self.windows()?.create(window)
 	}
 
 	/// Creates the vcpu with that id.
@@ -252,6 +330,77 @@ impl Vm {
 			run,
 			mmap_size: self.mmap_size,
 		})
+	}
+}
+
+/// What creates windows for a VM.
+pub struct Windows(OwnedFd);
+
+impl Windows {
+	/// Creates an emulated DMA window.
+	pub fn create(&self, window: &abi::SpaprTce64) -> Result<Window> {
+		let argument = ptr::from_ref(window).expose_provenance() as u64;
+		// SAFETY: the request reads a structure of that type there.
+		let fd = unsafe { ioctl(&self.0, abi::KVM_CREATE_SPAPR_TCE_64, argument) }
+			.map_err(failed("KVM_CREATE_SPAPR_TCE_64"))?;
+		Ok(Window {
+			// SAFETY: a new fd that nobody else has.
+			fd: unsafe { OwnedFd::from_raw_fd(fd) },
+			entries: window.size,
+		})
+	}
+}
+
+/// More memory of a VM's, which is taken away from it when this is dropped.
+pub struct Slot {
+	vm: OwnedFd,
+	slot: u32,
+	address: u64,
+	/// The memory, by offset.
+	pub memory: Arc<Memory>,
+}
+
+impl Drop for Slot {
+	fn drop(&mut self) {
+		// SAFETY: no memory is left there.
+		let removed = unsafe { set_slot(&self.vm, self.slot, self.address, &self.memory, 0) };
+		removed.expect("what was added can be removed");
+	}
+}
+
+/// An emulated DMA window. The table goes when this is dropped.
+pub struct Window {
+	fd: OwnedFd,
+	entries: u64,
+}
+
+impl Window {
+	/// Its table. Every page of it that is looked at comes into being by that.
+	pub fn table(&self) -> Result<Vec<u64>> {
+		let (size, entries) = (self.entries as usize * 8, self.entries as usize);
+		// SAFETY: a new mapping, nothing is replaced.
+		let map = unsafe {
+			libc::mmap(
+				ptr::null_mut(),
+				size,
+				libc::PROT_READ,
+				libc::MAP_SHARED,
+				self.fd.as_raw_fd(),
+				0,
+			)
+		};
+		if map == libc::MAP_FAILED {
+			return Err(failed("mapping a TCE table")(Error::last_os_error()));
+		}
+		let first: *const u64 = map.cast();
+		let read = |index| {
+			// SAFETY: the mapping has that many entries; vcpus may be writing them.
+			unsafe { first.add(index).read_volatile() }
+		};
+		let table = (0..entries).map(read).collect();
+		// SAFETY: the mapping from above, which nobody uses any more.
+		unsafe { libc::munmap(map, size) };
+		Ok(table)
 	}
 }
 

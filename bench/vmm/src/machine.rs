@@ -7,14 +7,14 @@
 //! of quadrant 3 (0xc...) use the same tree, as both use PID 0: that is where AIL = 3
 //! puts the interrupt vectors.
 
-use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
 use powerpc::{Lpcr, Msr};
 use proto::{Command, Guest, Job, Outcome, map, private};
 
-use crate::kvm::{Exit, Vcpu, VectorRegs, Vm};
+use crate::kvm::{Exit, Vcpu, VectorRegs, Vm, Window};
 use crate::{abi, elf, kvm, timer};
 
 /// Where the payload is in the initramfs.
@@ -64,7 +64,7 @@ pub type Call = (Number, [u64; 9]);
 // The order of the fields is the order in which they are dropped.
 pub struct Machine {
 	vcpu: Vcpu,
-	_window: Option<OwnedFd>,
+	_window: Option<Window>,
 	vm: Vm,
 }
 
@@ -100,7 +100,13 @@ impl Machine {
 				vm.memory
 					.write(map::TCE_LIST + 8 * index, proto::Case::tce(index).to_be());
 			}
-			Some(vm.create_window(map::LIOBN, map::TCE_SHIFT, map::TCE_PAGES)?)
+			Some(vm.create_window(&abi::SpaprTce64 {
+				liobn: map::LIOBN,
+				page_shift: map::TCE_SHIFT,
+				flags: 0,
+				offset: 0,
+				size: map::TCE_PAGES,
+			})?)
 		} else {
 			None
 		};
@@ -120,8 +126,13 @@ impl Machine {
 	}
 
 	/// Guest memory.
-	pub fn memory(&self) -> &kvm::Memory {
+	pub fn memory(&self) -> &Arc<kvm::Memory> {
 		&self.vm.memory
+	}
+
+	/// The VM, for giving it more than [`Config`] can say.
+	pub fn vm(&self) -> &Vm {
+		&self.vm
 	}
 
 	/// Lets the guest do `command`, and answers H_FUNCTION to every hcall of its that

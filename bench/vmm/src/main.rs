@@ -13,6 +13,7 @@ mod host;
 mod job;
 mod kvm;
 mod machine;
+mod tce;
 mod tests;
 mod timer;
 
@@ -35,7 +36,11 @@ fn work() -> Result<(), String> {
 		} => {
 			bench::run(&cases, &guests, &paths, iterations, batches);
 		}
-		job::Job::Test { tests, seed } => tests::run(&tests, seed)?,
+		job::Job::Test {
+			tests,
+			seed,
+			tce_calls,
+		} => tests::run(&tests, seed, tce_calls)?,
 	}
 	Ok(())
 }

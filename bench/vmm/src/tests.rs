@@ -18,7 +18,7 @@ use crate::console::{Line, Status, say};
 use crate::kvm::VectorRegs;
 use crate::machine::{Call, Config, Failure, Machine, Step};
 use crate::timer::{self, Timer};
-use crate::{bench, host};
+use crate::{bench, host, tce};
 
 /// Longer than any test's guest takes, in the emulated host's time.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -716,7 +716,7 @@ fn user_vectors(guest: Guest, path: Path, seed: u64) -> Verdict {
 }
 
 /// All tests, in the order in which they run.
-fn all() -> Vec<Test> {
+fn all(tce_calls: u64) -> Vec<Test> {
 	let mut tests = vec![];
 	let mut add = |name: String, body: Box<dyn Fn(u64) -> Verdict>| tests.push(Test { name, body });
 	for guest in Guest::ALL {
@@ -777,6 +777,20 @@ fn all() -> Vec<Test> {
 			Box::new(move |seed| switch_path(guest, seed)),
 		);
 		add(
+			format!("tce-diff-{g}"),
+			Box::new(move |seed| tce::differential(guest, seed, tce_calls)),
+		);
+		for path in PATHS {
+			add(
+				format!("tce-moving-list-{g}-{}", path.name()),
+				Box::new(move |_| tce::moving_list(guest, path)),
+			);
+			add(
+				format!("tce-closing-table-{g}-{}", path.name()),
+				Box::new(move |_| tce::closing_table(guest, path)),
+			);
+		}
+		add(
 			format!("fast-counted-{g}"),
 			Box::new(move |_| fast_counted(guest)),
 		);
@@ -793,8 +807,8 @@ fn all() -> Vec<Test> {
 }
 
 /// Runs the tests of those names, or all, and says how each ended.
-pub fn run(names: &[String], seed: u64) -> Result<(), String> {
-	let tests = all();
+pub fn run(names: &[String], seed: u64, tce_calls: u64) -> Result<(), String> {
+	let tests = all(tce_calls);
 	if let Some(name) = names
 		.iter()
 		.find(|&name| !tests.iter().any(|test| test.name == *name))

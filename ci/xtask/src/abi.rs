@@ -16,6 +16,31 @@ pub fn header() -> String {
 	let defines = [
 		("VCPU_FAST_TABLE", offset_of!(P9Vcpu, fast_table) as u64),
 		("VCPU_FAST_NULL", offset_of!(P9Vcpu, fast_null) as u64),
+		(
+			"VCPU_FAST_H_GET_TCE",
+			offset_of!(P9Vcpu, fast_h_get_tce) as u64,
+		),
+		(
+			"VCPU_FAST_H_PUT_TCE",
+			offset_of!(P9Vcpu, fast_h_put_tce) as u64,
+		),
+		(
+			"VCPU_FAST_H_PUT_TCE_INDIRECT",
+			offset_of!(P9Vcpu, fast_h_put_tce_indirect) as u64,
+		),
+		(
+			"VCPU_FAST_H_STUFF_TCE",
+			offset_of!(P9Vcpu, fast_h_stuff_tce) as u64,
+		),
+		("VCPU_LIST_GFN", offset_of!(P9Vcpu, list_gfn) as u64),
+		(
+			"VCPU_LIST_GENERATION",
+			offset_of!(P9Vcpu, list_generation) as u64,
+		),
+		("VCPU_LIST_PAGE", offset_of!(P9Vcpu, list_page) as u64),
+		("VCPU_LIST_BUSY", offset_of!(P9Vcpu, list_busy) as u64),
+		("VCPU_LIST_WANTED", offset_of!(P9Vcpu, list_wanted) as u64),
+		("VCPU_LIST", offset_of!(P9Vcpu, list) as u64),
 		("VCPU_SIZE", size_of::<P9Vcpu>() as u64),
 		(
 			"COUNTERS_ENTRY_RUST",
@@ -30,6 +55,22 @@ pub fn header() -> String {
 		("COUNTERS_C_HASH", offset_of!(Counters, c_hash) as u64),
 		("COUNTERS_C_SECURE", offset_of!(Counters, c_secure) as u64),
 		("COUNTERS_FAST_NULL", offset_of!(Counters, fast_null) as u64),
+		(
+			"COUNTERS_FAST_H_GET_TCE",
+			offset_of!(Counters, fast_h_get_tce) as u64,
+		),
+		(
+			"COUNTERS_FAST_H_PUT_TCE",
+			offset_of!(Counters, fast_h_put_tce) as u64,
+		),
+		(
+			"COUNTERS_FAST_H_PUT_TCE_INDIRECT",
+			offset_of!(Counters, fast_h_put_tce_indirect) as u64,
+		),
+		(
+			"COUNTERS_FAST_H_STUFF_TCE",
+			offset_of!(Counters, fast_h_stuff_tce) as u64,
+		),
 		("COUNTERS_SIZE", size_of::<Counters>() as u64),
 		("HOST_CPU_SUPPORTED", HostFacts::CPU_SUPPORTED.bits()),
 		("HOST_RADIX", HostFacts::RADIX.bits()),

@@ -40,6 +40,9 @@ pub enum Job {
 		tests: Vec<String>,
 		/// For whatever is random in them.
 		seed: u64,
+		/// Random hcalls of each test of TCEs; the VMM knows how many are usual.
+		#[serde(skip_serializing_if = "Option::is_none")]
+		tce_calls: Option<u64>,
 	},
 }
 
@@ -166,10 +169,20 @@ mod tests {
 		let job = Job::Test {
 			tests: vec![],
 			seed: 7,
+			tce_calls: None,
 		};
 		assert_eq!(
 			serde_json::to_string(&job).unwrap(),
 			r#"{"job":"test","tests":[],"seed":7}"#
+		);
+		let job = Job::Test {
+			tests: vec!["tce-diff-real".into()],
+			seed: 7,
+			tce_calls: Some(8),
+		};
+		assert_eq!(
+			serde_json::to_string(&job).unwrap(),
+			r#"{"job":"test","tests":["tce-diff-real"],"seed":7,"tce_calls":8}"#
 		);
 		let job = Job::Bench {
 			series: "6.12".into(),

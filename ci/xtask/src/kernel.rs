@@ -734,9 +734,8 @@ fn finish(base: &Base, src: &Path, folder: &Path, stock: bool, inputs: &str) -> 
 	config_hash.add(settings.join("\n"));
 	let release = fs::read_to_string(src.join("include/config/kernel.release"))?;
 	let object = src.join("arch/powerpc/kvm/kvm_p9_rust.o");
-	let object_hash = (!stock && base.series.rust)
-		.then(|| run::sha256_file(&object))
-		.transpose()?;
+	let has_object = settings.contains(&format!("{RUST_OPTION}=y").as_str());
+	let object_hash = has_object.then(|| run::sha256_file(&object)).transpose()?;
 	let image = Image {
 		series: base.series.name.to_owned(),
 		stock,

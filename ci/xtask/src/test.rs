@@ -34,6 +34,9 @@ pub struct Args {
 	/// Seed of what is random in the booted tests [default: another each time]
 	#[arg(long)]
 	seed: Option<u64>,
+	/// Random hcalls of each booted test of TCEs [default: some 10,000]
+	#[arg(long, value_name = "N")]
+	tce_calls: Option<u64>,
 	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, stock, bench
 	#[arg(value_name = "STAGE")]
 	stages: Vec<String>,
@@ -505,7 +508,14 @@ fn booted(args: &Args, append: &str, wanted: impl Fn(&str) -> bool) -> Result<Ve
 	say(format_args!("booted tests, --seed {seed}"));
 	let machine = Machine {
 		kernel: image.stripped(),
-		initrd: programs.initrd(&Job::Test { tests: names, seed }, "test")?,
+		initrd: programs.initrd(
+			&Job::Test {
+				tests: names,
+				seed,
+				tce_calls: args.tce_calls,
+			},
+			"test",
+		)?,
 		append: append.to_owned(),
 		smp: 2,
 		mem: "2G".to_owned(),
@@ -624,8 +634,15 @@ fn stock(_: &Args) -> Result<Vec<Check>> {
 	Ok(checks)
 }
 
-/// What a NULL hcall may cost on the fast path, in instructions.
-const FAST_NULL: [(Guest, f64); 2] = [(Guest::Radix, 140.0), (Guest::Real, 170.0)];
+/// What hcalls may cost on the fast path, in instructions.
+const FAST_LIMITS: [(Case, Guest, f64); 6] = [
+	(Case::Null, Guest::Radix, 140.0),
+	(Case::Null, Guest::Real, 170.0),
+	(Case::HGetTce, Guest::Radix, 200.0),
+	(Case::HPutTce, Guest::Radix, 260.0),
+	(Case::HPutTceIndirect512, Guest::Radix, 512.0 * 16.0),
+	(Case::HStuffTce512, Guest::Radix, 512.0 * 4.0),
+];
 
 /// How far the figures of two runs may lie apart.
 const SPREAD: f64 = 0.001;
@@ -642,9 +659,10 @@ fn measure(args: &Args) -> Result<Vec<Check>> {
 		.into_iter()
 		.map(|problem| Check::new("figure", Some(problem)))
 		.collect();
-	for (guest, limit) in FAST_NULL {
-		let name = format!("null {} within {limit} instructions", guest.name());
-		let complaint = match reports[0].median(Case::Null, guest, Column::RustFast) {
+	for (case, guest, limit) in FAST_LIMITS {
+		let (c, g) = (case.name(), guest.name());
+		let name = format!("{c} {g} within {limit} instructions");
+		let complaint = match reports[0].median(case, guest, Column::RustFast) {
 			None => Some("not measured".to_owned()),
 			Some(cost) => (cost > limit).then(|| format!("{cost:.1}")),
 		};

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! DMA windows.
+
+use hcall::Code;
+
+/// Where a table's window lies in I/O bus address space, in pages of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+	/// Page size, as a shift: from 12 to 34.
+	pub page_shift: u32,
+	/// Number of the first page.
+	pub offset: u64,
+	/// Pages, and so entries of the table.
+	pub size: u64,
+}
+
+impl Window {
+	/// The bits of an address that lie within one page.
+	#[inline]
+	pub const fn page_mask(&self) -> u64 {
+		1_u64.wrapping_shl(self.page_shift).wrapping_sub(1)
+	}
+
+	/// Index of the table's entry for the I/O bus address, if that is a page's, and
+	/// this page and those behind it, `pages` together, are all in the window.
+	/// [`Code::PARAMETER`] if not.
+	///
+	/// With no pages the index may be one too many.
+	#[inline]
+	pub fn index(&self, ioba: u64, pages: u64) -> Result<u64, Code> {
+		let number = ioba.wrapping_shr(self.page_shift);
+		let end = number.checked_add(pages);
+		match (number.checked_sub(self.offset), end) {
+			// The sum can't overflow: it is `end` less the offset.
+			(Some(index), Some(_))
+				if ioba & self.page_mask() == 0 && index.wrapping_add(pages) <= self.size =>
+			{
+				Ok(index)
+			}
+			_ => Err(Code::PARAMETER),
+		}
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use proptest::prelude::*;
+
+	#[test]
+	fn edges_of_a_window() {
+		let window = Window {
+			page_shift: 16,
+			offset: 0x100,
+			size: 0x80,
+		};
+		let index = |ioba, pages| window.index(ioba, pages).ok();
+		assert_eq!(index(0x100_0000, 1), Some(0));
+		assert_eq!(index(0x100_0000, 0x80), Some(0));
+		assert_eq!(index(0x100_0000, 0x81), None);
+		assert_eq!(index(0x17f_0000, 1), Some(0x7f));
+		assert_eq!(index(0x17f_0000, 2), None);
+		assert_eq!(index(0x180_0000, 0), Some(0x80));
+		assert_eq!(index(0x180_0000, 1), None);
+		assert_eq!(index(0x181_0000, 0), None);
+		assert_eq!(index(0xff_0000, 1), None);
+		assert_eq!(index(0x100_1000, 1), None);
+		assert_eq!(index(0x101_0000, u64::MAX), None);
+		assert_eq!(index(0x101_0000, u64::MAX - 0x100), None);
+		assert_eq!(window.index(0x181_0000, 1), Err(Code::PARAMETER));
+	}
+
+	proptest! {
+		/// Against arithmetic that can't overflow.
+		#[test]
+		fn index_follows_the_rule(
+			page_shift in 12..=34_u32,
+			offset in prop_oneof![Just(0), 0..0x1_0000_u64, any::<u64>()],
+			size in prop_oneof![1..0x2_0000_u64, any::<u64>()],
+			start in prop_oneof![0..0x2_0000_u64, any::<u64>()],
+			low in prop_oneof![3 => Just(0_u64), 1 => any::<u64>()],
+			pages in prop_oneof![0..=513_u64, any::<u64>()],
+		) {
+			// What KVM creates ends within the address space.
+			let most = (u64::MAX >> page_shift) as u128;
+			prop_assume!(u128::from(offset) + u128::from(size) <= most);
+			let window = Window { page_shift, offset, size };
+			let page = offset.wrapping_add(start).wrapping_shl(page_shift) >> page_shift;
+			let ioba = page << page_shift | low & window.page_mask();
+			let end = u128::from(page) + u128::from(pages);
+			let inside = page >= offset && end <= u128::from(offset) + u128::from(size);
+			let aligned = ioba.is_multiple_of(1 << page_shift);
+			let expected = if inside && aligned { Ok(page - offset) } else { Err(Code::PARAMETER) };
+			prop_assert_eq!(window.index(ioba, pages), expected);
+		}
+	}
+}
