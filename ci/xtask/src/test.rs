@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use proto::{Case, Guest, Path as Column};
 
 use crate::bench;
+use crate::client;
 use crate::gates;
 use crate::guest::{self, Job};
 use crate::kernel::{self, Series};
@@ -28,13 +29,13 @@ const MAIN_SERIES: &str = "6.12";
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
-	/// More of it: the whole benchmark instead of the quick one, three times
+	/// More of it: the whole benchmark three times, every test with mitigations, every client
 	#[arg(long)]
 	all: bool,
 	/// Seed of what is random in the booted tests [default: another each time]
 	#[arg(long)]
 	seed: Option<u64>,
-	/// Only these stages: host, format, lint, kernel, series, gates, booted, mitigations, stock, bench
+	/// Only these stages: host, format, lint, kernel, series, gates, booted, mitigations, client, stock, bench
 	#[arg(value_name = "STAGE")]
 	stages: Vec<String>,
 }
@@ -71,7 +72,8 @@ impl Check {
 		Self::new(name, result.err().map(|error| format!("{error:#}")))
 	}
 
-	fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
+	/// Left out, for this reason.
+	pub fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
 		Self {
 			name: name.into(),
 			verdict: Verdict::Skipped(why.into()),
@@ -104,7 +106,7 @@ impl Tally {
 
 type Stage = fn(&Args) -> Result<Vec<Check>>;
 
-const STAGES: [(&str, Stage); 10] = [
+const STAGES: [(&str, Stage); 11] = [
 	("host", host),
 	("format", format),
 	("lint", lint),
@@ -121,6 +123,10 @@ const STAGES: [(&str, Stage); 10] = [
 				.any(|p| name.starts_with(p))
 		};
 		booted(args, "mitigations=auto", |name| args.all || registers(name))
+	}),
+	("client", |args| {
+		let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+		client::run(&image.stripped(), args.all)
 	}),
 	("stock", stock),
 	("bench", measure),
