@@ -3,6 +3,7 @@
 
 mod abi;
 mod bench;
+mod client;
 mod gates;
 mod guest;
 mod initrd;

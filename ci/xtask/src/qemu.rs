@@ -149,7 +149,7 @@ impl Machine {
 		if self.icount {
 			command.args(["-accel", "tcg,thread=single", "-icount", ICOUNT]);
 		} else {
-			command.args(["-accel", "tcg"]);
+			command.args(["-accel", "tcg,thread=multi"]);
 		}
 		command.args(["-smp", &self.smp.to_string(), "-m", &self.mem]);
 		// Not -nodefaults: the firmware powers off through the default BMC.

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use proto::{Case, Guest, Path as Column};
 
 use crate::bench;
+use crate::client;
 use crate::gates;
 use crate::guest::{self, Job};
 use crate::kernel::{self, Series};
@@ -28,7 +29,7 @@ const MAIN_SERIES: &str = "6.12";
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
-	/// More of it: the whole benchmark instead of the quick one, three times
+	/// More of it: the whole benchmark three times, every test with mitigations, every client
 	#[arg(long)]
 	all: bool,
 	/// Seed of what is random in the booted tests [default: another each time]
@@ -37,7 +38,8 @@ pub struct Args {
 	/// Random hcalls of each booted test of TCEs [default: some 10,000]
 	#[arg(long, value_name = "N")]
 	tce_calls: Option<u64>,
-	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, stock, bench
+	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, client,
+	/// stock, bench
 	#[arg(value_name = "STAGE")]
 	stages: Vec<String>,
 }
@@ -74,7 +76,8 @@ impl Check {
 		Self::new(name, result.err().map(|error| format!("{error:#}")))
 	}
 
-	fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
+	/// Left out, for this reason.
+	pub fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
 		Self {
 			name: name.into(),
 			verdict: Verdict::Skipped(why.into()),
@@ -107,7 +110,7 @@ impl Tally {
 
 type Stage = fn(&Args) -> Result<Vec<Check>>;
 
-const STAGES: [(&str, Stage); 11] = [
+const STAGES: [(&str, Stage); 12] = [
 	("host", host),
 	("format", format),
 	("lint", lint),
@@ -125,6 +128,10 @@ const STAGES: [(&str, Stage); 11] = [
 				.any(|p| name.starts_with(p))
 		};
 		booted(args, "mitigations=auto", |name| args.all || registers(name))
+	}),
+	("client", |args| {
+		let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+		client::run(&image.stripped(), args.all)
 	}),
 	("stock", stock),
 	("bench", measure),

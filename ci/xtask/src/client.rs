@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A real client: Debian's own QEMU boots Debian's own kernel as a guest with two
+//! CPUs, in the emulated host.
+//!
+//! The guest computes, copies, sleeps and starts processes at the same time, then
+//! powers off. Both inits only say what they found, in lines `@guest NAME VALUE` and
+//! `@host NAME VALUE`; it is judged here.
+
+use std::fmt;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::initrd::Initrd;
+use crate::paths;
+use crate::qemu::{Echo, Limits, Machine};
+use crate::run::{self, say};
+use crate::test::Check;
+
+/// From power-on to power-off. It takes half a minute on an idle machine.
+const TIME: Duration = Duration::from_secs(300);
+
+/// How often the Rust path must have been taken to count as taken: any boot does it
+/// many thousand times.
+const TAKEN: u64 = 1000;
+
+/// Exit code of `ci/setup client` if the packages can't be had.
+const NOT_TO_BE_HAD: i32 = 3;
+
+/// Which translation the guest uses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mmu {
+	Radix,
+	Hash,
+}
+
+/// One boot.
+#[derive(Clone, Copy)]
+struct Boot {
+	path: &'static str,
+	mmu: Mmu,
+}
+
+impl fmt::Display for Boot {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		let mmu = match self.mmu {
+			Mmu::Radix => "radix",
+			Mmu::Hash => "hash",
+		};
+		write!(f, "{mmu}-{}", self.path)
+	}
+}
+
+const RADIX_RUST: Boot = Boot {
+	path: "rust",
+	mmu: Mmu::Radix,
+};
+
+const ALL: [Boot; 4] = [
+	RADIX_RUST,
+	Boot {
+		path: "c",
+		mmu: Mmu::Radix,
+	},
+	Boot {
+		path: "rust",
+		mmu: Mmu::Hash,
+	},
+	Boot {
+		path: "c",
+		mmu: Mmu::Hash,
+	},
+];
+
+/// Boots the client on the kernel, in one way or in all.
+pub fn run(kernel: &Path, all: bool) -> Result<Vec<Check>> {
+	let folder = match fetch()? {
+		Fetched::Folder(folder) => folder,
+		Fetched::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
+	};
+	let initrd = initrd(&folder)?;
+	let boots = if all { &ALL[..] } else { &[RADIX_RUST] };
+	let mut checks = Vec::new();
+	for &boot in boots {
+		say(format_args!("client {boot} (half a minute)"));
+		let machine = Machine {
+			kernel: kernel.to_owned(),
+			initrd: initrd.clone(),
+			append: boot.append(),
+			smp: 2,
+			mem: "2G".to_owned(),
+			icount: false,
+		};
+		let mut said = Said::default();
+		let mut log = String::new();
+		let limits = Limits {
+			total: TIME,
+			silence: TIME,
+		};
+		let end = machine.run(limits, Echo::No, |line| {
+			log.push_str(line);
+			log.push('\n');
+			said.line(line)
+		});
+		let path = paths::target().join(format!("test/client-{boot}.log"));
+		run::write_whole(&path, log.as_bytes())?;
+		let verdicts = boot.judge(&said, end.map(drop));
+		checks.extend(
+			verdicts
+				.into_iter()
+				.map(|(name, result)| Check::of(format!("{boot} {name}"), result)),
+		);
+	}
+	Ok(checks)
+}
+
+enum Fetched {
+	Folder(PathBuf),
+	NotToBeHad(String),
+}
+
+/// Has `ci/setup` bring the packages; what it says is passed on as it comes.
+fn fetch() -> Result<Fetched> {
+	let mut setup = Command::new(paths::root().join("ci/setup"))
+		.arg("client")
+		.stdin(Stdio::null())
+		.stdout(Stdio::piped())
+		.stderr(Stdio::piped())
+		.spawn()
+		.context("ci/setup can't be run")?;
+	let mut last = String::new();
+	for line in BufReader::new(setup.stderr.take().context("no pipe")?).lines() {
+		last = line?;
+		eprintln!("{last}");
+	}
+	// One line, which a pipe holds while nobody reads it.
+	let mut folder = String::new();
+	let mut stdout = setup.stdout.take().context("no pipe")?;
+	stdout.read_to_string(&mut folder)?;
+	let status = setup.wait()?;
+	if status.code() == Some(NOT_TO_BE_HAD) {
+		let why = last.strip_prefix("setup: ").unwrap_or(&last);
+		return Ok(Fetched::NotToBeHad(why.to_owned()));
+	}
+	if !status.success() {
+		bail!("ci/setup client failed ({status}): {last}");
+	}
+	Ok(Fetched::Folder(PathBuf::from(folder.trim_end())))
+}
+
+/// The host's initramfs, with the guest's in it.
+fn initrd(folder: &Path) -> Result<PathBuf> {
+	let read =
+		|path: PathBuf| fs::read(&path).with_context(|| format!("can't read {}", path.display()));
+	let scripts = paths::root().join("ci/client");
+	let mut guest = Initrd::new();
+	guest.folder("bin");
+	guest.file("bin/busybox", true, &read(folder.join("root/bin/busybox"))?);
+	guest.file("init", true, &read(scripts.join("guest"))?);
+	let mut host = Initrd::new();
+	host.tree(&folder.join("root"))?;
+	host.file("init", true, &read(scripts.join("host"))?);
+	host.folder("client");
+	host.file("client/vmlinux", false, &read(folder.join("vmlinux"))?);
+	host.file("client/initrd", false, &guest.finish());
+	let path = paths::target().join("boot/client.cpio");
+	run::write_whole(&path, &host.finish())?;
+	Ok(path)
+}
+
+/// What the two inits said, in their order.
+#[derive(Default)]
+struct Said(Vec<(String, String)>);
+
+impl Said {
+	/// Takes a line of the console; says whether it is one of ours.
+	fn line(&mut self, line: &str) -> bool {
+		// Without a line's end the kernel's own text may stand before it.
+		let Some(at) = ["@host ", "@guest "].iter().find_map(|who| line.find(who)) else {
+			return false;
+		};
+		let mut words = line[at + 1..].splitn(3, ' ');
+		let (who, name) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+		self.0.push((
+			format!("{who} {name}"),
+			words.next().unwrap_or("").trim().to_owned(),
+		));
+		true
+	}
+
+	fn all(&self, name: &str) -> Vec<&str> {
+		self.0
+			.iter()
+			.filter(|(known, _)| known == name)
+			.map(|(_, value)| value.as_str())
+			.collect()
+	}
+
+	/// What was said exactly once.
+	fn one(&self, name: &str) -> Result<&str> {
+		match self.all(name)[..] {
+			[value] => Ok(value),
+			[] => bail!("no line '@{name}'"),
+			_ => bail!("several lines '@{name}'"),
+		}
+	}
+
+	fn counter(&self, name: &str) -> Result<u64> {
+		let mut found = self
+			.all("host counter")
+			.into_iter()
+			.filter_map(|line| line.split_once(' '))
+			.filter(|(known, _)| *known == name);
+		let (_, value) = found.next().with_context(|| format!("no counter {name}"))?;
+		value
+			.parse()
+			.with_context(|| format!("counter {name} is '{value}'"))
+	}
+}
+
+impl Boot {
+	fn append(self) -> String {
+		let mut append = format!("kvm_p9.path={}", self.path);
+		if self.mmu == Mmu::Hash {
+			append.push_str(" client_guest=disable_radix");
+		}
+		append
+	}
+
+	fn judge(self, said: &Said, end: Result<()>) -> Vec<(&'static str, Result<()>)> {
+		vec![
+			("booted", self.booted(said)),
+			("fp", fp(said)),
+			("files", files(said)),
+			("processes", expect(said, "guest processes", "75")),
+			("timer", timer(said)),
+			("guest dmesg", dmesg(said, "guest")),
+			("host dmesg", dmesg(said, "host")),
+			("counters", self.counters(said)),
+			("power-off", power_off(said, end)),
+		]
+	}
+
+	/// The kernel, the CPUs, the MMU and the path that were asked for.
+	fn booted(self, said: &Said) -> Result<()> {
+		said.one("guest release")?;
+		expect(said, "guest cpus", "2")?;
+		let mmu = match self.mmu {
+			Mmu::Radix => "Radix",
+			Mmu::Hash => "Hash",
+		};
+		expect(said, "guest mmu", mmu)?;
+		expect(said, "host path", self.path)
+	}
+
+	fn counters(self, said: &Said) -> Result<()> {
+		let rust = said.counter("entry_rust")?;
+		let hash = said.counter("c_hash")?;
+		match self.path {
+			"c" if rust != 0 => bail!("entry_rust is {rust} with path=c"),
+			"rust" if rust <= TAKEN => bail!("entry_rust is only {rust}"),
+			"rust" if self.mmu == Mmu::Hash && hash <= TAKEN => bail!("c_hash is only {hash}"),
+			_ => {}
+		}
+		// Nothing else sends a guest to C here.
+		if self.mmu == Mmu::Radix && hash != 0 {
+			bail!("c_hash is {hash} for a radix guest");
+		}
+		for name in ["c_cpu", "c_host_mmu", "c_nested", "c_secure"] {
+			let value = said.counter(name)?;
+			if value != 0 {
+				bail!("{name} is {value}");
+			}
+		}
+		Ok(())
+	}
+}
+
+fn expect(said: &Said, name: &str, wanted: &str) -> Result<()> {
+	let value = said.one(name)?;
+	if value != wanted {
+		bail!("{name} is '{value}', not '{wanted}'");
+	}
+	Ok(())
+}
+
+/// Three processes on two CPUs summed the same numbers as this does.
+fn fp(said: &Said) -> Result<()> {
+	let sum = (1..60_000)
+		.map(f64::from)
+		.fold(0.0, |sum, i| sum + i * 1.000_123 / (i + 1.7));
+	let wanted = format!("{sum:.12}");
+	let found = said.all("guest fp");
+	if found.len() != 3 {
+		bail!("{} sums, not 3", found.len());
+	}
+	match found.iter().find(|found| **found != wanted) {
+		Some(wrong) => bail!("a sum is '{wrong}', not '{wanted}'"),
+		None => Ok(()),
+	}
+}
+
+fn files(said: &Said) -> Result<()> {
+	match said.all("guest file")[..] {
+		[first, last] if first.len() == 32 && first == last => Ok(()),
+		[first, last] => bail!("MD5 was '{first}' and after copying '{last}'"),
+		_ => bail!("not two lines '@guest file'"),
+	}
+}
+
+/// Two seconds, and not so many more that a timer must have been lost.
+fn timer(said: &Said) -> Result<()> {
+	let times = said.one("guest slept")?;
+	let slept = || {
+		let (from, to) = times.split_once(' ')?;
+		Some(to.parse::<f64>().ok()? - from.parse::<f64>().ok()?)
+	};
+	match slept() {
+		// /proc/uptime has hundredths.
+		Some(slept) if (1.98..20.0).contains(&slept) => Ok(()),
+		Some(slept) => bail!("slept {slept:.2} s, not 2"),
+		None => bail!("'{times}' is not two times"),
+	}
+}
+
+fn dmesg(said: &Said, who: &str) -> Result<()> {
+	if let Some(complaint) = said.all(&format!("{who} complaint")).first() {
+		bail!("{complaint}");
+	}
+	// One without any lines would never have a complaint.
+	let lines = said.one(&format!("{who} dmesg"))?;
+	if !lines.parse::<u32>().is_ok_and(|lines| lines > 10) {
+		bail!("'{lines}' lines in the log");
+	}
+	Ok(())
+}
+
+fn power_off(said: &Said, end: Result<()>) -> Result<()> {
+	end?;
+	said.one("guest done")?;
+	expect(said, "host qemu", "0")?;
+	said.one("host done")?;
+	Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	const GOOD: &str = "\
+@host path rust
+Linux ppc64le
+#1 SMP Debian 6.@guest release 6.1.0
+@guest cpus 2
+@guest mmu Radix
+@guest fp 59989.028670722008
+@guest fp 59989.028670722008
+@guest fp 59989.028670722008
+@guest file 0123456789abcdef0123456789abcdef
+@guest file 0123456789abcdef0123456789abcdef
+@guest processes 75
+@guest slept 4.10 6.12
+@guest dmesg 200
+@guest done
+[   13.545750] reboot: Power down
+@host qemu 0
+@host counter entry_rust 9663
+@host counter c_cpu 0
+@host counter c_host_mmu 0
+@host counter c_nested 0
+@host counter c_hash 0
+@host counter c_secure 0
+@host dmesg 90
+@host done";
+
+	fn failed(boot: Boot, text: &str, end: Result<()>) -> Vec<&'static str> {
+		let mut said = Said::default();
+		text.lines().for_each(|line| {
+			said.line(line);
+		});
+		let verdicts = boot.judge(&said, end).into_iter();
+		verdicts
+			.filter(|(_, result)| result.is_err())
+			.map(|(name, _)| name)
+			.collect()
+	}
+
+	#[test]
+	fn a_good_run() {
+		assert!(failed(RADIX_RUST, GOOD, Ok(())).is_empty());
+	}
+
+	#[test]
+	fn each_check_can_fail() {
+		for (from, to, name) in [
+			("cpus 2", "cpus 1", "booted"),
+			("mmu Radix", "mmu Hash", "booted"),
+			("path rust", "path c", "booted"),
+			("fp 59989.028670722008\n@", "fp 59989.028670722009\n@", "fp"),
+			("file 0123456789", "file 0123456780", "files"),
+			("processes 75", "processes 74", "processes"),
+			("4.10 6.12", "4.10 5.12", "timer"),
+			("4.10 6.12", "4.10 ", "timer"),
+			("guest dmesg 200", "guest dmesg 0", "guest dmesg"),
+			(
+				"@guest done",
+				"@guest complaint BUG: x\n@guest done",
+				"guest dmesg",
+			),
+			(
+				"@host dmesg",
+				"@host complaint BUG: x\n@host dmesg",
+				"host dmesg",
+			),
+			("entry_rust 9663", "entry_rust 1000", "counters"),
+			("c_hash 0", "c_hash 1", "counters"),
+			("c_cpu 0", "c_cpu 1", "counters"),
+			("counter c_secure", "counter c_other", "counters"),
+			("@guest done", "", "power-off"),
+			("qemu 0", "qemu 1", "power-off"),
+			("@host done", "", "power-off"),
+		] {
+			let text = GOOD.replacen(from, to, 1);
+			assert_ne!(text, GOOD, "{from}");
+			assert_eq!(failed(RADIX_RUST, &text, Ok(())), [name], "{from}");
+		}
+		let wedged = Err(anyhow::anyhow!("stopped"));
+		assert_eq!(failed(RADIX_RUST, GOOD, wedged), ["power-off"]);
+	}
+
+	#[test]
+	fn the_path_must_be_the_one_that_was_taken() {
+		let c = GOOD.replace("path rust", "path c");
+		assert_eq!(failed(ALL[1], &c, Ok(())), ["counters"]);
+		let c = c.replace("entry_rust 9663", "entry_rust 0");
+		assert!(failed(ALL[1], &c, Ok(())).is_empty());
+		let hash = GOOD.replace("Radix", "Hash");
+		assert_eq!(failed(ALL[2], &hash, Ok(())), ["counters"]);
+		let hash = hash.replace("c_hash 0", "c_hash 159327");
+		assert!(failed(ALL[2], &hash, Ok(())).is_empty());
+	}
+
+	#[test]
+	fn nothing_said_is_all_failed() {
+		assert_eq!(failed(RADIX_RUST, "", Ok(())).len(), 9);
+	}
+}
