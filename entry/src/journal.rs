@@ -747,6 +747,16 @@ fn doorbell_goes_in_and_comes_out() {
 }
 
 #[test]
+fn compatibility_mode_ends_with_the_guest() {
+	const ARCH_207: u64 = 4;
+	let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+	m.context.vcore.set_pcr(ARCH_207);
+	m.run(true);
+	assert_eq!(m.found[&Spr::PCR.0], ARCH_207 | switch::PCR_MASK);
+	assert_eq!(m.spr(Spr::PCR), switch::PCR_MASK);
+}
+
+#[test]
 fn decrementer_of_32_bits_has_a_sign() {
 	for (lpcr, dec, expected) in [(LPCR, 0xffff_fff0, 0xffff_fff0_i64), (0, 0xffff_fff0, -16)] {
 		let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
