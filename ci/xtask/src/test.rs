@@ -416,12 +416,15 @@ fn off(args: &Args) -> Result<Vec<Check>> {
 	Ok(vec![Check::new(name, complaint)])
 }
 
-/// The sections of two images that are not alike, and may not differ.
+/// The sections of two images that are loaded, may not differ, and do. Names of symbols
+/// are not: the compiler numbers some of them by what it has seen before.
 fn differing_sections(a: &[u8], b: &[u8]) -> Result<Vec<String>> {
-	use ::object::{Object, ObjectSection};
+	use ::object::{Object, ObjectSection, SectionFlags, elf::SHF_ALLOC};
 	let contents = |image| -> Result<BTreeMap<String, (u64, Vec<u8>)>> {
 		let file = ::object::File::parse(image)?;
+		let loaded = |flags| matches!(flags, SectionFlags::Elf { sh_flags } if sh_flags & u64::from(SHF_ALLOC) != 0);
 		file.sections()
+			.filter(|section| loaded(section.flags()))
 			.map(|section| {
 				let data = section.data()?.to_owned();
 				Ok((section.name()?.to_owned(), (section.address(), data)))
