@@ -71,7 +71,6 @@ view! {
 		doorbell_request / set_doorbell_request: u8 @ VCPU_DOORBELL_REQUEST;
 		load_ebb / set_load_ebb: u8 @ VCPU_LOAD_EBB;
 		load_tm / set_load_tm: u8 @ VCPU_LOAD_TM;
-		slb_max / set_slb_max: u32 @ VCPU_SLB_MAX;
 		pid / set_pid: u32 @ VCPU_PID;
 		last_inst / set_last_inst: u64 @ VCPU_LAST_INST;
 		emul_inst / set_emul_inst: u64 @ VCPU_EMUL_INST;

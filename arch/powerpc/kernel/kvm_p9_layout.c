@@ -41,7 +41,6 @@ int main(void)
 	FIELD8(VCPU_DOORBELL_REQUEST, kvm_vcpu, arch.doorbell_request);
 	FIELD8(VCPU_LOAD_EBB, kvm_vcpu, arch.load_ebb);
 	FIELD8(VCPU_LOAD_TM, kvm_vcpu, arch.load_tm);
-	FIELD32(VCPU_SLB_MAX, kvm_vcpu, arch.slb_max);
 	FIELD32(VCPU_PID, kvm_vcpu, arch.pid);
 	FIELD64(VCPU_LAST_INST, kvm_vcpu, arch.last_inst);
 	FIELD64(VCPU_EMUL_INST, kvm_vcpu, arch.emul_inst);

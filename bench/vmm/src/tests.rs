@@ -577,18 +577,6 @@ fn signal_storm(guest: Guest, path: Path, case: Case) -> Verdict {
 	))
 }
 
-/// CPU time that the calling thread has used.
-fn cpu_time() -> Duration {
-	let mut time = libc::timespec {
-		tv_sec: 0,
-		tv_nsec: 0,
-	};
-	// SAFETY: it fills the structure.
-	let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-	assert_eq!(result, 0, "every kernel has it");
-	Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 /// Keeps the calling thread, and those it starts, on CPU 0 until it is dropped.
 struct OneCpu(libc::cpu_set_t);
 
@@ -629,9 +617,9 @@ fn resched_storm(guest: Guest, path: Path, case: Case) -> Verdict {
 			while !stop.load(Ordering::Relaxed) {
 				spins.fetch_add(1, Ordering::Relaxed);
 			}
-			cpu_time()
+			timer::thread_time()
 		});
-		let before = cpu_time();
+		let before = timer::thread_time();
 		let end = Instant::now() + WALL;
 		let result = (|| {
 			let _timer = Timer::every(Duration::from_millis(20), WALL)?;
@@ -643,7 +631,7 @@ fn resched_storm(guest: Guest, path: Path, case: Case) -> Verdict {
 			Ok(())
 		})();
 		stop.store(true, Ordering::Relaxed);
-		let own = cpu_time() - before;
+		let own = timer::thread_time() - before;
 		let other = spinner.join().expect("it doesn't panic");
 		result.map(|()| (own, other))
 	})?;

@@ -22,16 +22,26 @@ pub fn install_handler() -> Result<()> {
 	Ok(())
 }
 
-/// Time since boot, for comparing with when a timer should have gone off.
-pub fn now() -> Duration {
-	let mut now = libc::timespec {
+/// What a clock that every kernel has says now.
+fn read(clock: libc::clockid_t) -> Duration {
+	let mut time = libc::timespec {
 		tv_sec: 0,
 		tv_nsec: 0,
 	};
 	// SAFETY: it fills the structure.
-	let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-	assert_eq!(result, 0, "every kernel has CLOCK_MONOTONIC");
-	Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+	let result = unsafe { libc::clock_gettime(clock, &mut time) };
+	assert_eq!(result, 0, "every kernel has clock {clock}");
+	Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Time since boot, for comparing with when a timer should have gone off.
+pub fn now() -> Duration {
+	read(libc::CLOCK_MONOTONIC)
+}
+
+/// CPU time that the calling thread has used.
+pub fn thread_time() -> Duration {
+	read(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 fn timespec(duration: Duration) -> libc::timespec {
