@@ -506,10 +506,10 @@ fn values(n: usize) -> impl Strategy<Value = Vec<u64>> {
 }
 
 /// Is `spr` switched at all with these facilities?
-fn switched(spr: Spr, facilities: u64, dawr: bool) -> bool {
+fn switched(spr: Spr, facilities: u64, dawr: bool, assist: bool) -> bool {
 	match spr {
 		Spr::EBBHR | Spr::EBBRR | Spr::BESCR => facilities & hfscr::EBB != 0,
-		Spr::TEXASR | Spr::TFHAR | Spr::TFIAR => facilities & hfscr::TM != 0,
+		Spr::TEXASR | Spr::TFHAR | Spr::TFIAR => assist && facilities & hfscr::TM != 0,
 		Spr::DAWR0 | Spr::DAWRX0 => dawr,
 		_ => true,
 	}
@@ -534,12 +534,12 @@ proptest! {
 		let before = m.sprs.clone();
 		let had: BTreeMap<_, _> = GUEST.iter().map(|(spr, _)| (spr.0, in_vcpu(vcpu, *spr))).collect();
 		// A facility that it doesn't have it can't write.
-		m.guest_writes.retain(|spr, _| switched(Spr(*spr), facilities, dawr));
+		m.guest_writes.retain(|spr, _| switched(Spr(*spr), facilities, dawr, assist));
 		let (trap, _) = m.run(assist);
 		prop_assert_eq!(trap, trap::SYSCALL);
 
 		for (spr, _) in GUEST {
-			if !switched(spr, facilities, dawr) || assist && spr == Spr::PSSCR_PR {
+			if !switched(spr, facilities, dawr, assist) || assist && spr == Spr::PSSCR_PR {
 				continue;
 			}
 			let found = m.found.get(&spr.0).copied().unwrap_or(0);
@@ -806,6 +806,26 @@ fn suspended_transaction_is_saved_before_fake_suspend_goes() {
 		.rposition(|e| matches!(e, Event::Write(Spr::PSSCR, _)))
 		.unwrap();
 	assert!(save < psscr);
+}
+
+#[test]
+fn transactional_memory_that_the_cpu_lacks_is_not_touched() {
+	// Userspace can put any transaction state into a vcpu's MSR.
+	let mut m = machine(&[0; 24], &[0; 29], &[0; 25], hfscr::TM);
+	m.context.vcpu.set_msr((GUEST_MSR | Msr::TS_S).bits());
+	m.msr &= !Msr::TM.bits();
+	m.run(false);
+	for event in &m.events {
+		let touches = match event {
+			Event::Call(name) => name.ends_with("_tm"),
+			Event::Read(spr) | Event::Write(spr, _) => {
+				[Spr::TEXASR, Spr::TFHAR, Spr::TFIAR].contains(spr)
+			}
+			Event::WriteMsr(msr) => Msr::from_bits_retain(*msr).intersects(Msr::TM | Msr::TS),
+			_ => false,
+		};
+		assert!(!touches, "{event:?}");
+	}
 }
 
 #[test]

@@ -308,7 +308,7 @@ impl Profile for WithTmAssist {
 	const TM_ASSIST: bool = true;
 }
 
-/// POWER9 without it, or with transactional memory disabled by firmware.
+/// POWER9 without transactional memory, which firmware can disable.
 struct WithoutTmAssist;
 impl Profile for WithoutTmAssist {
 	const TM_ASSIST: bool = false;

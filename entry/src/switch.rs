@@ -82,7 +82,9 @@ const INST_FETCH_FAILED: u64 = layout::INST_FETCH_FAILED as u64;
 /// What a CPU model has. A constant, so that a switch path is compiled for each
 /// and nothing is tested at entry.
 pub trait Profile {
-	/// The hypervisor has to help with transactional memory (POWER9 DD2.2 and 2.3).
+	/// The CPU has transactional memory, and the hypervisor has to help with it
+	/// (POWER9 DD2.2 and 2.3). Without, it has none: an MSR or HFSCR that says
+	/// otherwise is userspace's, and must not make this code use the facility.
 	const TM_ASSIST: bool;
 }
 
@@ -196,7 +198,8 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	vcpu.set_ceded(0);
 
 	let facilities = Msr::FP | Msr::VEC | Msr::VSX;
-	let facilities = if vcpu.hfscr() & hfscr::TM != 0 {
+	let has_tm = P::TM_ASSIST && layout::HAVE_TM != 0;
+	let facilities = if has_tm && vcpu.hfscr() & hfscr::TM != 0 {
 		facilities | Msr::TM
 	} else {
 		facilities
@@ -235,10 +238,10 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	paca.set_host_purr(k.mfspr::<{ Spr::PURR.0 }>());
 	paca.set_host_spurr(k.mfspr::<{ Spr::SPURR.0 }>());
 
-	if Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) {
+	if has_tm && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) {
 		k.restore_tm(vcpu, vcpu.msr());
 		msr = k.mfmsr();
-	} else if vcpu.hfscr() & hfscr::TM != 0 {
+	} else if has_tm && vcpu.hfscr() & hfscr::TM != 0 {
 		// SAFETY: the task's own are saved (`kvmppc_save_user_regs()`) and are loaded
 		// again with its next use of the facility. [TM] is on.
 		unsafe {
@@ -327,7 +330,8 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		k.pmu_to_host(vcpu);
 
 		let trap = leave(k, context);
-		if trap == trap::HV_SOFTPATCH
+		if has_tm
+			&& trap == trap::HV_SOFTPATCH
 			&& paca.fake_suspend() == 0
 			&& vcpu.msr() & Msr::TS_S.bits() != 0
 			&& k.tm_emulation_early(vcpu)
@@ -401,7 +405,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		k.mtspr::<{ Spr::LPIDR.0 }>(kvm.host_lpid().into());
 		k.mtspr::<{ Spr::LPCR.0 }>(kvm.host_lpcr());
 
-		let active = Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS);
+		let active = has_tm && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS);
 		if active {
 			// The transaction was suspended by the interrupt that ended the run.
 			msr |= Msr::TS_S.bits();
@@ -411,7 +415,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		k.store_vectors(vcpu);
 		if active {
 			k.save_tm(vcpu, vcpu.msr());
-		} else if vcpu.hfscr() & hfscr::TM != 0 {
+		} else if has_tm && vcpu.hfscr() & hfscr::TM != 0 {
 			vcpu.set_texasr(k.mfspr::<{ Spr::TEXASR.0 }>());
 			vcpu.set_tfhar(k.mfspr::<{ Spr::TFHAR.0 }>());
 			vcpu.set_tfiar(k.mfspr::<{ Spr::TFIAR.0 }>());

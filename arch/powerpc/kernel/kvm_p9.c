@@ -238,10 +238,15 @@ static int __init kvm_p9_init(void)
 {
 	struct dentry *dir;
 
-	/* The vector facilities and TIDR are switched without asking again */
+	/*
+	 * The vector facilities and TIDR are switched without asking again, and
+	 * transactional memory where the hypervisor has to assist with it: on a
+	 * POWER9 there is no other kind.
+	 */
 	if (cpu_has_feature(CPU_FTR_HVMODE) && cpu_has_feature(CPU_FTR_ARCH_300) &&
 	    !cpu_has_feature(CPU_FTR_ARCH_31) && cpu_has_feature(CPU_FTR_P9_TIDR) &&
 	    cpu_has_feature(CPU_FTR_ALTIVEC) && cpu_has_feature(CPU_FTR_VSX) &&
+	    (cpu_has_feature(CPU_FTR_P9_TM_HV_ASSIST) || !cpu_has_feature(CPU_FTR_TM)) &&
 	    !cpu_has_feature(CPU_FTR_P9_RADIX_PREFETCH_BUG))
 		kvm_p9_host_facts |= KVM_P9_ABI_HOST_CPU_SUPPORTED;
 	if (radix_enabled())
