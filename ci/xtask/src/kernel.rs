@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -243,9 +244,13 @@ impl Base {
 			.ok_or_else(|| anyhow!("{} is not named like a Debian package", package.display()))?
 			.to_owned();
 		let compiler = compiler()?;
-		let fragment_path = paths::root().join("ci/kernel.config");
-		let mut fragment = fs::read_to_string(&fragment_path)
-			.with_context(|| format!("can't read {}", fragment_path.display()))?;
+		let mut fragment = String::new();
+		let on_top = series.rust.then_some("ci/kernel-rust.config");
+		for name in iter::once("ci/kernel.config").chain(on_top) {
+			let path = paths::root().join(name);
+			fragment += &fs::read_to_string(&path)
+				.with_context(|| format!("can't read {}", path.display()))?;
+		}
 		for line in extra {
 			if !line.contains('=') {
 				return Err(Usage(format!("--config-extra '{line}' is not KEY=VAL")).into());
