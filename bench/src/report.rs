@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The report that a run leaves behind: `report.json`.
 
+use std::collections::BTreeMap;
+
 use proto::{Case, Guest, Path};
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,7 @@ use crate::measure::{self, Summary};
 use crate::names;
 
 /// Version of the file's layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// All of it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -82,6 +84,70 @@ pub struct Entry {
 	pub empty_loop: Summary,
 	/// Round trips that the kernel's fast handlers served, if it counts them.
 	pub fast: Option<u64>,
+	/// Operations that cost a POWER9 more than their instruction, a round trip:
+	/// `mtspr`, `isync` and so on, and, after a colon, which register or kind
+	/// (`mtspr:LPCR`). Where they were counted.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub costly: Option<BTreeMap<String, f64>>,
+	/// Where the instructions went, in the order of the first of each.
+	#[serde(default, skip_serializing_if = "Vec::is_empty")]
+	pub phases: Vec<Phase>,
+	/// What a model of a POWER9 makes of it. Not measured.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub modelled_cycles: Option<Modelled>,
+}
+
+/// A part of a round trip.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Phase {
+	/// What happens in it.
+	pub name: String,
+	/// Instructions per round trip.
+	pub instructions: f64,
+	/// Modelled, not measured.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub modelled_cycles: Option<f64>,
+	/// Which functions it went to, the most expensive first.
+	#[serde(default, skip_serializing_if = "Vec::is_empty")]
+	pub functions: Vec<Function>,
+}
+
+/// A function's share of a phase.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Function {
+	/// Its symbol.
+	pub name: String,
+	/// In what it is written, or what it is part of.
+	pub kind: Kind,
+	/// Instructions per round trip.
+	pub instructions: f64,
+}
+
+/// Whose instructions they are.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+	/// The guest's own.
+	Guest,
+	/// Interrupt vectors and the kernel's other assembly.
+	Asm,
+	/// This project's assembly.
+	Trampoline,
+	/// This project's Rust.
+	Rust,
+	/// The kernel's C.
+	C,
+	/// Userspace on the host.
+	User,
+}
+
+/// Cycles that a model says, and how far it may be off.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Modelled {
+	/// Cycles per round trip.
+	pub median: f64,
+	/// Half the width of the range that they are thought to lie in.
+	pub error: f64,
 }
 
 impl Entry {
@@ -98,6 +164,9 @@ impl Entry {
 			batches: measured.ticks.len(),
 			empty_loop: cost.empty,
 			fast: measured.fast,
+			costly: None,
+			phases: Vec::new(),
+			modelled_cycles: None,
 		})
 	}
 
@@ -240,7 +309,7 @@ pub(crate) mod tests {
 	#[test]
 	fn fields_have_the_names_that_readers_expect() {
 		let json: serde_json::Value = serde_json::from_str(&sample().to_json().unwrap()).unwrap();
-		assert_eq!(json["version"], 1);
+		assert_eq!(json["version"], VERSION);
 		for field in [
 			"kernel_release",
 			"config_hash",
