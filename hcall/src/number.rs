@@ -11,12 +11,16 @@
 pub struct Number(pub u64);
 
 impl Number {
+	/// H_ENTER: insert an entry into a hash guest's page table.
+	pub const ENTER: Self = Self(0x08);
 	/// H_GET_TCE: read one TCE.
 	pub const GET_TCE: Self = Self(0x1c);
 	/// H_PUT_TCE: write one TCE.
 	pub const PUT_TCE: Self = Self(0x20);
 	/// H_SET_DABR: on Linux 5.10 the cheapest hcall that its real-mode table answers.
 	pub const SET_DABR: Self = Self(0x28);
+	/// H_LOGICAL_CI_STORE: store to a device's register.
+	pub const LOGICAL_CI_STORE: Self = Self(0x40);
 	/// The benchmark's NULL hcall. It does nothing and answers H_SUCCESS.
 	///
 	/// PAPR assigns 0x7c and 0xdc and nothing between them, and neither Linux nor

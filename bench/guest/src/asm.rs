@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The payload's assembly.
 //!
-//! Four pieces. The vectors report an exception and never return, but for the one
-//! program check that [`problem_state_hcall`] waits for. The timing loops are one
-//! macro, instantiated with and without the `sc 1`, so that the difference of their
-//! times is the hcall's. The register round is a single straight line from the first
+//! Five pieces. The vectors report an exception and never return, but for the one
+//! program check that [`problem_state_hcall`] waits for, and the interrupt that ends a
+//! round trip of [`save::WAITED`]. The timing loops are one macro, instantiated with what
+//! makes a round trip and without, so that the difference of their times is the round
+//! trip's. The second vcpu of a machine answers doorbells and does nothing else. The
+//! register round is a single straight line from the first
 //! load to the last store: between them not one register is free, so it reaches
 //! memory by displacement from zero (see `proto::map`), and there is no branch
 //! between its `sc 1` and the read of CFAR.
@@ -15,6 +17,7 @@
 
 use core::arch::global_asm;
 use core::mem::offset_of;
+use hcall::Number;
 use proto::block::Call;
 use proto::{map, private, regs};
 
@@ -36,6 +39,8 @@ pub struct Loop {
 	pub wrong_code: u64,
 	/// The last r4.
 	pub last_r4: u64,
+	/// Interrupts that were waited for.
+	pub interrupts: u64,
 }
 
 unsafe extern "C" {
@@ -55,6 +60,43 @@ unsafe extern "C" {
 
 	/// Runs the same loop without; returns TB ticks.
 	pub safe fn time_nothing(state: &mut Loop) -> u64;
+
+	/// The loop with a store to a device's register.
+	///
+	/// # Safety
+	///
+	/// There must be no memory at r5.
+	pub fn time_stores(state: &mut Loop) -> u64;
+
+	/// The loop with a load from a device's register.
+	pub safe fn time_loads(state: &mut Loop) -> u64;
+
+	/// The loop with a store to one page after the other.
+	///
+	/// # Safety
+	///
+	/// The pages must be nobody's.
+	pub fn time_touches(state: &mut Loop) -> u64;
+
+	/// The loop that computes their addresses, without the stores.
+	pub safe fn time_no_touches(state: &mut Loop) -> u64;
+
+	/// The loop with H_CEDE while the decrementer has run out.
+	///
+	/// # Safety
+	///
+	/// [`save::WAITED`] must say that its interrupt is waited for.
+	pub fn time_cedes(state: &mut Loop) -> u64;
+
+	/// The loop with a smaller one inside.
+	pub safe fn time_spins(state: &mut Loop) -> u64;
+
+	/// The loop with a doorbell to another vcpu, and H_CEDE until its answer.
+	///
+	/// # Safety
+	///
+	/// As [`time_cedes`]; the other vcpu must be in its loop.
+	pub fn time_doorbells(state: &mut Loop) -> u64;
 
 	/// Counts hcalls in `rounds` for ever, and wrong codes in `mismatches`.
 	///
@@ -97,6 +139,9 @@ unsafe extern "C" {
 	pub fn problem_state_hcall(number: u64);
 }
 
+/// The vector that the second vcpu reports if it can't begin: none.
+const PEER_FAILED: u64 = 1;
+
 /// Offsets into `map::SAVE`, after 32 words for the GPRs (of which r1, r2 and r13 to
 /// r31 are kept).
 pub mod save {
@@ -110,6 +155,9 @@ pub mod save {
 	pub const EXPECT: u64 = 280;
 	/// The SRR0 and SRR1 it came with.
 	pub const SRR: u64 = 288;
+	/// The vector of the interrupt that is counted and returned from, or 0. It comes back
+	/// with interrupts off, and the decrementer far from running out.
+	pub const WAITED: u64 = 304;
 }
 
 macro_rules! assembly {
@@ -143,6 +191,13 @@ macro_rules! assembly {
 			".macro MTVSCR t",
 			".long 4 << 26 | \\t << 11 | 1604",
 			".endm",
+			// msgsndp, which the hypervisor emulates, so it has to find it. isync first, as
+			// QEMU takes the interrupt (facility unavailable) with the address of the last
+			// instruction that ended a block of its translation.
+			".macro RING message",
+			"isync",
+			".long 31 << 26 | \\message << 11 | 142 << 1",
+			".endm",
 			".macro KEEP_OWN",
 			"std 1, {SAVE} + 8(0)",
 			"std 2, {SAVE} + 16(0)",
@@ -166,10 +221,15 @@ macro_rules! assembly {
 			".endr",
 			".endm",
 
-			// Entered by the VMM with everything zero but PC and MSR.
+			// Entered by the VMM with everything zero but PC and MSR. But for another vcpu
+			// than the first r3 has an hcall to begin with, and r20 the doorbell to answer
+			// to. r4 goes to main.
 			".section .text.start, \"ax\", @progbits",
 			".globl _start",
 			"_start:",
+			"cmpdi 3, 0",
+			"bne peer",
+			"mr 31, 4",
 			"lis 2, .TOC.@ha",
 			"addi 2, 2, .TOC.@l",
 			"lis 1, {STACK} >> 16",
@@ -186,8 +246,27 @@ macro_rules! assembly {
 			"or 3, 3, 4",
 			"mtmsrd 3",
 			"isync",
+			"mr 3, 31",
 			"bl main",
 			"b .",
+
+			// The other vcpu, which has no stack. r26 counts its interrupts.
+			"peer:",
+			"lis 7, 0x7fff",
+			"mtspr 22, 7",
+			"sc 1",
+			"cmpdi 3, 0",
+			"li 4, {PEER_FAILED}",
+			"bne exception",
+			"li 26, 0",
+			"li 27, 0",
+			"1: li 3, {CEDE}",
+			"sc 1",
+			"cmpd 26, 27",
+			"beq 1b",
+			"mr 27, 26",
+			"RING 20",
+			"b 1b",
 
 			".globl hcall",
 			"hcall:",
@@ -262,17 +341,36 @@ macro_rules! assembly {
 			"std 19, 0(17)",
 			"b 1b",
 
+			// What a round trip is, if it is more than one instruction.
+			".macro TIMED_TOUCH",
+			"std 4, 0(5)",
+			"add 16, 16, 6",
+			".endm",
+			".macro TIMED_CEDE",
+			"mtspr 22, 4",
+			"sc 1",
+			".endm",
+			".macro TIMED_SPIN",
+			"mtctr 4",
+			"9: bdnz 9b",
+			".endm",
+			".macro TIMED_DOORBELL",
+			"RING 4",
+			"sc 1",
+			".endm",
+
 			".macro TIMED name, call:vararg",
 			".globl \\name",
 			".balign 128",
 			"\\name:",
 			"stdu 1, -256(1)",
-			".irp n, 14,15,16,17,18,19,20,21,22,23,24,25",
+			".irp n, 14,15,16,17,18,19,20,21,22,23,24,25,26",
 			"std \\n, 8 * \\n(1)",
 			".endr",
 			"mflr 0",
 			"std 0, 272(1)",
 			"mr 23, 3",
+			"li 26, 0",
 			"ld 14, 0(3)",
 			"ld 15, 8(3)",
 			"ld 16, 16(3)",
@@ -299,10 +397,11 @@ macro_rules! assembly {
 			"std 21, 56(23)",
 			"std 22, 64(23)",
 			"std 4, 72(23)",
+			"std 26, 80(23)",
 			"subf 3, 24, 25",
 			"ld 0, 272(1)",
 			"mtlr 0",
-			".irp n, 14,15,16,17,18,19,20,21,22,23,24,25",
+			".irp n, 14,15,16,17,18,19,20,21,22,23,24,25,26",
 			"ld \\n, 8 * \\n(1)",
 			".endr",
 			"addi 1, 1, 256",
@@ -315,6 +414,13 @@ macro_rules! assembly {
 			".endm",
 			"TIMED time_hcalls, sc 1",
 			"TIMED time_nothing",
+			"TIMED time_stores, stw 4, 0(5)",
+			"TIMED time_loads, lwz 3, 0(5)",
+			"TIMED time_touches, TIMED_TOUCH",
+			"TIMED time_no_touches, add 16, 16, 6",
+			"TIMED time_cedes, TIMED_CEDE",
+			"TIMED time_spins, TIMED_SPIN",
+			"TIMED time_doorbells, TIMED_DOORBELL",
 
 			".globl trap",
 			"trap:",
@@ -345,9 +451,13 @@ macro_rules! assembly {
 			"5: BACK_TO_OWN",
 			"blr",
 
-			// The program check that is waited for continues at EXPECT; anything else is
-			// told to the VMM. r4 has the vector.
+			// The interrupt that a round trip waits for is counted in r26, and costs it CR0
+			// and r4 to r6. The program check that is waited for continues at EXPECT.
+			// Anything else is told to the VMM. r4 has the vector.
 			"exception:",
+			"ld 5, {SAVE} + {WAITED}(0)",
+			"cmpd 4, 5",
+			"beq 3f",
 			"cmpdi 4, 0x700",
 			"bne 1f",
 			"ld 5, {SAVE} + {EXPECT}(0)",
@@ -370,6 +480,15 @@ macro_rules! assembly {
 			"mtspr 26, 5",
 			"ld 6, {SAVE} + {MSR}(0)",
 			"mtspr 27, 6",
+			"rfid",
+			"3: addi 26, 26, 1",
+			"lis 5, 0x7fff",
+			"mtspr 22, 5",
+			"mfspr 5, 27",
+			// Without MSR[EE], which H_CEDE has set.
+			"rldicl 5, 5, 48, 1",
+			"rotldi 5, 5, 16",
+			"mtspr 27, 5",
 			"rfid",
 
 			".macro VECTORS",
@@ -483,6 +602,9 @@ macro_rules! assembly {
 			CR = const save::CR,
 			MSR = const save::MSR,
 			EXPECT = const save::EXPECT,
+			WAITED = const save::WAITED,
+			CEDE = const Number::CEDE.0,
+			PEER_FAILED = const PEER_FAILED,
 			SRR = const save::SRR,
 			EXCEPTION = const private::EXCEPTION.0,
 		);
@@ -507,6 +629,7 @@ const _: () = assert!(core::mem::offset_of!(Loop, iterations) == 48);
 const _: () = assert!(core::mem::offset_of!(Loop, mismatches) == 56);
 const _: () = assert!(core::mem::offset_of!(Loop, wrong_code) == 64);
 const _: () = assert!(core::mem::offset_of!(Loop, last_r4) == 72);
+const _: () = assert!(core::mem::offset_of!(Loop, interrupts) == 80);
 
 unsafe extern "C" {
 	static after_register_hcall: u8;

@@ -5,7 +5,8 @@
 //! KVM leaves the PMU alone. Then it does what the command block says, over and
 //! over: do, write the outcome, tell the VMM with an hcall, look at the next command.
 //! Whether translation is on was decided by the VMM, with the MSR it started us with;
-//! the code is the same.
+//! the code is the same. But a hash guest's tables are the hypervisor's, so there it asks
+//! us to fill them and turn translation on.
 #![no_std]
 #![no_main]
 
@@ -17,7 +18,7 @@ use core::ptr;
 use hcall::{Code, Number};
 use proto::block::{Call, Mismatch, Probe};
 use proto::regs::{self, Pattern, Registers};
-use proto::{Command, Job, Outcome, map, private};
+use proto::{Command, Job, Outcome, Round, map, private};
 
 /// MSR bits that an interrupt doesn't copy into SRR1, but overwrites: 33 to 36 and
 /// 42 to 47, counted from the left.
@@ -54,7 +55,91 @@ fn register_vpa() -> u64 {
 	unsafe { asm::hcall(Number::REGISTER_VPA.0, VPA, 0, map::VPA, 0) }
 }
 
+/// Makes every page ours in the hash page table, and turns translation on: an identity
+/// map, and the same again at 0xc000000000000000 for interrupts (AIL = 3).
+fn turn_hash_translation_on() {
+	// Any would do. The segment is 256 MiB, with pages of 64 KiB only.
+	const VSID: u64 = 0x12_3456;
+	const PAGE_SHIFT: u64 = 16;
+	// Pages larger than 4 KiB (L), and of 64 KiB (LP = 1).
+	const SLB_64K: u64 = 0x100 | 0x10;
+	const SLB_VALID: u64 = 1 << 27;
+	const VALID: u64 = 1;
+	const LARGE: u64 = 4;
+	const LP_64K: u64 = 1 << 12;
+	// Reference and change; read and write for everybody.
+	const MEMORY: u64 = 0x100 | 0x80 | 0x10 | 2;
+	// The same, caching inhibited and guarded.
+	const DEVICE: u64 = 0x100 | 0x80 | 0x20 | 0x8 | 2;
+	const GROUPS: u64 = 1 << (map::HPT_ORDER - 7);
+	const MSR_TRANSLATION: u64 = 0x30;
+
+	let enter = |address: u64, attributes: u64| {
+		let hash = VSID ^ (address >> PAGE_SHIFT);
+		// The virtual page number without its low 23 bits, which the hash tells.
+		let high = ((VSID << 28 | address) >> 23) << 7 | LARGE | VALID;
+		let low = address | LP_64K | attributes;
+		let group = (hash & (GROUPS - 1)) * 8;
+		// SAFETY: nothing is translated yet, and when it is, all of this will find
+		// itself where it was.
+		let code = unsafe { asm::hcall(Number::ENTER.0, 0, group, high, low) };
+		assert!(code as i64 == Code::SUCCESS.0);
+	};
+	for page in 0..map::RAM >> PAGE_SHIFT {
+		enter(page << PAGE_SHIFT, MEMORY);
+	}
+	enter(map::MMIO_EVENT, DEVICE);
+	// SAFETY: the segments hold what was there before.
+	unsafe {
+		core::arch::asm!(
+			"slbmte {flags}, {low}",
+			"slbmte {flags}, {high}",
+			"isync",
+			"mfmsr {msr}",
+			"or {msr}, {msr}, {on}",
+			"mtmsrd {msr}",
+			"isync",
+			flags = in(reg) VSID << 12 | SLB_64K,
+			low = in(reg) SLB_VALID,
+			high = in(reg) 0xc << 60 | SLB_VALID | 1,
+			on = in(reg) MSR_TRANSLATION,
+			msr = out(reg) _,
+			options(nostack),
+		);
+	}
+}
+
+/// Times what of a round's loop is not the round trip.
+fn time_empty(round: Round, state: &mut Loop) -> u64 {
+	match round {
+		Round::TOUCH => asm::time_no_touches(state),
+		// What interrupts it makes the difference.
+		Round::SPIN => asm::time_spins(state),
+		_ => asm::time_nothing(state),
+	}
+}
+
+/// Times the loop.
+fn time(round: Round, state: &mut Loop) -> u64 {
+	// SAFETY: the cases write into their own DMA window, where no memory is, or into pages
+	// that are nobody's. The interrupts are waited for: `bench` has said so.
+	unsafe {
+		match round {
+			Round::STORE => asm::time_stores(state),
+			Round::LOAD => asm::time_loads(state),
+			Round::TOUCH => asm::time_touches(state),
+			Round::CEDE => asm::time_cedes(state),
+			Round::SPIN => asm::time_spins(state),
+			Round::DOORBELL => asm::time_doorbells(state),
+			_ => asm::time_hcalls(state),
+		}
+	}
+}
+
 fn bench(command: &Command, outcome: &mut Outcome) {
+	let waited = at::<u64>(map::SAVE + asm::save::WAITED);
+	// SAFETY: the word is there and only the vectors read it.
+	unsafe { ptr::write_volatile(waited, command.round.vector()) };
 	for batch in 0..(command.batches as usize).min(outcome.ticks.len()) {
 		let mut state = Loop {
 			number: command.number,
@@ -64,18 +149,23 @@ fn bench(command: &Command, outcome: &mut Outcome) {
 			iterations: command.iterations,
 			..Loop::default()
 		};
-		outcome.empty_ticks[batch] = asm::time_nothing(&mut state);
+		outcome.empty_ticks[batch] = time_empty(command.round, &mut state);
 		outcome.mismatches += state.mismatches;
 		state.code = command.code as u64;
-		// SAFETY: the cases write into their own DMA window at most.
-		outcome.ticks[batch] = unsafe { asm::time_hcalls(&mut state) };
+		if command.announce != 0 {
+			tell(private::BATCH, batch as u64);
+		}
+		outcome.ticks[batch] = time(command.round, &mut state);
 		if outcome.mismatches == 0 {
 			outcome.wrong_code = state.wrong_code;
 		}
 		outcome.mismatches += state.mismatches;
 		outcome.last_r4 = state.last_r4;
+		outcome.interrupts += state.interrupts;
 		outcome.rounds += command.iterations;
 	}
+	// SAFETY: as above.
+	unsafe { ptr::write_volatile(waited, 0) };
 }
 
 /// One set of values for every register.
@@ -199,7 +289,10 @@ fn problem_state(command: &Command, outcome: &mut Outcome) {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn main() -> ! {
+extern "C" fn main(hash_translation: u64) -> ! {
+	if hash_translation != 0 {
+		turn_hash_translation_on();
+	}
 	let vpa = register_vpa();
 	loop {
 		// SAFETY: the block is there, and the VMM writes it only while we wait in `tell`.
@@ -219,6 +312,7 @@ extern "C" fn main() -> ! {
 			empty_ticks: [0; proto::block::MAX_BATCHES],
 			ticks: [0; proto::block::MAX_BATCHES],
 			varied: [0; regs::COUNT],
+			interrupts: 0,
 		};
 		let mut status = Outcome::OK;
 		if vpa as i64 != Code::SUCCESS.0 {

@@ -6,6 +6,8 @@
 //! words, and every offset is asserted.
 
 use core::mem::offset_of;
+
+use crate::Round;
 use static_assertions::{assert_eq_size, const_assert_eq};
 
 /// Most batches of one measurement.
@@ -18,7 +20,7 @@ pub const MAX_BATCHES: usize = 64;
 pub struct Job(pub u64);
 
 impl Job {
-	/// Time `batches` times `iterations` hcalls, and as many empty iterations.
+	/// Time `batches` times `iterations` round trips, and as many empty iterations.
 	pub const BENCH: Self = Self(1);
 	/// `iterations` rounds of filling, calling and comparing every register.
 	pub const REGISTERS: Self = Self(2);
@@ -56,9 +58,13 @@ pub struct Command {
 	pub cfar: u64,
 	/// What the hcall leaves in CTR.
 	pub ctr: u64,
+	/// What to time.
+	pub round: Round,
+	/// Not 0: the VMM wants to be told before each batch.
+	pub announce: u64,
 }
 
-assert_eq_size!(Command, [u64; 12]);
+assert_eq_size!(Command, [u64; 14]);
 const_assert_eq!(offset_of!(Command, job), 0);
 const_assert_eq!(offset_of!(Command, number), 8);
 const_assert_eq!(offset_of!(Command, args), 16);
@@ -68,6 +74,8 @@ const_assert_eq!(offset_of!(Command, batches), 64);
 const_assert_eq!(offset_of!(Command, seed), 72);
 const_assert_eq!(offset_of!(Command, cfar), 80);
 const_assert_eq!(offset_of!(Command, ctr), 88);
+const_assert_eq!(offset_of!(Command, round), 96);
+const_assert_eq!(offset_of!(Command, announce), 104);
 
 /// A register that didn't hold what it should.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,6 +123,8 @@ pub struct Outcome {
 	pub ticks: [u64; MAX_BATCHES],
 	/// Per register, the bits that changed from round to round.
 	pub varied: [u64; crate::regs::COUNT],
+	/// Interrupts that ended a round trip.
+	pub interrupts: u64,
 }
 
 impl Outcome {
@@ -139,6 +149,10 @@ const_assert_eq!(offset_of!(Outcome, srr1), 80);
 const_assert_eq!(offset_of!(Outcome, empty_ticks), 88);
 const_assert_eq!(offset_of!(Outcome, ticks), 88 + 8 * MAX_BATCHES);
 const_assert_eq!(offset_of!(Outcome, varied), 88 + 16 * MAX_BATCHES);
+const_assert_eq!(
+	offset_of!(Outcome, interrupts),
+	88 + 16 * MAX_BATCHES + 8 * crate::regs::COUNT
+);
 
 /// One number to call, and what came back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,10 +13,10 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod block;
-mod case;
+pub mod case;
 pub mod map;
 pub mod private;
 pub mod regs;
 
 pub use block::{Command, Job, Outcome};
-pub use case::{Case, Guest, Path};
+pub use case::{Case, Guest, Path, Round};

@@ -13,7 +13,7 @@
 use static_assertions::const_assert;
 
 /// Size of guest memory, one memory slot from guest real address 0.
-pub const RAM: u64 = 16 << 20;
+pub const RAM: u64 = 32 << 20;
 
 /// Interrupt vectors with translation off, each at its own offset.
 pub const VECTORS: u64 = 0;
@@ -62,6 +62,31 @@ pub const RADIX_PUD: u64 = 0x32_0000;
 /// Third level, of 2 MiB leaves.
 pub const RADIX_PMD: u64 = 0x32_1000;
 
+/// Pages that the host has nothing behind, until they are touched.
+pub const FRESH: u64 = 16 << 20;
+/// From one to the next: the largest page that a host gives out one at a time.
+pub const FRESH_PAGE: u64 = 64 << 10;
+/// How many.
+pub const FRESH_PAGES: u64 = 128;
+/// What is stored in each.
+pub const FRESH_VALUE: u64 = 0x6b76_6d70_3966_7368;
+
+/// Device registers: no memory is there, but translated guests map it. An ioeventfd of
+/// four bytes is here.
+pub const MMIO_EVENT: u64 = 0x0f00_0000;
+/// An ioeventfd of any length.
+pub const MMIO_EVENT_ANY: u64 = MMIO_EVENT + 0x1000;
+/// Userspace emulates this one.
+pub const MMIO_USER: u64 = MMIO_EVENT + 0x2000;
+/// What is stored in registers, and loaded from them.
+pub const MMIO_VALUE: u64 = 0x4b56_4d39;
+
+/// Size of a hash guest's page table, as a shift: the least that there is.
+pub const HPT_ORDER: u32 = 18;
+
+/// A second vcpu's virtual processor area.
+pub const PEER_VPA: u64 = VPA + 0x1000;
+
 /// DMA window of the TCE cases.
 pub const LIOBN: u64 = 0x8000_0000;
 /// Its IOMMU page size, as a shift.
@@ -81,4 +106,9 @@ const_assert!(RADIX_PMD < CALLS);
 const_assert!(
 	CALLS as usize + MAX_CALLS * core::mem::size_of::<crate::block::Call>() <= TCE_TARGET as usize
 );
-const_assert!(TCE_TARGET + (512 << TCE_SHIFT) <= RAM);
+const_assert!(TCE_TARGET + (512 << TCE_SHIFT) <= FRESH);
+const_assert!(FRESH + FRESH_PAGES * FRESH_PAGE <= RAM);
+const_assert!(PEER_VPA + 0x1000 <= PROBES);
+// One page of 64 KiB or larger, in the first segment of 256 MiB.
+const_assert!(RAM <= MMIO_EVENT && MMIO_EVENT.is_multiple_of(2 << 20));
+const_assert!(MMIO_USER + 0x1000 <= MMIO_EVENT + (64 << 10) && MMIO_EVENT < 256 << 20);

@@ -14,3 +14,5 @@ pub const EXCEPTION: Number = Number(0xf1e4);
 pub const PANIC: Number = Number(0xf1e8);
 /// The VMM answers this one with H_FUNCTION, as it does every unknown number.
 pub const UNKNOWN: Number = Number(0xf1ec);
+/// A batch is about to be timed: sent only if the command asks for it.
+pub const BATCH: Number = Number(0xf1f8);

@@ -111,6 +111,26 @@ assert_eq_size!(MmuV3Config, [u8; 16]);
 const_assert_eq!(offset_of!(MmuV3Config, flags), 0);
 const_assert_eq!(offset_of!(MmuV3Config, process_table), 8);
 
+/// An eventfd that stores signal (KVM_IOEVENTFD).
+#[repr(C)]
+pub struct IoEventFd {
+	pub datamatch: u64,
+	pub addr: u64,
+	/// Length of the store, or 0 for any.
+	pub len: u32,
+	pub fd: i32,
+	pub flags: u32,
+	pub pad: [u8; 36],
+}
+
+assert_eq_size!(IoEventFd, [u8; 64]);
+const_assert_eq!(offset_of!(IoEventFd, datamatch), 0);
+const_assert_eq!(offset_of!(IoEventFd, addr), 8);
+const_assert_eq!(offset_of!(IoEventFd, len), 16);
+const_assert_eq!(offset_of!(IoEventFd, fd), 20);
+const_assert_eq!(offset_of!(IoEventFd, flags), 24);
+const_assert_eq!(offset_of!(IoEventFd, pad), 28);
+
 /// `struct kvm_run` as far as an hcall's exit goes.
 #[repr(C)]
 pub struct Run {
@@ -138,26 +158,52 @@ const_assert_eq!(offset_of!(Run, hcall_ret), 40);
 const_assert_eq!(offset_of!(Run, hcall_args), 48);
 const_assert_eq!(size_of::<Run>(), 120);
 
+/// The same for an access to a device, at the same place in [`Run`].
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Mmio {
+	pub phys_addr: u64,
+	pub data: [u8; 8],
+	pub len: u32,
+	pub is_write: u8,
+	pub padding: [u8; 3],
+}
+
+assert_eq_size!(Mmio, [u64; 3]);
+const_assert_eq!(offset_of!(Mmio, phys_addr), 0);
+const_assert_eq!(offset_of!(Mmio, data), 8);
+const_assert_eq!(offset_of!(Mmio, len), 16);
+const_assert_eq!(offset_of!(Mmio, is_write), 20);
+
 const KVMIO: u32 = 0xae;
 
 pub const KVM_CREATE_VM: Ioctl = libc::_IO(KVMIO, 0x01);
+pub const KVM_CHECK_EXTENSION: Ioctl = libc::_IO(KVMIO, 0x03);
 pub const KVM_GET_VCPU_MMAP_SIZE: Ioctl = libc::_IO(KVMIO, 0x04);
 pub const KVM_CREATE_VCPU: Ioctl = libc::_IO(KVMIO, 0x41);
 pub const KVM_SET_USER_MEMORY_REGION: Ioctl = libc::_IOW::<MemoryRegion>(KVMIO, 0x46);
+pub const KVM_IOEVENTFD: Ioctl = libc::_IOW::<IoEventFd>(KVMIO, 0x79);
 pub const KVM_RUN: Ioctl = libc::_IO(KVMIO, 0x80);
 pub const KVM_SET_REGS: Ioctl = libc::_IOW::<Regs>(KVMIO, 0x82);
 pub const KVM_ENABLE_CAP: Ioctl = libc::_IOW::<EnableCap>(KVMIO, 0xa3);
+pub const KVM_PPC_ALLOCATE_HTAB: Ioctl = libc::_IOWR::<u32>(KVMIO, 0xa7);
 pub const KVM_CREATE_SPAPR_TCE_64: Ioctl = libc::_IOW::<SpaprTce64>(KVMIO, 0xa8);
+pub const KVM_GET_ONE_REG: Ioctl = libc::_IOW::<OneReg>(KVMIO, 0xab);
 pub const KVM_SET_ONE_REG: Ioctl = libc::_IOW::<OneReg>(KVMIO, 0xac);
 pub const KVM_PPC_CONFIGURE_V3_MMU: Ioctl = libc::_IOW::<MmuV3Config>(KVMIO, 0xaf);
 
 /// Type of a VM that KVM-HV runs.
 pub const KVM_VM_PPC_HV: u64 = 1;
+pub const KVM_CAP_PPC_SMT: u32 = 64;
 pub const KVM_CAP_PPC_PAPR: u32 = 68;
 pub const KVM_CAP_PPC_ENABLE_HCALL: u32 = 104;
+pub const KVM_CAP_PPC_HWRNG: u32 = 115;
+pub const KVM_EXIT_MMIO: u32 = 6;
 pub const KVM_EXIT_INTR: u32 = 10;
 pub const KVM_EXIT_PAPR_HCALL: u32 = 19;
-/// powerpc, 64 bits wide, LPCR.
-pub const KVM_REG_PPC_LPCR_64: u64 = 0x1000_0000_0000_0000 | 0x0030_0000_0000_0000 | 0xb5;
+/// Registers of powerpc, 64 bits wide.
+pub const KVM_REG_PPC_U64: u64 = 0x1030_0000_0000_0000;
+pub const KVM_REG_PPC_LPCR_64: u64 = KVM_REG_PPC_U64 | 0xb5;
+pub const KVM_REG_PPC_CIABR: u64 = KVM_REG_PPC_U64 | 0xac;
 pub const KVM_PPC_MMUV3_RADIX: u64 = 1;
 pub const KVM_PPC_MMUV3_GTSE: u64 = 2;

@@ -6,7 +6,8 @@ use std::ffi::CString;
 use std::io::{Error, Result};
 use std::os::fd::IntoRawFd;
 
-use proto::Path;
+use proto::case::Served;
+use proto::{Case, Path};
 
 const PARAMETERS: &str = "/sys/module/kvm_p9/parameters";
 const COUNTERS: &str = "/sys/kernel/debug/kvm_p9/counters";
@@ -86,6 +87,31 @@ pub fn release() -> String {
 		.collect()
 }
 
+/// Is it the kernel of [`Path::Asm510`]?
+pub fn is_5_10() -> bool {
+	release().starts_with("5.10.")
+}
+
+/// Makes the C library use `sc` for system calls and not `scv`.
+///
+/// When a hash guest has run, Linux 5.10 does not restore the host's FSCR, and `scv` is
+/// an illegal instruction from then on.
+pub fn avoid_scv() {
+	// SAFETY: that word of the thread's control block has the CPU's features, at a place
+	// that is part of the ABI (compilers read it for `__builtin_cpu_supports()`). It only
+	// tells what may be used, and is copied to new threads.
+	unsafe {
+		core::arch::asm!(
+			"ld {word}, -28776(13)",
+			"andc {word}, {word}, {scv}",
+			"std {word}, -28776(13)",
+			word = out(reg) _,
+			scv = in(reg) 0x0010_0000_u64,
+			options(nostack),
+		);
+	}
+}
+
 /// Does the kernel let us choose the path?
 pub fn has_parameters() -> bool {
 	std::path::Path::new(PARAMETERS).is_dir()
@@ -99,7 +125,7 @@ pub fn set_parameter(name: &str, value: &str) -> Result<()> {
 
 /// Makes vcpus take that path; says why this kernel can't.
 pub fn choose(path: Path) -> core::result::Result<(), String> {
-	let old = release().starts_with("5.10.");
+	let old = is_5_10();
 	match path {
 		Path::Asm510 if old => return Ok(()),
 		Path::Asm510 => return Err("only Linux 5.10 has this path".into()),
@@ -141,4 +167,43 @@ pub fn fast_total() -> Option<u64> {
 			.map(|(_, n)| n)
 			.sum(),
 	)
+}
+
+/// What the counters say of a case so far, or `None` on a kernel without.
+pub fn served(case: Case) -> Option<Served> {
+	let counters = counters()?;
+	let mut served = Served::default();
+	for (name, count) in counters {
+		if Some(name.as_str()) == case.fast_counter() {
+			served.fast += count;
+		} else if name.starts_with("fast_") {
+			served.other_fast += count;
+		} else if name == "entry_rust" {
+			served.rust += count;
+		} else if name.starts_with("c_") {
+			served.c += count;
+		}
+	}
+	Some(served)
+}
+
+/// The reasons for which C took entries although Rust was asked to.
+pub fn reasons() -> Vec<(String, u64)> {
+	let counters = counters().unwrap_or_default().into_iter();
+	counters
+		.filter(|(name, _)| name.starts_with("c_"))
+		.collect()
+}
+
+/// Guest exits by the hypervisor's decrementer so far, of all VMs there are.
+pub fn decrementer_exits() -> Result<u64> {
+	// The second is Linux 5.10's name for it.
+	let files = ["dec_exits", "dec"].map(|name| format!("/sys/kernel/debug/kvm/{name}"));
+	let text = files
+		.iter()
+		.find_map(|file| std::fs::read_to_string(file).ok())
+		.ok_or_else(|| {
+			Error::other(format!("neither {} nor {} can be read", files[0], files[1]))
+		})?;
+	text.trim().parse().map_err(Error::other)
 }

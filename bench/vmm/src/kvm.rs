@@ -148,6 +148,20 @@ impl Memory {
 		Ok(())
 	}
 
+	/// How many bytes of a range the host has pages for.
+	pub fn resident(&self, address: u64, size: usize) -> Result<usize> {
+		assert!(address + size as u64 <= self.size as u64);
+		// SAFETY: no preconditions.
+		let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+		let mut pages = vec![0_u8; size.div_ceil(page)];
+		let start = self.at::<u8>(address);
+		// SAFETY: it writes a byte for each page of the range.
+		if unsafe { libc::mincore(start.cast(), size, pages.as_mut_ptr()) } < 0 {
+			return Err(failed("mincore")(Error::last_os_error()));
+		}
+		Ok(page * pages.iter().filter(|&&flags| flags & 1 != 0).count())
+	}
+
 	/// Moves the pages of another piece of memory to `address`, where they replace what
 	/// is there at once.
 	pub fn take_over(&self, address: u64, other: Memory) -> Result<()> {
@@ -292,6 +306,61 @@ impl Vm {
 			.map_err(failed("KVM_PPC_CONFIGURE_V3_MMU"))
 	}
 
+	/// Makes it a hash guest, with an empty page table of `1 << order` bytes.
+	pub fn set_hash(&self, order: u32) -> Result<()> {
+		// SAFETY: the request reads a u32 there.
+		unsafe { ioctl_in(&self.fd, abi::KVM_PPC_ALLOCATE_HTAB, &order) }
+			.map_err(failed("KVM_PPC_ALLOCATE_HTAB"))?;
+		let config = abi::MmuV3Config {
+			flags: 0,
+			process_table: 0,
+		};
+		// SAFETY: the structure is what the request reads; no address in it.
+		unsafe { ioctl_in(&self.fd, abi::KVM_PPC_CONFIGURE_V3_MMU, &config) }
+			.map_err(failed("KVM_PPC_CONFIGURE_V3_MMU"))
+	}
+
+	/// Makes so many consecutive vcpu ids threads of one core, which can send each other
+	/// doorbells. Before the first vcpu.
+	pub fn set_threads(&self, threads: u64) -> Result<()> {
+		let cap = abi::EnableCap {
+			cap: abi::KVM_CAP_PPC_SMT,
+			flags: 0,
+			args: [threads, 0, 0, 0],
+			pad: [0; 64],
+		};
+		// SAFETY: the structure is what the request reads; no address in it.
+		unsafe { ioctl_in(&self.fd, abi::KVM_ENABLE_CAP, &cap) }.map_err(failed("KVM_CAP_PPC_SMT"))
+	}
+
+	/// Whether the host has a random number generator that is a device.
+	pub fn has_random_device(&self) -> Result<bool> {
+		// SAFETY: no address is passed.
+		let answer = unsafe {
+			ioctl(
+				&self.fd,
+				abi::KVM_CHECK_EXTENSION,
+				abi::KVM_CAP_PPC_HWRNG.into(),
+			)
+		};
+		Ok(answer.map_err(failed("KVM_CHECK_EXTENSION"))? > 0)
+	}
+
+	/// Lets stores of `length` bytes (0: any number) at `address` signal the eventfd.
+	pub fn add_event(&self, event: &Event, address: u64, length: u32) -> Result<()> {
+		let event = abi::IoEventFd {
+			datamatch: 0,
+			addr: address,
+			len: length,
+			fd: event.0.as_raw_fd(),
+			flags: 0,
+			pad: [0; 36],
+		};
+		// SAFETY: the structure is what the request reads; KVM takes its own reference
+		// to the eventfd.
+		unsafe { ioctl_in(&self.fd, abi::KVM_IOEVENTFD, &event) }.map_err(failed("KVM_IOEVENTFD"))
+	}
+
 	/// What creates windows for it, also from another thread.
 	pub fn windows(&self) -> Result<Windows> {
 		Ok(Windows(self.fd.try_clone()?))
@@ -404,11 +473,42 @@ impl Window {
 	}
 }
 
+/// An eventfd.
+pub struct Event(OwnedFd);
+
+impl Event {
+	/// Creates one that nobody has signalled.
+	pub fn new() -> Result<Self> {
+		// SAFETY: no address is passed.
+		let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+		if fd < 0 {
+			return Err(failed("eventfd")(Error::last_os_error()));
+		}
+		// SAFETY: a new fd that nobody else has.
+		Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+	}
+
+	/// How often it was signalled since the last time this was asked.
+	pub fn take(&self) -> Result<u64> {
+		let mut count = 0_u64;
+		// SAFETY: it writes 8 bytes, or nothing.
+		if unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) } < 0 {
+			let error = Error::last_os_error();
+			if error.kind() != ErrorKind::WouldBlock {
+				return Err(error);
+			}
+		}
+		Ok(count)
+	}
+}
+
 /// Why a vcpu stopped.
 #[derive(Clone, Copy, Debug)]
 pub enum Exit {
 	/// An hcall for userspace. Its answer is taken up by the next run.
 	Hcall(Number, [u64; 9]),
+	/// An access to a device. A load's data are taken up by the next run.
+	Mmio(abi::Mmio),
 	/// A signal came.
 	Interrupted,
 	/// Anything else, by KVM's number.
@@ -421,6 +521,10 @@ pub struct Vcpu {
 	run: NonNull<abi::Run>,
 	mmap_size: usize,
 }
+
+// SAFETY: the run structure is a mapping of the whole process; a vcpu has one user at a
+// time, whichever thread that is.
+unsafe impl Send for Vcpu {}
 
 impl Vcpu {
 	/// Makes KVM treat `sc 1` as PAPR says.
@@ -459,6 +563,35 @@ impl Vcpu {
 		unsafe { (&raw mut (*self.run.as_ptr()).hcall_ret).write_volatile(code.0 as u64) };
 	}
 
+	fn mmio(&self) -> *mut abi::Mmio {
+		// SAFETY: inside the run structure, and the union there holds it, too.
+		unsafe { (&raw mut (*self.run.as_ptr()).hcall_nr).cast() }
+	}
+
+	/// Answers the load from a device that the last run ended with: bytes in the order of
+	/// their addresses.
+	pub fn answer_load(&mut self, data: [u8; 8]) {
+		// SAFETY: the run structure is ours while the vcpu doesn't run.
+		unsafe { (&raw mut (*self.mmio()).data).write_volatile(data) };
+	}
+
+	/// Gets a register of 128 bits at most; `id` says how many.
+	pub fn one_reg(&self, id: u64) -> Result<u128> {
+		let mut value = 0_u128;
+		let addr = (&raw mut value).expose_provenance() as u64;
+		// SAFETY: the structure is what the request reads, and it points to 128 bits, which
+		// is what the largest register has.
+		unsafe { ioctl_in(&self.fd, abi::KVM_GET_ONE_REG, &abi::OneReg { id, addr }) }?;
+		Ok(value)
+	}
+
+	/// Sets one.
+	pub fn set_one_reg(&self, id: u64, value: u128) -> Result<()> {
+		let addr = ptr::from_ref(&value).expose_provenance() as u64;
+		// SAFETY: as above.
+		unsafe { ioctl_in(&self.fd, abi::KVM_SET_ONE_REG, &abi::OneReg { id, addr }) }
+	}
+
 	/// Runs the guest.
 	pub fn run(&mut self) -> Result<Exit> {
 		let errno = kvm_run(&self.fd);
@@ -482,6 +615,11 @@ impl Vcpu {
 		let run = unsafe { self.run.as_ptr().read_volatile() };
 		Ok(match run.exit_reason {
 			abi::KVM_EXIT_PAPR_HCALL => Exit::Hcall(Number(run.hcall_nr), run.hcall_args),
+			abi::KVM_EXIT_MMIO => {
+				// SAFETY: as above; this exit uses the same bytes for that structure.
+				let mmio: abi::Mmio = unsafe { self.mmio().read_volatile() };
+				Exit::Mmio(mmio)
+			}
 			abi::KVM_EXIT_INTR => Exit::Interrupted,
 			reason => Exit::Other(reason),
 		})

@@ -5,9 +5,14 @@
 //! runs with translation on from its first instruction. The tree is an identity map
 //! of all its memory in 2 MiB pages, open to problem state too. Effective addresses
 //! of quadrant 3 (0xc...) use the same tree, as both use PID 0: that is where AIL = 3
-//! puts the interrupt vectors.
+//! puts the interrupt vectors. The hash guest with translation on starts in real mode and
+//! makes its map itself: its page table is the hypervisor's.
+//!
+//! A machine can have a second vcpu, its [`Peer`], which runs in a thread of its own and
+//! answers doorbells.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
@@ -16,6 +21,9 @@ use proto::{Command, Guest, Job, Outcome, map, private};
 
 use crate::kvm::{Exit, Vcpu, VectorRegs, Vm, Window};
 use crate::{abi, elf, kvm, timer};
+
+/// What a guest that is to turn hash translation on finds in r4.
+const TURN_ON: u64 = 1;
 
 /// Where the payload is in the initramfs.
 const PAYLOAD: &str = "/guest";
@@ -34,6 +42,11 @@ pub struct Config<'a> {
 	pub enable: &'a [Number],
 	/// Create the DMA window of the TCE cases.
 	pub window: bool,
+}
+
+/// A hash guest is made for this.
+fn is_translated(guest: Guest) -> bool {
+	matches!(guest, Guest::Radix | Guest::Hash)
 }
 
 /// Why there is no result.
@@ -64,13 +77,38 @@ pub type Call = (Number, [u64; 9]);
 // The order of the fields is the order in which they are dropped.
 pub struct Machine {
 	vcpu: Vcpu,
-	_window: Option<Window>,
+	window: Option<Window>,
+	pc: u64,
+	guest: Guest,
 	vm: Vm,
 }
 
 impl Machine {
 	/// Builds one, ready to run its first command.
 	pub fn new(config: Config<'_>) -> Result<Self, Failure> {
+		Self::with_threads(config, 1)
+	}
+
+	/// The same, with a second vcpu on the same core.
+	pub fn with_peer(config: Config<'_>) -> Result<(Self, Peer), Failure> {
+		let machine = Self::with_threads(config, 2)?;
+		let vcpu = machine.vm.create_vcpu(1)?;
+		let mut regs = machine.prepare(&vcpu, 1)?;
+		// In real mode: it has no tables if the guest is a hash guest, and in a radix
+		// guest it doesn't need its own.
+		regs.gpr[3] = Number::REGISTER_VPA.0;
+		regs.gpr[4] = VPA_AREA;
+		regs.gpr[5] = 1;
+		regs.gpr[6] = map::PEER_VPA;
+		regs.gpr[20] = proto::case::doorbell(0);
+		vcpu.set_regs(&regs)?;
+		let vpa_size = map::VPA_SIZE.to_be_bytes();
+		let size_at = map::PEER_VPA + map::VPA_SIZE_OFFSET;
+		machine.vm.memory.write_bytes(size_at, &vpa_size);
+		Ok((machine, Peer(vcpu)))
+	}
+
+	fn with_threads(config: Config<'_>, threads: u64) -> Result<Self, Failure> {
 		let vm = Vm::new(map::RAM)?;
 		for &number in config.enable {
 			vm.enable_hcall(number).map_err(|e| {
@@ -87,13 +125,18 @@ impl Machine {
 		let vpa_size = map::VPA_SIZE.to_be_bytes();
 		vm.memory
 			.write_bytes(map::VPA + map::VPA_SIZE_OFFSET, &vpa_size);
-		let mut lpcr = Lpcr::ILE;
-		let mut msr = MSR_REAL;
-		if config.guest == Guest::Radix {
-			write_tables(&vm);
-			vm.set_process_table(map::PROCESS_TABLE)?;
-			lpcr |= Lpcr::AIL_3;
-			msr = MSR_TRANSLATED;
+		match config.guest {
+			Guest::Radix => {
+				write_tables(&vm);
+				vm.set_process_table(map::PROCESS_TABLE)?;
+			}
+			Guest::Hash | Guest::HashReal => vm.set_hash(map::HPT_ORDER)?,
+			// A VM is a radix guest from the start.
+			Guest::Real => {}
+			Guest::Host => return Err(Failure::Unsupported("that is no guest".to_owned())),
+		}
+		if threads > 1 {
+			vm.set_threads(threads)?;
 		}
 		let window = if config.window {
 			for index in 0..512 {
@@ -111,23 +154,57 @@ impl Machine {
 			None
 		};
 		let vcpu = vm.create_vcpu(0)?;
+		let machine = Self {
+			vcpu,
+			window,
+			pc,
+			guest: config.guest,
+			vm,
+		};
+		let mut regs = machine.prepare(&machine.vcpu, 0)?;
+		if config.guest == Guest::Hash {
+			regs.gpr[4] = TURN_ON;
+		}
+		machine.vcpu.set_regs(&regs)?;
+		Ok(machine)
+	}
+
+	/// Makes a vcpu one of this machine's; says what registers it starts with.
+	fn prepare(&self, vcpu: &Vcpu, id: u64) -> Result<abi::Regs, Failure> {
+		let mut lpcr = Lpcr::ILE;
+		if is_translated(self.guest) {
+			lpcr |= Lpcr::AIL_3;
+		}
+		let msr = if self.guest == Guest::Radix && id == 0 {
+			MSR_TRANSLATED
+		} else {
+			MSR_REAL
+		};
 		vcpu.enable_papr()?;
 		vcpu.set_lpcr(lpcr.bits())?;
-		vcpu.set_regs(&abi::Regs {
-			pc,
+		Ok(abi::Regs {
+			pc: self.pc,
 			msr: msr.bits(),
 			..abi::Regs::default()
-		})?;
-		Ok(Self {
-			vcpu,
-			_window: window,
-			vm,
 		})
 	}
 
 	/// Guest memory.
 	pub fn memory(&self) -> &Arc<kvm::Memory> {
 		&self.vm.memory
+	}
+
+	/// The vcpu.
+	pub fn vcpu(&mut self) -> &mut Vcpu {
+		&mut self.vcpu
+	}
+
+	/// The DMA window's table, as it is.
+	pub fn table(&self) -> Result<Vec<u64>, Failure> {
+		match &self.window {
+			Some(window) => Ok(window.table()?),
+			None => Err("no window".to_owned().into()),
+		}
 	}
 
 	/// The VM, for giving it more than [`Config`] can say.
@@ -143,13 +220,38 @@ impl Machine {
 		limit: Duration,
 		mut seen: impl FnMut(Call),
 	) -> Result<Outcome, Failure> {
+		self.perform_with(command, limit, |_, event| match event {
+			Event::Call(call) => {
+				seen(call);
+				Ok(())
+			}
+			Event::Access(mmio) => Err(unexpected(&mmio)),
+			Event::Batch => Ok(()),
+		})
+	}
+
+	/// Lets the guest do `command`, and tells `on` what it does that comes here. Hcalls are
+	/// answered with H_FUNCTION, and loads find [`map::MMIO_VALUE`].
+	pub fn perform_with(
+		&mut self,
+		command: Command,
+		limit: Duration,
+		mut on: impl FnMut(&Self, Event) -> Result<(), Failure>,
+	) -> Result<Outcome, Failure> {
 		self.start(command);
 		let end = Instant::now() + limit;
 		let _alarm = timer::Timer::every(Duration::from_millis(200), limit)?;
 		loop {
 			match self.step()? {
 				Step::Done(outcome) => return Ok(*outcome),
-				Step::Call(call) => seen(call),
+				Step::Call((private::BATCH, _)) => on(self, Event::Batch)?,
+				Step::Call(call) => on(self, Event::Call(call))?,
+				Step::Mmio(mmio) => {
+					if mmio.is_write == 0 {
+						self.vcpu.answer_load(map::MMIO_VALUE.to_le_bytes());
+					}
+					on(self, Event::Access(mmio))?;
+				}
 				Step::Interrupted if Instant::now() >= end => {
 					let rounds = self.outcome().rounds;
 					return Err(Failure::Wrong(format!(
@@ -185,6 +287,7 @@ impl Machine {
 		let (number, args) = match self.vcpu.run()? {
 			Exit::Hcall(number, args) => (number, args),
 			Exit::Interrupted => return Ok(Step::Interrupted),
+			Exit::Mmio(mmio) => return Ok(Step::Mmio(mmio)),
 			Exit::Other(reason) => {
 				return Err(Failure::Wrong(format!(
 					"KVM_RUN ended with exit reason {reason}"
@@ -226,9 +329,68 @@ pub enum Step {
 	Done(Box<Outcome>),
 	/// The guest did an hcall that KVM didn't handle; it gets H_FUNCTION.
 	Call(Call),
+	/// The guest accessed a device.
+	Mmio(abi::Mmio),
 	/// A signal came.
 	Interrupted,
 }
+
+/// Of a guest that has no device.
+pub fn unexpected(mmio: &abi::Mmio) -> Failure {
+	Failure::Wrong(format!(
+		"the guest accessed a device at {:#x}",
+		mmio.phys_addr
+	))
+}
+
+/// What a guest does in the course of a command that comes to us.
+pub enum Event {
+	/// An hcall.
+	Call(Call),
+	/// An access to a device's register.
+	Access(abi::Mmio),
+	/// The next thing is a batch: its announcement was asked for.
+	Batch,
+}
+
+/// The second vcpu, before it runs.
+pub struct Peer(Vcpu);
+
+impl Peer {
+	/// Runs it in a thread while `body` runs in this one.
+	pub fn while_running<T>(self, body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+		let Self(mut vcpu) = self;
+		let (stop, thread) = (AtomicBool::new(false), AtomicI32::new(0));
+		std::thread::scope(|scope| {
+			let running = scope.spawn(|| {
+				thread.store(timer::thread(), Ordering::Release);
+				while !stop.load(Ordering::Acquire) {
+					match vcpu.run()? {
+						Exit::Interrupted => {}
+						other => {
+							return Err(Failure::Wrong(format!(
+								"the second vcpu stopped: {other:?}"
+							)));
+						}
+					}
+				}
+				Ok(())
+			});
+			let result = body();
+			stop.store(true, Ordering::Release);
+			// A single signal could come just before KVM_RUN and be lost.
+			while !running.is_finished() {
+				timer::interrupt(thread.load(Ordering::Acquire));
+				std::thread::sleep(Duration::from_millis(1));
+			}
+			running.join().expect("it doesn't panic")?;
+			result
+		})
+	}
+}
+
+/// H_REGISTER_VPA's flag for the VPA itself.
+const VPA_AREA: u64 = 1 << (63 - 18);
 
 /// The process table and the tree below its entry 0.
 fn write_tables(vm: &Vm) {
@@ -236,6 +398,8 @@ fn write_tables(vm: &Vm) {
 	const LEAF: u64 = 1 << 62;
 	// Reference and change, and read, write and execute for everybody.
 	const LEAF_BITS: u64 = 0x100 | 0x80 | 0x4 | 0x2 | 0x1;
+	// As a device's registers are mapped.
+	const NON_IDEMPOTENT: u64 = 2 << 4;
 	// A tree for 52 bits (split in two fields: 21 = 52 - 31), whose root has 13 of them.
 	const RTS_52: u64 = (21 >> 3) << 61 | (21 & 7) << 5;
 	const ROOT_BITS: u64 = 13;
@@ -252,4 +416,8 @@ fn write_tables(vm: &Vm) {
 			VALID | LEAF | (index * LEAF_SIZE) | LEAF_BITS,
 		);
 	}
+	entry(
+		map::RADIX_PMD + 8 * (map::MMIO_EVENT / LEAF_SIZE),
+		VALID | LEAF | map::MMIO_EVENT | NON_IDEMPOTENT | LEAF_BITS,
+	);
 }

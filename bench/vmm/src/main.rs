@@ -20,6 +20,9 @@ mod timer;
 use console::{Line, say};
 
 fn work() -> Result<(), String> {
+	if host::is_5_10() {
+		host::avoid_scv();
+	}
 	host::set_up().map_err(|e| format!("setting up: {e}"))?;
 	timer::install_handler().map_err(|e| format!("setting up: {e}"))?;
 	say(&Line::Hello {

@@ -16,7 +16,7 @@ use proto::{Case, Command, Guest, Job, Outcome, Path, map, private};
 
 use crate::console::{Line, Status, say};
 use crate::kvm::VectorRegs;
-use crate::machine::{Call, Config, Failure, Machine, Step};
+use crate::machine::{Call, Config, Failure, Machine, Step, unexpected};
 use crate::timer::{self, Timer};
 use crate::{bench, host, tce};
 
@@ -554,6 +554,7 @@ fn signal_storm(guest: Guest, path: Path, case: Case) -> Verdict {
 			Step::Call((number, _)) => {
 				return wrong(format!("hcall {:#x} reached userspace", number.0));
 			}
+			Step::Mmio(mmio) => return Err(unexpected(&mmio)),
 		}
 		let Some(late) = timer::now().checked_sub(expiry) else {
 			return wrong("KVM_RUN returned before the signal".into());
@@ -707,7 +708,7 @@ fn user_vectors(guest: Guest, path: Path, seed: u64) -> Verdict {
 fn all(tce_calls: u64) -> Vec<Test> {
 	let mut tests = vec![];
 	let mut add = |name: String, body: Box<dyn Fn(u64) -> Verdict>| tests.push(Test { name, body });
-	for guest in Guest::ALL {
+	for guest in Guest::RADIX {
 		let g = guest.name();
 		add(format!("probe-{g}-c"), Box::new(move |_| probe_c(guest)));
 		add(

@@ -44,6 +44,112 @@ pub fn thread_time() -> Duration {
 	read(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// The calling thread, for [`interrupt`].
+pub fn thread() -> i32 {
+	// SAFETY: it has no preconditions.
+	unsafe { libc::gettid() }
+}
+
+/// Sends one of our threads the signal.
+pub fn interrupt(thread: i32) {
+	// SAFETY: it takes no address. A thread that is gone, or not there yet, gets nothing.
+	unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, SIGNAL) };
+}
+
+/// Timers that go off one after the other, and disturb nobody: their signals are
+/// blocked, and wait to be counted.
+pub struct Volley(Vec<libc::timer_t>);
+
+impl Volley {
+	/// `count` of them, not set.
+	pub fn new(count: u64) -> Result<Self> {
+		block(libc::SIG_BLOCK)?;
+		let mut volley = Self(vec![]);
+		for _ in 0..count {
+			// SAFETY: zero is a valid sigevent.
+			let mut event: libc::sigevent = unsafe { mem::zeroed() };
+			event.sigev_notify = libc::SIGEV_SIGNAL;
+			event.sigev_signo = libc::SIGRTMIN();
+			volley.0.push(create(&mut event)?);
+		}
+		Ok(volley)
+	}
+
+	/// Sets the first `count` of them: one `delay` from now, then one each `interval`.
+	pub fn set(&self, count: u64, delay: Duration, interval: Duration) -> Result<()> {
+		let mut when = now() + delay;
+		for &timer in self.0.iter().take(count as usize) {
+			set(timer, when, Duration::ZERO, libc::TIMER_ABSTIME)?;
+			when += interval;
+		}
+		Ok(())
+	}
+
+	/// How many went off since the last time this was asked.
+	pub fn gone_off(&self) -> u64 {
+		let (signals, zero) = (volley_signal(), timespec(Duration::ZERO));
+		let mut count = 0;
+		// SAFETY: it reads the two structures, and writes nothing. A blocked signal that
+		// waits is taken without its handler.
+		while unsafe { libc::sigtimedwait(&signals, ptr::null_mut(), &zero) } >= 0 {
+			count += 1;
+		}
+		count
+	}
+}
+
+impl Drop for Volley {
+	fn drop(&mut self) {
+		for &timer in &self.0 {
+			// SAFETY: the timer exists, and is ours.
+			unsafe { libc::timer_delete(timer) };
+		}
+		self.gone_off();
+		block(libc::SIG_UNBLOCK).expect("it could be blocked");
+	}
+}
+
+/// The set of signals with that of a [`Volley`].
+fn volley_signal() -> libc::sigset_t {
+	// SAFETY: both fill the set, and the signal exists.
+	unsafe {
+		let mut signals: libc::sigset_t = mem::zeroed();
+		libc::sigemptyset(&mut signals);
+		libc::sigaddset(&mut signals, libc::SIGRTMIN());
+		signals
+	}
+}
+
+fn block(how: i32) -> Result<()> {
+	let signals = volley_signal();
+	// SAFETY: it reads the set.
+	match unsafe { libc::pthread_sigmask(how, &signals, ptr::null_mut()) } {
+		0 => Ok(()),
+		errno => Err(Error::from_raw_os_error(errno)),
+	}
+}
+
+fn create(event: &mut libc::sigevent) -> Result<libc::timer_t> {
+	let mut id: libc::timer_t = ptr::null_mut();
+	// SAFETY: it reads the event and fills the id.
+	if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, event, &mut id) } < 0 {
+		return Err(Error::last_os_error());
+	}
+	Ok(id)
+}
+
+fn set(timer: libc::timer_t, first: Duration, interval: Duration, flags: i32) -> Result<()> {
+	let when = libc::itimerspec {
+		it_interval: timespec(interval),
+		it_value: timespec(first),
+	};
+	// SAFETY: the timer exists and the structure is valid.
+	if unsafe { libc::timer_settime(timer, flags, &when, ptr::null_mut()) } < 0 {
+		return Err(Error::last_os_error());
+	}
+	Ok(())
+}
+
 fn timespec(duration: Duration) -> libc::timespec {
 	libc::timespec {
 		tv_sec: duration.as_secs() as i64,
@@ -62,20 +168,8 @@ impl Timer {
 		event.sigev_signo = SIGNAL;
 		// SAFETY: it has no preconditions.
 		event.sigev_notify_thread_id = unsafe { libc::gettid() };
-		let mut id: libc::timer_t = ptr::null_mut();
-		// SAFETY: it reads the event and fills the id.
-		if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut id) } < 0 {
-			return Err(Error::last_os_error());
-		}
-		let timer = Self(id);
-		let when = libc::itimerspec {
-			it_interval: timespec(interval),
-			it_value: timespec(first),
-		};
-		// SAFETY: the timer exists and the structure is valid.
-		if unsafe { libc::timer_settime(id, flags, &when, ptr::null_mut()) } < 0 {
-			return Err(Error::last_os_error());
-		}
+		let timer = Self(create(&mut event)?);
+		set(timer.0, first, interval, flags)?;
 		Ok(timer)
 	}
 

@@ -58,17 +58,17 @@ struct Plan {
 
 impl Plan {
 	fn new(quick: bool, cases: Vec<Case>, timeout: u64) -> Self {
-		let (iterations, batches) = if quick { (500, 15) } else { (1000, 61) };
-		// Hcalls that do 512 things cost up to 60 times what the others do.
-		let (large, small): (Vec<_>, Vec<_>) = cases
-			.into_iter()
-			.partition(|case| case.name().ends_with("_512"));
-		let groups = [(small, iterations), (large, iterations / 32)];
+		let (iterations, batches) = if quick { (500, 15) } else { (1000, 25) };
+		let mut groups: Vec<(Vec<Case>, u64)> = Vec::new();
+		for case in cases {
+			let size = iterations / case.weight();
+			match groups.iter_mut().find(|group| group.1 == size) {
+				Some((cases, _)) => cases.push(case),
+				None => groups.push((vec![case], size)),
+			}
+		}
 		Self {
-			groups: groups
-				.into_iter()
-				.filter(|(cases, _)| !cases.is_empty())
-				.collect(),
+			groups,
 			batches,
 			silence: Duration::from_secs(timeout),
 		}
@@ -77,7 +77,7 @@ impl Plan {
 	fn cells(&self, paths: &[Path]) -> Vec<Cell> {
 		let mut cells = Vec::new();
 		for &case in self.groups.iter().flat_map(|(cases, _)| cases) {
-			for guest in Guest::ALL {
+			for &guest in case.guests() {
 				cells.extend(paths.iter().map(|&path| Cell { case, guest, path }));
 			}
 		}
@@ -379,7 +379,11 @@ impl Collector {
 			self.missing.push(Missing { cell, why });
 		}
 		// Only an old or an unpatched kernel may lack a case.
-		for missing in &self.missing {
+		for missing in self
+			.missing
+			.iter()
+			.filter(|missing| !is_no_loss(missing.cell))
+		{
 			let known = self
 				.problems
 				.iter()
@@ -393,13 +397,22 @@ impl Collector {
 	}
 }
 
-/// Whether the NULL hcall was served by whom the column's name says.
+/// Figures that even our kernel need not have: those that there can't be, and those of
+/// guests that the Rust path leaves to C.
+fn is_no_loss(cell: Cell) -> bool {
+	let Cell { case, guest, path } = cell;
+	let rust = matches!(path, Path::RustFull | Path::RustFast);
+	case.absent(guest, path).is_some() || (rust && guest.is_hash())
+}
+
+/// Whether hcalls were served by whom the column's name says. The VMM has looked at the
+/// other counters already.
 fn served_wrongly(entry: &Entry) -> Option<String> {
 	let calls = entry.iterations * entry.batches as u64;
 	let fast = entry.fast.unwrap_or(0);
 	match entry.path {
-		Path::RustFast if entry.case == Case::Null && fast < calls => Some(format!(
-			"{}: only {fast} of {calls} were served fast",
+		Path::RustFast if entry.case.fast_counter().is_some() && fast != calls => Some(format!(
+			"{}: {fast} of {calls} were served fast",
 			entry.cell()
 		)),
 		Path::Asm510 | Path::C | Path::RustFull if fast != 0 => {
@@ -433,10 +446,11 @@ impl Compared {
 
 /// Compares the C path of our image with the unpatched kernel's.
 pub fn compare_stock() -> Result<(Vec<Compared>, Vec<String>)> {
-	// The unpatched kernel doesn't know the NULL hcall.
+	// The unpatched kernel doesn't know the NULL hcall, and what the scheduler or the
+	// allocator of pages has a part in is not the same to two instructions.
 	let cases: Vec<Case> = Case::ALL
 		.into_iter()
-		.filter(|&case| case != Case::Null)
+		.filter(|&case| case != Case::Null && case.is_steady())
 		.collect();
 	let plan = Plan::new(true, cases, 300);
 	let series = Series::find("6.12")?;
@@ -521,6 +535,7 @@ fn forget() -> Result<()> {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use proto::map;
 
 	fn plan(names: &[&str]) -> Plan {
 		let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
@@ -543,9 +558,31 @@ mod tests {
 	fn large_cases_have_smaller_batches() {
 		let plan = plan(&["h_stuff_tce_512", "null", "null"]);
 		assert_eq!(plan.groups.len(), 2);
-		assert_eq!(plan.groups[0].0, [Case::Null]);
-		assert!(plan.groups[0].1 > plan.groups[1].1 && plan.groups[1].1 > 0);
-		assert_eq!(plan.cells(&[Path::C]).len(), 4);
+		assert_eq!(plan.groups[0].0, [Case::HStuffTce512]);
+		assert_eq!(plan.groups[1].0, [Case::Null]);
+		assert!(plan.groups[1].1 > plan.groups[0].1 && plan.groups[0].1 > 0);
+		assert_eq!(plan.cells(&[Path::C]).len(), 8);
+	}
+
+	#[test]
+	fn every_case_has_round_trips_and_a_guest() {
+		for quick in [true, false] {
+			let plan = Plan::new(quick, Case::ALL.to_vec(), 1);
+			let planned: usize = plan.groups.iter().map(|(cases, _)| cases.len()).sum();
+			assert_eq!(planned, Case::ALL.len());
+			assert!(plan.groups.iter().all(|&(_, iterations)| iterations > 0));
+			for (cases, iterations) in &plan.groups {
+				assert!(!cases.contains(&Case::FirstTouch) || *iterations <= map::FRESH_PAGES);
+			}
+			let cells = plan.cells(&Path::ALL);
+			for case in Case::ALL {
+				assert!(
+					cells.iter().any(|cell| cell.case == case),
+					"{}",
+					case.name()
+				);
+			}
+		}
 	}
 
 	fn result(guest: &str, path: &str, fast: Option<u64>) -> String {
@@ -560,6 +597,17 @@ mod tests {
 	const HELLO: &str = r#"@kvm-p9 {"kind":"hello","release":"6.12.1","params":true}"#;
 	const DONE: &str = r#"@kvm-p9 {"kind":"done"}"#;
 
+	/// The lines of a machine that measured the NULL hcall in all guests.
+	fn all_guests(path: &str, fast: Option<u64>) -> Vec<String> {
+		let results = Case::Null.guests().iter();
+		let results = results.map(|guest| result(guest.name(), path, fast));
+		[HELLO.to_owned()]
+			.into_iter()
+			.chain(results)
+			.chain([DONE.to_owned()])
+			.collect()
+	}
+
 	fn collect(path: Path, lines: &[String]) -> (usize, Vec<String>) {
 		let mut collector = Collector::new(&plan(&["null"]), &[path], "6.12.1");
 		for line in lines {
@@ -573,67 +621,61 @@ mod tests {
 
 	#[test]
 	fn a_whole_run_has_no_problems() {
-		let (radix, real) = (result("radix", "c", None), result("real", "c", Some(0)));
-		let lines = [HELLO.to_owned(), radix, real, DONE.to_owned()];
-		assert_eq!(collect(Path::C, &lines), (2, vec![]));
+		assert_eq!(collect(Path::C, &all_guests("c", Some(0))), (4, vec![]));
+		assert_eq!(collect(Path::C, &all_guests("c", None)), (4, vec![]));
 	}
 
 	#[test]
 	fn a_lost_figure_is_a_problem() {
-		let lines = [
-			HELLO.to_owned(),
-			result("radix", "c", None),
-			DONE.to_owned(),
-		];
+		let mut lines = all_guests("c", None);
+		lines.remove(2);
 		let (entries, problems) = collect(Path::C, &lines);
-		assert_eq!((entries, problems.len()), (1, 1), "{problems:?}");
+		assert_eq!((entries, problems.len()), (3, 1), "{problems:?}");
 		assert!(problems[0].starts_with("null real c: "), "{problems:?}");
 	}
 
 	#[test]
 	fn a_lost_end_is_a_problem() {
-		let lines = [
-			HELLO.to_owned(),
-			result("radix", "c", None),
-			result("real", "c", None),
-		];
+		let mut lines = all_guests("c", None);
+		lines.pop();
 		assert_eq!(collect(Path::C, &lines).1.len(), 1);
 	}
 
 	#[test]
 	fn an_absent_case_is_a_problem_on_our_kernel() {
-		let na = r#"@kvm-p9 {"kind":"na","case":"null","guest":"real","path":"c","why":"x"}"#;
-		let lines = [
-			HELLO.to_owned(),
-			result("radix", "c", None),
-			na.to_owned(),
-			DONE.to_owned(),
-		];
+		let mut lines = all_guests("c", None);
+		lines[2] =
+			r#"@kvm-p9 {"kind":"na","case":"null","guest":"real","path":"c","why":"x"}"#.to_owned();
 		assert_eq!(collect(Path::C, &lines).1, ["null real c: x"]);
 	}
 
 	#[test]
+	fn hash_guests_may_be_left_to_c_but_not_fail() {
+		for (kind, guest, problems) in [("na", "hash", 0), ("error", "hash", 1), ("na", "radix", 1)]
+		{
+			let mut lines = all_guests("rust-full", None);
+			let index = lines
+				.iter()
+				.position(|line| line.contains(&format!("\"{guest}\"")))
+				.unwrap();
+			lines[index] = format!(
+				r#"@kvm-p9 {{"kind":"{kind}","case":"null","guest":"{guest}","path":"rust-full","why":"x"}}"#
+			);
+			assert_eq!(
+				collect(Path::RustFull, &lines).1.len(),
+				problems,
+				"{kind} {guest}"
+			);
+		}
+	}
+
+	#[test]
 	fn the_column_must_be_true() {
-		let both = |path: &str, fast| {
-			let (radix, real) = (result("radix", path, fast), result("real", path, fast));
-			[HELLO.to_owned(), radix, real, DONE.to_owned()]
-		};
-		assert_eq!(
-			collect(Path::RustFast, &both("rust-fast", Some(7500)))
-				.1
-				.len(),
-			0
-		);
-		assert_eq!(
-			collect(Path::RustFast, &both("rust-fast", Some(7499)))
-				.1
-				.len(),
-			2
-		);
-		assert_eq!(collect(Path::RustFast, &both("rust-fast", None)).1.len(), 2);
-		assert_eq!(
-			collect(Path::RustFull, &both("rust-full", Some(1))).1.len(),
-			2
-		);
+		let problems = |path: Path, fast| collect(path, &all_guests(path.name(), fast)).1.len();
+		assert_eq!(problems(Path::RustFast, Some(7500)), 0);
+		assert_eq!(problems(Path::RustFast, Some(7499)), 4);
+		assert_eq!(problems(Path::RustFast, Some(7501)), 4);
+		assert_eq!(problems(Path::RustFast, None), 4);
+		assert_eq!(problems(Path::RustFull, Some(1)), 4);
 	}
 }
