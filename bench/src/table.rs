@@ -3,12 +3,19 @@
 
 use proto::{Case, Guest, Path};
 
-use crate::report::Report;
+use crate::console::Cell;
+use crate::report::{Entry, Report};
 
 /// A table of text: the first `left` columns are flush left, the others right.
 pub struct Table {
 	left: usize,
-	rows: Vec<Vec<String>>,
+	rows: Vec<Row>,
+}
+
+enum Row {
+	Cells(Vec<String>),
+	/// A headline for the rows below it, as long as it likes.
+	Title(String),
 }
 
 impl Table {
@@ -16,26 +23,46 @@ impl Table {
 	pub fn new(left: usize, header: &[&str]) -> Self {
 		Self {
 			left,
-			rows: vec![header.iter().map(|&text| text.to_owned()).collect()],
+			rows: vec![Row::Cells(
+				header.iter().map(|&text| text.to_owned()).collect(),
+			)],
 		}
 	}
 
 	/// Adds a row.
 	pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-		self.rows.push(cells.into_iter().collect());
+		self.rows.push(Row::Cells(cells.into_iter().collect()));
+	}
+
+	/// Adds a headline.
+	pub fn title(&mut self, text: &str) {
+		self.rows.push(Row::Title(text.to_owned()));
 	}
 
 	/// As text, a rule below the header, no trailing space.
 	pub fn render(&self) -> String {
-		let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+		let rows = || {
+			self.rows.iter().filter_map(|row| match row {
+				Row::Cells(cells) => Some(cells),
+				Row::Title(_) => None,
+			})
+		};
+		let columns = rows().map(Vec::len).max().unwrap_or(0);
 		let width = |column: usize| {
-			let cells = self.rows.iter().filter_map(|row| row.get(column));
+			let cells = rows().filter_map(|row| row.get(column));
 			cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
 		};
 		let widths: Vec<usize> = (0..columns).map(width).collect();
 		let mut text = String::new();
 		for (index, row) in self.rows.iter().enumerate() {
-			let cells = row
+			let cells = match row {
+				Row::Cells(cells) => cells,
+				Row::Title(title) => {
+					text.push_str(&format!("\n{title}\n"));
+					continue;
+				}
+			};
+			let cells = cells
 				.iter()
 				.zip(&widths)
 				.enumerate()
@@ -120,33 +147,162 @@ pub fn render(report: &Report) -> String {
 			"empty loop",
 		],
 	);
+	let mut kind = None;
 	for case in Case::ALL {
 		for guest in Guest::ALL {
-			let median = |path| report.median(case, guest, path);
-			let entries = Path::ALL.map(|path| report.get(case, guest, path));
-			if entries.iter().all(Option::is_none) {
+			let cells = Path::ALL.map(|path| Found::of(report, Cell { case, guest, path }));
+			if cells.iter().all(|found| matches!(found, Found::Nothing)) {
 				continue;
 			}
-			let empty = entries
-				.into_iter()
-				.flatten()
-				.map(|entry| entry.empty_loop.median);
+			if kind.replace(case.kind()) != Some(case.kind()) {
+				table.title(case.kind().title());
+			}
+			let empty = cells.iter().filter_map(|found| match found {
+				Found::Figure(entry) => Some(entry.empty_loop.median),
+				_ => None,
+			});
+			let empty = empty.reduce(f64::max);
+			let median = |path| report.median(case, guest, path);
 			let mut row = vec![case.name().to_owned(), guest.name().to_owned()];
-			row.extend(Path::ALL.map(|path| figure(median(path))));
+			row.extend(cells.iter().map(Found::text));
 			row.push(ratio(median(Path::C), median(Path::RustFast)));
 			row.push(ratio(median(Path::Asm510), median(Path::RustFast)));
-			row.push(figure(empty.reduce(f64::max)));
+			row.push(figure(empty));
 			table.row(row);
 		}
 	}
 	text.push_str(&table.render());
-	if !report.missing.is_empty() {
-		text.push('\n');
-		for missing in &report.missing {
-			text.push_str(&format!("- {}: {}\n", missing.cell, missing.why));
+	text.push_str(&render_worse(report));
+	text.push_str(&render_missing(report));
+	text
+}
+
+/// What a report has for a cell.
+enum Found<'a> {
+	Figure(&'a Entry),
+	Reason,
+	Nothing,
+}
+
+impl<'a> Found<'a> {
+	fn of(report: &'a Report, cell: Cell) -> Self {
+		if let Some(entry) = report.get(cell.case, cell.guest, cell.path) {
+			Self::Figure(entry)
+		} else if report.missing.iter().any(|missing| missing.cell == cell) {
+			Self::Reason
+		} else {
+			Self::Nothing
+		}
+	}
+
+	fn text(&self) -> String {
+		match self {
+			Self::Figure(entry) => figure(Some(entry.instructions.median)),
+			Self::Reason => "n/a".to_owned(),
+			Self::Nothing => figure(None),
+		}
+	}
+}
+
+/// By how much a figure may be above another and still count as the same.
+const SAME: f64 = 1.001;
+
+/// Where Rust needs more instructions than C: this must not need looking for.
+fn render_worse(report: &Report) -> String {
+	let mut compared = 0;
+	let mut worse = String::new();
+	for entry in &report.results {
+		let (Cell { case, guest, path }, cost) = (entry.cell(), entry.instructions.median);
+		if !matches!(path, Path::RustFull | Path::RustFast) {
+			continue;
+		}
+		let Some(c) = report.median(case, guest, Path::C) else {
+			continue;
+		};
+		compared += 1;
+		if cost > c * SAME {
+			let (cost, c) = (figure(Some(cost)), figure(Some(c)));
+			worse.push_str(&format!("- {}: {cost}, C {c}\n", entry.cell()));
+		}
+	}
+	match (compared, worse.is_empty()) {
+		(0, _) => String::new(),
+		(_, true) => format!("\nRust needs more than C in none of {compared} figures.\n"),
+		(_, false) => format!("\nRust needs more than C in some of {compared} figures:\n{worse}"),
+	}
+}
+
+/// Why there is no figure, each reason once: for which guests and paths, and which cases.
+fn render_missing(report: &Report) -> String {
+	let mut reasons: Vec<(&str, Vec<Cell>)> = Vec::new();
+	for missing in &report.missing {
+		match reasons.iter_mut().find(|(why, _)| *why == missing.why) {
+			Some((_, cells)) => cells.push(missing.cell),
+			None => reasons.push((&missing.why, vec![missing.cell])),
+		}
+	}
+	let mut text = String::new();
+	for (why, cells) in reasons {
+		text.push_str(&format!("\nn/a: {why}\n"));
+		let mut groups: Vec<(Guest, Vec<Case>, Vec<&str>)> = Vec::new();
+		for guest in Guest::ALL {
+			for path in Path::ALL {
+				let of_column = |cell: &&Cell| cell.guest == guest && cell.path == path;
+				let cases: Vec<Case> = cells
+					.iter()
+					.filter(of_column)
+					.map(|cell| cell.case)
+					.collect();
+				let known =
+					|group: &&mut (Guest, Vec<Case>, _)| group.0 == guest && group.1 == cases;
+				match groups.iter_mut().find(known) {
+					_ if cases.is_empty() => {}
+					Some((_, _, paths)) => paths.push(path.name()),
+					None => groups.push((guest, cases, vec![path.name()])),
+				}
+			}
+		}
+		for (guest, cases, paths) in groups {
+			let (guest_name, paths) = (guest.name(), paths.join(", "));
+			let cases = list(guest, &cases);
+			text.push_str(&wrapped(&format!("{guest_name}, {paths}: {cases}")));
 		}
 	}
 	text
+}
+
+/// The names of a guest's cases; but where most are among them, those of the others.
+fn list(guest: Guest, cases: &[Case]) -> String {
+	let others: Vec<_> = Case::ALL
+		.into_iter()
+		.filter(|case| case.guests().contains(&guest) && !cases.contains(case))
+		.collect();
+	let names = |cases: &[Case]| {
+		let names: Vec<_> = cases.iter().map(|case| case.name()).collect();
+		names.join(", ")
+	};
+	match others.len() {
+		_ if cases.len() <= 4 => names(cases),
+		0 => "all cases".to_owned(),
+		1..=4 => format!("all cases but {}", names(&others)),
+		_ => names(cases),
+	}
+}
+
+/// As an item of a list, in lines of 90 columns at most.
+fn wrapped(item: &str) -> String {
+	let mut lines = vec!["-".to_owned()];
+	for word in item.split(' ') {
+		let last = lines.last().map_or(0, String::len);
+		if last + 1 + word.len() > 90 {
+			lines.push(" ".to_owned());
+		}
+		if let Some(line) = lines.last_mut() {
+			line.push(' ');
+			line.push_str(word);
+		}
+	}
+	lines.join("\n") + "\n"
 }
 
 /// One number, or the range of several.
@@ -174,6 +330,7 @@ impl std::fmt::Display for Summarised {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::report::Missing;
 
 	#[test]
 	fn columns_line_up() {
@@ -198,6 +355,66 @@ mod tests {
 	}
 
 	#[test]
+	fn titles_do_not_widen_columns() {
+		let mut table = Table::new(1, &["a", "b"]);
+		table.title("a long title");
+		table.row(["x".to_owned(), "1".to_owned()]);
+		insta::assert_snapshot!(table.render(), @r"
+		a  b
+		----
+
+		a long title
+		x  1
+		");
+	}
+
+	#[test]
+	fn long_lists_are_told_by_what_is_not_in_them() {
+		assert_eq!(
+			list(Guest::Hash, &[Case::Null, Case::Unknown]),
+			"null, unknown"
+		);
+		let of_hash: Vec<_> = Case::ALL
+			.into_iter()
+			.filter(|case| case.guests().contains(&Guest::Hash))
+			.collect();
+		assert_eq!(list(Guest::Hash, &of_hash), "all cases");
+		assert_eq!(list(Guest::Hash, &of_hash[1..]), "all cases but null");
+	}
+
+	#[test]
+	fn each_reason_is_told_once() {
+		let mut report = crate::report::tests::sample();
+		for (guest, path, case) in [
+			(Guest::Hash, Path::RustFull, Case::Null),
+			(Guest::Hash, Path::RustFast, Case::Null),
+			(Guest::HashReal, Path::RustFull, Case::HProd),
+		] {
+			report.missing.push(Missing {
+				cell: Cell { case, guest, path },
+				why: "by C".to_owned(),
+			});
+		}
+		insta::assert_snapshot!(render_missing(&report), @r"
+
+		n/a: no source of Linux 5.10
+		- real, asm-5.10: h_prod
+
+		n/a: by C
+		- hash, rust-full, rust-fast: null
+		- hash-real, rust-full: h_prod
+		");
+	}
+
+	#[test]
+	fn items_are_wrapped() {
+		let text = wrapped(&["word"; 30].join(" "));
+		assert_eq!(text.lines().count(), 2);
+		assert!(text.lines().all(|line| line.len() <= 90));
+		assert!(text.starts_with("- word") && text.lines().nth(1).unwrap().starts_with("  word"));
+	}
+
+	#[test]
 	fn a_whole_report() {
 		insta::assert_snapshot!(render(&crate::report::tests::sample()), @r"
 		kernel 6.12  6.12.117 (Debian 6.12.117-1), configuration c0ffee, gcc 12
@@ -210,10 +427,16 @@ mod tests {
 
 		case    guest  5.10 asm     C  Rust full  Rust fast  C/fast  5.10/fast  empty loop
 		----------------------------------------------------------------------------------
-		null    radix       181  2230       2234        110   20.3x       1.6x        10.0
-		h_prod  real          -  2232          -          -       -          -        10.0
 
-		- h_prod real asm-5.10: no source of Linux 5.10
+		hypercalls
+		null    radix       181  2230       2234        110   20.3x       1.6x        10.0
+		h_prod  real        n/a  2232          -          -       -          -        10.0
+
+		Rust needs more than C in some of 2 figures:
+		- null radix rust-full: 2234, C 2230
+
+		n/a: no source of Linux 5.10
+		- real, asm-5.10: h_prod
 		");
 	}
 }
