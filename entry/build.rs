@@ -16,7 +16,7 @@ use std::{env, fs};
 
 /// Values, rather than offsets, that the host's tests see. The kernel's own, as of
 /// Linux 6.12; a test that depends on one says so.
-const VALUES: [(&str, i64); 9] = [
+const VALUES: [(&str, i64); 13] = [
 	("GUEST_MODE_NONE", 0),
 	("GUEST_MODE_P9_RS", 6),
 	("INST_FETCH_FAILED", -1),
@@ -24,6 +24,11 @@ const VALUES: [(&str, i64); 9] = [
 	("HV_LPCR_LD", 1 << 17),
 	("PCR_RESERVED", !0x7000_0000_0000_001e),
 	("SIZEOF_HOST_OS_SPRS", 136),
+	// Out of the way of the fields.
+	("VCPU_SLB", 4096),
+	("SLB_ENTRIES", 64),
+	("SIZEOF_SLB_ENTRY", 40),
+	("SLB_VALID", 1 << 27),
 	("HAVE_TM", 1),
 	("HAVE_TIMING", 0),
 ];

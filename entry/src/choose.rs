@@ -3,7 +3,7 @@
 
 use powerpc::{Counter, Counters, HostFacts};
 
-/// What an entry's guest is, as far as it matters who takes it in.
+/// What an entry's guest is, as far as it matters who takes it in and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GuestFacts {
 	/// An L2 guest: the vcpu runs on behalf of a nested hypervisor.
@@ -12,6 +12,17 @@ pub struct GuestFacts {
 	pub radix: bool,
 	/// The guest is, or is about to become, a secure guest of the ultravisor.
 	pub secure: bool,
+}
+
+impl GuestFacts {
+	/// May fast handlers answer this guest's hcalls?
+	///
+	/// An L2's are its L1's business. A hash guest's arrive with the guest's SLB and
+	/// LPCR\[HR\] zero, under which the handlers' addresses mean nothing.
+	#[inline]
+	pub fn has_fast(self) -> bool {
+		self.radix && !self.nested
+	}
 }
 
 /// The outcome of [`choose`].
@@ -24,10 +35,6 @@ pub enum Path {
 	/// The C path: the host's MMU is hash, and the trampoline relies on radix
 	/// to reach kernel memory under the guest's LPIDR.
 	CHostMmu,
-	/// The C path: an L2 guest.
-	CNested,
-	/// The C path: a hash guest, whose SLB hides the kernel's mappings.
-	CHash,
 	/// The C path: a secure guest, which returns by ultracall.
 	CSecure,
 }
@@ -39,8 +46,6 @@ impl Path {
 			Path::Rust => &counters.entry_rust,
 			Path::CCpu => &counters.c_cpu,
 			Path::CHostMmu => &counters.c_host_mmu,
-			Path::CNested => &counters.c_nested,
-			Path::CHash => &counters.c_hash,
 			Path::CSecure => &counters.c_secure,
 		}
 	}
@@ -54,10 +59,6 @@ pub fn choose(host: HostFacts, guest: GuestFacts) -> Path {
 		Path::CCpu
 	} else if !host.contains(HostFacts::RADIX) {
 		Path::CHostMmu
-	} else if guest.nested {
-		Path::CNested
-	} else if !guest.radix {
-		Path::CHash
 	} else if guest.secure {
 		Path::CSecure
 	} else {
@@ -69,26 +70,23 @@ pub fn choose(host: HostFacts, guest: GuestFacts) -> Path {
 mod tests {
 	use super::*;
 
-	const RADIX: GuestFacts = GuestFacts {
-		nested: false,
-		radix: true,
-		secure: false,
-	};
+	fn guests() -> impl Iterator<Item = GuestFacts> {
+		(0..8).map(|bits| GuestFacts {
+			nested: bits & 1 != 0,
+			radix: bits & 2 != 0,
+			secure: bits & 4 != 0,
+		})
+	}
 
 	#[test]
-	fn only_a_plain_radix_guest_on_a_known_radix_host_goes_to_rust() {
+	fn only_secure_guests_and_unknown_hosts_go_to_c() {
 		for host in (0..8).map(HostFacts::from_bits_retain) {
-			for bits in 0..8 {
-				let guest = GuestFacts {
-					nested: bits & 1 != 0,
-					radix: bits & 2 != 0,
-					secure: bits & 4 != 0,
-				};
+			for guest in guests() {
 				let rust = choose(host, guest) == Path::Rust;
 				let known = HostFacts::CPU_SUPPORTED | HostFacts::RADIX;
 				assert_eq!(
 					rust,
-					host.contains(known) && guest == RADIX,
+					host.contains(known) && !guest.secure,
 					"{host:?} {guest:?}"
 				);
 			}
@@ -96,42 +94,25 @@ mod tests {
 	}
 
 	#[test]
+	fn only_plain_radix_guests_have_fast_handlers() {
+		for guest in guests() {
+			assert_eq!(guest.has_fast(), guest.radix && !guest.nested, "{guest:?}");
+		}
+	}
+
+	#[test]
 	fn each_outcome_has_its_own_counter() {
 		let all = HostFacts::all();
+		let guest = GuestFacts::default();
+		let secure = GuestFacts {
+			secure: true,
+			..guest
+		};
 		let cases = [
-			(choose(all, RADIX), Path::Rust),
-			(choose(HostFacts::RADIX, RADIX), Path::CCpu),
-			(choose(HostFacts::CPU_SUPPORTED, RADIX), Path::CHostMmu),
-			(
-				choose(
-					all,
-					GuestFacts {
-						nested: true,
-						..RADIX
-					},
-				),
-				Path::CNested,
-			),
-			(
-				choose(
-					all,
-					GuestFacts {
-						radix: false,
-						..RADIX
-					},
-				),
-				Path::CHash,
-			),
-			(
-				choose(
-					all,
-					GuestFacts {
-						secure: true,
-						..RADIX
-					},
-				),
-				Path::CSecure,
-			),
+			(choose(all, guest), Path::Rust),
+			(choose(HostFacts::RADIX, guest), Path::CCpu),
+			(choose(HostFacts::CPU_SUPPORTED, guest), Path::CHostMmu),
+			(choose(all, secure), Path::CSecure),
 		];
 		let counters = Counters::default();
 		for (n, (path, expected)) in cases.into_iter().enumerate() {

@@ -13,7 +13,7 @@ use powerpc::{Counters, Cpu, HostFacts, Msr, P9Vcpu};
 
 use crate::layout::kernel as layout;
 use crate::switch::{self, Context, Kernel, Profile, trap};
-use crate::views::{ExceptionView, KvmView, PacaView, TaskView, VcoreView, VcpuView};
+use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 use crate::{GuestFacts, Path, choose, handlers};
 
 static FAST: FastTable = FastTable::null()
@@ -42,7 +42,8 @@ unsafe extern "C" {
 	fn kvm_p9_enter_guest(vcpu: *mut u8);
 	fn kvm_p9_load_vectors(fp: *const u8, vr: *const u8);
 	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
-	fn kvm_p9_flush_guest_tlb(kvm: *mut u8, pcpu: c_int);
+	fn kvm_p9_flush_guest_tlb(kvm: *mut u8, wanted: *mut u8, pcpu: c_int);
+	fn kvm_p9_clear_slb();
 	fn switch_pmu_to_guest(vcpu: *mut u8, host: *mut HostPmu);
 	fn switch_pmu_to_host(vcpu: *mut u8, host: *mut HostPmu);
 	fn kvmppc_realmode_machine_check(vcpu: *mut u8);
@@ -137,6 +138,34 @@ impl Cpu for Power9 {
 			asm!("slbmte {}, {}", in(reg) 0_u64, in(reg) INDEX, options(nostack, preserves_flags));
 		}
 	}
+
+	#[inline(always)]
+	unsafe fn slb_write(&mut self, esid: u64, vsid: u64) {
+		// SAFETY: the caller says that the host needs none.
+		unsafe {
+			asm!("slbmte {}, {}", in(reg) vsid, in(reg) esid, options(nostack, preserves_flags));
+		}
+	}
+
+	#[inline(always)]
+	fn slb_esid(&mut self, index: u64) -> u64 {
+		let esid;
+		// SAFETY: no effect.
+		unsafe {
+			asm!("slbmfee {}, {}", out(reg) esid, in(reg) index, options(nostack, preserves_flags));
+		}
+		esid
+	}
+
+	#[inline(always)]
+	fn slb_vsid(&mut self, index: u64) -> u64 {
+		let vsid;
+		// SAFETY: no effect.
+		unsafe {
+			asm!("slbmfev {}, {}", out(reg) vsid, in(reg) index, options(nostack, preserves_flags));
+		}
+		vsid
+	}
 }
 
 /// The pointer that the kernel's functions take.
@@ -214,22 +243,28 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
-	fn flush_tlb_if_needed(&mut self, kvm: KvmView, pcpu: u16) {
+	fn flush_tlb_if_needed(&mut self, context: &Context) {
+		let (kvm, pcpu) = (context.kvm.address(), context.vcore.pcpu());
 		let cpu = usize::from(pcpu);
-		// SAFETY: a cpumask has a bit for each CPU that the kernel can have. Others
-		// set bits; only this CPU clears its own.
-		let word = unsafe {
-			let mask = kvm
-				.address()
-				.add(layout::KVM_NEED_TLB_FLUSH)
-				.cast::<AtomicU64>();
-			mask.add(cpu / 64).as_ref()
+		// SAFETY: each structure has a cpumask there, and a cpumask has a bit for each CPU
+		// that the kernel can have. Others set bits; only this CPU clears its own.
+		let (mask, word) = unsafe {
+			let mask = match context.nested {
+				Some(nested) => nested.address().add(layout::NESTED_NEED_TLB_FLUSH),
+				None => kvm.add(layout::KVM_NEED_TLB_FLUSH),
+			};
+			(mask, mask.cast::<AtomicU64>().add(cpu / 64).as_ref())
 		};
 		// Relaxed: whoever set the bit did so before this vcpu was let onto this CPU.
 		if word.load(Ordering::Relaxed) >> (cpu % 64) & 1 != 0 {
 			// SAFETY: LPIDR is the guest's.
-			unsafe { kvm_p9_flush_guest_tlb(kvm.address().as_ptr(), pcpu.into()) };
+			unsafe { kvm_p9_flush_guest_tlb(kvm.as_ptr(), mask.as_ptr(), pcpu.into()) };
 		}
+	}
+
+	unsafe fn slb_clear_all(&mut self) {
+		// SAFETY: the caller says that the host needs none.
+		unsafe { kvm_p9_clear_slb() };
 	}
 
 	#[inline(always)]
@@ -324,11 +359,11 @@ fn paca() -> PacaView {
 	}
 }
 
-fn facts(vcpu: VcpuView, kvm: KvmView) -> GuestFacts {
+fn facts(context: &Context) -> GuestFacts {
 	GuestFacts {
-		nested: vcpu.nested() != 0,
-		radix: kvm.radix() != 0,
-		secure: kvm.secure_guest() != 0,
+		nested: context.nested.is_some(),
+		radix: context.kvm.radix() != 0,
+		secure: context.kvm.secure_guest() != 0,
 	}
 }
 
@@ -393,10 +428,13 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 			kvm: KvmView::new(at(view.kvm())),
 			paca,
 			task: TaskView::new(at(paca.current())),
+			// An L2 that a vcpu is stays for as long as the vcpu is it.
+			nested: NonNull::new(view.nested() as *mut u8).map(|l2| NestedView::new(l2)),
 		}
 	};
 	let host = HostFacts::from_bits_retain(kvm_p9_host_facts);
-	let path = choose(host, facts(context.vcpu, context.kvm));
+	let guest = facts(&context);
+	let path = choose(host, guest);
 	path.counter(counters).add(1);
 
 	if path != Path::Rust {
@@ -407,7 +445,11 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	// Relaxed: the setting stands alone. Whoever changed it interrupts all CPUs
 	// afterwards, so that an entry which read the old value ends soon.
 	let fast = kvm_p9_fast_enabled.load(Ordering::Relaxed) != 0;
-	let table = if fast { &FAST } else { &NO_FAST };
+	let table = if fast && guest.has_fast() {
+		&FAST
+	} else {
+		&NO_FAST
+	};
 	let p9 = p9(&context.vcpu);
 	p9.fast_table.set((&raw const *table).cast::<c_void>());
 
@@ -416,8 +458,8 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 		host_pmu: MaybeUninit::uninit(),
 		paca,
 	};
-	// SAFETY: a plain radix guest on a radix host, says `choose`; the rest is our
-	// caller's word.
+	// SAFETY: a radix host and no secure guest, says `choose`; the rest is our caller's
+	// word.
 	let trap = unsafe {
 		if host.contains(HostFacts::TM_ASSIST) {
 			switch::run::<WithTmAssist, _>(&mut power9, context, limit, lpcr, tb)

@@ -1,15 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The SPRs that are switched, each once.
 //!
-//! A row says what the register is called, where the guest's value lives in the
-//! vcpu, what the host's value is, and when the register is switched at all. From
-//! the rows of a group come the reading of the host's values, the loading of the
-//! guest's, the reading back of the guest's, and the restoring of the host's, in
-//! the order of the rows, so a register that is loaded cannot be forgotten later.
-//! To add an SPR, add its row (and its field to `views` and `kvm_p9_layout.c`).
+//! A row says what the register is called, where the guest's value lives, when the
+//! register is switched at all, and what the host has in it. From the rows of a
+//! group come the reading of the host's values, the loading of the guest's, the
+//! reading back of the guest's, and the restoring of the host's, in the order of the
+//! rows, so a register that is loaded cannot be forgotten later. To add an SPR, add
+//! its row (and its field to `views` and `kvm_p9_layout.c`).
+//!
+//! What the host has there is one of
+//!
+//! - `register`: only the register knows;
+//! - `task`, `paca`: the kernel keeps a copy there, in a field of the same name;
+//! - `zero`: always zero;
+//! - `nobody`: nothing that anybody wants back. What the register holds at an entry
+//!   is then unknown, so the guest's value is always written, and none restored.
 //!
 //! Each of these functions does only one kind of access, because an mfspr waits for
-//! an mtspr before it; and a write happens only if it changes the value.
+//! an mtspr before it; and a write happens only if it changes the value, or if
+//! nobody knows whether it does.
 //!
 //! The groups are apart because they are switched at different times:
 //!
@@ -19,35 +28,71 @@
 //! - [`Supervisor`]: what the host kernel itself runs with.
 //! - [`Debug`]: what would stop the host kernel in its tracks. The guest cannot write
 //!   these itself.
+//! - [`Guest`]: what the host has no use for. A light exit can leave them, too, until
+//!   another vcpu comes.
+//! - [`Interrupt`]: what any interrupt overwrites: loaded last, read first.
+//! - [`Transactions`]: what can only be touched while MSR\[TM\] is on.
+//!
+//! Registers that have no value to be exchanged, but a rule of their own, are in
+//! [`RULES`], each with the rule, and `switch` has them where the rule says.
 
 use powerpc::{Cpu, Spr};
 
-use crate::views::{TaskView, VcpuView};
+use crate::switch::Context;
 
 /// What decides whether a register is switched in this entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Conditions {
-	/// The guest has the event-based branch facility (HFSCR[EBB]).
+	/// The guest has the event-based branch facility (HFSCR\[EBB\]).
 	pub ebb: bool,
+	/// The guest has transactional memory (HFSCR\[TM\]), and so has the CPU.
+	pub tm: bool,
 	/// Watchpoints are usable on this host (`dawr_enabled()`).
 	pub dawr: bool,
 	/// The CPU has a TIDR.
 	pub tidr: bool,
+	/// SRR0 and SRR1 hold what is not known otherwise.
+	pub srr: bool,
 	/// Always.
 	pub always: bool,
 }
 
-/// Where a host's value comes from: the register, the task, or nowhere, as the host
-/// always has zero there.
+/// The host's value.
 macro_rules! host {
-	(register, $cpu:ident, $task:ident, $spr:ident, $name:ident) => {
+	(register, $cpu:ident, $context:ident, $spr:ident, $name:ident) => {
 		$cpu.mfspr::<{ Spr::$spr.0 }>()
 	};
-	(task, $cpu:ident, $task:ident, $spr:ident, $name:ident) => {
-		u64::from($task.$name())
+	(task, $cpu:ident, $context:ident, $spr:ident, $name:ident) => {
+		u64::from($context.task.$name())
 	};
-	(zero, $cpu:ident, $task:ident, $spr:ident, $name:ident) => {
+	(paca, $cpu:ident, $context:ident, $spr:ident, $name:ident) => {
+		u64::from($context.paca.$name())
+	};
+	(zero, $cpu:ident, $context:ident, $spr:ident, $name:ident) => {
 		0
+	};
+	(nobody, $cpu:ident, $context:ident, $spr:ident, $name:ident) => {
+		0
+	};
+}
+
+/// Must a guest's value be written over the host's?
+macro_rules! loads {
+	(nobody, $guest:expr, $host:expr) => {
+		true
+	};
+	($kind:ident, $guest:expr, $host:expr) => {
+		$guest != $host
+	};
+}
+
+/// Must the host's value be written over a guest's?
+macro_rules! restores {
+	(nobody, $guest:expr, $host:expr) => {
+		false
+	};
+	($kind:ident, $guest:expr, $host:expr) => {
+		$guest != $host
 	};
 }
 
@@ -55,7 +100,7 @@ macro_rules! group {
 	(
 		$(#[$doc:meta])*
 		$group:ident {
-			$($(#[$why:meta])* $name:ident: $spr:ident, $set:ident as $width:ident, $when:ident, $host:ident;)*
+			$($(#[$why:meta])* $name:ident: $spr:ident, $home:ident.$set:ident as $width:ident, $when:ident, $host:ident;)*
 		}
 	) => {
 		$(#[$doc])*
@@ -64,12 +109,15 @@ macro_rules! group {
 			$($(#[$why])* $name: u64,)*
 		}
 
+		#[allow(dead_code, unused_variables)] // Not every group has or needs all of it.
 		impl $group {
+			/// Its registers, in order.
+			pub const SPRS: &[Spr] = &[$(Spr::$spr),*];
+
 			/// The host's values.
-			#[allow(unused_variables)] // Not every group has values in both places.
 			#[inline(always)]
-			pub fn host<C: Cpu>(cpu: &mut C, task: TaskView, on: Conditions) -> Self {
-				$(let $name = if on.$when { host!($host, cpu, task, $spr, $name) } else { 0 };)*
+			pub fn host<C: Cpu>(cpu: &mut C, context: &Context, on: Conditions) -> Self {
+				$(let $name = if on.$when { host!($host, cpu, context, $spr, $name) } else { 0 };)*
 				Self { $($name),* }
 			}
 
@@ -80,24 +128,22 @@ macro_rules! group {
 			/// The registers must hold the host's values; the guest must be what runs
 			/// next, but for code that does not depend on these registers.
 			#[inline(always)]
-			pub unsafe fn load<C: Cpu>(&self, cpu: &mut C, vcpu: VcpuView, on: Conditions) {
-				$(if on.$when && u64::from(vcpu.$name()) != self.$name {
+			pub unsafe fn load<C: Cpu>(&self, cpu: &mut C, context: &Context, on: Conditions) {
+				$(if on.$when && loads!($host, u64::from(context.$home.$name()), self.$name) {
 					// SAFETY: the caller vouches for what runs next.
-					unsafe { cpu.mtspr::<{ Spr::$spr.0 }>(vcpu.$name().into()) };
+					unsafe { cpu.mtspr::<{ Spr::$spr.0 }>(context.$home.$name().into()) };
 				})*
 			}
 
 			/// What the vcpu has: the guest's values before it ran, and also after, where
 			/// the guest cannot change the register.
-			#[allow(dead_code)]
 			#[inline(always)]
-			pub fn of(vcpu: VcpuView, on: Conditions) -> Self {
-				$(let $name = if on.$when { vcpu.$name().into() } else { 0 };)*
+			pub fn of(context: &Context, on: Conditions) -> Self {
+				$(let $name = if on.$when { context.$home.$name().into() } else { 0 };)*
 				Self { $($name),* }
 			}
 
 			/// Reads the guest's values back.
-			#[allow(dead_code)]
 			#[inline(always)]
 			pub fn guest<C: Cpu>(cpu: &mut C, on: Conditions) -> Self {
 				$(let $name = if on.$when { cpu.mfspr::<{ Spr::$spr.0 }>() } else { 0 };)*
@@ -105,11 +151,10 @@ macro_rules! group {
 			}
 
 			/// Stores them in the vcpu.
-			#[allow(dead_code)]
 			#[inline(always)]
-			pub fn store(&self, vcpu: VcpuView, on: Conditions) {
+			pub fn store(&self, context: &Context, on: Conditions) {
 				$(if on.$when {
-					vcpu.$set(self.$name as $width);
+					context.$home.$set(self.$name as $width);
 				})*
 			}
 
@@ -120,7 +165,7 @@ macro_rules! group {
 			/// `self` must be what the host had.
 			#[inline(always)]
 			pub unsafe fn restore<C: Cpu>(&self, cpu: &mut C, guest: &Self, on: Conditions) {
-				$(if on.$when && guest.$name != self.$name {
+				$(if on.$when && restores!($host, guest.$name, self.$name) {
 					// SAFETY: the host's own value, by the caller's word.
 					unsafe { cpu.mtspr::<{ Spr::$spr.0 }>(self.$name) };
 				})*
@@ -135,24 +180,26 @@ group! {
 	/// the same set.
 	User {
 		/// Branch target.
-		tar: TAR, set_tar as u64, always, task;
+		tar: TAR, vcpu.set_tar as u64, always, task;
 		/// Which vector registers are in use.
-		vrsave: VRSAVE, set_vrsave as u32, always, task;
+		vrsave: VRSAVE, vcpu.set_vrsave as u32, always, task;
 		/// Event-based branch handler.
-		ebbhr: EBBHR, set_ebbhr as u64, ebb, task;
+		ebbhr: EBBHR, vcpu.set_ebbhr as u64, ebb, task;
 		/// Event-based branch return address.
-		ebbrr: EBBRR, set_ebbrr as u64, ebb, task;
+		ebbrr: EBBRR, vcpu.set_ebbrr as u64, ebb, task;
 		/// Event-based branch control.
-		bescr: BESCR, set_bescr as u64, ebb, task;
+		bescr: BESCR, vcpu.set_bescr as u64, ebb, task;
 		/// Thread ID, for `wait` and accelerators.
-		tidr: TIDR, set_tidr as u64, tidr, task;
+		tidr: TIDR, vcpu.set_tidr as u64, tidr, task;
 		/// Which facilities problem state has. Kernel code may run with the guest's:
 		/// it applies to problem state only.
-		fscr: FSCR, set_fscr as u64, always, task;
+		fscr: FSCR, vcpu.set_fscr as u64, always, task;
 		/// Prefetching. A hint.
-		dscr: DSCR, set_dscr as u64, always, task;
+		dscr: DSCR, vcpu.set_dscr as u64, always, task;
 		/// How long problem state may have a high priority.
-		pspb: PSPB, set_pspb as u32, always, zero;
+		pspb: PSPB, vcpu.set_pspb as u32, always, zero;
+		/// Which CPU this is, for the host's vDSO.
+		sprg3: SPRG3, vcpu.set_sprg3 as u64, always, paca;
 	}
 }
 
@@ -162,11 +209,11 @@ group! {
 	/// switch path may run with the guest's).
 	Supervisor {
 		/// Execution of user pages by the kernel.
-		iamr: IAMR, set_iamr as u64, always, register;
+		iamr: IAMR, vcpu.set_iamr as u64, always, register;
 		/// Access to user pages by the kernel.
-		amr: AMR, set_amr as u64, always, register;
+		amr: AMR, vcpu.set_amr as u64, always, register;
 		/// Which bits of AMR problem state may change; the host has no such bits.
-		uamor: UAMOR, set_uamor as u64, always, zero;
+		uamor: UAMOR, vcpu.set_uamor as u64, always, zero;
 	}
 }
 
@@ -176,10 +223,140 @@ group! {
 	/// not do is to outlive the guest.
 	Debug {
 		/// Instruction breakpoint.
-		ciabr: CIABR, set_ciabr as u64, always, register;
+		ciabr: CIABR, vcpu.set_ciabr as u64, always, register;
 		/// Watchpoint address.
-		dawr0: DAWR0, set_dawr0 as u64, dawr, register;
+		dawr0: DAWR0, vcpu.set_dawr0 as u64, dawr, register;
 		/// Watchpoint conditions.
-		dawrx0: DAWRX0, set_dawrx0 as u64, dawr, register;
+		dawrx0: DAWRX0, vcpu.set_dawrx0 as u64, dawr, register;
+	}
+}
+
+group! {
+	/// Registers that the host does nothing with.
+	Guest {
+		/// The guest kernel's. A host that is a hypervisor has HSPRG0 and HSPRG1.
+		sprg0: SPRG0, vcpu.set_sprg0 as u64, always, nobody;
+		/// The same.
+		sprg1: SPRG1, vcpu.set_sprg1 as u64, always, nobody;
+		/// The same.
+		sprg2: SPRG2, vcpu.set_sprg2 as u64, always, nobody;
+		/// The guest's virtual time, which counts on while another runs.
+		vtb: VTB, vcore.set_vtb as u64, always, nobody;
+	}
+}
+
+group! {
+	/// Registers that any interrupt overwrites, a machine check among them: loaded as
+	/// late as can be and read as early.
+	Interrupt {
+		/// Where the guest's last interrupt came from.
+		srr0: SRR0, vcpu.set_srr0 as u64, srr, nobody;
+		/// And in which state.
+		srr1: SRR1, vcpu.set_srr1 as u64, srr, nobody;
+		/// The guest's last faulting address.
+		dar: DAR, vcpu.set_dar as u64, always, nobody;
+		/// And why it faulted.
+		dsisr: DSISR, vcpu.set_dsisr as u32, always, nobody;
+	}
+}
+
+group! {
+	/// Registers of transactional memory, when there is no transaction: otherwise
+	/// `kvmppc_restore_tm_hv()` and `kvmppc_save_tm_hv()` have them. The task's own
+	/// are saved (`kvmppc_save_user_regs()`), and loaded with its next use.
+	Transactions {
+		/// Why the last transaction failed.
+		texasr: TEXASR, vcpu.set_texasr as u64, tm, nobody;
+		/// Where a failing transaction goes.
+		tfhar: TFHAR, vcpu.set_tfhar as u64, tm, nobody;
+		/// Where the last one failed.
+		tfiar: TFIAR, vcpu.set_tfiar as u64, tm, nobody;
+	}
+}
+
+/// The groups' registers.
+pub const GROUPS: [&[Spr]; 6] = [
+	User::SPRS,
+	Supervisor::SPRS,
+	Debug::SPRS,
+	Guest::SPRS,
+	Interrupt::SPRS,
+	Transactions::SPRS,
+];
+
+/// Registers with a rule of their own.
+pub const RULES: [(Spr, &str); 20] = [
+	(
+		Spr::LPIDR,
+		"MMU context: between barriers, last in and first out",
+	),
+	(
+		Spr::LPCR,
+		"the same, and before HDEC: its [HDICE] lets HDEC be an exception",
+	),
+	(Spr::PIDR, "the same; the guest's changes as it likes"),
+	(
+		Spr::HFSCR,
+		"facilities of [HV]=0, [TM] and [EBB] until the guest uses them again",
+	),
+	(
+		Spr::PSSCR,
+		"with transactional memory in need of help, [FAKE_SUSPEND] goes along",
+	),
+	(
+		Spr::PSSCR_PR,
+		"what a guest sees of it, and what a host without that need switches",
+	),
+	(
+		Spr::PURR,
+		"a count: what the guest used is added to the host's",
+	),
+	(Spr::SPURR, "the same"),
+	(Spr::IC, "a count that is only read"),
+	(
+		Spr::CTRLF,
+		"the run latch: the host's is on, the guest's is read by this number",
+	),
+	(Spr::CTRLT, "and written by this one"),
+	(
+		Spr::DPDES,
+		"a doorbell that was asked for, or that the guest did not take",
+	),
+	(
+		Spr::PCR,
+		"a compatibility mode, if any; the host's has only reserved bits",
+	),
+	(
+		Spr::TBU40,
+		"the timebase is moved by the guest's offset, if any",
+	),
+	(Spr::HDEC, "when the guest has to be out; how long it ran"),
+	(
+		Spr::DEC,
+		"from an absolute time, and back into one; the host's by its timer",
+	),
+	(Spr::HSRR0, "the way in"),
+	(Spr::HSRR1, "the way in"),
+	(Spr::HEIR, "by the trap, read only"),
+	(Spr::ASDR, "by the trap, read only"),
+];
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn each_spr_is_listed_once() {
+		let listed = GROUPS.iter().copied().flatten().copied();
+		let mut listed: Vec<_> = listed.chain(RULES.iter().map(|(spr, _)| *spr)).collect();
+		listed.sort();
+		for pair in listed.windows(2) {
+			assert_ne!(pair[0], pair[1], "twice");
+		}
+		assert_eq!(listed, {
+			let mut all = Spr::ALL.to_vec();
+			all.sort();
+			all
+		});
 	}
 }

@@ -15,24 +15,73 @@
 //! 6. The trampoline loads the GPRs and goes.
 //!
 //! And on the way out the same backwards, with all reads in one block before the
-//! first write. MMU context comes back before MSR is written: that mtmsrd is the
-//! context synchronisation which the switch needs, and it turns the MMU on for a
-//! guest that came out in real mode.
+//! first write.
 //!
 //! # Barriers
 //!
 //! Before LPIDR and PIDR change, both ways, hwsync: an earlier store that is still
 //! on its way must not be overlooked by a tlbie of another CPU, which broadcasts to
-//! CPUs by the LPID that they have. Then isync, so that no earlier access is
-//! translated with the new values (Power ISA 3.0B, Book III, chapter 12: a context
-//! synchronising instruction is required before and after). After the change, on the
-//! way in, hrfid is context synchronising, on the way out mtmsrd is.
+//! CPUs by the LPID that they have.
+//!
+//! A change of MMU context wants a context synchronising instruction before it, so
+//! that no earlier access is translated with the new values, and one after it (Power
+//! ISA 3.0B, Book III, chapter 12). On the way in, the first is an isync, as the host
+//! may have used addresses of its user's process; the second is hrfid.
+//!
+//! On the way out the first is the interrupt that ended the guest's run. What this
+//! code accesses between it and the change is in quadrant 3, or has the MMU off. In
+//! hypervisor state a quadrant-3 address is translated with LPID 0 and PID 0 whatever
+//! the registers hold (5.7.5), and of LPCR only \[HR\] and \[UPRT\] matter to it, which
+//! are set in the host's and in a radix guest's; with the MMU off nothing is
+//! translated. So no access before the change can tell, there is nothing that an
+//! isync would keep in order, and hwsync is execution synchronising already. C has
+//! one there. The second is the mtmsrd that puts the host's MSR back; until then this
+//! code keeps to quadrant 3.
+//!
+//! # Hash guests
+//!
+//! A hash guest has LPCR\[HR\] zero, and with that the host's addresses mean nothing.
+//! From before its context is loaded until the host's is back the MMU is off: an
+//! mtmsrd turns it off on the way in, and interrupts of such a guest arrive with it
+//! off, as LPCR\[AIL\] works in hypervisor state under \[HR\] only. All that is used in
+//! between is in the linear map, whose addresses mean the same with the MMU off. The
+//! guest's SLB is loaded and saved there, too: with LPCR\[UPRT\] set most of it can't be
+//! reached.
+//!
+//! # Time
+//!
+//! HDEC and DEC are written one behind the other, for a TB that was read before, and
+//! read so. HDEC's difference is the time that the guest ran, and so gives the time
+//! at the end without reading TB, which waits for everything before it. That time is
+//! behind by as much as passed between reading TB and writing HDEC, a microsecond at
+//! most. Since DEC was written just as late, an expiry time that the guest did not
+//! touch comes out as it went in. (With a TB read at the end, as C has it, it moves by
+//! that microsecond at each round trip.) One that the guest wrote comes out early by
+//! it, and is written late by as much at the next entry. A limit that was reached is
+//! reached by this time, too. After an HMI the timebase may be another, so it is read.
+//!
+//! # Enabling interrupts
+//!
+//! The host runs soft-disabled, and its \[EE\] is on then: whoever hard-disabled has to
+//! turn it on again, with an mtmsrd that costs as much as one that does more. So for
+//! those exits that arrive with the MMU on, the one mtmsrd of the way out comes last,
+//! and turns on what is needed to save the vector registers, \[RI\], and \[EE\], too,
+//! unless
+//!
+//! - an interrupt is recorded already, or the guest came out by one: the record
+//!   (`irq_happened`) is updated by C without regard to interrupts, as it should be off;
+//! - the vcpu's interrupt context is still on this CPU: an interrupt that the guest
+//!   has not taken would come to the host, to no good, at every exit. The kernel pulls
+//!   the context after we return, because some hcalls must be handled before.
+//!
+//! With the mode byte reset and interrupts only recorded, as the soft mask demands,
+//! nothing distinguishes this from any other soft-disabled part of the kernel.
 
 use powerpc::{Cpu, Msr, Spr};
 
 use crate::layout::kernel as layout;
-use crate::sprs::{Conditions, Debug, Supervisor, User};
-use crate::views::{ExceptionView, KvmView, PacaView, TaskView, VcoreView, VcpuView};
+use crate::sprs::{Conditions, Debug, Guest, Interrupt, Supervisor, Transactions, User};
+use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 
 /// Trap numbers: the vector of the interrupt that ended the guest's run.
 pub mod trap {
@@ -66,6 +115,8 @@ pub mod hfscr {
 	pub const TM: u64 = 1 << 5;
 	/// Event-based branches.
 	pub const EBB: u64 = 1 << 7;
+	/// Doorbells that the guest sends without the hypervisor (msgsndp, DPDES).
+	pub const MSGP: u64 = 1 << 10;
 }
 
 /// PCR bits that ISA 3.0 reserves and Linux keeps set.
@@ -110,7 +161,13 @@ pub trait Kernel: Cpu {
 	/// `kvmhv_p9_tm_emulation_early()`: whether the guest can go straight on.
 	fn tm_emulation_early(&mut self, vcpu: VcpuView) -> bool;
 	/// Flushes this CPU's translations for the guest if another CPU asked for it.
-	fn flush_tlb_if_needed(&mut self, kvm: KvmView, pcpu: u16);
+	fn flush_tlb_if_needed(&mut self, context: &Context);
+	/// Clears the whole SLB, with what is cached of it.
+	///
+	/// # Safety
+	///
+	/// The host must not translate by the SLB.
+	unsafe fn slb_clear_all(&mut self);
 	/// Puts the GPRs in and runs the guest.
 	///
 	/// # Safety
@@ -148,10 +205,26 @@ pub struct Context {
 	pub paca: PacaView,
 	/// The current task.
 	pub task: TaskView,
+	/// The L2 guest that the vcpu is at present, if it is one.
+	pub nested: Option<NestedView>,
+}
+
+impl Context {
+	/// The guest's partition.
+	#[inline(always)]
+	fn lpid(&self) -> u64 {
+		match self.nested {
+			Some(nested) => nested.shadow_lpid().into(),
+			None => self.kvm.lpid(),
+		}
+	}
 }
 
 /// Moves the timebase by writing its upper bits. The low ones go on counting, and
 /// if they wrapped in between, the carry is lost with the write: put it in.
+///
+/// That is told by the low ones having become less, so `tb` must be a time of this
+/// timebase but for the upper bits.
 ///
 /// # Safety
 ///
@@ -168,15 +241,15 @@ unsafe fn set_timebase<C: Cpu>(cpu: &mut C, tb: u64) -> u64 {
 	carried
 }
 
-/// Runs a radix guest once and says by what trap it came out.
+/// Runs a guest once and says by what trap it came out.
 ///
 /// `limit` is the host timebase at which it has to be out, `tb` the host timebase
-/// now; on return it is the host timebase again.
+/// now; on return it is the host timebase again, as the module's text has it.
 ///
 /// # Safety
 ///
-/// The vcpu must be loaded on this CPU, host and guest radix, the guest neither
-/// nested nor secure; preemption off, interrupts soft-disabled.
+/// The vcpu must be loaded on this CPU, the host radix, the guest not secure;
+/// preemption off, interrupts soft-disabled.
 pub unsafe fn run<P: Profile, K: Kernel>(
 	k: &mut K,
 	context: Context,
@@ -189,12 +262,15 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		vcore,
 		kvm,
 		paca,
-		task,
+		..
 	} = context;
-	let hdec = limit.wrapping_sub(*tb);
+	let started = *tb;
+	let hdec = limit.wrapping_sub(started);
 	if (hdec as i64) < 0 {
 		return trap::HV_DECREMENTER;
 	}
+	// More does not fit, and an exit too early does no harm.
+	let hdec = hdec.min(k.decrementer_max());
 	vcpu.set_ceded(0);
 
 	let facilities = Msr::FP | Msr::VEC | Msr::VSX;
@@ -221,13 +297,17 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	// All of the host's that has to be read.
 	let on = Conditions {
 		ebb: vcpu.hfscr() & hfscr::EBB != 0,
+		tm: has_tm && vcpu.hfscr() & hfscr::TM != 0,
 		dawr: k.dawr_enabled(),
 		tidr: true,
+		srr: true,
 		always: true,
 	};
-	let host_user = User::host(k, task, on);
-	let host_supervisor = Supervisor::host(k, task, on);
-	let host_debug = Debug::host(k, task, on);
+	let host_user = User::host(k, &context, on);
+	let host_supervisor = Supervisor::host(k, &context, on);
+	let host_debug = Debug::host(k, &context, on);
+	let host_guest = Guest::host(k, &context, on);
+	let host_interrupt = Interrupt::host(k, &context, on);
 	let host_hfscr = k.mfspr::<{ Spr::HFSCR.0 }>();
 	let host_pidr = k.mfspr::<{ Spr::PIDR.0 }>();
 	let host_psscr = if P::TM_ASSIST {
@@ -235,20 +315,21 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	} else {
 		k.mfspr::<{ Spr::PSSCR_PR.0 }>()
 	};
-	paca.set_host_purr(k.mfspr::<{ Spr::PURR.0 }>());
-	paca.set_host_spurr(k.mfspr::<{ Spr::SPURR.0 }>());
+	let host_purr = k.mfspr::<{ Spr::PURR.0 }>();
+	let host_spurr = k.mfspr::<{ Spr::SPURR.0 }>();
+
+	// Without the guest's msgsndp, DPDES is what we write.
+	let doorbell_wanted = vcpu.doorbell_request() != 0;
+	let doorbells = doorbell_wanted || vcpu.hfscr() & hfscr::MSGP != 0;
+	let radix = kvm.radix() != 0;
 
 	if has_tm && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) {
 		k.restore_tm(vcpu, vcpu.msr());
 		msr = k.mfmsr();
-	} else if has_tm && vcpu.hfscr() & hfscr::TM != 0 {
-		// SAFETY: the task's own are saved (`kvmppc_save_user_regs()`) and are loaded
-		// again with its next use of the facility. [TM] is on.
-		unsafe {
-			k.mtspr::<{ Spr::TEXASR.0 }>(vcpu.texasr());
-			k.mtspr::<{ Spr::TFHAR.0 }>(vcpu.tfhar());
-			k.mtspr::<{ Spr::TFIAR.0 }>(vcpu.tfiar());
-		}
+	} else {
+		let host_transactions = Transactions::host(k, &context, on);
+		// SAFETY: nobody's, as the group says. [TM] is on if they are switched.
+		unsafe { host_transactions.load(k, &context, on) };
 	}
 	// SAFETY: the facilities are on, and the caller's registers are saved or were
 	// declared so.
@@ -257,31 +338,33 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	// trampoline and functions that are made for it run until the guest does. What
 	// each register does to them is said where it is not nothing.
 	unsafe {
-		host_user.load(k, vcpu, on);
-		host_supervisor.load(k, vcpu, on);
+		host_user.load(k, &context, on);
+		host_supervisor.load(k, &context, on);
 		if vcpu.ctrl() & 1 == 0 {
 			// The run latch; a hint to the host's other threads.
 			k.mtspr::<{ Spr::CTRLT.0 }>(0);
 		}
 
 		if vcore.tb_offset() != 0 {
-			// Nothing on this path takes the time but by `tb`.
-			*tb = set_timebase(k, tb.wrapping_add(vcore.tb_offset()));
-			vcore.set_tb_offset_applied(vcore.tb_offset());
+			// Nothing on this path takes the time but by `tb`. TBU40 can't move the low
+			// bits; an L1 may have asked for it.
+			let offset = vcore.tb_offset() & !TB_LOW;
+			*tb = set_timebase(k, started.wrapping_add(offset));
+			vcore.set_tb_offset_applied(offset);
 		}
-		k.mtspr::<{ Spr::VTB.0 }>(vcore.vtb());
+		host_guest.load(k, &context, on);
 		k.mtspr::<{ Spr::PURR.0 }>(vcpu.purr());
 		k.mtspr::<{ Spr::SPURR.0 }>(vcpu.spurr());
 		if vcore.pcr() != 0 {
 			// Only problem state is restricted by it.
 			k.mtspr::<{ Spr::PCR.0 }>(vcore.pcr() | PCR_MASK);
 		}
-		if vcpu.doorbell_request() != 0 {
+		if doorbell_wanted {
 			vcpu.set_doorbell_request(0);
 			// Taken when the guest's [EE] is on; the host's is off.
 			k.mtspr::<{ Spr::DPDES.0 }>(1);
 		}
-		host_debug.load(k, vcpu, on);
+		host_debug.load(k, &context, on);
 		if P::TM_ASSIST {
 			let fake_suspend = u64::from(paca.fake_suspend()) << PSSCR_FAKE_SUSPEND_SHIFT;
 			k.mtspr::<{ Spr::PSSCR.0 }>(vcpu.psscr() | PSSCR_EC | fake_suspend);
@@ -293,35 +376,34 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		// The way into the guest. Interrupts that use these are disabled.
 		k.mtspr::<{ Spr::HSRR0.0 }>(vcpu.nip());
 		k.mtspr::<{ Spr::HSRR1.0 }>(vcpu.msr() & !Msr::HV.bits() | Msr::ME.bits());
-		k.mtspr::<{ Spr::SPRG0.0 }>(vcpu.sprg0());
-		k.mtspr::<{ Spr::SPRG1.0 }>(vcpu.sprg1());
-		k.mtspr::<{ Spr::SPRG2.0 }>(vcpu.sprg2());
-		k.mtspr::<{ Spr::SPRG3.0 }>(vcpu.sprg3());
 
 		paca.set_in_guest(layout::GUEST_MODE_P9_RS as u8);
 
+		if !radix {
+			// See the module's text on hash guests. [RI] too, for what comes with the MMU
+			// off is not survived.
+			k.mtmsrd(msr & !(Msr::IR | Msr::DR | Msr::RI).bits());
+		}
 		// See the module's text on barriers.
 		k.hwsync();
 		k.isync();
-		k.mtspr::<{ Spr::LPIDR.0 }>(kvm.lpid());
+		k.mtspr::<{ Spr::LPIDR.0 }>(context.lpid());
 		k.mtspr::<{ Spr::LPCR.0 }>(lpcr);
 		k.mtspr::<{ Spr::PIDR.0 }>(vcpu.pid().into());
+		if !radix {
+			load_slb(k, vcpu);
+		}
 		// By LPIDR, so not earlier.
-		k.flush_tlb_if_needed(kvm, vcore.pcpu());
+		k.flush_tlb_if_needed(&context);
 		// HDEC only counts as an exception once LPCR[HDICE] is on, so not earlier.
 		k.mtspr::<{ Spr::HDEC.0 }>(hdec);
 		k.mtspr::<{ Spr::DEC.0 }>(vcpu.dec_expires().wrapping_sub(*tb));
 	}
 
 	let trap = loop {
-		// SAFETY: as above. The four are written last because a machine check would
+		// SAFETY: as above. They are written last because a machine check would
 		// overwrite them.
-		unsafe {
-			k.mtspr::<{ Spr::DAR.0 }>(vcpu.dar());
-			k.mtspr::<{ Spr::DSISR.0 }>(vcpu.dsisr().into());
-			k.mtspr::<{ Spr::SRR0.0 }>(vcpu.srr0());
-			k.mtspr::<{ Spr::SRR1.0 }>(vcpu.srr1());
-		}
+		unsafe { host_interrupt.load(k, &context, on) };
 		k.pmu_to_guest(vcpu);
 		k.time_in_guest(vcpu);
 		// SAFETY: everything is loaded.
@@ -329,7 +411,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		k.time_guest_exit(vcpu);
 		k.pmu_to_host(vcpu);
 
-		let trap = leave(k, context);
+		let trap = leave(k, &context, on);
 		if has_tm
 			&& trap == trap::HV_SOFTPATCH
 			&& paca.fake_suspend() == 0
@@ -352,89 +434,92 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	let spurr = k.mfspr::<{ Spr::SPURR.0 }>();
 	let guest_user = User::guest(k, on);
 	let guest_supervisor = Supervisor::guest(k, on);
+	let guest_guest = Guest::guest(k, on);
 	vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
 	vcpu.set_ic(k.mfspr::<{ Spr::IC.0 }>());
 	vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
 	vcpu.set_psscr(k.mfspr::<{ Spr::PSSCR_PR.0 }>());
-	vcpu.set_sprg0(k.mfspr::<{ Spr::SPRG0.0 }>());
-	vcpu.set_sprg1(k.mfspr::<{ Spr::SPRG1.0 }>());
-	vcpu.set_sprg2(k.mfspr::<{ Spr::SPRG2.0 }>());
-	vcpu.set_sprg3(k.mfspr::<{ Spr::SPRG3.0 }>());
-	let doorbell = k.mfspr::<{ Spr::DPDES.0 }>() != 0;
-	vcore.set_vtb(k.mfspr::<{ Spr::VTB.0 }>());
+	let doorbell = doorbells && k.mfspr::<{ Spr::DPDES.0 }>() != 0;
+	let hdec_left = k.mfspr::<{ Spr::HDEC.0 }>();
 	let mut dec = k.mfspr::<{ Spr::DEC.0 }>();
-	*tb = k.mftb();
+	guest_user.store(&context, on);
+	guest_supervisor.store(&context, on);
+	guest_guest.store(&context, on);
+
+	// See the module's text on time.
+	let applied = vcore.tb_offset_applied();
+	*tb = if matches!(trap, trap::HMI | trap::MACHINE_CHECK | trap::SYSTEM_RESET) {
+		k.mftb().wrapping_sub(applied)
+	} else {
+		started.wrapping_add(hdec.wrapping_sub(hdec_left))
+	};
 	if lpcr & layout::HV_LPCR_LD as u64 == 0 {
 		// Without the large decrementer it has 32 bits.
 		dec = dec as i32 as u64;
 	}
-	guest_user.store(vcpu, on);
-	guest_supervisor.store(vcpu, on);
-	vcpu.set_dec_expires(dec.wrapping_add(*tb));
+	vcpu.set_dec_expires(dec.wrapping_add(*tb).wrapping_add(applied));
 	if doorbell {
 		vcpu.set_doorbell_request(1);
 	}
-	paca.set_host_purr(
-		paca.host_purr()
-			.wrapping_add(purr.wrapping_sub(vcpu.purr())),
-	);
-	paca.set_host_spurr(
-		paca.host_spurr()
-			.wrapping_add(spurr.wrapping_sub(vcpu.spurr())),
-	);
+	let host_purr = host_purr.wrapping_add(purr.wrapping_sub(vcpu.purr()));
+	let host_spurr = host_spurr.wrapping_add(spurr.wrapping_sub(vcpu.spurr()));
 	vcpu.set_purr(purr);
 	vcpu.set_spurr(spurr);
 
+	// An interrupt suspends a transaction, and mtmsrd must not change that: with another
+	// [TS] than there is it would be a program interrupt.
+	let active = has_tm && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS);
+	msr &= !Msr::TS.bits();
+	if active {
+		msr |= Msr::TS_S.bits();
+	}
+	// See the module's text on enabling interrupts.
+	let late = !active && no_interrupt(trap) && {
+		Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
+	};
+
 	// SAFETY: to the end of the way out. Each value is the host's own.
 	unsafe {
-		if vcore.tb_offset_applied() != 0 {
-			*tb = set_timebase(k, tb.wrapping_sub(vcore.tb_offset_applied()));
+		if applied != 0 {
+			// To be exact now it has to be read.
+			let exact = k.mftb().wrapping_sub(applied);
+			set_timebase(k, exact);
 			vcore.set_tb_offset_applied(0);
 		}
 
-		// A radix guest may have put entries into the first four (it runs with
-		// LPCR[UPRT], ISA 5.9.3.2): leave it no way to watch the next. slbmte, as
-		// slbia would drop cached translations too.
-		k.slb_clear::<0>();
-		k.slb_clear::<1>();
-		k.slb_clear::<2>();
-		k.slb_clear::<3>();
+		if radix {
+			// A radix guest may have put entries into the first four (it runs with
+			// LPCR[UPRT], ISA 5.9.3.2): leave it no way to watch the next. slbmte, as
+			// slbia would drop cached translations too.
+			k.slb_clear::<0>();
+			k.slb_clear::<1>();
+			k.slb_clear::<2>();
+			k.slb_clear::<3>();
+		} else {
+			save_slb(k, vcpu);
+			k.slb_clear_all();
+		}
+		// See the module's text on barriers.
 		k.hwsync();
-		k.isync();
 		k.mtspr::<{ Spr::PIDR.0 }>(host_pidr);
 		k.mtspr::<{ Spr::LPIDR.0 }>(kvm.host_lpid().into());
 		k.mtspr::<{ Spr::LPCR.0 }>(kvm.host_lpcr());
 
-		let active = has_tm && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS);
-		if active {
-			// The transaction was suspended by the interrupt that ended the run.
-			msr |= Msr::TS_S.bits();
-		}
-		k.mtmsrd(msr);
-
-		k.store_vectors(vcpu);
-		if active {
-			k.save_tm(vcpu, vcpu.msr());
-		} else if has_tm && vcpu.hfscr() & hfscr::TM != 0 {
-			vcpu.set_texasr(k.mfspr::<{ Spr::TEXASR.0 }>());
-			vcpu.set_tfhar(k.mfspr::<{ Spr::TFHAR.0 }>());
-			vcpu.set_tfiar(k.mfspr::<{ Spr::TFIAR.0 }>());
-			// Now and then, see whether the guest still uses it.
-			vcpu.set_load_tm(vcpu.load_tm().wrapping_add(1));
-			if vcpu.load_tm() == 0 {
-				vcpu.set_hfscr(vcpu.hfscr() & !hfscr::TM);
-			}
+		if !late {
+			k.mtmsrd(msr);
+			store_facilities(k, &context, on, active);
 		}
 
-		k.mtspr::<{ Spr::PURR.0 }>(paca.host_purr());
-		k.mtspr::<{ Spr::SPURR.0 }>(paca.host_spurr());
+		k.mtspr::<{ Spr::PURR.0 }>(host_purr);
+		k.mtspr::<{ Spr::SPURR.0 }>(host_spurr);
 		if P::TM_ASSIST {
 			// [FAKE_SUSPEND] was needed until the transaction was saved.
 			let fake_suspend = u64::from(paca.fake_suspend()) << PSSCR_FAKE_SUSPEND_SHIFT;
 			k.mtspr::<{ Spr::PSSCR.0 }>(host_psscr | fake_suspend);
 		}
 		k.mtspr::<{ Spr::HFSCR.0 }>(host_hfscr);
-		host_debug.restore(k, &Debug::of(vcpu, on), on);
+		host_debug.restore(k, &Debug::of(&context, on), on);
+		host_guest.restore(k, &guest_guest, on);
 		if doorbell {
 			k.mtspr::<{ Spr::DPDES.0 }>(0);
 		}
@@ -445,36 +530,129 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		k.mtspr::<{ Spr::HDEC.0 }>(k.decrementer_max());
 		k.rearm_host_dec(*tb);
 
-		k.mtspr::<{ Spr::SPRG3.0 }>(paca.sprg_vdso());
 		host_user.restore(k, &guest_user, on);
 		host_supervisor.restore(k, &guest_supervisor, on);
 		if vcpu.ctrl() & 1 == 0 {
 			k.mtspr::<{ Spr::CTRLT.0 }>(1);
 		}
 		if on.ebb {
-			// As for transactional memory above.
-			vcpu.set_load_ebb(vcpu.load_ebb().wrapping_add(1));
-			if vcpu.load_ebb() == 0 {
-				vcpu.set_hfscr(vcpu.hfscr() & !hfscr::EBB);
-			}
+			still_uses(
+				&context,
+				hfscr::EBB,
+				VcpuView::load_ebb,
+				VcpuView::set_load_ebb,
+			);
 		}
 	}
 
 	paca.set_in_guest(layout::GUEST_MODE_NONE as u8);
+	if late {
+		if paca.irq_happened() == layout::IRQ_HARD_DIS as u8 && vcpu.xive_pushed() == 0 {
+			paca.set_irq_happened(0);
+			msr |= Msr::EE.bits();
+		}
+		// SAFETY: the host's MSR; all else is the host's, too, but for registers of
+		// facilities that nobody uses before they are saved here.
+		unsafe { k.mtmsrd(msr) };
+		store_facilities(k, &context, on, false);
+	}
 	trap
+}
+
+/// Whether a guest that came out by this trap did so of its own accord.
+#[inline(always)]
+fn no_interrupt(trap: u32) -> bool {
+	matches!(
+		trap,
+		trap::SYSCALL
+			| trap::H_DATA_STORAGE
+			| trap::H_INST_STORAGE
+			| trap::H_EMUL_ASSIST
+			| trap::H_FAC_UNAVAIL
+	)
+}
+
+/// Saves what can only be read while MSR has the host's facilities on.
+#[inline(always)]
+fn store_facilities<K: Kernel>(k: &mut K, context: &Context, on: Conditions, active: bool) {
+	let vcpu = context.vcpu;
+	k.store_vectors(vcpu);
+	if active {
+		k.save_tm(vcpu, vcpu.msr());
+	} else if on.tm {
+		Transactions::guest(k, on).store(context, on);
+		still_uses(context, hfscr::TM, VcpuView::load_tm, VcpuView::set_load_tm);
+	}
+}
+
+/// Counts that a facility was switched, and now and then takes it away, to see
+/// whether the guest still uses it. What an L2 has is its L1's decision.
+#[inline(always)]
+fn still_uses(
+	context: &Context,
+	facility: u64,
+	count: fn(VcpuView) -> u8,
+	set_count: fn(VcpuView, u8),
+) {
+	let vcpu = context.vcpu;
+	if context.nested.is_some() {
+		return;
+	}
+	let count = count(vcpu).wrapping_add(1);
+	set_count(vcpu, count);
+	if count == 0 {
+		vcpu.set_hfscr(vcpu.hfscr() & !facility);
+	}
+}
+
+/// Loads a hash guest's SLB.
+///
+/// # Safety
+///
+/// The MMU must be off, the SLB clear, LPCR the guest's.
+unsafe fn load_slb<K: Kernel>(k: &mut K, vcpu: VcpuView) {
+	for index in 0..vcpu.slb_max() {
+		// The array has room for more than any CPU has; should `slb_max` be wrong, the
+		// guest's loss.
+		let Some(entry) = vcpu.slb(index) else { break };
+		// SAFETY: nothing translates by it until the guest runs.
+		unsafe { k.slb_write(entry.orige(), entry.origv()) };
+	}
+}
+
+/// Saves a hash guest's SLB: the valid entries, closely packed, each with its index.
+fn save_slb<K: Kernel>(k: &mut K, vcpu: VcpuView) {
+	let mut saved = 0;
+	for index in 0..vcpu.slb_nr() {
+		let esid = k.slb_esid(index.into());
+		if esid & layout::SLB_VALID as u64 == 0 {
+			continue;
+		}
+		let Some(entry) = vcpu.slb(saved) else { break };
+		entry.set_orige(esid | u64::from(index));
+		entry.set_origv(k.slb_vsid(index.into()));
+		saved += 1;
+	}
+	vcpu.set_slb_max(saved);
 }
 
 /// Takes what the interrupt left behind before another can overwrite it, and lets
 /// those have a look who must do so while the guest's state is loaded.
-fn leave<K: Kernel>(k: &mut K, context: Context) -> u32 {
-	let Context { vcpu, paca, .. } = context;
+fn leave<K: Kernel>(k: &mut K, context: &Context, on: Conditions) -> u32 {
+	let Context { vcpu, paca, .. } = *context;
 	// Interrupts with HSRRs are told by bit 1, which only other paths use.
 	let trap = paca.trap() as u32 & !2;
 
-	vcpu.set_srr0(k.mfspr::<{ Spr::SRR0.0 }>());
-	vcpu.set_srr1(k.mfspr::<{ Spr::SRR1.0 }>());
-	vcpu.set_dar(k.mfspr::<{ Spr::DAR.0 }>());
-	vcpu.set_dsisr(k.mfspr::<{ Spr::DSISR.0 }>() as u32);
+	// `sc` leaves in SRR0 and SRR1 what is NIA and MSR now.
+	let on = Conditions {
+		srr: trap != trap::SYSCALL,
+		..on
+	};
+	Interrupt::guest(k, on).store(context, on);
+	if !on.srr {
+		vcpu.set_srr0(vcpu.nip());
+		vcpu.set_srr1(vcpu.msr());
+	}
 
 	let saved = k.exception_area(trap);
 	vcpu.set_gpr9(saved.r9());

@@ -71,6 +71,12 @@ view! {
 		doorbell_request / set_doorbell_request: u8 @ VCPU_DOORBELL_REQUEST;
 		load_ebb / set_load_ebb: u8 @ VCPU_LOAD_EBB;
 		load_tm / set_load_tm: u8 @ VCPU_LOAD_TM;
+		/// The vcpu's interrupt context is on this CPU.
+		xive_pushed / set_xive_pushed: u8 @ VCPU_XIVE_PUSHED;
+		/// How many entries of `slb` are in use.
+		slb_max / set_slb_max: u32 @ VCPU_SLB_MAX;
+		/// How many entries the CPU's SLB has.
+		slb_nr / set_slb_nr: u32 @ VCPU_SLB_NR;
 		pid / set_pid: u32 @ VCPU_PID;
 		last_inst / set_last_inst: u64 @ VCPU_LAST_INST;
 		emul_inst / set_emul_inst: u64 @ VCPU_EMUL_INST;
@@ -130,6 +136,42 @@ view! {
 	}
 }
 
+impl VcpuView {
+	/// A hash guest's SLB entry, as saved; none if there is no room for so many.
+	#[inline(always)]
+	pub fn slb(self, index: u32) -> Option<SlbEntryView> {
+		let index = index as usize;
+		if index >= layout::SLB_ENTRIES {
+			return None;
+		}
+		// SAFETY: an element of an array of that many in this structure.
+		unsafe {
+			let array = self.0.add(layout::VCPU_SLB);
+			Some(SlbEntryView::new(
+				array.add(index * layout::SIZEOF_SLB_ENTRY),
+			))
+		}
+	}
+}
+
+view! {
+	/// `struct kvmppc_slb`.
+	SlbEntryView {
+		/// The ESID half, with the index.
+		orige / set_orige: u64 @ SLB_ORIGE;
+		/// The VSID half.
+		origv / set_origv: u64 @ SLB_ORIGV;
+	}
+}
+
+view! {
+	/// `struct kvm_nested_guest`: an L2, as its vcpus share it.
+	NestedView {
+		/// Its partition on this machine.
+		shadow_lpid / set_shadow_lpid: u32 @ NESTED_SHADOW_LPID;
+	}
+}
+
 view! {
 	/// `struct kvmppc_vcore`; on POWER9 a vcore is one vcpu's.
 	VcoreView {
@@ -160,11 +202,9 @@ view! {
 	PacaView {
 		current / set_current: u64 @ PACA_CURRENT;
 		irq_happened / set_irq_happened: u8 @ PACA_IRQ_HAPPENED;
-		sprg_vdso / set_sprg_vdso: u64 @ PACA_SPRG_VDSO;
+		sprg3 / set_sprg3: u64 @ PACA_SPRG_VDSO;
 		in_guest / set_in_guest: u8 @ PACA_IN_GUEST;
 		fake_suspend / set_fake_suspend: u8 @ PACA_FAKE_SUSPEND;
-		host_purr / set_host_purr: u64 @ PACA_HOST_PURR;
-		host_spurr / set_host_spurr: u64 @ PACA_HOST_SPURR;
 		trap / set_trap: u64 @ PACA_TRAP;
 	}
 }

@@ -30,7 +30,8 @@
 extern s32 patch__kvm_p9_seam;
 
 /* For entry/src/kernel.rs */
-void kvm_p9_flush_guest_tlb(struct kvm *kvm, int pcpu);
+void kvm_p9_flush_guest_tlb(struct kvm *kvm, cpumask_t *wanted, int pcpu);
+void kvm_p9_clear_slb(void);
 
 /* In Rust: entry/src/kernel.rs */
 int kvm_p9_vcpu_entry(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
@@ -162,11 +163,11 @@ MODULE_PARM_DESC(fast, "Fast hcall handlers on the Rust path: 1 (default) or 0")
  * it to this CPU to flush what its TLB has of them. The four threads of a core
  * share the TLB: if all of them still have to flush, it was not done for any.
  * LPIDR is the guest's, and tlbiel goes by it. Two threads that both come to do it
- * do no harm.
+ * do no harm. An L2 has a mask of its own, and a partition, but is of the L1's VM.
  */
-void kvm_p9_flush_guest_tlb(struct kvm *kvm, int pcpu)
+void kvm_p9_flush_guest_tlb(struct kvm *kvm, cpumask_t *wanted, int pcpu)
 {
-	cpumask_t *wanted = &kvm->arch.need_tlb_flush;
+	bool radix = kvm_is_radix(kvm);
 	bool done = false;
 	int cpu, set;
 
@@ -175,27 +176,40 @@ void kvm_p9_flush_guest_tlb(struct kvm *kvm, int pcpu)
 	     cpu += cpu_tlb_thread_sibling_step())
 		done |= !cpumask_test_cpu(cpu, wanted);
 
-	if (!done) {
-		/* IS=2: by LPID, a congruence class at a time; process-scoped too */
-		for (set = 0; set < kvm->arch.tlb_sets; set++) {
-			unsigned long rb = PPC_BIT(52) | (unsigned long)set << PPC_BITLSHIFT(51);
+	for (set = 0; !done && set < kvm->arch.tlb_sets; set++) {
+		/* IS=2: by LPID, a congruence class at a time */
+		unsigned long rb = PPC_BIT(52) | (unsigned long)set << PPC_BITLSHIFT(51);
 
-			/* The first also takes page walk caches: RIC=2 */
-			if (set == 0)
-				asm volatile(PPC_TLBIEL(%0, %1, 2, 1, 1)
-					     : : "r" (rb), "r" (0) : "memory");
-			else
-				asm volatile(PPC_TLBIEL(%0, %1, 0, 1, 1)
-					     : : "r" (rb), "r" (0) : "memory");
-		}
+		if (!radix)
+			asm volatile(PPC_TLBIEL(%0, %1, 0, 0, 0)
+				     : : "r" (rb), "r" (0) : "memory");
+		/* Process-scoped too; the first also takes page walk caches: RIC=2 */
+		else if (set == 0)
+			asm volatile(PPC_TLBIEL(%0, %1, 2, 1, 1)
+				     : : "r" (rb), "r" (0) : "memory");
+		else
+			asm volatile(PPC_TLBIEL(%0, %1, 0, 1, 1)
+				     : : "r" (rb), "r" (0) : "memory");
 	}
 	/* Also where another thread flushed: its flush is complete behind this */
 	asm volatile("ptesync" : : : "memory");
 	/* tlbiel by class leaves the ERAT */
-	if (!done)
+	if (!done && radix)
 		asm volatile(PPC_RADIX_INVALIDATE_ERAT_GUEST : : : "memory");
+	else if (!done)
+		asm volatile(PPC_ISA_3_0_INVALIDATE_ERAT : : : "memory");
 
 	cpumask_clear_cpu(pcpu, wanted);
+}
+
+/*
+ * Leaves nothing of a hash guest's SLB, nor of what is cached of it. IH=6 spares
+ * entry 0 and what is the host's own.
+ */
+void kvm_p9_clear_slb(void)
+{
+	asm volatile("slbmte %0, %1" : : "r" (0), "r" (0) : "memory");
+	asm volatile(PPC_SLBIA(6) : : : "memory");
 }
 
 static int kvm_p9_counters_show(struct seq_file *m, void *unused)

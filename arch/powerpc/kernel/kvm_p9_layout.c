@@ -41,6 +41,9 @@ int main(void)
 	FIELD8(VCPU_DOORBELL_REQUEST, kvm_vcpu, arch.doorbell_request);
 	FIELD8(VCPU_LOAD_EBB, kvm_vcpu, arch.load_ebb);
 	FIELD8(VCPU_LOAD_TM, kvm_vcpu, arch.load_tm);
+	FIELD8(VCPU_XIVE_PUSHED, kvm_vcpu, arch.xive_pushed);
+	FIELD32(VCPU_SLB_MAX, kvm_vcpu, arch.slb_max);
+	FIELD32(VCPU_SLB_NR, kvm_vcpu, arch.slb_nr);
 	FIELD32(VCPU_PID, kvm_vcpu, arch.pid);
 	FIELD64(VCPU_LAST_INST, kvm_vcpu, arch.last_inst);
 	FIELD64(VCPU_EMUL_INST, kvm_vcpu, arch.emul_inst);
@@ -95,6 +98,13 @@ int main(void)
 	FIELD64(VCPU_DAR, kvm_vcpu, arch.shregs.dar);
 	FIELD32(VCPU_DSISR, kvm_vcpu, arch.shregs.dsisr);
 
+	/* struct kvmppc_slb */
+	FIELD64(SLB_ORIGE, kvmppc_slb, orige);
+	FIELD64(SLB_ORIGV, kvmppc_slb, origv);
+
+	/* struct kvm_nested_guest */
+	FIELD32(NESTED_SHADOW_LPID, kvm_nested_guest, shadow_lpid);
+
 	/* struct kvmppc_vcore */
 	FIELD64(VCORE_TB_OFFSET, kvmppc_vcore, tb_offset);
 	FIELD64(VCORE_TB_OFFSET_APPLIED, kvmppc_vcore, tb_offset_applied);
@@ -135,8 +145,6 @@ int main(void)
 	FIELD64(PACA_SPRG_VDSO, paca_struct, sprg_vdso);
 	FIELD8(PACA_IN_GUEST, paca_struct, kvm_hstate.in_guest);
 	FIELD8(PACA_FAKE_SUSPEND, paca_struct, kvm_hstate.fake_suspend);
-	FIELD64(PACA_HOST_PURR, paca_struct, kvm_hstate.host_purr);
-	FIELD64(PACA_HOST_SPURR, paca_struct, kvm_hstate.host_spurr);
 	FIELD64(PACA_TRAP, paca_struct, kvm_hstate.scratch0);
 
 	/* struct task_struct */
@@ -164,11 +172,16 @@ int main(void)
 
 	/* Whole structures, and what is in them by other means */
 	OFFSET(VCPU_P9, kvm_vcpu, arch.p9);
+	OFFSET(VCPU_SLB, kvm_vcpu, arch.slb);
+	DEFINE(SLB_ENTRIES, ARRAY_SIZE(((struct kvm_vcpu *)0)->arch.slb));
+	DEFINE(SIZEOF_SLB_ENTRY, sizeof(struct kvmppc_slb));
+	DEFINE(SLB_VALID, SLB_ESID_V);
 	OFFSET(VCPU_FP, kvm_vcpu, arch.fp);
 	OFFSET(VCPU_VR, kvm_vcpu, arch.vr);
 	OFFSET(FP_STATE_FPSCR, thread_fp_state, fpscr);
 	OFFSET(VR_STATE_VSCR, thread_vr_state, vscr);
 	OFFSET(KVM_NEED_TLB_FLUSH, kvm, arch.need_tlb_flush);
+	OFFSET(NESTED_NEED_TLB_FLUSH, kvm_nested_guest, need_tlb_flush);
 	OFFSET(KVM_P9_TABLES, kvm, arch.p9.tables);
 	OFFSET(SLOT_GFN_NODE, kvm_memory_slot, gfn_node);
 	DEFINE(SIZEOF_NODE, sizeof(struct rb_node));

@@ -23,6 +23,9 @@ macro_rules! sprs {
 		impl Spr {
 			$($(#[$doc])* pub const $name: Self = Self($number);)*
 
+			/// All of them.
+			pub const ALL: &[Self] = &[$(Self::$name),*];
+
 			/// Its name, for people.
 			pub fn name(self) -> Option<&'static str> {
 				match self {
@@ -179,10 +182,23 @@ pub trait Cpu {
 	/// isync: nothing behind starts before all before has completed.
 	fn isync(&mut self);
 
-	/// slbmte of an entry that translates nothing, at `index`.
+	/// slbmte of an entry that translates nothing, at `INDEX`.
 	///
 	/// # Safety
 	///
 	/// The host must not translate by the SLB.
 	unsafe fn slb_clear<const INDEX: u64>(&mut self);
+
+	/// slbmte: `esid` is RB, with the entry's index in it, and `vsid` is RS.
+	///
+	/// # Safety
+	///
+	/// The host must not translate by the SLB.
+	unsafe fn slb_write(&mut self, esid: u64, vsid: u64);
+
+	/// slbmfee: the ESID half of an entry. With LPCR\[UPRT\] set there are only four.
+	fn slb_esid(&mut self, index: u64) -> u64;
+
+	/// slbmfev: the VSID half.
+	fn slb_vsid(&mut self, index: u64) -> u64;
 }

@@ -58,5 +58,10 @@ bitflags! {
 		/// Alternate interrupt location 3: with translation on, interrupts are
 		/// taken with translation on, at 0xc000_0000_0000_4000.
 		const AIL_3 = 3 << 23;
+		/// The process table is used, by hash guests too; and there are four SLB
+		/// entries only.
+		const UPRT = 1 << 22;
+		/// The partition uses the radix MMU.
+		const HR = 1 << 20;
 	}
 }
