@@ -3,6 +3,8 @@
 
 use powerpc::{Counter, Counters, HostFacts};
 
+use crate::switch::Kind;
+
 /// What an entry's guest is, as far as it matters who takes it in and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GuestFacts {
@@ -15,13 +17,15 @@ pub struct GuestFacts {
 }
 
 impl GuestFacts {
-	/// May fast handlers answer this guest's hcalls?
-	///
-	/// An L2's are its L1's business. A hash guest's arrive with the guest's SLB and
-	/// LPCR\[HR\] zero, under which the handlers' addresses mean nothing.
+	/// How it is switched to.
 	#[inline]
-	pub fn has_fast(self) -> bool {
-		self.radix && !self.nested
+	pub fn kind(self) -> Kind {
+		match self {
+			// An L1 uses radix, and its L2s do.
+			Self { nested: true, .. } => Kind::L2,
+			Self { radix: true, .. } => Kind::Radix,
+			Self { radix: false, .. } => Kind::Hash,
+		}
 	}
 }
 
@@ -94,9 +98,11 @@ mod tests {
 	}
 
 	#[test]
-	fn only_plain_radix_guests_have_fast_handlers() {
+	fn only_plain_radix_guests_are_of_that_kind() {
 		for guest in guests() {
-			assert_eq!(guest.has_fast(), guest.radix && !guest.nested, "{guest:?}");
+			let plain = guest.radix && !guest.nested;
+			assert_eq!(guest.kind() == Kind::Radix, plain, "{guest:?}");
+			assert_eq!(guest.kind() == Kind::L2, guest.nested, "{guest:?}");
 		}
 	}
 

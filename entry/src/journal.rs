@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use crate::layout::kernel as layout;
 use crate::sprs::{GROUPS, RULES};
-use crate::switch::{self, Context, Kernel, Profile, hfscr, trap};
+use crate::switch::{self, Context, Kernel, Kind, Profile, hfscr, trap};
 use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 
 /// What happened, in order.
@@ -144,13 +144,23 @@ impl Machine {
 	fn run(&mut self, assist: bool) -> (u32, u64) {
 		let (context, mut tb) = (self.context, self.tb);
 		let limit = tb + 1_000_000;
-		// SAFETY: no processor is involved.
-		let trap = unsafe {
-			if assist {
-				switch::run::<Assist, _>(self, context, limit, self.lpcr, &mut tb)
-			} else {
-				switch::run::<NoAssist, _>(self, context, limit, self.lpcr, &mut tb)
-			}
+		let lpcr = self.lpcr;
+		macro_rules! run {
+			($tm_assist:literal, $kind:literal) => {
+				// SAFETY: no processor is involved.
+				unsafe {
+					switch::run::<Model<$tm_assist, $kind>, _>(self, context, limit, lpcr, &mut tb)
+				}
+			};
+		}
+		let radix = context.kvm.radix() != 0;
+		let trap = match (assist, radix, context.nested.is_some()) {
+			(true, true, false) => run!(true, 0),
+			(true, true, true) => run!(true, 1),
+			(true, false, _) => run!(true, 2),
+			(false, true, false) => run!(false, 0),
+			(false, true, true) => run!(false, 1),
+			(false, false, _) => run!(false, 2),
 		};
 		(trap, tb)
 	}
@@ -233,14 +243,11 @@ impl Machine {
 const LPCR: u64 = 0x40_0000_0340_f000 | 1 << 17 | Lpcr::HR.bits();
 const HASH_LPCR: u64 = LPCR & !(Lpcr::HR.bits() | Lpcr::UPRT.bits());
 
-struct Assist;
-impl Profile for Assist {
-	const TM_ASSIST: bool = true;
-}
-
-struct NoAssist;
-impl Profile for NoAssist {
-	const TM_ASSIST: bool = false;
+/// A profile: transactional memory, and the kind of guest by number.
+struct Model<const TM_ASSIST: bool, const KIND: u8>;
+impl<const TM_ASSIST: bool, const KIND: u8> Profile for Model<TM_ASSIST, KIND> {
+	const TM_ASSIST: bool = TM_ASSIST;
+	const KIND: Kind = [Kind::Radix, Kind::L2, Kind::Hash][KIND as usize];
 }
 
 impl Cpu for Machine {
@@ -379,8 +386,9 @@ impl Kernel for Machine {
 		self.emulates
 	}
 
-	fn flush_tlb_if_needed(&mut self, _: &Context) {
-		let lpid = match self.context.nested {
+	fn flush_tlb_if_needed(&mut self, _: &Context, nested: Option<NestedView>) {
+		assert_eq!(nested.is_some(), self.context.nested.is_some());
+		let lpid = match nested {
 			Some(nested) => nested.shadow_lpid().into(),
 			None => self.context.kvm.lpid(),
 		};
@@ -645,7 +653,7 @@ fn values(n: usize) -> impl Strategy<Value = Vec<u64>> {
 
 /// What kind of guest, and how it comes out.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum Sort {
 	/// Radix, interrupts arrive with the MMU on.
 	Radix,
 	/// Radix, in real mode.
@@ -656,12 +664,12 @@ enum Kind {
 	Hash,
 }
 
-fn kinds() -> impl Strategy<Value = Kind> {
+fn kinds() -> impl Strategy<Value = Sort> {
 	prop_oneof![
-		Just(Kind::Radix),
-		Just(Kind::Real),
-		Just(Kind::L2),
-		Just(Kind::Hash)
+		Just(Sort::Radix),
+		Just(Sort::Real),
+		Just(Sort::L2),
+		Just(Sort::Hash)
 	]
 }
 
@@ -682,12 +690,12 @@ fn traps() -> impl Strategy<Value = u32> {
 const H_VIRT: u32 = 0xea0;
 
 impl Machine {
-	fn of(&mut self, kind: Kind) {
+	fn of(&mut self, kind: Sort) {
 		match kind {
-			Kind::Radix => {}
-			Kind::Real => self.arrives_virtual = false,
-			Kind::L2 => self.l2(),
-			Kind::Hash => self.hash(),
+			Sort::Radix => {}
+			Sort::Real => self.arrives_virtual = false,
+			Sort::L2 => self.l2(),
+			Sort::Hash => self.hash(),
 		}
 	}
 }
@@ -741,7 +749,7 @@ proptest! {
 			prop_assert_eq!(found, had[&spr.0], "the guest's {:?}", spr);
 			prop_assert_eq!(in_vcpu(vcpu, spr), m.guest_writes[&spr.0], "the vcpu's {:?}", spr);
 		}
-		let lpid = if matches!(kind, Kind::L2) { 77 } else { 7 };
+		let lpid = if matches!(kind, Sort::L2) { 77 } else { 7 };
 		for (spr, value) in [(Spr::CIABR, vcpu.ciabr()), (Spr::HFSCR, facilities),
 			(Spr::LPCR, m.lpcr), (Spr::LPIDR, lpid)]
 		{
@@ -956,7 +964,7 @@ proptest! {
 		// HDEC is negative by then.
 		m.runs = limit - m.tb + 1 + more;
 		// SAFETY: no processor is involved.
-		unsafe { switch::run::<Assist, _>(&mut m, context, limit, LPCR, &mut tb) };
+		unsafe { switch::run::<Model<true, 0>, _>(&mut m, context, limit, LPCR, &mut tb) };
 		prop_assert!(tb >= limit);
 	}
 }
@@ -978,7 +986,7 @@ fn limit_in_the_past_is_no_entry() {
 	let (context, mut tb) = (m.context, m.tb);
 	let limit = tb - 1;
 	// SAFETY: no processor is involved.
-	let trap = unsafe { switch::run::<Assist, _>(&mut m, context, limit, LPCR, &mut tb) };
+	let trap = unsafe { switch::run::<Model<true, 0>, _>(&mut m, context, limit, LPCR, &mut tb) };
 	assert_eq!((trap, m.events.len()), (trap::HV_DECREMENTER, 0));
 }
 
@@ -1264,7 +1272,7 @@ fn facilities_of_an_l2_are_its_l1s_decision() {
 
 #[test]
 fn only_listed_sprs_are_accessed() {
-	for kind in [Kind::Radix, Kind::Hash] {
+	for kind in [Sort::Radix, Sort::Hash] {
 		for way_out in [trap::SYSCALL, trap::H_DATA_STORAGE, trap::HV_SOFTPATCH] {
 			let distinct: Vec<u64> = (0x100..0x140).collect();
 			let all = hfscr::EBB | hfscr::TM | hfscr::MSGP;

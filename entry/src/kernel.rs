@@ -3,6 +3,7 @@
 
 use core::arch::asm;
 use core::ffi::{c_int, c_void};
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
 use core::ptr::NonNull;
@@ -12,7 +13,7 @@ use hcall::{FastTable, Number};
 use powerpc::{Counters, Cpu, HostFacts, Msr, P9Vcpu};
 
 use crate::layout::kernel as layout;
-use crate::switch::{self, Context, Kernel, Profile, trap};
+use crate::switch::{self, Context, Kernel, Kind, Profile, trap};
 use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 use crate::{GuestFacts, Path, choose, handlers};
 
@@ -243,13 +244,13 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
-	fn flush_tlb_if_needed(&mut self, context: &Context) {
+	fn flush_tlb_if_needed(&mut self, context: &Context, nested: Option<NestedView>) {
 		let (kvm, pcpu) = (context.kvm.address(), context.vcore.pcpu());
 		let cpu = usize::from(pcpu);
 		// SAFETY: each structure has a cpumask there, and a cpumask has a bit for each CPU
 		// that the kernel can have. Others set bits; only this CPU clears its own.
 		let (mask, word) = unsafe {
-			let mask = match context.nested {
+			let mask = match nested {
 				Some(nested) => nested.address().add(layout::NESTED_NEED_TLB_FLUSH),
 				None => kvm.add(layout::KVM_NEED_TLB_FLUSH),
 			};
@@ -337,16 +338,32 @@ impl Kernel for Power9 {
 	}
 }
 
-/// POWER9 as it was shipped: transactional memory needs the hypervisor's help.
-struct WithTmAssist;
-impl Profile for WithTmAssist {
-	const TM_ASSIST: bool = true;
+/// POWER9 with or without transactional memory, which firmware can disable: as it was
+/// shipped, that needs the hypervisor's help.
+struct Power9Profile<const TM_ASSIST: bool, G>(PhantomData<G>);
+impl<const TM_ASSIST: bool, G: Guest> Profile for Power9Profile<TM_ASSIST, G> {
+	const TM_ASSIST: bool = TM_ASSIST;
+	const KIND: Kind = G::KIND;
 }
 
-/// POWER9 without transactional memory, which firmware can disable.
-struct WithoutTmAssist;
-impl Profile for WithoutTmAssist {
-	const TM_ASSIST: bool = false;
+/// A kind of guest, as a type.
+trait Guest {
+	const KIND: Kind;
+}
+
+struct Radix;
+impl Guest for Radix {
+	const KIND: Kind = Kind::Radix;
+}
+
+struct L2;
+impl Guest for L2 {
+	const KIND: Kind = Kind::L2;
+}
+
+struct Hash;
+impl Guest for Hash {
+	const KIND: Kind = Kind::Hash;
 }
 
 fn paca() -> PacaView {
@@ -435,6 +452,7 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	let host = HostFacts::from_bits_retain(kvm_p9_host_facts);
 	let guest = facts(&context);
 	let path = choose(host, guest);
+	let kind = guest.kind();
 	path.counter(counters).add(1);
 
 	if path != Path::Rust {
@@ -445,10 +463,11 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	// Relaxed: the setting stands alone. Whoever changed it interrupts all CPUs
 	// afterwards, so that an entry which read the old value ends soon.
 	let fast = kvm_p9_fast_enabled.load(Ordering::Relaxed) != 0;
-	let table = if fast && guest.has_fast() {
-		&FAST
-	} else {
-		&NO_FAST
+	let table = match kind {
+		Kind::Radix if fast => &FAST,
+		// An L2's hcalls are its L1's business. A hash guest's arrive with LPCR[HR] zero,
+		// under which the handlers' addresses mean nothing.
+		_ => &NO_FAST,
 	};
 	let p9 = p9(&context.vcpu);
 	p9.fast_table.set((&raw const *table).cast::<c_void>());
@@ -461,10 +480,19 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	// SAFETY: a radix host and no secure guest, says `choose`; the rest is our caller's
 	// word.
 	let trap = unsafe {
-		if host.contains(HostFacts::TM_ASSIST) {
-			switch::run::<WithTmAssist, _>(&mut power9, context, limit, lpcr, tb)
-		} else {
-			switch::run::<WithoutTmAssist, _>(&mut power9, context, limit, lpcr, tb)
+		let k = &mut power9;
+		macro_rules! run {
+			($tm_assist:literal, $guest:ident) => {
+				switch::run::<Power9Profile<$tm_assist, $guest>, _>(k, context, limit, lpcr, tb)
+			};
+		}
+		match (host.contains(HostFacts::TM_ASSIST), kind) {
+			(true, Kind::Radix) => run!(true, Radix),
+			(true, Kind::L2) => run!(true, L2),
+			(true, Kind::Hash) => run!(true, Hash),
+			(false, Kind::Radix) => run!(false, Radix),
+			(false, Kind::L2) => run!(false, L2),
+			(false, Kind::Hash) => run!(false, Hash),
 		}
 	};
 

@@ -4,8 +4,7 @@
 //! A row says what the register is called, where the guest's value lives, when the
 //! register is switched at all, and what the host has in it. From the rows of a
 //! group come the reading of the host's values, the loading of the guest's, the
-//! reading back of the guest's, and the restoring of the host's, in the order of the
-//! rows, so a register that is loaded cannot be forgotten later. To add an SPR, add
+//! saving of the guest's, and the restoring of the host's, in the order of the rows, so a register that is loaded cannot be forgotten later. To add an SPR, add
 //! its row (and its field to `views` and `kvm_p9_layout.c`).
 //!
 //! What the host has there is one of
@@ -57,42 +56,32 @@ pub struct Conditions {
 	pub always: bool,
 }
 
-/// The host's value.
-macro_rules! host {
-	(register, $cpu:ident, $context:ident, $spr:ident, $name:ident) => {
+/// What only the register knows of the host's value has to be remembered.
+macro_rules! remembered {
+	(register, $cpu:ident, $spr:ident) => {
 		$cpu.mfspr::<{ Spr::$spr.0 }>()
 	};
-	(task, $cpu:ident, $context:ident, $spr:ident, $name:ident) => {
-		u64::from($context.task.$name())
-	};
-	(paca, $cpu:ident, $context:ident, $spr:ident, $name:ident) => {
-		u64::from($context.paca.$name())
-	};
-	(zero, $cpu:ident, $context:ident, $spr:ident, $name:ident) => {
-		0
-	};
-	(nobody, $cpu:ident, $context:ident, $spr:ident, $name:ident) => {
+	($elsewhere:ident, $cpu:ident, $spr:ident) => {
 		0
 	};
 }
 
-/// Must a guest's value be written over the host's?
-macro_rules! loads {
-	(nobody, $guest:expr, $host:expr) => {
-		true
+/// The host's value, if it has one.
+macro_rules! host {
+	(register, $remembered:expr, $context:ident, $name:ident) => {
+		Some($remembered)
 	};
-	($kind:ident, $guest:expr, $host:expr) => {
-		$guest != $host
+	(task, $remembered:expr, $context:ident, $name:ident) => {
+		Some(u64::from($context.task.$name()))
 	};
-}
-
-/// Must the host's value be written over a guest's?
-macro_rules! restores {
-	(nobody, $guest:expr, $host:expr) => {
-		false
+	(paca, $remembered:expr, $context:ident, $name:ident) => {
+		Some(u64::from($context.paca.$name()))
 	};
-	($kind:ident, $guest:expr, $host:expr) => {
-		$guest != $host
+	(zero, $remembered:expr, $context:ident, $name:ident) => {
+		Some(0)
+	};
+	(nobody, $remembered:expr, $context:ident, $name:ident) => {
+		None
 	};
 }
 
@@ -104,6 +93,7 @@ macro_rules! group {
 		}
 	) => {
 		$(#[$doc])*
+		#[allow(dead_code)] // Of the host's values that are kept elsewhere nothing is here.
 		#[derive(Clone, Copy, Debug)]
 		pub struct $group {
 			$($(#[$why])* $name: u64,)*
@@ -114,10 +104,10 @@ macro_rules! group {
 			/// Its registers, in order.
 			pub const SPRS: &[Spr] = &[$(Spr::$spr),*];
 
-			/// The host's values.
+			/// Reads of the host's values those that only the registers know.
 			#[inline(always)]
-			pub fn host<C: Cpu>(cpu: &mut C, context: &Context, on: Conditions) -> Self {
-				$(let $name = if on.$when { host!($host, cpu, context, $spr, $name) } else { 0 };)*
+			pub fn host<C: Cpu>(cpu: &mut C, on: Conditions) -> Self {
+				$(let $name = if on.$when { remembered!($host, cpu, $spr) } else { 0 };)*
 				Self { $($name),* }
 			}
 
@@ -129,45 +119,40 @@ macro_rules! group {
 			/// next, but for code that does not depend on these registers.
 			#[inline(always)]
 			pub unsafe fn load<C: Cpu>(&self, cpu: &mut C, context: &Context, on: Conditions) {
-				$(if on.$when && loads!($host, u64::from(context.$home.$name()), self.$name) {
-					// SAFETY: the caller vouches for what runs next.
-					unsafe { cpu.mtspr::<{ Spr::$spr.0 }>(context.$home.$name().into()) };
-				})*
-			}
-
-			/// What the vcpu has: the guest's values before it ran, and also after, where
-			/// the guest cannot change the register.
-			#[inline(always)]
-			pub fn of(context: &Context, on: Conditions) -> Self {
-				$(let $name = if on.$when { context.$home.$name().into() } else { 0 };)*
-				Self { $($name),* }
-			}
-
-			/// Reads the guest's values back.
-			#[inline(always)]
-			pub fn guest<C: Cpu>(cpu: &mut C, on: Conditions) -> Self {
-				$(let $name = if on.$when { cpu.mfspr::<{ Spr::$spr.0 }>() } else { 0 };)*
-				Self { $($name),* }
-			}
-
-			/// Stores them in the vcpu.
-			#[inline(always)]
-			pub fn store(&self, context: &Context, on: Conditions) {
 				$(if on.$when {
-					context.$home.$set(self.$name as $width);
+					let guest = u64::from(context.$home.$name());
+					let host: Option<u64> = host!($host, self.$name, context, $name);
+					if host != Some(guest) {
+						// SAFETY: the caller vouches for what runs next.
+						unsafe { cpu.mtspr::<{ Spr::$spr.0 }>(guest) };
+					}
 				})*
 			}
 
-			/// Restores the host's values over `guest`'s.
+			/// Saves the guest's values.
+			#[inline(always)]
+			pub fn save<C: Cpu>(cpu: &mut C, context: &Context, on: Conditions) {
+				$(if on.$when {
+					let guest = cpu.mfspr::<{ Spr::$spr.0 }>();
+					context.$home.$set(guest as $width);
+				})*
+			}
+
+			/// Restores the host's values over the guest's, which are saved, or are what
+			/// was loaded if the guest can't change them.
 			///
 			/// # Safety
 			///
 			/// `self` must be what the host had.
 			#[inline(always)]
-			pub unsafe fn restore<C: Cpu>(&self, cpu: &mut C, guest: &Self, on: Conditions) {
-				$(if on.$when && restores!($host, guest.$name, self.$name) {
-					// SAFETY: the host's own value, by the caller's word.
-					unsafe { cpu.mtspr::<{ Spr::$spr.0 }>(self.$name) };
+			pub unsafe fn restore<C: Cpu>(&self, cpu: &mut C, context: &Context, on: Conditions) {
+				$(if on.$when {
+					let guest = u64::from(context.$home.$name());
+					let host: Option<u64> = host!($host, self.$name, context, $name);
+					if let Some(host) = host && host != guest {
+						// SAFETY: the host's own value, by the caller's word.
+						unsafe { cpu.mtspr::<{ Spr::$spr.0 }>(host) };
+					}
 				})*
 			}
 		}

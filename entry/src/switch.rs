@@ -130,13 +130,26 @@ const TB_LOW: u64 = (1 << 24) - 1;
 /// No instruction: it has to be fetched (`KVM_INST_FETCH_FAILED`).
 const INST_FETCH_FAILED: u64 = layout::INST_FETCH_FAILED as u64;
 
-/// What a CPU model has. A constant, so that a switch path is compiled for each
-/// and nothing is tested at entry.
+/// What a CPU model has, and what kind of guest it is. Constants, so that a switch
+/// path is compiled for each and tests none of it.
 pub trait Profile {
+	/// The kind of guest.
+	const KIND: Kind;
 	/// The CPU has transactional memory, and the hypervisor has to help with it
 	/// (POWER9 DD2.2 and 2.3). Without, it has none: an MSR or HFSCR that says
 	/// otherwise is userspace's, and must not make this code use the facility.
 	const TM_ASSIST: bool;
+}
+
+/// What kind of guest the vcpu is at present.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+	/// It uses the radix MMU.
+	Radix,
+	/// It is a guest of a guest that is a hypervisor, and uses the radix MMU.
+	L2,
+	/// It uses the hash MMU.
+	Hash,
 }
 
 /// What the switch needs of the rest of the kernel, besides the processor.
@@ -161,7 +174,7 @@ pub trait Kernel: Cpu {
 	/// `kvmhv_p9_tm_emulation_early()`: whether the guest can go straight on.
 	fn tm_emulation_early(&mut self, vcpu: VcpuView) -> bool;
 	/// Flushes this CPU's translations for the guest if another CPU asked for it.
-	fn flush_tlb_if_needed(&mut self, context: &Context);
+	fn flush_tlb_if_needed(&mut self, context: &Context, nested: Option<NestedView>);
 	/// Clears the whole SLB, with what is cached of it.
 	///
 	/// # Safety
@@ -205,19 +218,8 @@ pub struct Context {
 	pub paca: PacaView,
 	/// The current task.
 	pub task: TaskView,
-	/// The L2 guest that the vcpu is at present, if it is one.
+	/// The L2 guest that the vcpu is at present, for one of that kind.
 	pub nested: Option<NestedView>,
-}
-
-impl Context {
-	/// The guest's partition.
-	#[inline(always)]
-	fn lpid(&self) -> u64 {
-		match self.nested {
-			Some(nested) => nested.shadow_lpid().into(),
-			None => self.kvm.lpid(),
-		}
-	}
 }
 
 /// Moves the timebase by writing its upper bits. The low ones go on counting, and
@@ -248,8 +250,8 @@ unsafe fn set_timebase<C: Cpu>(cpu: &mut C, tb: u64) -> u64 {
 ///
 /// # Safety
 ///
-/// The vcpu must be loaded on this CPU, the host radix, the guest not secure;
-/// preemption off, interrupts soft-disabled.
+/// The vcpu must be loaded on this CPU, the host radix, the guest not secure and of
+/// the profile's MMU; preemption off, interrupts soft-disabled.
 pub unsafe fn run<P: Profile, K: Kernel>(
 	k: &mut K,
 	context: Context,
@@ -264,6 +266,11 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		paca,
 		..
 	} = context;
+	let radix = !matches!(P::KIND, Kind::Hash);
+	let nested = match P::KIND {
+		Kind::L2 => context.nested,
+		_ => None,
+	};
 	let started = *tb;
 	let hdec = limit.wrapping_sub(started);
 	if (hdec as i64) < 0 {
@@ -273,13 +280,22 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	let hdec = hdec.min(k.decrementer_max());
 	vcpu.set_ceded(0);
 
-	let facilities = Msr::FP | Msr::VEC | Msr::VSX;
 	let has_tm = P::TM_ASSIST && layout::HAVE_TM != 0;
-	let facilities = if has_tm && vcpu.hfscr() & hfscr::TM != 0 {
-		facilities | Msr::TM
-	} else {
-		facilities
+	let hfscr = vcpu.hfscr();
+	let on = Conditions {
+		ebb: hfscr & hfscr::EBB != 0,
+		tm: has_tm && hfscr & hfscr::TM != 0,
+		dawr: k.dawr_enabled(),
+		tidr: true,
+		srr: true,
+		always: true,
 	};
+	// Without the guest's msgsndp, DPDES is what we write.
+	let doorbell_wanted = vcpu.doorbell_request() != 0;
+	let doorbells = doorbell_wanted || hfscr & hfscr::MSGP != 0;
+
+	let mut facilities = Msr::FP | Msr::VEC | Msr::VSX;
+	facilities.set(Msr::TM, on.tm);
 	let mut msr = k.mfmsr() & !Msr::EE.bits();
 	if Msr::from_bits_retain(msr).contains(facilities) {
 		// SAFETY: [EE] off and [RI] as it was; the host is soft-disabled already.
@@ -289,25 +305,18 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		// SAFETY: as above, with facilities on that only more code may use.
 		unsafe { k.mtmsrd(msr) };
 	}
-	paca.set_irq_happened(paca.irq_happened() | layout::IRQ_HARD_DIS as u8);
-	if paca.irq_happened() & !(layout::IRQ_HARD_DIS as u8) != 0 {
+	let irqs = paca.irq_happened() | layout::IRQ_HARD_DIS as u8;
+	paca.set_irq_happened(irqs);
+	if irqs != layout::IRQ_HARD_DIS as u8 {
 		return trap::NONE;
 	}
 
 	// All of the host's that has to be read.
-	let on = Conditions {
-		ebb: vcpu.hfscr() & hfscr::EBB != 0,
-		tm: has_tm && vcpu.hfscr() & hfscr::TM != 0,
-		dawr: k.dawr_enabled(),
-		tidr: true,
-		srr: true,
-		always: true,
-	};
-	let host_user = User::host(k, &context, on);
-	let host_supervisor = Supervisor::host(k, &context, on);
-	let host_debug = Debug::host(k, &context, on);
-	let host_guest = Guest::host(k, &context, on);
-	let host_interrupt = Interrupt::host(k, &context, on);
+	let host_user = User::host(k, on);
+	let host_supervisor = Supervisor::host(k, on);
+	let host_debug = Debug::host(k, on);
+	let host_guest = Guest::host(k, on);
+	let host_interrupt = Interrupt::host(k, on);
 	let host_hfscr = k.mfspr::<{ Spr::HFSCR.0 }>();
 	let host_pidr = k.mfspr::<{ Spr::PIDR.0 }>();
 	let host_psscr = if P::TM_ASSIST {
@@ -318,16 +327,12 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	let host_purr = k.mfspr::<{ Spr::PURR.0 }>();
 	let host_spurr = k.mfspr::<{ Spr::SPURR.0 }>();
 
-	// Without the guest's msgsndp, DPDES is what we write.
-	let doorbell_wanted = vcpu.doorbell_request() != 0;
-	let doorbells = doorbell_wanted || vcpu.hfscr() & hfscr::MSGP != 0;
-	let radix = kvm.radix() != 0;
-
 	if has_tm && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) {
 		k.restore_tm(vcpu, vcpu.msr());
-		msr = k.mfmsr();
+		// Perhaps with other facilities. The transaction is not the host's.
+		msr = k.mfmsr() & !Msr::TS.bits();
 	} else {
-		let host_transactions = Transactions::host(k, &context, on);
+		let host_transactions = Transactions::host(k, on);
 		// SAFETY: nobody's, as the group says. [TM] is on if they are switched.
 		unsafe { host_transactions.load(k, &context, on) };
 	}
@@ -382,25 +387,29 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		if !radix {
 			// See the module's text on hash guests. [RI] too, for what comes with the MMU
 			// off is not survived.
-			k.mtmsrd(msr & !(Msr::IR | Msr::DR | Msr::RI).bits());
+			let now = k.mfmsr();
+			k.mtmsrd(now & !(Msr::IR | Msr::DR | Msr::RI).bits());
 		}
 		// See the module's text on barriers.
 		k.hwsync();
 		k.isync();
-		k.mtspr::<{ Spr::LPIDR.0 }>(context.lpid());
+		k.mtspr::<{ Spr::LPIDR.0 }>(match nested {
+			Some(nested) => nested.shadow_lpid().into(),
+			None => kvm.lpid(),
+		});
 		k.mtspr::<{ Spr::LPCR.0 }>(lpcr);
 		k.mtspr::<{ Spr::PIDR.0 }>(vcpu.pid().into());
 		if !radix {
 			load_slb(k, vcpu);
 		}
 		// By LPIDR, so not earlier.
-		k.flush_tlb_if_needed(&context);
+		k.flush_tlb_if_needed(&context, nested);
 		// HDEC only counts as an exception once LPCR[HDICE] is on, so not earlier.
 		k.mtspr::<{ Spr::HDEC.0 }>(hdec);
 		k.mtspr::<{ Spr::DEC.0 }>(vcpu.dec_expires().wrapping_sub(*tb));
 	}
 
-	let trap = loop {
+	let out = loop {
 		// SAFETY: as above. They are written last because a machine check would
 		// overwrite them.
 		unsafe { host_interrupt.load(k, &context, on) };
@@ -411,9 +420,9 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		k.time_guest_exit(vcpu);
 		k.pmu_to_host(vcpu);
 
-		let trap = leave(k, &context, on);
+		let out = leave(k, &context, on);
 		if has_tm
-			&& trap == trap::HV_SOFTPATCH
+			&& out.trap == trap::HV_SOFTPATCH
 			&& paca.fake_suspend() == 0
 			&& vcpu.msr() & Msr::TS_S.bits() != 0
 			&& k.tm_emulation_early(vcpu)
@@ -426,15 +435,15 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 			}
 			continue;
 		}
-		break trap;
+		break out;
 	};
 
 	// All of the guest's that has to be read.
 	let purr = k.mfspr::<{ Spr::PURR.0 }>();
 	let spurr = k.mfspr::<{ Spr::SPURR.0 }>();
-	let guest_user = User::guest(k, on);
-	let guest_supervisor = Supervisor::guest(k, on);
-	let guest_guest = Guest::guest(k, on);
+	User::save(k, &context, on);
+	Supervisor::save(k, &context, on);
+	Guest::save(k, &context, on);
 	vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
 	vcpu.set_ic(k.mfspr::<{ Spr::IC.0 }>());
 	vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
@@ -442,13 +451,10 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	let doorbell = doorbells && k.mfspr::<{ Spr::DPDES.0 }>() != 0;
 	let hdec_left = k.mfspr::<{ Spr::HDEC.0 }>();
 	let mut dec = k.mfspr::<{ Spr::DEC.0 }>();
-	guest_user.store(&context, on);
-	guest_supervisor.store(&context, on);
-	guest_guest.store(&context, on);
 
 	// See the module's text on time.
 	let applied = vcore.tb_offset_applied();
-	*tb = if matches!(trap, trap::HMI | trap::MACHINE_CHECK | trap::SYSTEM_RESET) {
+	*tb = if out.timebase_changed {
 		k.mftb().wrapping_sub(applied)
 	} else {
 		started.wrapping_add(hdec.wrapping_sub(hdec_left))
@@ -469,12 +475,11 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	// An interrupt suspends a transaction, and mtmsrd must not change that: with another
 	// [TS] than there is it would be a program interrupt.
 	let active = has_tm && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS);
-	msr &= !Msr::TS.bits();
 	if active {
 		msr |= Msr::TS_S.bits();
 	}
 	// See the module's text on enabling interrupts.
-	let late = !active && no_interrupt(trap) && {
+	let late = radix && !active && out.by_itself && {
 		Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
 	};
 
@@ -507,7 +512,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 
 		if !late {
 			k.mtmsrd(msr);
-			store_facilities(k, &context, on, active);
+			store_facilities::<P, _>(k, &context, on, active);
 		}
 
 		k.mtspr::<{ Spr::PURR.0 }>(host_purr);
@@ -518,8 +523,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 			k.mtspr::<{ Spr::PSSCR.0 }>(host_psscr | fake_suspend);
 		}
 		k.mtspr::<{ Spr::HFSCR.0 }>(host_hfscr);
-		host_debug.restore(k, &Debug::of(&context, on), on);
-		host_guest.restore(k, &guest_guest, on);
+		host_debug.restore(k, &context, on);
 		if doorbell {
 			k.mtspr::<{ Spr::DPDES.0 }>(0);
 		}
@@ -530,13 +534,13 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		k.mtspr::<{ Spr::HDEC.0 }>(k.decrementer_max());
 		k.rearm_host_dec(*tb);
 
-		host_user.restore(k, &guest_user, on);
-		host_supervisor.restore(k, &guest_supervisor, on);
+		host_user.restore(k, &context, on);
+		host_supervisor.restore(k, &context, on);
 		if vcpu.ctrl() & 1 == 0 {
 			k.mtspr::<{ Spr::CTRLT.0 }>(1);
 		}
 		if on.ebb {
-			still_uses(
+			still_uses::<P>(
 				&context,
 				hfscr::EBB,
 				VcpuView::load_ebb,
@@ -554,48 +558,40 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		// SAFETY: the host's MSR; all else is the host's, too, but for registers of
 		// facilities that nobody uses before they are saved here.
 		unsafe { k.mtmsrd(msr) };
-		store_facilities(k, &context, on, false);
+		store_facilities::<P, _>(k, &context, on, false);
 	}
-	trap
-}
-
-/// Whether a guest that came out by this trap did so of its own accord.
-#[inline(always)]
-fn no_interrupt(trap: u32) -> bool {
-	matches!(
-		trap,
-		trap::SYSCALL
-			| trap::H_DATA_STORAGE
-			| trap::H_INST_STORAGE
-			| trap::H_EMUL_ASSIST
-			| trap::H_FAC_UNAVAIL
-	)
+	out.trap
 }
 
 /// Saves what can only be read while MSR has the host's facilities on.
 #[inline(always)]
-fn store_facilities<K: Kernel>(k: &mut K, context: &Context, on: Conditions, active: bool) {
+fn store_facilities<P: Profile, K: Kernel>(
+	k: &mut K,
+	context: &Context,
+	on: Conditions,
+	active: bool,
+) {
 	let vcpu = context.vcpu;
 	k.store_vectors(vcpu);
 	if active {
 		k.save_tm(vcpu, vcpu.msr());
 	} else if on.tm {
-		Transactions::guest(k, on).store(context, on);
-		still_uses(context, hfscr::TM, VcpuView::load_tm, VcpuView::set_load_tm);
+		Transactions::save(k, context, on);
+		still_uses::<P>(context, hfscr::TM, VcpuView::load_tm, VcpuView::set_load_tm);
 	}
 }
 
 /// Counts that a facility was switched, and now and then takes it away, to see
 /// whether the guest still uses it. What an L2 has is its L1's decision.
 #[inline(always)]
-fn still_uses(
+fn still_uses<P: Profile>(
 	context: &Context,
 	facility: u64,
 	count: fn(VcpuView) -> u8,
 	set_count: fn(VcpuView, u8),
 ) {
 	let vcpu = context.vcpu;
-	if context.nested.is_some() {
+	if P::KIND == Kind::L2 {
 		return;
 	}
 	let count = count(vcpu).wrapping_add(1);
@@ -636,9 +632,21 @@ fn save_slb<K: Kernel>(k: &mut K, vcpu: VcpuView) {
 	vcpu.set_slb_max(saved);
 }
 
+/// How the guest came out.
+#[derive(Clone, Copy)]
+struct Out {
+	/// The trap number.
+	trap: u32,
+	/// By what the guest did: no interrupt is pending or recorded for that.
+	by_itself: bool,
+	/// The timebase may have been set meanwhile.
+	timebase_changed: bool,
+}
+
 /// Takes what the interrupt left behind before another can overwrite it, and lets
 /// those have a look who must do so while the guest's state is loaded.
-fn leave<K: Kernel>(k: &mut K, context: &Context, on: Conditions) -> u32 {
+#[inline(always)]
+fn leave<K: Kernel>(k: &mut K, context: &Context, on: Conditions) -> Out {
 	let Context { vcpu, paca, .. } = *context;
 	// Interrupts with HSRRs are told by bit 1, which only other paths use.
 	let trap = paca.trap() as u32 & !2;
@@ -648,7 +656,7 @@ fn leave<K: Kernel>(k: &mut K, context: &Context, on: Conditions) -> u32 {
 		srr: trap != trap::SYSCALL,
 		..on
 	};
-	Interrupt::guest(k, on).store(context, on);
+	Interrupt::save(k, context, on);
 	if !on.srr {
 		vcpu.set_srr0(vcpu.nip());
 		vcpu.set_srr1(vcpu.msr());
@@ -665,24 +673,44 @@ fn leave<K: Kernel>(k: &mut K, context: &Context, on: Conditions) -> u32 {
 	vcpu.set_ctr(saved.ctr());
 	vcpu.set_last_inst(INST_FETCH_FAILED);
 
+	let mut out = Out {
+		trap,
+		by_itself: false,
+		timebase_changed: false,
+	};
 	match trap {
-		trap::MACHINE_CHECK => {
-			vcpu.set_fault_dar(saved.dar());
-			vcpu.set_fault_dsisr(saved.dsisr());
-			k.machine_check(vcpu);
-		}
-		trap::HMI => k.hmi(vcpu),
-		trap::H_EMUL_ASSIST | trap::HV_SOFTPATCH => {
-			vcpu.set_emul_inst(k.mfspr::<{ Spr::HEIR.0 }>());
-		}
+		trap::SYSCALL => out.by_itself = true,
 		trap::H_DATA_STORAGE => {
+			out.by_itself = true;
 			vcpu.set_fault_dar(saved.dar());
 			vcpu.set_fault_dsisr(saved.dsisr());
 			vcpu.set_fault_gpa(k.mfspr::<{ Spr::ASDR.0 }>());
 		}
-		trap::H_INST_STORAGE => vcpu.set_fault_gpa(k.mfspr::<{ Spr::ASDR.0 }>()),
-		trap::H_FAC_UNAVAIL => vcpu.set_hfscr(k.mfspr::<{ Spr::HFSCR.0 }>()),
+		trap::H_INST_STORAGE => {
+			out.by_itself = true;
+			vcpu.set_fault_gpa(k.mfspr::<{ Spr::ASDR.0 }>());
+		}
+		trap::H_EMUL_ASSIST => {
+			out.by_itself = true;
+			vcpu.set_emul_inst(k.mfspr::<{ Spr::HEIR.0 }>());
+		}
+		trap::HV_SOFTPATCH => vcpu.set_emul_inst(k.mfspr::<{ Spr::HEIR.0 }>()),
+		trap::H_FAC_UNAVAIL => {
+			out.by_itself = true;
+			vcpu.set_hfscr(k.mfspr::<{ Spr::HFSCR.0 }>());
+		}
+		trap::HMI => {
+			out.timebase_changed = true;
+			k.hmi(vcpu);
+		}
+		trap::MACHINE_CHECK => {
+			out.timebase_changed = true;
+			vcpu.set_fault_dar(saved.dar());
+			vcpu.set_fault_dsisr(saved.dsisr());
+			k.machine_check(vcpu);
+		}
+		trap::SYSTEM_RESET => out.timebase_changed = true,
 		_ => {}
 	}
-	trap
+	out
 }
