@@ -97,6 +97,17 @@ static void kvm_p9_setting_changed(void)
 
 static bool kvm_p9_path_rust;
 
+/* Who has asked for Rust should know where it won't be had. */
+static void kvm_p9_say_what_stays_with_c(void)
+{
+	if (!kvm_p9_path_rust)
+		return;
+	if (!(kvm_p9_host_facts & KVM_P9_ABI_HOST_CPU_SUPPORTED))
+		pr_info_once("path=rust is for POWER9 DD2.2 and later: guests here stay with C\n");
+	else if (!(kvm_p9_host_facts & KVM_P9_ABI_HOST_RADIX))
+		pr_info_once("path=rust is for hosts with the radix MMU: guests here stay with C\n");
+}
+
 /*
  * The seam is one branch instruction. Branches may be exchanged for each other
  * while CPUs execute them (Power ISA 3.0B, Book II, 1.8.1), so a running vcpu
@@ -117,6 +128,9 @@ static int kvm_p9_set_path(const char *val, const struct kernel_param *kp)
 		return ret;
 
 	kvm_p9_path_rust = rust;
+	/* Before there are facts, kvm_p9_init() will say it */
+	if (system_state >= SYSTEM_RUNNING)
+		kvm_p9_say_what_stays_with_c();
 	kvm_p9_setting_changed();
 	return 0;
 }
@@ -268,6 +282,7 @@ static int __init kvm_p9_init(void)
 	if (cpu_has_feature(CPU_FTR_P9_TM_HV_ASSIST))
 		kvm_p9_host_facts |= KVM_P9_ABI_HOST_TM_ASSIST;
 
+	kvm_p9_say_what_stays_with_c();
 	dir = debugfs_create_dir("kvm_p9", NULL);
 	debugfs_create_file("counters", 0444, dir, NULL, &kvm_p9_counters_fops);
 	return 0;

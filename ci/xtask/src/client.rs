@@ -3,7 +3,8 @@
 //! CPUs, in the emulated host.
 //!
 //! The guest computes, copies, sleeps and starts processes at the same time, then
-//! powers off. Both inits only say what they found, in lines `@guest NAME VALUE` and
+//! powers off. Or the guest is a hypervisor (L1), in which our VMM runs a guest of its
+//! own (L2). All inits only say what they found, in lines `@guest NAME VALUE` and
 //! `@host NAME VALUE`; it is judged here.
 
 use std::fmt;
@@ -13,8 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use ::bench::console::{self, Line};
 use anyhow::{Context, Result, bail};
+use proto::{Case, Guest};
 
+use crate::guest::{self, Job};
 use crate::initrd::Initrd;
 use crate::paths;
 use crate::qemu::{Echo, Limits, Machine};
@@ -97,7 +101,7 @@ pub fn run(kernel: &Path, all: bool) -> Result<Vec<Check>> {
 		Fetched::Folder(folder) => folder,
 		Fetched::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
 	};
-	let initrd = initrd(&folder)?;
+	let initrd = initrd(&folder, "client", None)?;
 	let boots = if all { &ALL[..] } else { &[RADIX_RUST] };
 	let mut checks = Vec::new();
 	for &boot in boots {
@@ -110,20 +114,7 @@ pub fn run(kernel: &Path, all: bool) -> Result<Vec<Check>> {
 			mem: "2G".to_owned(),
 			icount: false,
 		};
-		let mut attempt = 1;
-		let (said, end) = loop {
-			let (said, log, end) = once(&machine);
-			let path = paths::target().join(format!("test/client-{boot}.log"));
-			run::write_whole(&path, log.as_bytes())?;
-			if log.contains(LINUX_STARTS) || attempt == ATTEMPTS {
-				break (said, end);
-			}
-			attempt += 1;
-			say(format_args!(
-				"client {boot}: the firmware's console stopped before Linux was started; \
-				 attempt {attempt} of {ATTEMPTS}"
-			));
-		};
+		let (said, end) = until_linux_starts(&machine, &format!("client-{boot}"))?;
 		let verdicts = boot.judge(&said, end);
 		checks.extend(
 			verdicts
@@ -132,6 +123,138 @@ pub fn run(kernel: &Path, all: bool) -> Result<Vec<Check>> {
 		);
 	}
 	Ok(checks)
+}
+
+/// Round trips of each kind that the L2 makes in a batch, and batches.
+const L2_ROUNDS: u64 = 10_000;
+const L2_BATCHES: u64 = 2;
+
+/// Has a guest of our host be a hypervisor, and its guest make hcalls: those that the
+/// L1's kernel answers and those that its userspace does.
+pub fn nested(kernel: &Path) -> Result<Vec<Check>> {
+	let folder = match fetch()? {
+		Fetched::Folder(folder) => folder,
+		Fetched::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
+	};
+	let job = Job::Bench {
+		series: "L1".to_owned(),
+		cases: L2_CASES.map(Case::name).to_vec(),
+		guests: L2_GUESTS.map(Guest::name).to_vec(),
+		// The L1's kernel is not ours: it has one path.
+		paths: vec![proto::Path::C.name()],
+		iterations: L2_ROUNDS,
+		batches: L2_BATCHES,
+	};
+	let initrd = initrd(&folder, "nested", Some(&job))?;
+	let mut checks = Vec::new();
+	for path in ["rust", "c"] {
+		say(format_args!("nested {path} (half a minute)"));
+		let machine = Machine {
+			kernel: kernel.to_owned(),
+			initrd: initrd.clone(),
+			append: format!("kvm_p9.path={path} kvm_hv.nested=1 client_l1=1"),
+			smp: 2,
+			mem: "3G".to_owned(),
+			icount: false,
+		};
+		let (said, end) = until_linux_starts(&machine, &format!("nested-{path}"))?;
+		for (name, result) in [
+			("hcalls", l2_hcalls(&said)),
+			("host dmesg", dmesg(&said, "host")),
+			("counters", l2_counters(&said, path)),
+			("power-off", l1_power_off(&said, end)),
+		] {
+			checks.push(Check::of(format!("{path} {name}"), result));
+		}
+	}
+	Ok(checks)
+}
+
+const L2_CASES: [Case; 2] = [Case::HProd, Case::Unknown];
+const L2_GUESTS: [Guest; 2] = [Guest::Radix, Guest::Real];
+
+/// The VMM in the L1 measured all of it, and found nothing wrong.
+fn l2_hcalls(said: &Said) -> Result<()> {
+	let mut measured = Vec::new();
+	let mut done = false;
+	for line in &said.1 {
+		match line {
+			Line::Hello { .. } => {}
+			Line::Result(result) => {
+				let batches = result.ticks.len() as u64;
+				if (result.iterations, batches) != (L2_ROUNDS, L2_BATCHES) {
+					bail!(
+						"{}: {batches} batches of {}",
+						result.cell,
+						result.iterations
+					);
+				}
+				measured.push((result.cell.case, result.cell.guest));
+			}
+			Line::Done => done = true,
+			other => bail!("the VMM says {other:?}"),
+		}
+	}
+	for case in L2_CASES {
+		for guest in L2_GUESTS {
+			if !measured.contains(&(case, guest)) {
+				bail!(
+					"{} by a guest in mode {}: not done",
+					case.name(),
+					guest.name()
+				);
+			}
+		}
+	}
+	if !done {
+		bail!("the VMM did not come to its end");
+	}
+	Ok(())
+}
+
+/// Each hcall of the L2 is an exit to the L1 and one from it: none went another way.
+fn l2_counters(said: &Said, path: &str) -> Result<()> {
+	let cells = (L2_CASES.len() * L2_GUESTS.len()) as u64;
+	let wanted = match path {
+		"c" => 0,
+		_ => 2 * cells * L2_ROUNDS * L2_BATCHES,
+	};
+	let rust = said.counter("entry_rust")?;
+	if rust < wanted || wanted == 0 && rust != 0 {
+		bail!("entry_rust is {rust} with path={path}; the L2 alone makes {wanted}");
+	}
+	for name in ["c_cpu", "c_host_mmu", "c_nested", "c_hash", "c_secure"] {
+		let value = said.counter(name)?;
+		if value != 0 {
+			bail!("{name} is {value}");
+		}
+	}
+	Ok(())
+}
+
+fn l1_power_off(said: &Said, end: Result<()>) -> Result<()> {
+	end?;
+	expect(said, "host qemu", "0")?;
+	said.one("host done")?;
+	Ok(())
+}
+
+/// Runs the machine, again if its firmware doesn't get to the kernel.
+fn until_linux_starts(machine: &Machine, name: &str) -> Result<(Said, Result<()>)> {
+	let mut attempt = 1;
+	loop {
+		let (said, log, end) = once(machine);
+		let path = paths::target().join(format!("test/{name}.log"));
+		run::write_whole(&path, log.as_bytes())?;
+		if log.contains(LINUX_STARTS) || attempt == ATTEMPTS {
+			return Ok((said, end));
+		}
+		attempt += 1;
+		say(format_args!(
+			"{name}: the firmware's console stopped before Linux was started; \
+			 attempt {attempt} of {ATTEMPTS}"
+		));
+	}
 }
 
 /// Runs the machine: what the inits said, the whole console, and how it ended.
@@ -184,33 +307,52 @@ fn fetch() -> Result<Fetched> {
 	Ok(Fetched::Folder(PathBuf::from(folder.trim_end())))
 }
 
-/// The host's initramfs, with the guest's in it.
-fn initrd(folder: &Path) -> Result<PathBuf> {
+/// The host's initramfs, with the guest's in it: one that has our VMM do a job, if there
+/// is one.
+fn initrd(folder: &Path, name: &str, job: Option<&Job>) -> Result<PathBuf> {
 	let read =
 		|path: PathBuf| fs::read(&path).with_context(|| format!("can't read {}", path.display()));
 	let scripts = paths::root().join("ci/client");
 	let mut guest = Initrd::new();
 	guest.folder("bin");
 	guest.file("bin/busybox", true, &read(folder.join("root/bin/busybox"))?);
-	guest.file("init", true, &read(scripts.join("guest"))?);
+	let name_in_host = match job {
+		Some(job) => {
+			guest.file("init", true, &read(scripts.join("l1"))?);
+			for module in ["kvm.ko", "kvm-hv.ko"] {
+				guest.file(module, false, &read(folder.join("kvm").join(module))?);
+			}
+			guest::build()?.put(&mut guest, "vmm", job)?;
+			"client/l1"
+		}
+		None => {
+			guest.file("init", true, &read(scripts.join("guest"))?);
+			"client/initrd"
+		}
+	};
 	let mut host = Initrd::new();
 	host.tree(&folder.join("root"))?;
 	host.file("init", true, &read(scripts.join("host"))?);
 	host.folder("client");
 	host.file("client/vmlinux", false, &read(folder.join("vmlinux"))?);
-	host.file("client/initrd", false, &guest.finish());
-	let path = paths::target().join("boot/client.cpio");
+	host.file(name_in_host, false, &guest.finish());
+	let path = paths::target().join(format!("boot/{name}.cpio"));
 	run::write_whole(&path, &host.finish())?;
 	Ok(path)
 }
 
-/// What the two inits said, in their order.
+/// What the inits said, and our VMM, if there is one, in their order.
 #[derive(Default)]
-struct Said(Vec<(String, String)>);
+struct Said(Vec<(String, String)>, Vec<Line>);
 
 impl Said {
 	/// Takes a line of the console; says whether it is one of ours.
 	fn line(&mut self, line: &str) -> bool {
+		// One that can't be read will be missed.
+		if let Some(Ok(line)) = console::parse(line) {
+			self.1.push(line);
+			return true;
+		}
 		// Without a line's end the kernel's own text may stand before it.
 		let Some(at) = ["@host ", "@guest "].iter().find_map(|who| line.find(who)) else {
 			return false;

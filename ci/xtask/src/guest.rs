@@ -148,12 +148,18 @@ pub fn lints() -> [(&'static str, Command); 2] {
 }
 
 impl Programs {
+	/// Puts them into an initramfs, the VMM by that name, with a job for it.
+	pub fn put(&self, initrd: &mut Initrd, vmm: &str, job: &Job) -> Result<()> {
+		initrd.file(vmm, true, &self.vmm);
+		initrd.file("guest", false, &self.guest);
+		initrd.file("job", false, &serde_json::to_vec(job)?);
+		Ok(())
+	}
+
 	/// Writes an initramfs that does a job; `name` tells several apart.
 	pub fn initrd(&self, job: &Job, name: &str) -> Result<PathBuf> {
 		let mut initrd = Initrd::new();
-		initrd.file("init", true, &self.vmm);
-		initrd.file("guest", false, &self.guest);
-		initrd.file("job", false, &serde_json::to_vec(job)?);
+		self.put(&mut initrd, "init", job)?;
 		let path = paths::target().join("boot").join(format!("{name}.cpio"));
 		run::write_whole(&path, &initrd.finish())?;
 		Ok(path)

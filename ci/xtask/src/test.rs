@@ -40,7 +40,7 @@ pub struct Args {
 	#[arg(long, value_name = "N")]
 	tce_calls: Option<u64>,
 	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, client,
-	/// stock, bench
+	/// nested, stock, bench
 	#[arg(value_name = "STAGE")]
 	stages: Vec<String>,
 }
@@ -111,7 +111,7 @@ impl Tally {
 
 type Stage = fn(&Args) -> Result<Vec<Check>>;
 
-const STAGES: [(&str, Stage); 12] = [
+const STAGES: [(&str, Stage); 13] = [
 	("host", host),
 	("format", format),
 	("lint", lint),
@@ -134,6 +134,7 @@ const STAGES: [(&str, Stage); 12] = [
 		let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
 		client::run(&image.stripped(), args.all)
 	}),
+	("nested", nested),
 	("stock", stock),
 	("bench", measure),
 ];
@@ -179,6 +180,16 @@ pub fn main(args: &Args) -> Result<()> {
 		bail!("the tests failed");
 	}
 	Ok(())
+}
+
+fn nested(args: &Args) -> Result<Vec<Check>> {
+	// Asked for by name it is run, too.
+	if !args.all && args.stages.is_empty() {
+		let why = "only with --all or by name";
+		return Ok(vec![Check::skipped("L2 guests", why)]);
+	}
+	let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+	client::nested(&image.stripped())
 }
 
 /// `cargo xtask gates`
