@@ -10,12 +10,12 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use hcall::{FastTable, Number};
-use powerpc::{Counters, Cpu, HostFacts, Msr, P9Vcpu};
+use powerpc::{Counters, Cpu, HostFacts, Msr, P9Vcpu, SpanKind, Stats, Wanted};
 
 use crate::layout::kernel as layout;
 use crate::switch::{self, Context, Kernel, Kind, Profile, trap};
 use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
-use crate::{GuestFacts, Path, choose, handlers};
+use crate::{GuestFacts, Path, choose, handlers, stats};
 
 static FAST: FastTable = FastTable::null()
 	.with(Number::GET_TCE, handlers::h_get_tce)
@@ -23,6 +23,14 @@ static FAST: FastTable = FastTable::null()
 	.with(Number::PUT_TCE_INDIRECT, handlers::h_put_tce_indirect)
 	.with(Number::STUFF_TCE, handlers::h_stuff_tce);
 static NO_FAST: FastTable = FastTable::empty();
+
+/// The same handlers, timed.
+static TIMED_FAST: FastTable = FastTable::empty()
+	.with(Number::NULL, timed::null)
+	.with(Number::GET_TCE, timed::h_get_tce)
+	.with(Number::PUT_TCE, timed::h_put_tce)
+	.with(Number::PUT_TCE_INDIRECT, timed::h_put_tce_indirect)
+	.with(Number::STUFF_TCE, timed::h_stuff_tce);
 
 /// The kernel's `struct kvm_vcpu`, known only by offsets.
 #[repr(C)]
@@ -52,6 +60,7 @@ unsafe extern "C" {
 	fn timer_rearm_host_dec(now: u64);
 	safe static kvm_p9_host_facts: u64;
 	safe static kvm_p9_fast_enabled: AtomicU8;
+	safe static kvm_p9_timed: AtomicU64;
 	safe static decrementer_max: u64;
 	safe static dawr_force_enable: AtomicU8;
 }
@@ -70,13 +79,14 @@ unsafe extern "C" {
 	fn accumulate_time(vcpu: *mut u8, next: *mut u8);
 }
 
-/// The CPU that runs this code, and the kernel around it.
-struct Power9 {
+/// The CPU that runs this code, and the kernel around it. `TIMED` is a switch that tells
+/// the vcpu's [`Stats`] when the guest ran.
+struct Power9<const TIMED: bool> {
 	host_pmu: MaybeUninit<HostPmu>,
 	paca: PacaView,
 }
 
-impl Cpu for Power9 {
+impl<const TIMED: bool> Cpu for Power9<TIMED> {
 	#[inline(always)]
 	fn mfspr<const N: u16>(&mut self) -> u64 {
 		let value;
@@ -177,7 +187,7 @@ fn pointer(vcpu: VcpuView) -> *mut u8 {
 // Every call into the kernel below is sound for one reason: `switch::run` makes it
 // where the C path makes the same call, with the same vcpu and the same state of the
 // CPU.
-impl Kernel for Power9 {
+impl<const TIMED: bool> Kernel for Power9<TIMED> {
 	fn pmu_to_guest(&mut self, vcpu: VcpuView) {
 		// SAFETY: see above.
 		unsafe { switch_pmu_to_guest(pointer(vcpu), self.host_pmu.as_mut_ptr()) };
@@ -302,6 +312,9 @@ impl Kernel for Power9 {
 
 	#[inline(always)]
 	fn time_in_guest(&mut self, vcpu: VcpuView) {
+		if TIMED && let Some(stats) = stats(p9(&vcpu)) {
+			stats.enter(self.mftb(), tb_offset(vcpu));
+		}
 		#[cfg(have_timing)]
 		// SAFETY: see above; the accumulator is the vcpu's own.
 		unsafe {
@@ -313,6 +326,14 @@ impl Kernel for Power9 {
 
 	#[inline(always)]
 	fn time_guest_exit(&mut self, vcpu: VcpuView) {
+		if TIMED && let Some(stats) = stats(p9(&vcpu)) {
+			let kind = stats::kind(self.paca.trap() as u32 & !2, Number(vcpu.gpr3()));
+			let begin = match kind {
+				SpanKind::FullHcall | SpanKind::FullCede => p9(&vcpu).hcall_tb.get(),
+				_ => self.mftb(),
+			};
+			stats.leave(kind, begin);
+		}
 		#[cfg(have_timing)]
 		// SAFETY: see above; the accumulator is the vcpu's own.
 		unsafe {
@@ -384,6 +405,89 @@ fn facts(context: &Context) -> GuestFacts {
 	}
 }
 
+/// What is in the timebase beyond the host's.
+fn tb_offset(vcpu: VcpuView) -> u64 {
+	// SAFETY: never null, and the vcpu's own.
+	unsafe { VcoreView::new(NonNull::new_unchecked(vcpu.vcore() as *mut u8)) }.tb_offset_applied()
+}
+
+/// What is to be told of this vcpu.
+#[inline]
+fn stats(p9: &P9Vcpu) -> Option<&Stats> {
+	// SAFETY: once set it is valid and stays as long as the vcpu. Acquire: so is what it
+	// points to. What others may do with it, its type allows.
+	unsafe { p9.stats.load(Ordering::Acquire).as_ref() }
+}
+
+/// The fast handlers, timed.
+///
+/// They are functions of their own, in a table of their own, so that those which are
+/// not timed don't even ask.
+mod timed {
+	use super::*;
+	use hcall::{Code, Handler};
+	use powerpc::Event;
+
+	/// Has `handler` answer the hcall, and takes the time.
+	///
+	/// # Safety
+	///
+	/// As for [`handlers::h_get_tce`].
+	#[inline(always)]
+	unsafe fn run(p9: NonNull<P9Vcpu>, kind: SpanKind, number: Number, handler: Handler) -> Code {
+		// SAFETY: as the caller vouches; the handler's own reference to it is shared, too.
+		let own = unsafe { p9.as_ref() };
+		let Some(stats) = stats(own) else {
+			// SAFETY: as the caller vouches.
+			return unsafe { handler(p9) };
+		};
+		if stats.is_full() {
+			// Before the handler has done anything. On the full path the vcpu gets rid of
+			// its events.
+			return Code::TOO_HARD;
+		}
+		// SAFETY: the vcpu that this is part of, which is in this handler.
+		let r4 = unsafe { VcpuView::new(p9.cast().sub(layout::VCPU_P9)) }.gpr4();
+		// SAFETY: as the caller vouches.
+		let code = unsafe { handler(p9) };
+		if code != Code::TOO_HARD {
+			let end: u64;
+			// SAFETY: no effect.
+			unsafe { asm!("mftb {}", out(reg) end, options(nostack, preserves_flags)) };
+			let call = Event {
+				r4,
+				code: code.0,
+				number: number.0 as u32,
+				..Event::default()
+			};
+			stats.fast(kind, own.hcall_tb.get(), end, call);
+		}
+		code
+	}
+
+	macro_rules! timed {
+		($($name:ident = $handler:path, $kind:ident, $number:ident;)*) => {
+			$(
+				/// # Safety
+				///
+				/// As for the handler that it has the hcall answered by.
+				pub unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>) -> Code {
+					// SAFETY: as the caller vouches.
+					unsafe { run(p9, SpanKind::$kind, Number::$number, $handler) }
+				}
+			)*
+		};
+	}
+
+	timed! {
+		null = hcall::null, FastNull, NULL;
+		h_get_tce = handlers::h_get_tce, FastHGetTce, GET_TCE;
+		h_put_tce = handlers::h_put_tce, FastHPutTce, PUT_TCE;
+		h_put_tce_indirect = handlers::h_put_tce_indirect, FastHPutTceIndirect, PUT_TCE_INDIRECT;
+		h_stuff_tce = handlers::h_stuff_tce, FastHStuffTce, STUFF_TCE;
+	}
+}
+
 /// Our own part of the vcpu.
 fn p9(vcpu: &VcpuView) -> &P9Vcpu {
 	// SAFETY: the offset is the kernel's own, the layout is asserted, and the vcpu stays
@@ -432,6 +536,39 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	tb: &mut u64,
 	counters: &Counters,
 ) -> c_int {
+	// SAFETY: our caller's conditions are this function's.
+	unsafe { enter::<false>(vcpu, limit, lpcr, tb, counters) }
+}
+
+/// The same while `kvm_p9.stats` or the tracepoint wants to know about time. The glue
+/// has the seam lead here then, so that the other asks for nothing.
+///
+/// # Safety
+///
+/// As for [`kvm_p9_vcpu_entry`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvm_p9_vcpu_entry_timed(
+	vcpu: *mut KvmVcpu,
+	limit: u64,
+	lpcr: u64,
+	tb: &mut u64,
+	counters: &Counters,
+) -> c_int {
+	// SAFETY: our caller's conditions are this function's.
+	unsafe { enter::<true>(vcpu, limit, lpcr, tb, counters) }
+}
+
+/// # Safety
+///
+/// As for [`kvm_p9_vcpu_entry`].
+#[inline(always)]
+unsafe fn enter<const TIMED: bool>(
+	vcpu: *mut KvmVcpu,
+	limit: u64,
+	lpcr: u64,
+	tb: &mut u64,
+	counters: &Counters,
+) -> c_int {
 	let paca = paca();
 	// SAFETY: the caller passes a vcpu that it has loaded. Its VM and vcore live as
 	// long, and a POWER9's vcore is one vcpu's; the current task is ourselves. None of
@@ -455,7 +592,19 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	let kind = guest.kind();
 	path.counter(counters).add(1);
 
+	let timed = if TIMED {
+		stats(p9(&context.vcpu))
+	} else {
+		None
+	};
+	if let Some(stats) = timed {
+		stats.begin(Wanted(kvm_p9_timed.load(Ordering::Relaxed)));
+	}
+
 	if path != Path::Rust {
+		if let Some(stats) = timed {
+			stats.abandon();
+		}
 		// SAFETY: our caller's conditions are this function's.
 		return unsafe { kvmhv_vcpu_entry_p9(vcpu, limit, lpcr, tb) };
 	}
@@ -464,6 +613,7 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	// afterwards, so that an entry which read the old value ends soon.
 	let fast = kvm_p9_fast_enabled.load(Ordering::Relaxed) != 0;
 	let table = match kind {
+		Kind::Radix if fast && TIMED => &TIMED_FAST,
 		Kind::Radix if fast => &FAST,
 		// An L2's hcalls are its L1's business. A hash guest's arrive with LPCR[HR] zero,
 		// under which the handlers' addresses mean nothing.
@@ -473,17 +623,18 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	p9.fast_table.set((&raw const *table).cast::<c_void>());
 
 	user_vectors_are_saved(context.task);
-	let mut power9 = Power9 {
+	let mut power9 = Power9::<TIMED> {
 		host_pmu: MaybeUninit::uninit(),
 		paca,
 	};
 	// SAFETY: a radix host and no secure guest, says `choose`; the rest is our caller's
 	// word.
-	let trap = unsafe {
+	unsafe {
 		let k = &mut power9;
 		macro_rules! run {
 			($tm_assist:literal, $guest:ident) => {
 				switch::run::<Power9Profile<$tm_assist, $guest>, _>(k, context, limit, lpcr, tb)
+					as c_int
 			};
 		}
 		match (host.contains(HostFacts::TM_ASSIST), kind) {
@@ -494,10 +645,7 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 			(false, Kind::L2) => run!(false, L2),
 			(false, Kind::Hash) => run!(false, Hash),
 		}
-	};
-
-	counters.settle(p9);
-	trap as c_int
+	}
 }
 
 /// Nothing here may panic. The function that this calls exists nowhere: a

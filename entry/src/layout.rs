@@ -22,7 +22,7 @@ mod assertions {
 	use core::mem::{offset_of, size_of};
 
 	use hcall::{Code, FastTable, Number};
-	use powerpc::{Counters, LIST_ENTRIES, P9Vcpu};
+	use powerpc::{Counters, Event, LIST_ENTRIES, P9Vcpu, PathStats, Stats};
 	use static_assertions::{const_assert, const_assert_eq};
 	use tce::Permission;
 
@@ -55,6 +55,8 @@ mod assertions {
 	const_assert_eq!(offset_of!(P9Vcpu, list_busy), kernel::P9_VCPU_LIST_BUSY);
 	const_assert_eq!(offset_of!(P9Vcpu, list_wanted), kernel::P9_VCPU_LIST_WANTED);
 	const_assert_eq!(offset_of!(P9Vcpu, list), kernel::P9_VCPU_LIST);
+	const_assert_eq!(offset_of!(P9Vcpu, stats), kernel::P9_VCPU_STATS);
+	const_assert_eq!(offset_of!(P9Vcpu, hcall_tb), kernel::P9_VCPU_HCALL_TB);
 	const_assert_eq!(size_of::<P9Vcpu>(), kernel::SIZEOF_P9_VCPU);
 
 	const_assert_eq!(
@@ -69,27 +71,36 @@ mod assertions {
 	const_assert_eq!(offset_of!(Counters, c_nested), kernel::P9_COUNTERS_C_NESTED);
 	const_assert_eq!(offset_of!(Counters, c_hash), kernel::P9_COUNTERS_C_HASH);
 	const_assert_eq!(offset_of!(Counters, c_secure), kernel::P9_COUNTERS_C_SECURE);
-	const_assert_eq!(
-		offset_of!(Counters, fast_null),
-		kernel::P9_COUNTERS_FAST_NULL
-	);
-	const_assert_eq!(
-		offset_of!(Counters, fast_h_get_tce),
-		kernel::P9_COUNTERS_FAST_H_GET_TCE
-	);
-	const_assert_eq!(
-		offset_of!(Counters, fast_h_put_tce),
-		kernel::P9_COUNTERS_FAST_H_PUT_TCE
-	);
-	const_assert_eq!(
-		offset_of!(Counters, fast_h_put_tce_indirect),
-		kernel::P9_COUNTERS_FAST_H_PUT_TCE_INDIRECT
-	);
-	const_assert_eq!(
-		offset_of!(Counters, fast_h_stuff_tce),
-		kernel::P9_COUNTERS_FAST_H_STUFF_TCE
-	);
 	const_assert_eq!(size_of::<Counters>(), kernel::SIZEOF_P9_COUNTERS);
+
+	const_assert_eq!(offset_of!(Stats, sequence), kernel::P9_STATS_SEQUENCE);
+	const_assert_eq!(offset_of!(Stats, wanted), kernel::P9_STATS_WANTED);
+	const_assert_eq!(offset_of!(Stats, tb_offset), kernel::P9_STATS_TB_OFFSET);
+	const_assert_eq!(offset_of!(Stats, open), kernel::P9_STATS_OPEN);
+	const_assert_eq!(offset_of!(Stats, since), kernel::P9_STATS_SINCE);
+	const_assert_eq!(
+		offset_of!(Stats, in_userspace),
+		kernel::P9_STATS_IN_USERSPACE
+	);
+	const_assert_eq!(offset_of!(Stats, reset), kernel::P9_STATS_RESET);
+	const_assert_eq!(offset_of!(Stats, event_count), kernel::P9_STATS_EVENT_COUNT);
+	const_assert_eq!(offset_of!(Stats, events), kernel::P9_STATS_EVENTS);
+	const_assert_eq!(offset_of!(Stats, paths), kernel::P9_STATS_PATHS);
+	const_assert_eq!(size_of::<Stats>(), kernel::SIZEOF_P9_STATS);
+
+	const_assert_eq!(offset_of!(Event, tb), kernel::P9_EVENT_TB);
+	const_assert_eq!(offset_of!(Event, r4), kernel::P9_EVENT_R4);
+	const_assert_eq!(offset_of!(Event, code), kernel::P9_EVENT_CODE);
+	const_assert_eq!(offset_of!(Event, number), kernel::P9_EVENT_NUMBER);
+	const_assert_eq!(offset_of!(Event, ticks), kernel::P9_EVENT_TICKS);
+	const_assert_eq!(size_of::<Event>(), kernel::SIZEOF_P9_EVENT);
+
+	const_assert_eq!(offset_of!(PathStats, count), kernel::P9_PATH_COUNT);
+	const_assert_eq!(offset_of!(PathStats, total), kernel::P9_PATH_TOTAL);
+	const_assert_eq!(offset_of!(PathStats, min), kernel::P9_PATH_MIN);
+	const_assert_eq!(offset_of!(PathStats, max), kernel::P9_PATH_MAX);
+	const_assert_eq!(offset_of!(PathStats, histogram), kernel::P9_PATH_HISTOGRAM);
+	const_assert_eq!(size_of::<PathStats>(), kernel::SIZEOF_P9_PATH);
 
 	const_assert_eq!(kernel::TCE_PCI_READ as u64, Permission::READ.bits());
 	const_assert_eq!(kernel::TCE_PCI_WRITE as u64, Permission::WRITE.bits());

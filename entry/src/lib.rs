@@ -24,6 +24,7 @@ mod journal;
 mod kernel;
 mod layout;
 pub mod sprs;
+pub mod stats;
 pub mod switch;
 pub mod views;
 

@@ -91,6 +91,8 @@ pub mod trap {
 	pub const SYSTEM_RESET: u32 = 0x100;
 	/// Machine check.
 	pub const MACHINE_CHECK: u32 = 0x200;
+	/// External.
+	pub const EXTERNAL: u32 = 0x500;
 	/// Hypervisor decrementer.
 	pub const HV_DECREMENTER: u32 = 0x980;
 	/// `sc 1`.
@@ -103,6 +105,10 @@ pub mod trap {
 	pub const H_EMUL_ASSIST: u32 = 0xe40;
 	/// Hypervisor maintenance.
 	pub const HMI: u32 = 0xe60;
+	/// Directed hypervisor doorbell.
+	pub const H_DOORBELL: u32 = 0xe80;
+	/// Hypervisor virtualization: from the interrupt controller, for the host.
+	pub const H_VIRT: u32 = 0xea0;
 	/// Hypervisor facility unavailable.
 	pub const H_FAC_UNAVAIL: u32 = 0xf80;
 	/// Hypervisor softpatch: transactional memory needs a hand.

@@ -87,6 +87,7 @@ view! {
 
 		nip / set_nip: u64 @ VCPU_PC;
 		msr / set_msr: u64 @ VCPU_MSR;
+		gpr3 / set_gpr3: u64 @ VCPU_GPR3;
 		gpr4 / set_gpr4: u64 @ VCPU_GPR4;
 		gpr5 / set_gpr5: u64 @ VCPU_GPR5;
 		gpr6 / set_gpr6: u64 @ VCPU_GPR6;

@@ -101,7 +101,11 @@ pub fn route(table: &FastTable, enabled: Enabled<'_>, r3: u64, srr1: Msr) -> Rou
 }
 
 /// The benchmark's NULL hcall: nothing but the count of its calls.
-unsafe extern "C" fn null(vcpu: NonNull<P9Vcpu>) -> Code {
+///
+/// # Safety
+///
+/// As for any [`Handler`].
+pub unsafe extern "C" fn null(vcpu: NonNull<P9Vcpu>) -> Code {
 	// SAFETY: the caller vouches for the pointer.
 	unsafe { vcpu.as_ref() }.fast_null.add(1);
 	Code::SUCCESS

@@ -24,5 +24,5 @@ mod fast;
 mod number;
 
 pub use code::Code;
-pub use fast::{Enabled, FastTable, Handler, Route, route};
+pub use fast::{Enabled, FastTable, Handler, Route, null, route};
 pub use number::Number;

@@ -2,7 +2,8 @@
 /*
  * kvm-p9's kernel glue: parameters, counters, and the facts about the host
  * that decide whether the Rust path may run at all. Everything that happens
- * on the way into or out of a guest is in the Rust object and the trampoline.
+ * on the way into or out of a guest is in the Rust object and the trampoline;
+ * what can be seen of VMs and vcpus is in kvm_p9_stats.c.
  */
 #define pr_fmt(fmt) "kvm_p9: " fmt
 
@@ -11,6 +12,7 @@
 #include <linux/init.h>
 #include <linux/kvm_host.h>
 #include <linux/moduleparam.h>
+#include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/seq_file.h>
 #include <linux/smp.h>
@@ -25,9 +27,12 @@
 
 #include "book3s_hv.h"
 #include "kvm_p9_abi.h"
+#include "kvm_p9_stats.h"
 
 /* In kvm_p9_entry.S */
 extern s32 patch__kvm_p9_seam;
+extern s32 patch__kvm_p9_hcall_arrives;
+void kvm_p9_hcall_arrives(void);
 
 /* For entry/src/kernel.rs */
 void kvm_p9_flush_guest_tlb(struct kvm *kvm, cpumask_t *wanted, int pcpu);
@@ -36,6 +41,8 @@ void kvm_p9_clear_slb(void);
 /* In Rust: entry/src/kernel.rs */
 int kvm_p9_vcpu_entry(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
 		      u64 *tb, struct kvm_p9_counters *counters);
+int kvm_p9_vcpu_entry_timed(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
+			    u64 *tb, struct kvm_p9_counters *counters);
 
 /* The kernel's layout against Rust's; kvm_p9_layout.c has the other direction. */
 #define ASSERT_FIELD(type, field, offset) \
@@ -53,6 +60,8 @@ ASSERT_FIELD(kvm_p9_vcpu, list_page, KVM_P9_ABI_VCPU_LIST_PAGE);
 ASSERT_FIELD(kvm_p9_vcpu, list_busy, KVM_P9_ABI_VCPU_LIST_BUSY);
 ASSERT_FIELD(kvm_p9_vcpu, list_wanted, KVM_P9_ABI_VCPU_LIST_WANTED);
 ASSERT_FIELD(kvm_p9_vcpu, list, KVM_P9_ABI_VCPU_LIST);
+ASSERT_FIELD(kvm_p9_vcpu, stats, KVM_P9_ABI_VCPU_STATS);
+ASSERT_FIELD(kvm_p9_vcpu, hcall_tb, KVM_P9_ABI_VCPU_HCALL_TB);
 static_assert(sizeof(struct kvm_p9_vcpu) == KVM_P9_ABI_VCPU_SIZE);
 ASSERT_FIELD(kvm_p9_counters, entry_rust, KVM_P9_ABI_COUNTERS_ENTRY_RUST);
 ASSERT_FIELD(kvm_p9_counters, c_cpu, KVM_P9_ABI_COUNTERS_C_CPU);
@@ -60,11 +69,6 @@ ASSERT_FIELD(kvm_p9_counters, c_host_mmu, KVM_P9_ABI_COUNTERS_C_HOST_MMU);
 ASSERT_FIELD(kvm_p9_counters, c_nested, KVM_P9_ABI_COUNTERS_C_NESTED);
 ASSERT_FIELD(kvm_p9_counters, c_hash, KVM_P9_ABI_COUNTERS_C_HASH);
 ASSERT_FIELD(kvm_p9_counters, c_secure, KVM_P9_ABI_COUNTERS_C_SECURE);
-ASSERT_FIELD(kvm_p9_counters, fast_null, KVM_P9_ABI_COUNTERS_FAST_NULL);
-ASSERT_FIELD(kvm_p9_counters, fast_h_get_tce, KVM_P9_ABI_COUNTERS_FAST_H_GET_TCE);
-ASSERT_FIELD(kvm_p9_counters, fast_h_put_tce, KVM_P9_ABI_COUNTERS_FAST_H_PUT_TCE);
-ASSERT_FIELD(kvm_p9_counters, fast_h_put_tce_indirect, KVM_P9_ABI_COUNTERS_FAST_H_PUT_TCE_INDIRECT);
-ASSERT_FIELD(kvm_p9_counters, fast_h_stuff_tce, KVM_P9_ABI_COUNTERS_FAST_H_STUFF_TCE);
 static_assert(sizeof(struct kvm_p9_counters) == KVM_P9_ABI_COUNTERS_SIZE);
 static_assert(KVMPPC_H_NULL == KVM_P9_ABI_H_NULL);
 static_assert(H_TOO_HARD == KVM_P9_ABI_H_TOO_HARD);
@@ -78,6 +82,17 @@ int kvm_p9_rust_enter(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
 {
 	return kvm_p9_vcpu_entry(vcpu, time_limit, lpcr, tb,
 				 this_cpu_ptr(&kvm_p9_counters));
+}
+
+/* The same while somebody wants to know about time. */
+static int kvm_p9_rust_enter_timed(struct kvm_vcpu *vcpu, u64 time_limit,
+				   unsigned long lpcr, u64 *tb)
+{
+	int trap = kvm_p9_vcpu_entry_timed(vcpu, time_limit, lpcr, tb,
+					   this_cpu_ptr(&kvm_p9_counters));
+
+	kvm_p9_emit_later(vcpu);
+	return trap;
 }
 
 /* Read by Rust at every entry. */
@@ -108,11 +123,78 @@ static void kvm_p9_say_what_stays_with_c(void)
 		pr_info_once("path=rust is for hosts with the radix MMU: guests here stay with C\n");
 }
 
+/* KVM_P9_ABI_WANTED_ bits; those above the lowest 8 change with every setting. */
+u64 kvm_p9_timed;
+#define KVM_P9_WANTED_BITS	0xffULL
+
 /*
  * The seam is one branch instruction. Branches may be exchanged for each other
  * while CPUs execute them (Power ISA 3.0B, Book II, 1.8.1), so a running vcpu
  * takes either one, and the C path pays for the choice with that branch alone.
+ *
+ * Taking times is chosen at the same place, by a seam that leads to another
+ * entry point with a table of other handlers, and by a nop in the trampoline,
+ * for which a branch may be exchanged as well.
  */
+static int kvm_p9_apply(bool rust, u64 wanted)
+{
+	unsigned long target;
+	int ret;
+
+	lockdep_assert_held(&kvm_p9_lock);
+
+	/* Handlers that take times must find when the hcall arrived */
+	if (wanted) {
+		ret = patch_branch_site(&patch__kvm_p9_hcall_arrives,
+					ppc_function_entry(kvm_p9_hcall_arrives), 0);
+		if (ret)
+			return ret;
+		kvm_p9_setting_changed();
+	}
+
+	/* Before the seam leads to who reads it */
+	WRITE_ONCE(kvm_p9_timed, ((kvm_p9_timed | KVM_P9_WANTED_BITS) + 1) | wanted);
+
+	if (!rust)
+		target = ppc_function_entry(kvmhv_vcpu_entry_p9);
+	else if (wanted)
+		target = ppc_function_entry(kvm_p9_rust_enter_timed);
+	else
+		target = ppc_function_entry(kvm_p9_rust_enter);
+	ret = patch_branch_site(&patch__kvm_p9_seam, target, 0);
+	if (ret)
+		return ret;
+
+	kvm_p9_path_rust = rust;
+	if (rust)
+		static_branch_enable(&kvm_p9_path_is_rust);
+	else
+		static_branch_disable(&kvm_p9_path_is_rust);
+	kvm_p9_setting_changed();
+
+	if (!wanted)
+		ret = patch_instruction_site(&patch__kvm_p9_hcall_arrives,
+					     ppc_inst(PPC_RAW_NOP()));
+	return ret;
+}
+
+int kvm_p9_want(u64 what, bool on)
+{
+	u64 wanted;
+	int ret = 0;
+
+	mutex_lock(&kvm_p9_lock);
+	wanted = kvm_p9_timed & KVM_P9_WANTED_BITS & ~what;
+	if (on) {
+		wanted |= what;
+		ret = kvm_p9_allocate_stats();
+	}
+	if (!ret)
+		ret = kvm_p9_apply(kvm_p9_path_rust, wanted);
+	mutex_unlock(&kvm_p9_lock);
+	return ret;
+}
+
 static int kvm_p9_set_path(const char *val, const struct kernel_param *kp)
 {
 	bool rust = sysfs_streq(val, "rust");
@@ -121,18 +203,13 @@ static int kvm_p9_set_path(const char *val, const struct kernel_param *kp)
 	if (!rust && !sysfs_streq(val, "c"))
 		return -EINVAL;
 
-	ret = patch_branch_site(&patch__kvm_p9_seam,
-				rust ? ppc_function_entry(kvm_p9_rust_enter)
-				     : ppc_function_entry(kvmhv_vcpu_entry_p9), 0);
-	if (ret)
-		return ret;
-
-	kvm_p9_path_rust = rust;
+	mutex_lock(&kvm_p9_lock);
+	ret = kvm_p9_apply(rust, kvm_p9_timed & KVM_P9_WANTED_BITS);
+	mutex_unlock(&kvm_p9_lock);
 	/* Before there are facts, kvm_p9_init() will say it */
-	if (system_state >= SYSTEM_RUNNING)
+	if (!ret && system_state >= SYSTEM_RUNNING)
 		kvm_p9_say_what_stays_with_c();
-	kvm_p9_setting_changed();
-	return 0;
+	return ret;
 }
 
 static int kvm_p9_get_path(char *buffer, const struct kernel_param *kp)
@@ -171,6 +248,27 @@ static const struct kernel_param_ops kvm_p9_fast_ops = {
 };
 module_param_cb(fast, &kvm_p9_fast_ops, NULL, 0644);
 MODULE_PARM_DESC(fast, "Fast hcall handlers on the Rust path: 1 (default) or 0");
+
+static int kvm_p9_set_stats(const char *val, const struct kernel_param *kp)
+{
+	bool stats;
+	int ret = kstrtobool(val, &stats);
+
+	return ret ? ret : kvm_p9_want(KVM_P9_ABI_WANTED_STATS, stats);
+}
+
+static int kvm_p9_get_stats(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%d\n",
+			  !!(READ_ONCE(kvm_p9_timed) & KVM_P9_ABI_WANTED_STATS));
+}
+
+static const struct kernel_param_ops kvm_p9_stats_ops = {
+	.set = kvm_p9_set_stats,
+	.get = kvm_p9_get_stats,
+};
+module_param_cb(stats, &kvm_p9_stats_ops, NULL, 0644);
+MODULE_PARM_DESC(stats, "Times of the Rust path, by vcpu: 1 or 0 (default)");
 
 /*
  * Another CPU changed translations of a guest whose vcpu last ran here, and left
@@ -229,6 +327,7 @@ void kvm_p9_clear_slb(void)
 static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 {
 	struct kvm_p9_counters sum = {};
+	u64 fast[KVM_P9_HCALLS];
 	int cpu;
 
 	for_each_possible_cpu(cpu) {
@@ -240,12 +339,9 @@ static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 		sum.c_nested += READ_ONCE(c->c_nested);
 		sum.c_hash += READ_ONCE(c->c_hash);
 		sum.c_secure += READ_ONCE(c->c_secure);
-		sum.fast_null += READ_ONCE(c->fast_null);
-		sum.fast_h_get_tce += READ_ONCE(c->fast_h_get_tce);
-		sum.fast_h_put_tce += READ_ONCE(c->fast_h_put_tce);
-		sum.fast_h_put_tce_indirect += READ_ONCE(c->fast_h_put_tce_indirect);
-		sum.fast_h_stuff_tce += READ_ONCE(c->fast_h_stuff_tce);
 	}
+
+	kvm_p9_sum_fast(fast);
 
 	seq_printf(m, "entry_rust %llu\n", sum.entry_rust);
 	seq_printf(m, "c_cpu %llu\n", sum.c_cpu);
@@ -253,11 +349,11 @@ static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 	seq_printf(m, "c_nested %llu\n", sum.c_nested);
 	seq_printf(m, "c_hash %llu\n", sum.c_hash);
 	seq_printf(m, "c_secure %llu\n", sum.c_secure);
-	seq_printf(m, "fast_null %llu\n", sum.fast_null);
-	seq_printf(m, "fast_h_get_tce %llu\n", sum.fast_h_get_tce);
-	seq_printf(m, "fast_h_put_tce %llu\n", sum.fast_h_put_tce);
-	seq_printf(m, "fast_h_put_tce_indirect %llu\n", sum.fast_h_put_tce_indirect);
-	seq_printf(m, "fast_h_stuff_tce %llu\n", sum.fast_h_stuff_tce);
+	seq_printf(m, "fast_null %llu\n", fast[KVM_P9_NULL]);
+	seq_printf(m, "fast_h_get_tce %llu\n", fast[KVM_P9_GET_TCE]);
+	seq_printf(m, "fast_h_put_tce %llu\n", fast[KVM_P9_PUT_TCE]);
+	seq_printf(m, "fast_h_put_tce_indirect %llu\n", fast[KVM_P9_PUT_TCE_INDIRECT]);
+	seq_printf(m, "fast_h_stuff_tce %llu\n", fast[KVM_P9_STUFF_TCE]);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(kvm_p9_counters);
@@ -285,6 +381,7 @@ static int __init kvm_p9_init(void)
 	kvm_p9_say_what_stays_with_c();
 	dir = debugfs_create_dir("kvm_p9", NULL);
 	debugfs_create_file("counters", 0444, dir, NULL, &kvm_p9_counters_fops);
+	kvm_p9_stats_init(dir);
 	return 0;
 }
 device_initcall(kvm_p9_init);

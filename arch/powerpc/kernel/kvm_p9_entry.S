@@ -131,6 +131,10 @@ _GLOBAL(kvm_p9_enter_guest)
  */
 .balign	IFETCH_ALIGN_BYTES
 _GLOBAL(kvm_p9_exit_hcall)
+	/* A branch to kvm_p9_hcall_arrives while somebody wants to know when */
+1:	nop
+	patch_site 1b patch__kvm_p9_hcall_arrives
+.Lhcall:
 	/*
 	 * PAPR numbers are multiples of 4: rotating puts the low two bits at
 	 * the top, so a misaligned number fails the unsigned compare.
@@ -263,6 +267,17 @@ _GLOBAL(kvm_p9_exit_hcall)
 	std	r10, HSTATE_SCRATCH0(r13)
 	b	kvm_p9_exit_interrupt
 .size kvm_p9_exit_hcall, . - kvm_p9_exit_hcall
+
+/*
+ * Takes down when an hcall arrived. The timebase is the guest's, and so is the one
+ * that it will be compared with.
+ */
+_GLOBAL(kvm_p9_hcall_arrives)
+	ld	r10, HSTATE_KVM_VCPU(r13)
+	mftb	r11
+	std	r11, VCPU_P9 + KVM_P9_ABI_VCPU_HCALL_TB(r10)
+	b	.Lhcall
+.size kvm_p9_hcall_arrives, . - kvm_p9_hcall_arrives
 
 /*
  * From kvmppc_interrupt, with

@@ -19,6 +19,7 @@
 #include <asm/tce.h>
 
 #include "book3s_hv.h"
+#include "kvm_p9_stats.h"
 
 /* A field that Rust uses, and its width in bits */
 #define FIELD(sym, str, mem, width) \
@@ -53,6 +54,7 @@ int main(void)
 	FIELD64(VCPU_DEC_EXPIRES, kvm_vcpu, arch.dec_expires);
 	FIELD64(VCPU_PC, kvm_vcpu, arch.regs.nip);
 	FIELD64(VCPU_MSR, kvm_vcpu, arch.shregs.msr);
+	FIELD64(VCPU_GPR3, kvm_vcpu, arch.regs.gpr[3]);
 	FIELD64(VCPU_GPR4, kvm_vcpu, arch.regs.gpr[4]);
 	FIELD64(VCPU_GPR5, kvm_vcpu, arch.regs.gpr[5]);
 	FIELD64(VCPU_GPR6, kvm_vcpu, arch.regs.gpr[6]);
@@ -204,6 +206,8 @@ int main(void)
 	OFFSET(P9_VCPU_LIST_BUSY, kvm_p9_vcpu, list_busy);
 	OFFSET(P9_VCPU_LIST_WANTED, kvm_p9_vcpu, list_wanted);
 	OFFSET(P9_VCPU_LIST, kvm_p9_vcpu, list);
+	OFFSET(P9_VCPU_STATS, kvm_p9_vcpu, stats);
+	OFFSET(P9_VCPU_HCALL_TB, kvm_p9_vcpu, hcall_tb);
 	DEFINE(SIZEOF_P9_VCPU, sizeof(struct kvm_p9_vcpu));
 
 	OFFSET(P9_COUNTERS_ENTRY_RUST, kvm_p9_counters, entry_rust);
@@ -212,12 +216,33 @@ int main(void)
 	OFFSET(P9_COUNTERS_C_NESTED, kvm_p9_counters, c_nested);
 	OFFSET(P9_COUNTERS_C_HASH, kvm_p9_counters, c_hash);
 	OFFSET(P9_COUNTERS_C_SECURE, kvm_p9_counters, c_secure);
-	OFFSET(P9_COUNTERS_FAST_NULL, kvm_p9_counters, fast_null);
-	OFFSET(P9_COUNTERS_FAST_H_GET_TCE, kvm_p9_counters, fast_h_get_tce);
-	OFFSET(P9_COUNTERS_FAST_H_PUT_TCE, kvm_p9_counters, fast_h_put_tce);
-	OFFSET(P9_COUNTERS_FAST_H_PUT_TCE_INDIRECT, kvm_p9_counters, fast_h_put_tce_indirect);
-	OFFSET(P9_COUNTERS_FAST_H_STUFF_TCE, kvm_p9_counters, fast_h_stuff_tce);
 	DEFINE(SIZEOF_P9_COUNTERS, sizeof(struct kvm_p9_counters));
+
+	OFFSET(P9_STATS_SEQUENCE, kvm_p9_stats, sequence);
+	OFFSET(P9_STATS_WANTED, kvm_p9_stats, wanted);
+	OFFSET(P9_STATS_TB_OFFSET, kvm_p9_stats, tb_offset);
+	OFFSET(P9_STATS_OPEN, kvm_p9_stats, open);
+	OFFSET(P9_STATS_SINCE, kvm_p9_stats, since);
+	OFFSET(P9_STATS_IN_USERSPACE, kvm_p9_stats, in_userspace);
+	OFFSET(P9_STATS_RESET, kvm_p9_stats, reset);
+	OFFSET(P9_STATS_EVENT_COUNT, kvm_p9_stats, event_count);
+	OFFSET(P9_STATS_EVENTS, kvm_p9_stats, events);
+	OFFSET(P9_STATS_PATHS, kvm_p9_stats, paths);
+	DEFINE(SIZEOF_P9_STATS, sizeof(struct kvm_p9_stats));
+
+	OFFSET(P9_EVENT_TB, kvm_p9_event, tb);
+	OFFSET(P9_EVENT_R4, kvm_p9_event, r4);
+	OFFSET(P9_EVENT_CODE, kvm_p9_event, code);
+	OFFSET(P9_EVENT_NUMBER, kvm_p9_event, number);
+	OFFSET(P9_EVENT_TICKS, kvm_p9_event, ticks);
+	DEFINE(SIZEOF_P9_EVENT, sizeof(struct kvm_p9_event));
+
+	OFFSET(P9_PATH_COUNT, kvm_p9_path, count);
+	OFFSET(P9_PATH_TOTAL, kvm_p9_path, total);
+	OFFSET(P9_PATH_MIN, kvm_p9_path, min);
+	OFFSET(P9_PATH_MAX, kvm_p9_path, max);
+	OFFSET(P9_PATH_HISTOGRAM, kvm_p9_path, histogram);
+	DEFINE(SIZEOF_P9_PATH, sizeof(struct kvm_p9_path));
 
 	/* Numbers and codes */
 	DEFINE(PAGE_SHIFT, PAGE_SHIFT);

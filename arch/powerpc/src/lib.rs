@@ -9,7 +9,9 @@
 mod cpu;
 mod shared;
 mod spr;
+mod stats;
 
 pub use cpu::{Cpu, Spr};
 pub use shared::{Counter, Counters, HostFacts, LIST_ENTRIES, P9Vcpu};
 pub use spr::{Lpcr, Msr};
+pub use stats::{BUCKETS, EVENTS, Event, PathStats, SpanKind, Stats, Wanted};

@@ -12,17 +12,19 @@ use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use crate::Stats;
+
 /// Our part of `struct kvm_vcpu_arch`: `struct kvm_p9_vcpu` in `asm/kvm_host.h`.
 ///
 /// Only the vcpu's own thread uses it, with preemption off or in a handler, but
-/// for what other CPUs do with `list_page` and `list_busy`.
+/// for what other CPUs do with `list_page` and `list_busy`, and that they read counters.
 #[repr(C)]
 #[derive(Debug)]
 pub struct P9Vcpu {
 	/// The table of fast handlers that the trampoline looks in. Set before each
 	/// entry, never null while the guest runs.
 	pub fast_table: Cell<*const c_void>,
-	/// NULL hcalls answered by the fast handler since the last full exit.
+	/// NULL hcalls answered by the fast handler.
 	pub fast_null: Counter,
 	/// The same for H_GET_TCE.
 	pub fast_h_get_tce: Counter,
@@ -45,6 +47,11 @@ pub struct P9Vcpu {
 	pub list_wanted: Cell<u64>,
 	/// The list of an H_PUT_TCE_INDIRECT, while its handler runs.
 	pub list: UnsafeCell<[u64; LIST_ENTRIES]>,
+	/// What `kvm_p9.stats` and the tracepoint know, or null. Once set it stays as long
+	/// as the vcpu.
+	pub stats: AtomicPtr<Stats>,
+	/// The timebase when the last `sc 1` arrived, while somebody wants to know.
+	pub hcall_tb: Cell<u64>,
 }
 
 /// Entries of the longest list that H_PUT_TCE_INDIRECT takes.
@@ -66,6 +73,8 @@ impl P9Vcpu {
 			list_busy: AtomicU64::new(0),
 			list_wanted: Cell::new(0),
 			list: UnsafeCell::new([0; LIST_ENTRIES]),
+			stats: AtomicPtr::new(ptr::null_mut()),
+			hcall_tb: Cell::new(0),
 		}
 	}
 }
@@ -95,37 +104,6 @@ pub struct Counters {
 	pub c_hash: Counter,
 	/// Entries by C because the guest is secure.
 	pub c_secure: Counter,
-	/// NULL hcalls answered by the fast handler.
-	pub fast_null: Counter,
-	/// H_GET_TCE.
-	pub fast_h_get_tce: Counter,
-	/// H_PUT_TCE.
-	pub fast_h_put_tce: Counter,
-	/// H_PUT_TCE_INDIRECT.
-	pub fast_h_put_tce_indirect: Counter,
-	/// H_STUFF_TCE.
-	pub fast_h_stuff_tce: Counter,
-}
-
-impl Counters {
-	/// Adds what fast handlers have counted in the vcpu, and starts that again.
-	#[inline]
-	pub fn settle(&self, vcpu: &P9Vcpu) {
-		let pairs = [
-			(&self.fast_null, &vcpu.fast_null),
-			(&self.fast_h_get_tce, &vcpu.fast_h_get_tce),
-			(&self.fast_h_put_tce, &vcpu.fast_h_put_tce),
-			(&self.fast_h_put_tce_indirect, &vcpu.fast_h_put_tce_indirect),
-			(&self.fast_h_stuff_tce, &vcpu.fast_h_stuff_tce),
-		];
-		// On most exits there is nothing, and every exit pays for this.
-		if pairs.iter().fold(0, |any, (_, served)| any | served.get()) == 0 {
-			return;
-		}
-		for (sum, served) in pairs {
-			sum.add(served.take());
-		}
-	}
 }
 
 /// One counter of [`Counters`] or [`P9Vcpu`].
@@ -139,12 +117,10 @@ impl Counter {
 		Self(AtomicU64::new(n))
 	}
 
-	/// Its value, and sets it to 0. Only the owning CPU or vcpu may call this.
+	/// Sets it. Only the owning CPU or vcpu may call this.
 	#[inline]
-	pub fn take(&self) -> u64 {
-		let n = self.get();
-		self.0.store(0, Ordering::Relaxed);
-		n
+	pub fn set(&self, n: u64) {
+		self.0.store(n, Ordering::Relaxed);
 	}
 
 	/// Adds `n`. Only the owning CPU or vcpu may call this.

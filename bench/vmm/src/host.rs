@@ -60,6 +60,12 @@ pub fn set_up() -> Result<()> {
 	Ok(())
 }
 
+/// Mounts tracefs, if it isn't.
+pub fn mount_tracefs() -> Result<()> {
+	let target = "/sys/kernel/tracing";
+	mount("tracefs", target).map_err(|e| Error::new(e.kind(), format!("{target}: {e}")))
+}
+
 /// Writes everything out and turns the machine off.
 pub fn power_off() -> ! {
 	// SAFETY: neither has preconditions.

@@ -266,6 +266,16 @@ impl Vm {
 		Ok(vm)
 	}
 
+	/// What the kernel calls it: our pid and the fd.
+	pub fn name(&self) -> String {
+		format!("{}-{}", std::process::id(), self.fd.as_raw_fd())
+	}
+
+	/// Its folder in debugfs.
+	pub fn debugfs(&self) -> String {
+		format!("/sys/kernel/debug/kvm/{}", self.name())
+	}
+
 	/// Gives the guest more memory, in a slot of its own.
 	pub fn add_memory(&self, slot: u32, address: u64, memory: Memory) -> Result<Slot> {
 		let vm = self.fd.try_clone()?;

@@ -18,7 +18,7 @@ use crate::console::{Line, Status, say};
 use crate::kvm::VectorRegs;
 use crate::machine::{Call, Config, Failure, Machine, Step, unexpected};
 use crate::timer::{self, Timer};
-use crate::{bench, host, tce};
+use crate::{bench, host, stats, tce};
 
 /// Longer than any test's guest takes, in the emulated host's time.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -783,6 +783,9 @@ fn all(tce_calls: u64) -> Vec<Test> {
 			format!("fast-counted-{g}"),
 			Box::new(move |_| fast_counted(guest)),
 		);
+		for (name, body) in stats::all(guest) {
+			add(name, Box::new(move |_| body(guest)));
+		}
 	}
 	for path in PATHS {
 		for case in [Case::Null, Case::HProd] {
@@ -795,9 +798,21 @@ fn all(tce_calls: u64) -> Vec<Test> {
 	tests
 }
 
+/// Tests that need another kernel configuration, and run by name only.
+fn by_name() -> Vec<Test> {
+	let test = |guest: Guest| Test {
+		name: format!("timings-{}", guest.name()),
+		body: Box::new(move |_| stats::timings(guest)),
+	};
+	Guest::ALL.into_iter().map(test).collect()
+}
+
 /// Runs the tests of those names, or all, and says how each ended.
 pub fn run(names: &[String], seed: u64, tce_calls: u64) -> Result<(), String> {
-	let tests = all(tce_calls);
+	let mut tests = all(tce_calls);
+	if !names.is_empty() {
+		tests.extend(by_name());
+	}
 	if let Some(name) = names
 		.iter()
 		.find(|&name| !tests.iter().any(|test| test.name == *name))

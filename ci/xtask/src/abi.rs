@@ -9,7 +9,9 @@ use std::fmt::Write;
 use std::mem::{offset_of, size_of};
 
 use hcall::{Code, FastTable, Number};
-use powerpc::{Counters, HostFacts, P9Vcpu};
+use powerpc::{
+	BUCKETS, Counters, EVENTS, Event, HostFacts, P9Vcpu, PathStats, SpanKind, Stats, Wanted,
+};
 
 /// The text of `kvm_p9_abi.h`.
 pub fn header() -> String {
@@ -41,6 +43,8 @@ pub fn header() -> String {
 		("VCPU_LIST_BUSY", offset_of!(P9Vcpu, list_busy) as u64),
 		("VCPU_LIST_WANTED", offset_of!(P9Vcpu, list_wanted) as u64),
 		("VCPU_LIST", offset_of!(P9Vcpu, list) as u64),
+		("VCPU_STATS", offset_of!(P9Vcpu, stats) as u64),
+		("VCPU_HCALL_TB", offset_of!(P9Vcpu, hcall_tb) as u64),
 		("VCPU_SIZE", size_of::<P9Vcpu>() as u64),
 		(
 			"COUNTERS_ENTRY_RUST",
@@ -54,24 +58,50 @@ pub fn header() -> String {
 		("COUNTERS_C_NESTED", offset_of!(Counters, c_nested) as u64),
 		("COUNTERS_C_HASH", offset_of!(Counters, c_hash) as u64),
 		("COUNTERS_C_SECURE", offset_of!(Counters, c_secure) as u64),
-		("COUNTERS_FAST_NULL", offset_of!(Counters, fast_null) as u64),
-		(
-			"COUNTERS_FAST_H_GET_TCE",
-			offset_of!(Counters, fast_h_get_tce) as u64,
-		),
-		(
-			"COUNTERS_FAST_H_PUT_TCE",
-			offset_of!(Counters, fast_h_put_tce) as u64,
-		),
-		(
-			"COUNTERS_FAST_H_PUT_TCE_INDIRECT",
-			offset_of!(Counters, fast_h_put_tce_indirect) as u64,
-		),
-		(
-			"COUNTERS_FAST_H_STUFF_TCE",
-			offset_of!(Counters, fast_h_stuff_tce) as u64,
-		),
 		("COUNTERS_SIZE", size_of::<Counters>() as u64),
+		("STATS_SEQUENCE", offset_of!(Stats, sequence) as u64),
+		("STATS_WANTED", offset_of!(Stats, wanted) as u64),
+		("STATS_TB_OFFSET", offset_of!(Stats, tb_offset) as u64),
+		("STATS_OPEN", offset_of!(Stats, open) as u64),
+		("STATS_SINCE", offset_of!(Stats, since) as u64),
+		("STATS_IN_USERSPACE", offset_of!(Stats, in_userspace) as u64),
+		("STATS_RESET", offset_of!(Stats, reset) as u64),
+		("STATS_EVENT_COUNT", offset_of!(Stats, event_count) as u64),
+		("STATS_EVENTS", offset_of!(Stats, events) as u64),
+		("STATS_PATHS", offset_of!(Stats, paths) as u64),
+		("STATS_SIZE", size_of::<Stats>() as u64),
+		("EVENT_TB", offset_of!(Event, tb) as u64),
+		("EVENT_R4", offset_of!(Event, r4) as u64),
+		("EVENT_CODE", offset_of!(Event, code) as u64),
+		("EVENT_NUMBER", offset_of!(Event, number) as u64),
+		("EVENT_TICKS", offset_of!(Event, ticks) as u64),
+		("EVENT_SIZE", size_of::<Event>() as u64),
+		("PATH_COUNT", offset_of!(PathStats, count) as u64),
+		("PATH_TOTAL", offset_of!(PathStats, total) as u64),
+		("PATH_MIN", offset_of!(PathStats, min) as u64),
+		("PATH_MAX", offset_of!(PathStats, max) as u64),
+		("PATH_HISTOGRAM", offset_of!(PathStats, histogram) as u64),
+		("PATH_SIZE", size_of::<PathStats>() as u64),
+		("SPAN_FAST_NULL", SpanKind::FastNull as u64),
+		("SPAN_FAST_H_GET_TCE", SpanKind::FastHGetTce as u64),
+		("SPAN_FAST_H_PUT_TCE", SpanKind::FastHPutTce as u64),
+		(
+			"SPAN_FAST_H_PUT_TCE_INDIRECT",
+			SpanKind::FastHPutTceIndirect as u64,
+		),
+		("SPAN_FAST_H_STUFF_TCE", SpanKind::FastHStuffTce as u64),
+		("SPAN_FULL_HCALL", SpanKind::FullHcall as u64),
+		("SPAN_FULL_CEDE", SpanKind::FullCede as u64),
+		("SPAN_FULL_DATA_STORAGE", SpanKind::FullDataStorage as u64),
+		("SPAN_FULL_DECREMENTER", SpanKind::FullDecrementer as u64),
+		("SPAN_FULL_EXTERNAL", SpanKind::FullExternal as u64),
+		("SPAN_FULL_OTHER", SpanKind::FullOther as u64),
+		("SPAN_USERSPACE", SpanKind::Userspace as u64),
+		("SPANS", SpanKind::COUNT as u64),
+		("BUCKETS", BUCKETS as u64),
+		("EVENTS", EVENTS as u64),
+		("WANTED_STATS", Wanted::STATS),
+		("WANTED_TRACE", Wanted::TRACE),
 		("HOST_CPU_SUPPORTED", HostFacts::CPU_SUPPORTED.bits()),
 		("HOST_RADIX", HostFacts::RADIX.bits()),
 		("HOST_TM_ASSIST", HostFacts::TM_ASSIST.bits()),

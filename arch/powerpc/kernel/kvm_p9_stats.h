@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What kvm_p9.stats and the tracepoint know of a vcpu. Rust writes it, and says
+ * what it means: arch/powerpc/src/stats.rs.
+ */
+#ifndef KVM_P9_STATS_H
+#define KVM_P9_STATS_H
+
+#include <linux/mutex.h>
+#include <linux/types.h>
+
+#include "kvm_p9_abi.h"
+
+struct dentry;
+struct kvm_vcpu;
+
+/* A fast hcall */
+struct kvm_p9_event {
+	u64 tb;
+	u64 r4;
+	s64 code;
+	u32 number;
+	u32 ticks;
+};
+
+/* Spans of time of one kind, in ticks of the timebase */
+struct kvm_p9_path {
+	u64 count;
+	u64 total;
+	u64 min;
+	u64 max;
+	u64 histogram[KVM_P9_ABI_BUCKETS];
+};
+
+struct kvm_p9_stats {
+	u64 sequence;
+	u64 wanted;
+	u64 tb_offset;
+	u64 open;
+	u64 since;
+	u64 in_userspace;
+	u64 reset;
+	u64 event_count;
+	struct kvm_p9_event events[KVM_P9_ABI_EVENTS];
+	struct kvm_p9_path paths[KVM_P9_ABI_SPANS];
+};
+
+/* Over settings, VMs and their vcpus */
+extern struct mutex kvm_p9_lock;
+
+/* What is wanted now: see kvm_p9.c */
+extern u64 kvm_p9_timed;
+/* Sets or clears a KVM_P9_ABI_WANTED_ bit. */
+int kvm_p9_want(u64 what, bool on);
+
+/* For all vcpus. */
+int kvm_p9_allocate_stats(void);
+/* Of all VMs that there were, by enum kvm_p9_hcall. */
+void kvm_p9_sum_fast(u64 *sum);
+/* After the guest has come out. */
+void kvm_p9_emit_later(struct kvm_vcpu *vcpu);
+void kvm_p9_stats_init(struct dentry *dir);
+
+#endif /* KVM_P9_STATS_H */

@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What `kvm_p9.stats` and the tracepoint `kvm_p9:fast_hcall` know of a vcpu.
+//!
+//! All times are ticks of the timebase, 512 MHz on a POWER9. Cycles are not to be had
+//! where these are taken: while a fast handler runs, the PMU is the guest's or nobody's,
+//! and on the full path it is whatever perf made of it.
+//!
+//! # What is measured
+//!
+//! - [`SpanKind`]s that begin with `Fast`: from the trampoline's first instruction,
+//!   a few dozen behind the `sc 1`, to the end of the handler. What is missing is
+//!   the system call vector, and the way back, which is the same for every hcall.
+//! - All others: from the guest's way out to its next way in, both in this object,
+//!   whatever the host did meanwhile: also other threads and sleep. For an `sc 1` it
+//!   begins with the trampoline's first instruction, for all other interrupts where
+//!   the trampoline returns to Rust. It ends before the guest's GPRs are loaded. If
+//!   the thread was in userspace in between it is [`SpanKind::Userspace`], whatever
+//!   the guest left for.
+//!
+//! # Who writes
+//!
+//! The vcpu's own thread, with preemption off, and in a handler. debugfs reads at any
+//! time; `sequence` is odd while numbers that belong together are being changed, and
+//! another afterwards. Others write only `reset` and `in_userspace`.
+
+use core::array;
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::Counter;
+
+/// Places of a histogram: durations of 0, of 1, of 2 and 3, of 4 to 7 ticks, and so on;
+/// the last has all that are longer, 2^26 ticks (0.13 s) and more.
+pub const BUCKETS: usize = 28;
+/// Fast hcalls that a vcpu can remember for the tracepoint.
+pub const EVENTS: usize = 16;
+
+/// What a span of time went to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum SpanKind {
+	/// The NULL hcall, by its fast handler.
+	FastNull,
+	/// H_GET_TCE.
+	FastHGetTce,
+	/// H_PUT_TCE.
+	FastHPutTce,
+	/// H_PUT_TCE_INDIRECT.
+	FastHPutTceIndirect,
+	/// H_STUFF_TCE.
+	FastHStuffTce,
+	/// `sc 1` that was answered in the kernel.
+	FullHcall,
+	/// H_CEDE, with the guest's sleep.
+	FullCede,
+	/// Hypervisor data storage: page faults, MMIO that the kernel emulates.
+	FullDataStorage,
+	/// The host's timer.
+	FullDecrementer,
+	/// Interrupts for the host, from devices or other CPUs.
+	FullExternal,
+	/// Any other interrupt.
+	FullOther,
+	/// The thread was in userspace.
+	Userspace,
+}
+
+impl SpanKind {
+	/// How many there are.
+	pub const COUNT: usize = Self::Userspace as usize + 1;
+}
+
+/// The spans of one kind: `struct kvm_p9_path` in `kvm_p9_stats.h`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct PathStats {
+	/// How many.
+	pub count: Counter,
+	/// Their sum.
+	pub total: Counter,
+	/// The shortest, if there is any.
+	pub min: Counter,
+	/// The longest.
+	pub max: Counter,
+	/// How many by length, see [`BUCKETS`].
+	pub histogram: [Counter; BUCKETS],
+}
+
+impl PathStats {
+	fn new() -> Self {
+		Self {
+			count: Counter::new(0),
+			total: Counter::new(0),
+			min: Counter::new(0),
+			max: Counter::new(0),
+			histogram: [const { Counter::new(0) }; BUCKETS],
+		}
+	}
+
+	/// The histogram's place for a span.
+	#[inline]
+	pub fn bucket(ticks: u64) -> usize {
+		((u64::BITS - ticks.leading_zeros()) as usize).min(BUCKETS - 1)
+	}
+
+	#[inline]
+	fn record(&self, ticks: u64) {
+		if self.count.get() == 0 || ticks < self.min.get() {
+			self.min.set(ticks);
+		}
+		if ticks > self.max.get() {
+			self.max.set(ticks);
+		}
+		self.count.add(1);
+		self.total.add(ticks);
+		if let Some(place) = self.histogram.get(Self::bucket(ticks)) {
+			place.add(1);
+		}
+	}
+
+	fn clear(&self) {
+		for counter in [&self.count, &self.total, &self.min, &self.max] {
+			counter.set(0);
+		}
+		for place in &self.histogram {
+			place.set(0);
+		}
+	}
+}
+
+/// One hcall that a fast handler answered: `struct kvm_p9_event`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Event {
+	/// The host's timebase when it arrived.
+	pub tb: u64,
+	/// The guest's r4 at the `sc 1`: the LIOBN.
+	pub r4: u64,
+	/// What it was answered.
+	pub code: i64,
+	/// Its number.
+	pub number: u32,
+	/// How long it took, as [`SpanKind`]s that begin with `Fast`.
+	pub ticks: u32,
+}
+
+/// What is wanted, in the lowest bits of the glue's `kvm_p9_timed`. The rest of it
+/// changes with each setting that makes an open span worthless.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
+pub struct Wanted(pub u64);
+
+impl Wanted {
+	/// Counters: `kvm_p9.stats=1`.
+	pub const STATS: u64 = 1;
+	/// Events: somebody has enabled the tracepoint.
+	pub const TRACE: u64 = 2;
+
+	/// Whether this is.
+	#[inline]
+	pub fn has(self, what: u64) -> bool {
+		self.0 & what != 0
+	}
+}
+
+/// `struct kvm_p9_stats` in `kvm_p9_stats.h`: allocated when first wanted.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Stats {
+	/// Odd while `paths` change.
+	pub sequence: AtomicU64,
+	/// What was wanted at the last entry.
+	pub wanted: Cell<u64>,
+	/// The guest's timebase less the host's, since the last entry.
+	pub tb_offset: Cell<u64>,
+	/// The open span's kind, plus 1, or 0 if none is open.
+	pub open: Cell<u64>,
+	/// The host's timebase at its begin.
+	pub since: Cell<u64>,
+	/// Set by the glue when the thread returns to userspace.
+	pub in_userspace: AtomicU64,
+	/// Set by debugfs: start again.
+	pub reset: AtomicU64,
+	/// Valid ones of `events`. The glue empties it when the guest has come out.
+	pub event_count: AtomicU64,
+	/// Fast hcalls since then.
+	pub events: [Cell<Event>; EVENTS],
+	/// Times, by [`SpanKind`].
+	pub paths: [PathStats; SpanKind::COUNT],
+}
+
+impl Stats {
+	/// As the glue allocates it: all zeroes.
+	pub fn new() -> Self {
+		Self {
+			sequence: AtomicU64::new(0),
+			wanted: Cell::new(0),
+			tb_offset: Cell::new(0),
+			open: Cell::new(0),
+			since: Cell::new(0),
+			in_userspace: AtomicU64::new(0),
+			reset: AtomicU64::new(0),
+			event_count: AtomicU64::new(0),
+			events: [const {
+				Cell::new(Event {
+					tb: 0,
+					r4: 0,
+					code: 0,
+					number: 0,
+					ticks: 0,
+				})
+			}; EVENTS],
+			paths: array::from_fn(|_| PathStats::new()),
+		}
+	}
+
+	/// Changes numbers that belong together.
+	#[inline]
+	fn change(&self, change: impl FnOnce(&[PathStats; SpanKind::COUNT])) {
+		let sequence = self.sequence.load(Ordering::Relaxed);
+		self.sequence
+			.store(sequence.wrapping_add(1), Ordering::Relaxed);
+		// Whoever sees a change also sees that it was odd.
+		fence(Ordering::Release);
+		change(&self.paths);
+		self.sequence
+			.store(sequence.wrapping_add(2), Ordering::Release);
+	}
+
+	#[inline(never)]
+	fn record(&self, kind: u64, ticks: u64) {
+		self.change(|paths| {
+			if let Some(path) = paths.get(kind as usize) {
+				path.record(ticks);
+			}
+		});
+	}
+
+	/// The switch begins, and this is what is wanted now.
+	#[inline]
+	pub fn begin(&self, wanted: Wanted) {
+		if self.wanted.get() != wanted.0 {
+			self.wanted.set(wanted.0);
+			self.abandon();
+		}
+		if self.reset.load(Ordering::Relaxed) != 0 {
+			self.change(|paths| paths.iter().for_each(PathStats::clear));
+			self.abandon();
+			// debugfs shows zeroes until here.
+			self.reset.store(0, Ordering::Release);
+		}
+	}
+
+	/// Forgets an open span: the guest runs without our seeing it.
+	#[inline]
+	pub fn abandon(&self) {
+		self.open.set(0);
+	}
+
+	/// The guest is about to run. `guest_tb` is the timebase now, with `tb_offset` in it.
+	#[inline]
+	pub fn enter(&self, guest_tb: u64, tb_offset: u64) {
+		self.tb_offset.set(tb_offset);
+		let open = self.open.take();
+		let was_in_userspace = self.in_userspace.load(Ordering::Relaxed) != 0;
+		if was_in_userspace {
+			self.in_userspace.store(0, Ordering::Relaxed);
+		}
+		if open != 0 {
+			let kind = if was_in_userspace {
+				SpanKind::Userspace as u64
+			} else {
+				open - 1
+			};
+			let now = guest_tb.wrapping_sub(tb_offset);
+			self.record(kind, now.wrapping_sub(self.since.get()));
+		}
+	}
+
+	/// The guest came out, at `guest_tb` by the guest's timebase.
+	#[inline]
+	pub fn leave(&self, kind: SpanKind, guest_tb: u64) {
+		if Wanted(self.wanted.get()).has(Wanted::STATS) {
+			self.since.set(guest_tb.wrapping_sub(self.tb_offset.get()));
+			self.open.set(kind as u64 + 1);
+		}
+	}
+
+	/// Is there no room for the event of one more fast hcall?
+	#[inline]
+	pub fn is_full(&self) -> bool {
+		Wanted(self.wanted.get()).has(Wanted::TRACE)
+			&& self.event_count.load(Ordering::Relaxed) >= EVENTS as u64
+	}
+
+	/// A fast handler has answered. `start` and `end` are by the guest's timebase.
+	#[inline]
+	pub fn fast(&self, kind: SpanKind, start: u64, end: u64, call: Event) {
+		let wanted = Wanted(self.wanted.get());
+		let ticks = end.wrapping_sub(start);
+		if wanted.has(Wanted::STATS) {
+			self.record(kind as u64, ticks);
+		}
+		if wanted.has(Wanted::TRACE) {
+			let count = self.event_count.load(Ordering::Relaxed);
+			if let Some(place) = self.events.get(count as usize) {
+				place.set(Event {
+					tb: start.wrapping_sub(self.tb_offset.get()),
+					ticks: u32::try_from(ticks).unwrap_or(u32::MAX),
+					..call
+				});
+				self.event_count.store(count + 1, Ordering::Relaxed);
+			}
+		}
+	}
+}
+
+impl Default for Stats {
+	fn default() -> Self {
+		Self::new()
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use proptest::prelude::*;
+
+	const STATS: Wanted = Wanted(Wanted::STATS);
+	const HCALL: usize = SpanKind::FullHcall as usize;
+	const USERSPACE: usize = SpanKind::Userspace as usize;
+
+	fn counts(stats: &Stats) -> Vec<u64> {
+		stats.paths.iter().map(|path| path.count.get()).collect()
+	}
+
+	#[test]
+	fn buckets_are_powers_of_two() {
+		let expected = [
+			(0, 0),
+			(1, 1),
+			(2, 2),
+			(3, 2),
+			(4, 3),
+			(7, 3),
+			(8, 4),
+			((1 << 26) - 1, 26),
+			(1 << 26, 27),
+			(1 << 27, 27),
+			(u64::MAX, 27),
+		];
+		for (ticks, bucket) in expected {
+			assert_eq!(PathStats::bucket(ticks), bucket, "{ticks}");
+		}
+	}
+
+	proptest! {
+		#[test]
+		fn numbers_of_a_path_agree(spans in proptest::collection::vec(
+			prop_oneof![any::<u64>(), 0..1000_u64], 1..50)) {
+			let path = PathStats::new();
+			for &ticks in &spans {
+				path.record(ticks);
+			}
+			let sum = spans.iter().fold(0_u64, |sum, &ticks| sum.wrapping_add(ticks));
+			prop_assert_eq!(path.count.get(), spans.len() as u64);
+			prop_assert_eq!(path.total.get(), sum);
+			prop_assert_eq!(Some(path.min.get()), spans.iter().copied().min());
+			prop_assert_eq!(Some(path.max.get()), spans.iter().copied().max());
+			for (place, counter) in path.histogram.iter().enumerate() {
+				let here = spans.iter().filter(|&&t| PathStats::bucket(t) == place);
+				prop_assert_eq!(counter.get(), here.count() as u64);
+			}
+			path.clear();
+			prop_assert_eq!(path.count.get() | path.total.get() | path.max.get(), 0);
+		}
+
+		/// Whatever the guest's timebase is, a span is the host's time.
+		#[test]
+		fn the_guests_timebase_does_not_show(
+			start in any::<u64>(), ticks in any::<u64>(),
+			before in any::<u64>(), after in any::<u64>(),
+		) {
+			let stats = Stats::new();
+			stats.begin(STATS);
+			stats.enter(start.wrapping_add(before), before);
+			stats.leave(SpanKind::FullHcall, start.wrapping_add(before));
+			stats.begin(STATS);
+			stats.enter(start.wrapping_add(ticks).wrapping_add(after), after);
+			prop_assert_eq!(stats.paths[HCALL].total.get(), ticks);
+			prop_assert_eq!(counts(&stats).iter().sum::<u64>(), 1);
+		}
+	}
+
+	#[test]
+	fn a_visit_to_userspace_is_told_apart() {
+		let stats = Stats::new();
+		stats.begin(STATS);
+		stats.enter(100, 0);
+		stats.leave(SpanKind::FullHcall, 110);
+		stats.in_userspace.store(1, Ordering::Relaxed);
+		stats.enter(150, 0);
+		stats.leave(SpanKind::FullHcall, 160);
+		stats.enter(165, 0);
+		assert_eq!(stats.paths[USERSPACE].total.get(), 40);
+		assert_eq!(stats.paths[HCALL].total.get(), 5);
+		// Twice in a row without a run of the guest is still one.
+		stats.in_userspace.store(1, Ordering::Relaxed);
+		stats.enter(170, 0);
+		assert_eq!(counts(&stats).iter().sum::<u64>(), 2);
+	}
+
+	#[test]
+	fn a_change_of_settings_ends_an_open_span() {
+		let stats = Stats::new();
+		stats.begin(STATS);
+		stats.leave(SpanKind::FullOther, 10);
+		stats.begin(Wanted(Wanted::STATS | 1 << 8));
+		stats.enter(1000, 0);
+		assert_eq!(counts(&stats), [0; SpanKind::COUNT]);
+		// What is not wanted is not kept.
+		stats.begin(Wanted(Wanted::TRACE));
+		stats.leave(SpanKind::FullOther, 10);
+		stats.enter(20, 0);
+		stats.fast(SpanKind::FastNull, 1, 2, Event::default());
+		assert_eq!(counts(&stats), [0; SpanKind::COUNT]);
+	}
+
+	#[test]
+	fn a_reset_clears_all_and_is_acknowledged() {
+		let stats = Stats::new();
+		stats.begin(STATS);
+		stats.fast(SpanKind::FastNull, 1, 9, Event::default());
+		stats.leave(SpanKind::FullOther, 10);
+		stats.reset.store(1, Ordering::Relaxed);
+		stats.begin(STATS);
+		stats.enter(20, 0);
+		assert_eq!(stats.reset.load(Ordering::Relaxed), 0);
+		assert_eq!(counts(&stats), [0; SpanKind::COUNT]);
+		assert_eq!(stats.sequence.load(Ordering::Relaxed) % 2, 0);
+		stats.fast(SpanKind::FastNull, 1, 9, Event::default());
+		assert_eq!(stats.paths[0].min.get(), 8);
+	}
+
+	#[test]
+	fn events_fill_up_and_no_further() {
+		let stats = Stats::new();
+		stats.begin(STATS);
+		stats.event_count.store(EVENTS as u64, Ordering::Relaxed);
+		assert!(!stats.is_full(), "nobody wants events");
+		stats.event_count.store(0, Ordering::Relaxed);
+		stats.begin(Wanted(Wanted::TRACE));
+		stats.enter(5000, 1000);
+		for n in 0..EVENTS as u64 {
+			assert!(!stats.is_full());
+			let call = Event {
+				number: 0x1c,
+				r4: n,
+				code: -4,
+				..Event::default()
+			};
+			stats.fast(SpanKind::FastHGetTce, 5000 + n, 5007 + n, call);
+			let event = stats.events[n as usize].get();
+			assert_eq!((event.tb, event.r4, event.ticks), (4000 + n, n, 7));
+			assert_eq!((event.number, event.code), (0x1c, -4));
+		}
+		assert!(stats.is_full());
+		let last = stats.events[EVENTS - 1].get();
+		stats.fast(SpanKind::FastHGetTce, 1, 2, Event::default());
+		assert_eq!(stats.events[EVENTS - 1].get(), last);
+		assert_eq!(stats.event_count.load(Ordering::Relaxed), EVENTS as u64);
+	}
+}

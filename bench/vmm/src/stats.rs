@@ -1,0 +1,608 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Tests of what kvm-p9 tells operators: times by vcpu, who answered by VM, trace
+//! events, and the kernel's own phases.
+//!
+//! The guest does known numbers of hcalls, so all counts are known too.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hcall::Number;
+use proto::{Case, Guest, Path};
+
+use crate::bench;
+use crate::host;
+use crate::machine::{Config, Failure, Machine};
+
+/// Longer than any of the guest's jobs here takes, in the emulated host's time.
+const LIMIT: Duration = Duration::from_secs(60);
+const VMS: &str = "/sys/kernel/debug/kvm_p9/vms";
+const TRACING: &str = "/sys/kernel/tracing";
+const EVENT: &str = "events/kvm_p9/fast_hcall/enable";
+
+/// What has to be enabled for the hcalls here.
+const ENABLE: [Number; 3] = [Number::NULL, Number::PUT_TCE_INDIRECT, Number::STUFF_TCE];
+
+fn wrong<T>(why: String) -> Result<T, Failure> {
+	Err(Failure::Wrong(why))
+}
+
+fn choose(path: Path) -> Result<(), Failure> {
+	host::choose(path).map_err(Failure::Unsupported)
+}
+
+fn read(file: &str) -> Result<String, Failure> {
+	std::fs::read_to_string(file).map_err(|e| Failure::Wrong(format!("{file}: {e}")))
+}
+
+fn write(file: &str, text: &str) -> Result<(), Failure> {
+	std::fs::write(file, text).map_err(|e| Failure::Wrong(format!("{file}: {e}")))
+}
+
+fn machine(guest: Guest, enable: &[Number]) -> Result<Machine, Failure> {
+	Machine::new(Config {
+		guest,
+		enable,
+		window: true,
+	})
+}
+
+/// Has the guest do an hcall `calls` times, and gives the ticks that it took, by the
+/// guest's clock.
+fn perform(machine: &mut Machine, case: Case, calls: u64) -> Result<u64, Failure> {
+	let outcome = machine.perform(bench::command(case, calls, 1), LIMIT, |_| {})?;
+	if outcome.mismatches > 0 {
+		let (name, code) = (case.name(), outcome.wrong_code as i64);
+		return wrong(format!("{name}: wrong codes, the first {code}"));
+	}
+	Ok(outcome.ticks[0])
+}
+
+/// Parameters that end with the value.
+struct Setting(&'static str);
+
+impl Setting {
+	fn on(name: &'static str) -> Result<Self, Failure> {
+		host::set_parameter(name, "1").map_err(|e| Failure::Unsupported(e.to_string()))?;
+		Ok(Self(name))
+	}
+}
+
+impl Drop for Setting {
+	fn drop(&mut self) {
+		host::set_parameter(self.0, "0").expect("what was set can be reset");
+	}
+}
+
+/// A line of a vcpu's `p9_times`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Times {
+	count: u64,
+	total: u64,
+	min: u64,
+	max: u64,
+	/// Spans by the least that they can have been.
+	histogram: BTreeMap<u64, u64>,
+}
+
+/// Reads it, and checks that the numbers of each line agree.
+fn times(file: &str) -> Result<BTreeMap<String, Times>, Failure> {
+	let text = read(file)?;
+	let mut all = BTreeMap::new();
+	for line in text.lines().filter(|line| !line.starts_with('#')) {
+		let garbled = || Failure::Wrong(format!("{file}: \"{line}\""));
+		let number = |text: &str| text.parse::<u64>().map_err(|_| garbled());
+		let words: Vec<_> = line.split(' ').collect();
+		let [name, count, total, min, max, histogram @ ..] = &words[..] else {
+			return Err(garbled());
+		};
+		let histogram = histogram
+			.iter()
+			.map(|place| {
+				let (from, spans) = place.split_once(':').ok_or_else(garbled)?;
+				Ok((number(from)?, number(spans)?))
+			})
+			.collect::<Result<BTreeMap<_, _>, Failure>>()?;
+		let times = Times {
+			count: number(count)?,
+			total: number(total)?,
+			min: number(min)?,
+			max: number(max)?,
+			histogram,
+		};
+		check(name, &times)?;
+		all.insert((*name).to_owned(), times);
+	}
+	if all.len() != 12 {
+		return wrong(format!("{file} has {} lines instead of 12", all.len()));
+	}
+	Ok(all)
+}
+
+fn check(name: &str, times: &Times) -> Result<(), Failure> {
+	let Times {
+		count,
+		total,
+		min,
+		max,
+		histogram,
+	} = times;
+	let spans: u64 = histogram.values().sum();
+	// Each span is at least its place's bound and less than twice that, but in the last.
+	let least: u64 = histogram.iter().map(|(from, spans)| from * spans).sum();
+	let first = histogram.keys().next().copied().unwrap_or(0);
+	let last = histogram.keys().next_back().copied().unwrap_or(0);
+	let agree = if *count == 0 {
+		(*total, *min, *max, spans) == (0, 0, 0, 0)
+	} else {
+		min.checked_mul(*count).is_some_and(|low| low <= *total)
+			&& max.checked_mul(*count).is_some_and(|high| *total <= high)
+			&& spans == *count
+			&& least <= *total
+			&& first <= *min
+			&& (*min < 2 * first || first == 0)
+			&& last <= *max
+	};
+	if agree {
+		Ok(())
+	} else {
+		wrong(format!("{name}: {times:?} don't agree"))
+	}
+}
+
+/// Times are counted where they belong, exactly, only while they are asked for, and can
+/// be started again.
+pub fn counted(guest: Guest) -> Result<String, Failure> {
+	const JOBS: [(Case, u64); 7] = [
+		(Case::Null, 1000),
+		(Case::HGetTce, 300),
+		(Case::HPutTce, 200),
+		(Case::HPutTceIndirect, 100),
+		(Case::HStuffTce512, 50),
+		(Case::HProd, 400),
+		(Case::Unknown, 60),
+	];
+	choose(Path::RustFast)?;
+	let mut machine = machine(guest, &ENABLE)?;
+	let file = format!("{}/vcpu0/p9_times", machine.vm().debugfs());
+	// The table's page comes into being, and the list's page is remembered.
+	perform(&mut machine, Case::HPutTce, 2)?;
+	perform(&mut machine, Case::HPutTceIndirect, 2)?;
+	if times(&file)?
+		.values()
+		.any(|times| *times != Times::default())
+	{
+		return wrong("times were taken that nobody had asked for".into());
+	}
+
+	let setting = Setting::on("stats")?;
+	// Whatever it left for last, it is now open.
+	perform(&mut machine, Case::Null, 1)?;
+	let mut told = vec![];
+	for (case, calls) in JOBS {
+		let before = times(&file)?;
+		perform(&mut machine, case, calls)?;
+		let after = times(&file)?;
+		let grown = |name: &str| after[name].count - before[name].count;
+		let (path, expected) = match case {
+			Case::HProd => ("full_hcall", calls),
+			// And the hcall that ended the job before.
+			Case::Unknown => ("userspace", calls + 1),
+			Case::Null => ("fast_null", calls),
+			Case::HGetTce => ("fast_h_get_tce", calls),
+			Case::HPutTce => ("fast_h_put_tce", calls),
+			Case::HStuffTce512 => ("fast_h_stuff_tce", calls),
+			_ => ("fast_h_put_tce_indirect", calls),
+		};
+		if grown(path) != expected {
+			return wrong(format!(
+				"{path}: {} instead of {expected} of {}",
+				grown(path),
+				case.name()
+			));
+		}
+		for other in after.keys() {
+			let allowed = match other.as_str() {
+				"full_decrementer" | "full_external" | "full_other" | "full_data_storage" => {
+					u64::MAX
+				}
+				"userspace" => 1,
+				_ => 0,
+			};
+			if other != path && grown(other) > allowed {
+				return wrong(format!(
+					"{}: {} counted as {other}",
+					case.name(),
+					grown(other)
+				));
+			}
+		}
+		let Times { count, total, .. } = &after[path];
+		told.push(format!("{path} {}", total / count));
+	}
+	let means = told.join(", ");
+
+	// A longer hcall takes longer, and the full path longer than a fast handler.
+	let now = times(&file)?;
+	let mean = |name: &str| now[name].total / now[name].count;
+	let order = ["fast_null", "fast_h_stuff_tce", "full_hcall", "userspace"];
+	if order.windows(2).any(|pair| mean(pair[0]) >= mean(pair[1])) {
+		return wrong(format!("mean ticks: {means}"));
+	}
+
+	match std::fs::write(&file, "1") {
+		Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+		other => return wrong(format!("writing 1 to {file}: {other:?}")),
+	}
+	write(&file, "0")?;
+	if times(&file)?
+		.values()
+		.any(|times| *times != Times::default())
+	{
+		return wrong("0 did not start again at once".into());
+	}
+	perform(&mut machine, Case::Null, 70)?;
+	let fast = times(&file)?["fast_null"].count;
+	if fast != 70 {
+		return wrong(format!("{fast} instead of 70 after starting again"));
+	}
+
+	drop(setting);
+	perform(&mut machine, Case::Null, 100)?;
+	perform(&mut machine, Case::HProd, 100)?;
+	let after = times(&file)?;
+	if (after["fast_null"].count, after["full_hcall"].count) != (70, 0) {
+		return wrong("times were taken after they had been turned off".into());
+	}
+	Ok(format!("mean ticks: {means}"))
+}
+
+/// A vcpu that comes while times are taken has them, too.
+pub fn later_vcpu(guest: Guest) -> Result<String, Failure> {
+	choose(Path::RustFast)?;
+	let _setting = Setting::on("stats")?;
+	let mut machine = machine(guest, &ENABLE)?;
+	let file = format!("{}/vcpu0/p9_times", machine.vm().debugfs());
+	perform(&mut machine, Case::Null, 123)?;
+	let times = times(&file)?;
+	match times["fast_null"].count {
+		123 => Ok(format!("123, {} ticks", times["fast_null"].total)),
+		some => wrong(format!("{some} instead of 123")),
+	}
+}
+
+/// What it costs not to ask, in hundredths of instructions per hcall: the guest's clock
+/// ticks 512 times in 1000 instructions.
+pub fn free(guest: Guest) -> Result<String, Failure> {
+	const CALLS: u64 = 2000;
+	let per_call = |ticks: u64| ticks * 100_000 / 512 / CALLS;
+	let mut told = vec![];
+	for (path, case) in [
+		(Path::RustFast, Case::Null),
+		(Path::RustFull, Case::Null),
+		(Path::RustFull, Case::HProd),
+		(Path::RustFull, Case::Unknown),
+	] {
+		choose(path)?;
+		let mut machine = machine(guest, &ENABLE)?;
+		perform(&mut machine, case, 16)?;
+		// The least of some, as the host's timer comes into most.
+		let mut least = || -> Result<u64, Failure> {
+			let mut best = u64::MAX;
+			for _ in 0..5 {
+				best = best.min(perform(&mut machine, case, CALLS)?);
+			}
+			Ok(per_call(best))
+		};
+		let never = least()?;
+		let setting = Setting::on("stats")?;
+		let on = least()?;
+		drop(setting);
+		let off = least()?;
+		let name = format!("{} {}", path.name(), case.name());
+		let what = format!(
+			"{name} {}.{:02} before, {}.{:02} on, {}.{:02} off",
+			never / 100,
+			never % 100,
+			on / 100,
+			on % 100,
+			off / 100,
+			off % 100
+		);
+		if never.abs_diff(off) > 200 || on <= never + 500 {
+			return wrong(what);
+		}
+		told.push(what);
+	}
+	Ok(told.join("; "))
+}
+
+/// Fast, full and to userspace, by VM and hcall.
+type Served = BTreeMap<(String, String), [u64; 3]>;
+
+fn served() -> Result<Served, Failure> {
+	let mut all = BTreeMap::new();
+	let text = read(VMS)?;
+	for line in text.lines().filter(|line| !line.starts_with('#')) {
+		let words: Vec<_> = line.split(' ').collect();
+		let [vm, hcall, numbers @ ..] = &words[..] else {
+			return wrong(format!("{VMS}: \"{line}\""));
+		};
+		let numbers: Vec<u64> = numbers.iter().flat_map(|word| word.parse()).collect();
+		let Ok(numbers) = <[u64; 3]>::try_from(numbers) else {
+			return wrong(format!("{VMS}: \"{line}\""));
+		};
+		let key = ((*vm).to_owned(), (*hcall).to_owned());
+		if all.insert(key, numbers).is_some() {
+			return wrong(format!("{VMS}: twice {vm} {hcall}"));
+		}
+	}
+	Ok(all)
+}
+
+fn of(served: &Served, vm: &str, hcall: &str) -> Result<[u64; 3], Failure> {
+	let key = (vm.to_owned(), hcall.to_owned());
+	match served.get(&key) {
+		Some(numbers) => Ok(*numbers),
+		None => wrong(format!("{VMS}: no line {vm} {hcall}")),
+	}
+}
+
+/// Every VM has its own numbers, they add up, and they outlive it.
+pub fn by_vm(guest: Guest) -> Result<String, Failure> {
+	choose(Path::RustFast)?;
+	let before = served()?;
+	let mut one = machine(guest, &ENABLE)?;
+	// Here NULL, H_PUT_TCE_INDIRECT and H_STUFF_TCE are userspace's.
+	let mut other = machine(guest, &[])?;
+	let names = [one.vm().name(), other.vm().name()];
+
+	perform(&mut one, Case::Null, 100)?;
+	perform(&mut one, Case::HPutTce, 40)?;
+	perform(&mut one, Case::HPutTceIndirect, 30)?;
+	perform(&mut one, Case::HStuffTce512, 20)?;
+	perform(&mut one, Case::HGetTce, 10)?;
+	choose(Path::RustFull)?;
+	perform(&mut one, Case::Null, 7)?;
+	perform(&mut one, Case::HGetTce, 5)?;
+	let mut command = bench::command(Case::Null, 9, 1);
+	command.code = hcall::Code::FUNCTION.0;
+	other.perform(command, LIMIT, |_| {})?;
+	// Nobody counts on the C path.
+	choose(Path::C)?;
+	perform(&mut one, Case::Null, 1000)?;
+	choose(Path::RustFast)?;
+
+	let now = served()?;
+	let got = |vm: &str, hcall: &str| of(&now, vm, hcall);
+	// The first of its kind took the full path: no page of the table, no list.
+	let expected = [
+		(0, "null", [100, 7, 0]),
+		(0, "h_put_tce", [39, 1, 0]),
+		(0, "h_put_tce_indirect", [29, 1, 0]),
+		(0, "h_stuff_tce", [20, 0, 0]),
+		(0, "h_get_tce", [10, 5, 0]),
+		(1, "null", [0, 0, 9]),
+		(1, "h_put_tce", [0, 0, 0]),
+		(1, "h_get_tce", [0, 0, 0]),
+	];
+	for (vm, hcall, numbers) in expected {
+		let found = got(&names[vm], hcall)?;
+		if found != numbers {
+			return wrong(format!("VM {vm}: {hcall} {found:?} instead of {numbers:?}"));
+		}
+	}
+	drop((one, other));
+	let after = served()?;
+	if names.iter().any(|name| of(&after, name, "null").is_ok()) {
+		return wrong("a VM is told of that is gone".into());
+	}
+	for hcall in [
+		"null",
+		"h_put_tce",
+		"h_put_tce_indirect",
+		"h_stuff_tce",
+		"h_get_tce",
+	] {
+		let sum = |vm: &str| -> Result<[u64; 3], Failure> {
+			let (a, b) = (of(&before, vm, hcall)?, of(&after, vm, hcall)?);
+			Ok(std::array::from_fn(|n| b[n] - a[n]))
+		};
+		let mut both = [0; 3];
+		for (_, _, numbers) in expected.iter().filter(|(_, name, _)| *name == hcall) {
+			for (sum, number) in both.iter_mut().zip(numbers) {
+				*sum += number;
+			}
+		}
+		if sum("gone")? != both || sum("total")? != both {
+			return wrong(format!(
+				"{hcall}: {both:?} by two VMs, {:?} when they are gone, {:?} in all",
+				sum("gone")?,
+				sum("total")?
+			));
+		}
+	}
+	Ok("two VMs, fast, full, to userspace, and gone".into())
+}
+
+/// One trace event.
+#[derive(Debug, PartialEq, Eq)]
+struct Event {
+	vcpu: u64,
+	hcall: u64,
+	r4: u64,
+	code: i64,
+	tb: u64,
+	ticks: u64,
+}
+
+fn event(line: &str) -> Option<Event> {
+	let (_, rest) = line.split_once(" fast_hcall: VCPU ")?;
+	let (vcpu, fields) = rest.split_once(": ")?;
+	let fields: BTreeMap<_, _> = fields
+		.split(' ')
+		.filter_map(|field| field.split_once('='))
+		.collect();
+	let hex = |name: &str| {
+		let text = fields.get(name)?;
+		u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
+	};
+	Some(Event {
+		vcpu: vcpu.parse().ok()?,
+		hcall: hex("hcall")?,
+		r4: hex("r4")?,
+		code: fields.get("code")?.parse().ok()?,
+		tb: fields.get("tb")?.parse().ok()?,
+		ticks: fields.get("ticks")?.parse().ok()?,
+	})
+}
+
+/// All fast hcalls are traced, in their order, and only while somebody wants them.
+pub fn traced(guest: Guest) -> Result<String, Failure> {
+	choose(Path::RustFast)?;
+	host::mount_tracefs()?;
+	let enable = format!("{TRACING}/{EVENT}");
+	let trace = format!("{TRACING}/trace");
+	let events = || -> Result<Vec<Event>, Failure> {
+		read(&trace)?
+			.lines()
+			.filter(|line| !line.starts_with('#'))
+			.map(|line| event(line).ok_or_else(|| Failure::Wrong(format!("trace: \"{line}\""))))
+			.collect()
+	};
+	let mut machine = machine(guest, &ENABLE)?;
+	let name = machine.vm().name();
+	perform(&mut machine, Case::HPutTce, 2)?;
+	write(&trace, "")?;
+
+	let before = served()?;
+	write(&enable, "1")?;
+	let result = perform(&mut machine, Case::Null, 500)
+		.and_then(|_| perform(&mut machine, Case::HGetTce, 100));
+	write(&enable, "0")?;
+	result?;
+	let after = served()?;
+	let traced = events()?;
+	perform(&mut machine, Case::Null, 50)?;
+	if events()?.len() != traced.len() {
+		return wrong("an event came after they had been turned off".into());
+	}
+	write(&trace, "")?;
+
+	let mut told = vec![];
+	for (case, calls, hcall, r4) in [
+		(Case::Null, 500, "null", 0),
+		(Case::HGetTce, 100, "h_get_tce", Case::HGetTce.args()[0]),
+	] {
+		let (a, b) = (of(&before, &name, hcall)?, of(&after, &name, hcall)?);
+		let (fast, full) = (b[0] - a[0], b[1] - a[1]);
+		let number = case.number().0;
+		let these = traced.iter().filter(|event| event.hcall == number);
+		let good = these
+			.clone()
+			.filter(|event| (event.vcpu, event.r4, event.code) == (0, r4, 0) && event.ticks > 0)
+			.count() as u64;
+		let what = format!(
+			"{hcall}: {calls} calls, {fast} fast, {full} full, {} events, {good} of them right",
+			these.count()
+		);
+		// A vcpu remembers 16, so one in 17 at most is sent the other way.
+		if fast + full != calls || good != fast || full == 0 || full > calls / 16 {
+			return wrong(what);
+		}
+		told.push(what);
+	}
+	if traced
+		.windows(2)
+		.any(|pair| pair[0].tb + pair[0].ticks > pair[1].tb)
+	{
+		return wrong("events are out of order".into());
+	}
+	Ok(told.join("; "))
+}
+
+/// Count, total, least and most of each of the kernel's own phases.
+fn phases(file: &str) -> Result<BTreeMap<String, [u64; 4]>, Failure> {
+	let mut all = BTreeMap::new();
+	for line in read(file)?.lines() {
+		let parsed = line.split_once(": ").and_then(|(name, rest)| {
+			let numbers: Vec<u64> = rest.split(' ').flat_map(|word| word.parse()).collect();
+			Some((name.to_owned(), <[u64; 4]>::try_from(numbers).ok()?))
+		});
+		let Some((name, numbers)) = parsed else {
+			return wrong(format!("{file}: \"{line}\""));
+		};
+		all.insert(name, numbers);
+	}
+	Ok(all)
+}
+
+/// The phases that CONFIG_KVM_BOOK3S_HV_P9_TIMING adds come out alike on both paths.
+pub fn timings(guest: Guest) -> Result<String, Failure> {
+	const CALLS: u64 = 2000;
+	const UNKNOWN: u64 = 200;
+	let mut by_path = vec![];
+	for path in [Path::C, Path::RustFull] {
+		choose(path)?;
+		let mut machine = machine(guest, &ENABLE)?;
+		let file = format!("{}/vcpu0/timings", machine.vm().debugfs());
+		if !std::path::Path::new(&file).exists() {
+			return Err(Failure::Unsupported(
+				"the kernel was built without CONFIG_KVM_BOOK3S_HV_P9_TIMING".into(),
+			));
+		}
+		perform(&mut machine, Case::HProd, CALLS)?;
+		perform(&mut machine, Case::Unknown, UNKNOWN)?;
+		by_path.push(phases(&file)?);
+	}
+	let [c, rust] = &by_path[..] else {
+		unreachable!("two paths");
+	};
+	let names = [
+		"vcpu_entry",
+		"guest_entry",
+		"in_guest",
+		"guest_exit",
+		"vcpu_exit",
+		"hypercall",
+		"page_fault",
+	];
+	if c.keys().ne(rust.keys()) || names.iter().any(|name| !c.contains_key(*name)) {
+		return wrong(format!("phases are {:?} and {:?}", c.keys(), rust.keys()));
+	}
+	let mut told = vec![];
+	for name in names {
+		let (c, rust) = (c[name], rust[name]);
+		for [count, total, min, max] in [c, rust] {
+			if count == 0 || min > max || min * count > total || total > max * count {
+				return wrong(format!("{name}: C {c:?}, Rust {rust:?}"));
+			}
+		}
+		// The host's timer comes in now and then.
+		let least = match name {
+			"guest_entry" | "in_guest" | "guest_exit" | "hypercall" => CALLS + UNKNOWN,
+			"vcpu_entry" | "vcpu_exit" => UNKNOWN,
+			_ => 1,
+		};
+		if c[0] < least || rust[0] < least || c[0].abs_diff(rust[0]) > 20 {
+			return wrong(format!("{name}: {} by C, {} by Rust", c[0], rust[0]));
+		}
+		told.push(format!("{name} {}/{}", c[1] / c[0], rust[1] / rust[0]));
+	}
+	Ok(format!("mean ns C/Rust: {}", told.join(", ")))
+}
+
+/// The tests that every kernel with the Rust path can run, by name.
+pub fn all(guest: Guest) -> Vec<(String, fn(Guest) -> Result<String, Failure>)> {
+	let tests: [(&str, fn(Guest) -> _); 5] = [
+		("stats-times", counted),
+		("stats-later-vcpu", later_vcpu),
+		("stats-off-is-free", free),
+		("stats-vms", by_vm),
+		("trace-fast-hcall", traced),
+	];
+	tests
+		.into_iter()
+		.map(|(name, body)| (format!("{name}-{}", guest.name()), body))
+		.collect()
+}
