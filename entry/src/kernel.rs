@@ -414,8 +414,8 @@ fn tb_offset(vcpu: VcpuView) -> u64 {
 /// What is to be told of this vcpu.
 #[inline]
 fn stats(p9: &P9Vcpu) -> Option<&Stats> {
-	// SAFETY: once set it is valid and stays as long as the vcpu. Acquire: so is what it
-	// points to. What others may do with it, its type allows.
+	// SAFETY: what it points to stays as long as the vcpu, also after the pointer was
+	// reset. Acquire: it is initialised. What others may do with it, its type allows.
 	unsafe { p9.stats.load(Ordering::Acquire).as_ref() }
 }
 

@@ -187,10 +187,13 @@ int kvm_p9_want(u64 what, bool on)
 	wanted = kvm_p9_timed & KVM_P9_WANTED_BITS & ~what;
 	if (on) {
 		wanted |= what;
-		ret = kvm_p9_allocate_stats();
+		ret = kvm_p9_record_all();
 	}
 	if (!ret)
 		ret = kvm_p9_apply(kvm_p9_path_rust, wanted);
+	/* No vcpu is in the guest by an entry that still asks */
+	if (!ret && !wanted)
+		kvm_p9_record_none();
 	mutex_unlock(&kvm_p9_lock);
 	return ret;
 }

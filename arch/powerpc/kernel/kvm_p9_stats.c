@@ -100,9 +100,7 @@ static u64 kvm_p9_gone[COLUMNS][KVM_P9_HCALLS];
 
 static struct kvm_p9_recorder *kvm_p9_recorder(struct kvm_vcpu *vcpu)
 {
-	struct kvm_p9_stats *stats = smp_load_acquire(&vcpu->arch.p9.stats);
-
-	return stats ? container_of(stats, struct kvm_p9_recorder, stats) : NULL;
+	return smp_load_acquire(&vcpu->arch.p9_served.recorder);
 }
 
 /*
@@ -131,10 +129,10 @@ static void kvm_p9_emit(struct irq_work *work)
  */
 void kvm_p9_emit_later(struct kvm_vcpu *vcpu)
 {
-	struct kvm_p9_recorder *recorder = kvm_p9_recorder(vcpu);
+	struct kvm_p9_stats *stats = READ_ONCE(vcpu->arch.p9.stats);
 
-	if (recorder && recorder->stats.event_count)
-		irq_work_queue(&recorder->emit);
+	if (stats && stats->event_count)
+		irq_work_queue(&container_of(stats, struct kvm_p9_recorder, stats)->emit);
 }
 
 int kvm_p9_trace_reg(void)
@@ -147,18 +145,21 @@ void kvm_p9_trace_unreg(void)
 	kvm_p9_want(KVM_P9_ABI_WANTED_TRACE, false);
 }
 
-static int kvm_p9_allocate(struct kvm_vcpu *vcpu)
+/* Has a vcpu's times taken. */
+static int kvm_p9_record(struct kvm_vcpu *vcpu)
 {
-	struct kvm_p9_recorder *recorder;
+	struct kvm_p9_recorder *recorder = vcpu->arch.p9_served.recorder;
 
-	if (vcpu->arch.p9.stats)
-		return 0;
-	recorder = kmem_cache_zalloc(kvm_p9_cache, GFP_KERNEL_ACCOUNT);
-	if (!recorder)
-		return -ENOMEM;
-	recorder->emit = IRQ_WORK_INIT_HARD(kvm_p9_emit);
-	recorder->vcpu = vcpu;
-	/* Whoever finds it finds it clear */
+	lockdep_assert_held(&kvm_p9_lock);
+	if (!recorder) {
+		recorder = kmem_cache_zalloc(kvm_p9_cache, GFP_KERNEL_ACCOUNT);
+		if (!recorder)
+			return -ENOMEM;
+		recorder->emit = IRQ_WORK_INIT_HARD(kvm_p9_emit);
+		recorder->vcpu = vcpu;
+		/* Whoever finds it finds it clear */
+		smp_store_release(&vcpu->arch.p9_served.recorder, recorder);
+	}
 	smp_store_release(&vcpu->arch.p9.stats, &recorder->stats);
 	return 0;
 }
@@ -168,7 +169,7 @@ static struct kvm_vcpu *kvm_p9_vcpu_of(struct kvm_p9_served *served)
 	return container_of(served, struct kvm_vcpu, arch.p9_served);
 }
 
-int kvm_p9_allocate_stats(void)
+int kvm_p9_record_all(void)
 {
 	struct kvm_p9_served *served;
 	struct kvm_p9_vm *vm;
@@ -177,12 +178,25 @@ int kvm_p9_allocate_stats(void)
 	lockdep_assert_held(&kvm_p9_lock);
 	list_for_each_entry(vm, &kvm_p9_vms, node) {
 		list_for_each_entry(served, &vm->vcpus, node) {
-			ret = kvm_p9_allocate(kvm_p9_vcpu_of(served));
+			ret = kvm_p9_record(kvm_p9_vcpu_of(served));
 			if (ret)
 				return ret;
 		}
 	}
 	return 0;
+}
+
+/* What was recorded stays to be read. */
+void kvm_p9_record_none(void)
+{
+	struct kvm_p9_served *served;
+	struct kvm_p9_vm *vm;
+
+	lockdep_assert_held(&kvm_p9_lock);
+	list_for_each_entry(vm, &kvm_p9_vms, node) {
+		list_for_each_entry(served, &vm->vcpus, node)
+			WRITE_ONCE(kvm_p9_vcpu_of(served)->arch.p9.stats, NULL);
+	}
 }
 
 static void kvm_p9_add_vcpu(u64 (*sum)[KVM_P9_HCALLS], struct kvm_vcpu *vcpu)
@@ -275,7 +289,7 @@ void kvm_p9_create_vcpu(struct kvm_vcpu *vcpu)
 	list_add_tail(&vcpu->arch.p9_served.node, &vcpu->kvm->arch.p9.vcpus);
 	/* Without memory the vcpu has no times, and is as good as others otherwise */
 	if (kvm_p9_timed & (KVM_P9_ABI_WANTED_STATS | KVM_P9_ABI_WANTED_TRACE))
-		kvm_p9_allocate(vcpu);
+		kvm_p9_record(vcpu);
 	mutex_unlock(&kvm_p9_lock);
 }
 EXPORT_SYMBOL_GPL(kvm_p9_create_vcpu);
@@ -297,7 +311,6 @@ void kvm_p9_free_vcpu(struct kvm_vcpu *vcpu)
 	recorder = kvm_p9_recorder(vcpu);
 	if (recorder) {
 		irq_work_sync(&recorder->emit);
-		vcpu->arch.p9.stats = NULL;
 		kmem_cache_free(kvm_p9_cache, recorder);
 	}
 }
@@ -323,9 +336,9 @@ static u64 *kvm_p9_userspace_counter(struct kvm_p9_served *served, unsigned long
 
 void __kvm_p9_to_userspace(struct kvm_vcpu *vcpu, int r)
 {
-	struct kvm_p9_stats *stats = vcpu->arch.p9.stats;
+	struct kvm_p9_stats *stats = READ_ONCE(vcpu->arch.p9.stats);
 
-	if (unlikely(stats))
+	if (stats)
 		WRITE_ONCE(stats->in_userspace, 1);
 	if (r == RESUME_HOST && vcpu->run->exit_reason == KVM_EXIT_PAPR_HCALL) {
 		u64 *counter = kvm_p9_userspace_counter(&vcpu->arch.p9_served,

@@ -53,8 +53,9 @@ extern u64 kvm_p9_timed;
 /* Sets or clears a KVM_P9_ABI_WANTED_ bit. */
 int kvm_p9_want(u64 what, bool on);
 
-/* For all vcpus. */
-int kvm_p9_allocate_stats(void);
+/* Lets all vcpus record times, or none. */
+int kvm_p9_record_all(void);
+void kvm_p9_record_none(void);
 /* Of all VMs that there were, by enum kvm_p9_hcall. */
 void kvm_p9_sum_fast(u64 *sum);
 /* After the guest has come out. */

@@ -47,8 +47,8 @@ pub struct P9Vcpu {
 	pub list_wanted: Cell<u64>,
 	/// The list of an H_PUT_TCE_INDIRECT, while its handler runs.
 	pub list: UnsafeCell<[u64; LIST_ENTRIES]>,
-	/// What `kvm_p9.stats` and the tracepoint know, or null. Once set it stays as long
-	/// as the vcpu.
+	/// What `kvm_p9.stats` and the tracepoint know, or null while neither is on. What
+	/// it points to stays as long as the vcpu.
 	pub stats: AtomicPtr<Stats>,
 	/// The timebase when the last `sc 1` arrived, while somebody wants to know.
 	pub hcall_tb: Cell<u64>,
