@@ -396,14 +396,15 @@ mod tests {
 		}
 	}
 
-	/// A Rust object that passes: one entry point and one handler.
+	/// A Rust object that passes: the entry points and one handler.
 	fn good() -> ObjectFile {
 		let name = |name: &str| String::from(name);
 		ObjectFile {
-			functions: BTreeMap::from([
-				(name(ENTRY_POINTS[0]), function(&[0xf821_ffc1])),
-				(name("handler"), function(&[0x7c68_03a6])),
-			]),
+			functions: ENTRY_POINTS
+				.iter()
+				.map(|entry| (name(entry), function(&[0xf821_ffc1])))
+				.chain([(name("handler"), function(&[0x7c68_03a6]))])
+				.collect(),
 			globals: ENTRY_POINTS.iter().map(|entry| name(entry)).collect(),
 			undefined: BTreeSet::from([name("allowed")]),
 			pointed_at: BTreeSet::from([name("handler")]),

@@ -180,6 +180,12 @@ pub fn build_off(series: &'static Series) -> Result<Image> {
 	patched_image(&base, &series.patches()?, &folder, &name, false)
 }
 
+/// Builds the patched kernel with more configuration lines.
+pub fn build_extra(series: &'static Series, extra: &[&str]) -> Result<Image> {
+	let extra: Vec<_> = extra.iter().map(|line| String::from(*line)).collect();
+	build_with(series, false, &extra)
+}
+
 /// The unpatched source tree of a series, built.
 pub fn stock_tree(series: &'static Series) -> Result<PathBuf> {
 	let base = Base::find(series, &[])?;
@@ -409,16 +415,8 @@ fn patched_image(
 ) -> Result<Image> {
 	// The snapshot is of the tree as it is mostly built.
 	let snapshots = rust == base.series.rust;
-	let mut inputs = Inputs::new();
-	inputs.add(&base.key);
-	for patch in patches {
-		inputs.add_tree(patch)?;
-	}
-	if rust {
-		add_rust_inputs(&mut inputs)?;
-	}
-	let key = inputs.finish();
-	if let Some(image) = Image::load(folder, &key) {
+	let key = || patched_key(base, patches, rust);
+	if let Some(image) = Image::load(folder, &key()?) {
 		return Ok(image);
 	}
 
@@ -429,12 +427,14 @@ fn patched_image(
 		run::remove(&folder.join(file))?;
 	}
 	let src = folder.join("src");
-	patch_tree(base, patches, folder, &src, snapshots)?;
-	if rust {
-		enable_rust(&src, name, &base.fragment)?;
-	}
-	say(format_args!("building kernel {name}"));
-	build_vmlinux(&src, base.series.name, name)?;
+	let key = stable(key, || {
+		patch_tree(base, patches, folder, &src, snapshots)?;
+		if rust {
+			enable_rust(&src, name, &base.fragment)?;
+		}
+		say(format_args!("building kernel {name}"));
+		build_vmlinux(&src, base.series.name, name)
+	})?;
 	let image = finish(base, &src, folder, false, &key)?;
 	if snapshots {
 		save_snapshot(base, patches, folder)?;
@@ -444,6 +444,37 @@ fn patched_image(
 		run::human(started.elapsed())
 	));
 	Ok(image)
+}
+
+/// Hash of all that a patched kernel is made from.
+fn patched_key(base: &Base, patches: &[PathBuf], rust: bool) -> Result<String> {
+	let mut inputs = Inputs::new();
+	inputs.add(&base.key);
+	for patch in patches {
+		inputs.add_tree(patch)?;
+	}
+	if rust {
+		add_rust_inputs(&mut inputs)?;
+	}
+	Ok(inputs.finish())
+}
+
+/// Builds what `key` is the hash of, and gives the hash. What was edited while it was
+/// being built may be in it or not: then it is built once more.
+fn stable(key: impl Fn() -> Result<String>, build: impl Fn() -> Result<()>) -> Result<String> {
+	let mut before = key()?;
+	for _ in 0..2 {
+		build()?;
+		let after = key()?;
+		if after == before {
+			return Ok(after);
+		}
+		say(format_args!(
+			"the sources changed while they were being built"
+		));
+		before = after;
+	}
+	bail!("the sources keep changing while they are being built; leave them alone for a moment");
 }
 
 /// Keeps the built, patched tree for other checkouts of this user: the patches touch
@@ -834,6 +865,34 @@ mod tests {
 			files.into_iter().collect::<Vec<_>>(),
 			["new/two.c", "one.c"]
 		);
+	}
+
+	#[test]
+	fn what_changed_while_it_was_built_is_built_again() {
+		use std::cell::Cell;
+		// How often the sources change while they are built, and how often that is.
+		for (changes, builds) in [(0, 1), (1, 2), (2, 2)] {
+			let (version, built) = (Cell::new(0), Cell::new(0));
+			let result = stable(
+				|| Ok(version.get().to_string()),
+				|| {
+					built.set(built.get() + 1);
+					version.set(changes.min(version.get() + 1));
+					Ok(())
+				},
+			);
+			assert_eq!(built.get(), builds);
+			match result {
+				Ok(key) => assert_eq!(key, changes.to_string()),
+				Err(error) => {
+					assert_eq!(changes, 2);
+					assert!(error.to_string().contains("keep changing"));
+				}
+			}
+			assert_eq!(changes == 2, built.get() == 2 && version.get() == 2);
+		}
+		let failed = stable(|| Ok(String::new()), || bail!("no compiler"));
+		assert_eq!(failed.unwrap_err().to_string(), "no compiler");
 	}
 
 	#[test]

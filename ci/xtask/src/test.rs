@@ -19,7 +19,7 @@ use crate::bench;
 use crate::client;
 use crate::gates;
 use crate::guest::{self, Job};
-use crate::kernel::{self, Series};
+use crate::kernel::{self, Image, Series};
 use crate::paths;
 use crate::qemu::{Echo, Limits, Machine};
 use crate::run::{self, Usage, say};
@@ -39,8 +39,8 @@ pub struct Args {
 	/// Random hcalls of each booted test of TCEs [default: some 10,000]
 	#[arg(long, value_name = "N")]
 	tce_calls: Option<u64>,
-	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, client,
-	/// nested, stock, bench
+	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, timing,
+	/// client, nested, stock, bench
 	#[arg(value_name = "STAGE")]
 	stages: Vec<String>,
 }
@@ -130,6 +130,7 @@ const STAGES: [(&str, Stage); 13] = [
 		};
 		booted(args, "mitigations=auto", |name| args.all || registers(name))
 	}),
+	("timing", timing),
 	("client", |args| {
 		let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
 		client::run(&image.stripped(), args.all)
@@ -543,6 +544,30 @@ fn booted(args: &Args, append: &str, wanted: impl Fn(&str) -> bool) -> Result<Ve
 		tests.clone()
 	};
 	let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+	boot(args, &image, append, tests, names)
+}
+
+/// The kernel's own account of where time goes, C's and ours, in a kernel that keeps it.
+fn timing(args: &Args) -> Result<Vec<Check>> {
+	let tests = Guest::ALL.map(|guest| format!("timings-{}", guest.name()));
+	if !args.all && !args.stages.iter().any(|stage| stage == "timing") {
+		let why = "a whole kernel build; with --all or by name";
+		return Ok(tests.map(|name| Check::skipped(name, why)).into());
+	}
+	let option = "KVM_BOOK3S_HV_P9_TIMING=y";
+	let image = kernel::build_extra(Series::find(MAIN_SERIES)?, &[option])?;
+	boot(args, &image, "", tests.to_vec(), tests.to_vec())
+}
+
+/// Boots a kernel, has it run the tests with these names, or all if there is none, and
+/// checks off those that are awaited.
+fn boot(
+	args: &Args,
+	image: &Image,
+	append: &str,
+	tests: Vec<String>,
+	names: Vec<String>,
+) -> Result<Vec<Check>> {
 	let programs = guest::build()?;
 	let seed = match args.seed {
 		Some(seed) => seed,
