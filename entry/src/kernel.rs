@@ -10,7 +10,9 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use hcall::{FastTable, Number};
-use powerpc::{Counters, Cpu, HostFacts, Msr, P9Vcpu, SpanKind, Stats, Wanted};
+use powerpc::{
+	Counters, Cpu, FAST_TABLE, HostFacts, Msr, NO_FAST_TABLE, P9Vcpu, SpanKind, Stats, Wanted,
+};
 
 use crate::layout::kernel as layout;
 use crate::switch::{self, Context, Kernel, Kind, Profile, trap};
@@ -59,7 +61,7 @@ unsafe extern "C" {
 	fn kvmppc_p9_realmode_hmi_handler(vcpu: *mut u8) -> i64;
 	fn timer_rearm_host_dec(now: u64);
 	safe static kvm_p9_host_facts: u64;
-	safe static kvm_p9_fast_enabled: AtomicU8;
+	safe static kvm_p9_fast_table: AtomicU8;
 	safe static kvm_p9_timed: AtomicU64;
 	safe static decrementer_max: u64;
 	safe static dawr_force_enable: AtomicU8;
@@ -79,14 +81,13 @@ unsafe extern "C" {
 	fn accumulate_time(vcpu: *mut u8, next: *mut u8);
 }
 
-/// The CPU that runs this code, and the kernel around it. `TIMED` is a switch that tells
-/// the vcpu's [`Stats`] when the guest ran.
-struct Power9<const TIMED: bool> {
+/// The CPU that runs this code, and the kernel around it.
+struct Power9 {
 	host_pmu: MaybeUninit<HostPmu>,
 	paca: PacaView,
 }
 
-impl<const TIMED: bool> Cpu for Power9<TIMED> {
+impl Cpu for Power9 {
 	#[inline(always)]
 	fn mfspr<const N: u16>(&mut self) -> u64 {
 		let value;
@@ -187,7 +188,7 @@ fn pointer(vcpu: VcpuView) -> *mut u8 {
 // Every call into the kernel below is sound for one reason: `switch::run` makes it
 // where the C path makes the same call, with the same vcpu and the same state of the
 // CPU.
-impl<const TIMED: bool> Kernel for Power9<TIMED> {
+impl Kernel for Power9 {
 	fn pmu_to_guest(&mut self, vcpu: VcpuView) {
 		// SAFETY: see above.
 		unsafe { switch_pmu_to_guest(pointer(vcpu), self.host_pmu.as_mut_ptr()) };
@@ -312,9 +313,6 @@ impl<const TIMED: bool> Kernel for Power9<TIMED> {
 
 	#[inline(always)]
 	fn time_in_guest(&mut self, vcpu: VcpuView) {
-		if TIMED && let Some(stats) = stats(p9(&vcpu)) {
-			stats.enter(self.mftb(), tb_offset(vcpu));
-		}
 		#[cfg(have_timing)]
 		// SAFETY: see above; the accumulator is the vcpu's own.
 		unsafe {
@@ -326,14 +324,6 @@ impl<const TIMED: bool> Kernel for Power9<TIMED> {
 
 	#[inline(always)]
 	fn time_guest_exit(&mut self, vcpu: VcpuView) {
-		if TIMED && let Some(stats) = stats(p9(&vcpu)) {
-			let kind = stats::kind(self.paca.trap() as u32 & !2, Number(vcpu.gpr3()));
-			let begin = match kind {
-				SpanKind::FullHcall | SpanKind::FullCede => p9(&vcpu).hcall_tb.get(),
-				_ => self.mftb(),
-			};
-			stats.leave(kind, begin);
-		}
 		#[cfg(have_timing)]
 		// SAFETY: see above; the accumulator is the vcpu's own.
 		unsafe {
@@ -405,12 +395,6 @@ fn facts(context: &Context) -> GuestFacts {
 	}
 }
 
-/// What is in the timebase beyond the host's.
-fn tb_offset(vcpu: VcpuView) -> u64 {
-	// SAFETY: never null, and the vcpu's own.
-	unsafe { VcoreView::new(NonNull::new_unchecked(vcpu.vcore() as *mut u8)) }.tb_offset_applied()
-}
-
 /// What is to be told of this vcpu.
 #[inline]
 fn stats(p9: &P9Vcpu) -> Option<&Stats> {
@@ -422,7 +406,8 @@ fn stats(p9: &P9Vcpu) -> Option<&Stats> {
 /// The fast handlers, timed.
 ///
 /// They are functions of their own, in a table of their own, so that those which are
-/// not timed don't even ask.
+/// not timed don't even ask. They end with a reading of the timebase; the trampoline
+/// has taken down when the hcall arrived.
 mod timed {
 	use super::*;
 	use hcall::{Code, Handler};
@@ -451,16 +436,13 @@ mod timed {
 		// SAFETY: as the caller vouches.
 		let code = unsafe { handler(p9) };
 		if code != Code::TOO_HARD {
-			let end: u64;
-			// SAFETY: no effect.
-			unsafe { asm!("mftb {}", out(reg) end, options(nostack, preserves_flags)) };
 			let call = Event {
 				r4,
 				code: code.0,
 				number: number.0 as u32,
 				..Event::default()
 			};
-			stats.fast(kind, own.hcall_tb.get(), end, call);
+			stats.fast(kind, own.hcall_tb.get(), timebase(), call);
 		}
 		code
 	}
@@ -536,39 +518,6 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	tb: &mut u64,
 	counters: &Counters,
 ) -> c_int {
-	// SAFETY: our caller's conditions are this function's.
-	unsafe { enter::<false>(vcpu, limit, lpcr, tb, counters) }
-}
-
-/// The same while `kvm_p9.stats` or the tracepoint wants to know about time. The glue
-/// has the seam lead here then, so that the other asks for nothing.
-///
-/// # Safety
-///
-/// As for [`kvm_p9_vcpu_entry`].
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvm_p9_vcpu_entry_timed(
-	vcpu: *mut KvmVcpu,
-	limit: u64,
-	lpcr: u64,
-	tb: &mut u64,
-	counters: &Counters,
-) -> c_int {
-	// SAFETY: our caller's conditions are this function's.
-	unsafe { enter::<true>(vcpu, limit, lpcr, tb, counters) }
-}
-
-/// # Safety
-///
-/// As for [`kvm_p9_vcpu_entry`].
-#[inline(always)]
-unsafe fn enter<const TIMED: bool>(
-	vcpu: *mut KvmVcpu,
-	limit: u64,
-	lpcr: u64,
-	tb: &mut u64,
-	counters: &Counters,
-) -> c_int {
 	let paca = paca();
 	// SAFETY: the caller passes a vcpu that it has loaded. Its VM and vcore live as
 	// long, and a POWER9's vcore is one vcpu's; the current task is ourselves. None of
@@ -592,29 +541,17 @@ unsafe fn enter<const TIMED: bool>(
 	let kind = guest.kind();
 	path.counter(counters).add(1);
 
-	let timed = if TIMED {
-		stats(p9(&context.vcpu))
-	} else {
-		None
-	};
-	if let Some(stats) = timed {
-		stats.begin(Wanted(kvm_p9_timed.load(Ordering::Relaxed)));
-	}
-
 	if path != Path::Rust {
-		if let Some(stats) = timed {
-			stats.abandon();
-		}
 		// SAFETY: our caller's conditions are this function's.
 		return unsafe { kvmhv_vcpu_entry_p9(vcpu, limit, lpcr, tb) };
 	}
 
 	// Relaxed: the setting stands alone. Whoever changed it interrupts all CPUs
 	// afterwards, so that an entry which read the old value ends soon.
-	let fast = kvm_p9_fast_enabled.load(Ordering::Relaxed) != 0;
-	let table = match kind {
-		Kind::Radix if fast && TIMED => &TIMED_FAST,
-		Kind::Radix if fast => &FAST,
+	let table = match (kind, kvm_p9_fast_table.load(Ordering::Relaxed)) {
+		(Kind::Radix, FAST_TABLE) => &FAST,
+		(_, NO_FAST_TABLE) => &NO_FAST,
+		(Kind::Radix, _) => &TIMED_FAST,
 		// An L2's hcalls are its L1's business. A hash guest's arrive with LPCR[HR] zero,
 		// under which the handlers' addresses mean nothing.
 		_ => &NO_FAST,
@@ -623,18 +560,17 @@ unsafe fn enter<const TIMED: bool>(
 	p9.fast_table.set((&raw const *table).cast::<c_void>());
 
 	user_vectors_are_saved(context.task);
-	let mut power9 = Power9::<TIMED> {
+	let mut power9 = Power9 {
 		host_pmu: MaybeUninit::uninit(),
 		paca,
 	};
 	// SAFETY: a radix host and no secure guest, says `choose`; the rest is our caller's
 	// word.
-	unsafe {
+	let trap = unsafe {
 		let k = &mut power9;
 		macro_rules! run {
 			($tm_assist:literal, $guest:ident) => {
 				switch::run::<Power9Profile<$tm_assist, $guest>, _>(k, context, limit, lpcr, tb)
-					as c_int
 			};
 		}
 		match (host.contains(HostFacts::TM_ASSIST), kind) {
@@ -645,6 +581,59 @@ unsafe fn enter<const TIMED: bool>(
 			(false, Kind::L2) => run!(false, L2),
 			(false, Kind::Hash) => run!(false, Hash),
 		}
+	};
+
+	trap as c_int
+}
+
+/// The timebase as it is.
+fn timebase() -> u64 {
+	let tb;
+	// SAFETY: no effect.
+	unsafe { asm!("mftb {}", out(reg) tb, options(nostack, preserves_flags)) };
+	tb
+}
+
+/// The guest is about to run, and somebody wants to know about time: then the
+/// trampoline calls this and [`kvm_p9_time_exit`] around each run.
+///
+/// # Safety
+///
+/// The vcpu must be the one whose state is loaded.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvm_p9_time_entry(vcpu: NonNull<u8>) {
+	// SAFETY: the caller's word; the vcore is the vcpu's own, and never null.
+	let (vcpu, vcore) = unsafe {
+		let vcpu = VcpuView::new(vcpu);
+		let vcore = VcoreView::new(NonNull::new_unchecked(vcpu.vcore() as *mut u8));
+		(vcpu, vcore)
+	};
+	if let Some(stats) = stats(p9(&vcpu)) {
+		stats.begin(Wanted(kvm_p9_timed.load(Ordering::Relaxed)));
+		stats.enter(timebase(), vcore.tb_offset_applied());
+	}
+}
+
+/// The guest has come out. The MMU is as it was in the guest, on or off.
+///
+/// # Safety
+///
+/// The vcpu must be the one whose state is loaded, with its r3 saved.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvm_p9_time_exit(vcpu: NonNull<u8>) {
+	let now = timebase();
+	// SAFETY: the caller's word.
+	let vcpu = unsafe { VcpuView::new(vcpu) };
+	let p9 = p9(&vcpu);
+	if let Some(stats) = stats(p9) {
+		// Interrupts with HSRRs are told by bit 1.
+		let trap = paca().trap() as u32 & !2;
+		let kind = stats::kind(trap, Number(vcpu.gpr3()));
+		let begin = match trap {
+			trap::SYSCALL => p9.hcall_tb.get(),
+			_ => now,
+		};
+		stats.leave(kind, begin);
 	}
 }
 

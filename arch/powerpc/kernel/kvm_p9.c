@@ -32,7 +32,10 @@
 /* In kvm_p9_entry.S */
 extern s32 patch__kvm_p9_seam;
 extern s32 patch__kvm_p9_hcall_arrives;
+extern s32 patch__kvm_p9_enter_guest;
 void kvm_p9_hcall_arrives(void);
+void kvm_p9_run_guest(struct kvm_vcpu *vcpu);
+void kvm_p9_run_guest_timed(struct kvm_vcpu *vcpu);
 
 /* For entry/src/kernel.rs */
 void kvm_p9_flush_guest_tlb(struct kvm *kvm, cpumask_t *wanted, int pcpu);
@@ -41,8 +44,6 @@ void kvm_p9_clear_slb(void);
 /* In Rust: entry/src/kernel.rs */
 int kvm_p9_vcpu_entry(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
 		      u64 *tb, struct kvm_p9_counters *counters);
-int kvm_p9_vcpu_entry_timed(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
-			    u64 *tb, struct kvm_p9_counters *counters);
 
 /* The kernel's layout against Rust's; kvm_p9_layout.c has the other direction. */
 #define ASSERT_FIELD(type, field, offset) \
@@ -88,8 +89,7 @@ int kvm_p9_rust_enter(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
 static int kvm_p9_rust_enter_timed(struct kvm_vcpu *vcpu, u64 time_limit,
 				   unsigned long lpcr, u64 *tb)
 {
-	int trap = kvm_p9_vcpu_entry_timed(vcpu, time_limit, lpcr, tb,
-					   this_cpu_ptr(&kvm_p9_counters));
+	int trap = kvm_p9_rust_enter(vcpu, time_limit, lpcr, tb);
 
 	kvm_p9_emit_later(vcpu);
 	return trap;
@@ -97,7 +97,9 @@ static int kvm_p9_rust_enter_timed(struct kvm_vcpu *vcpu, u64 time_limit,
 
 /* Read by Rust at every entry. */
 u64 kvm_p9_host_facts __ro_after_init;
-u8 kvm_p9_fast_enabled __read_mostly = 1;
+u8 kvm_p9_fast_table __read_mostly = KVM_P9_ABI_TABLE_FAST;
+
+static bool kvm_p9_fast = true;
 
 /*
  * A guest may run for long without coming out, and a storm of fast hcalls is
@@ -132,19 +134,22 @@ u64 kvm_p9_timed;
  * while CPUs execute them (Power ISA 3.0B, Book II, 1.8.1), so a running vcpu
  * takes either one, and the C path pays for the choice with that branch alone.
  *
- * Taking times is chosen at the same place, by a seam that leads to another
- * entry point with a table of other handlers, and by a nop in the trampoline,
- * for which a branch may be exchanged as well.
+ * Taking times is chosen likewise: the seam leads to a function that afterwards
+ * emits events, the branch by which Rust has the guest run leads to one that
+ * looks at the time before and behind, and a nop in the trampoline becomes a
+ * branch that takes down when an hcall arrives. Fast handlers that take times are
+ * in another table.
  */
-static int kvm_p9_apply(bool rust, u64 wanted)
+static int kvm_p9_apply(bool rust, bool fast, u64 wanted)
 {
 	unsigned long target;
 	int ret;
 
 	lockdep_assert_held(&kvm_p9_lock);
 
-	/* Handlers that take times must find when the hcall arrived */
+	WRITE_ONCE(kvm_p9_timed, ((kvm_p9_timed | KVM_P9_WANTED_BITS) + 1) | wanted);
 	if (wanted) {
+		/* Before anybody reads what it takes down */
 		ret = patch_branch_site(&patch__kvm_p9_hcall_arrives,
 					ppc_function_entry(kvm_p9_hcall_arrives), 0);
 		if (ret)
@@ -152,8 +157,14 @@ static int kvm_p9_apply(bool rust, u64 wanted)
 		kvm_p9_setting_changed();
 	}
 
-	/* Before the seam leads to who reads it */
-	WRITE_ONCE(kvm_p9_timed, ((kvm_p9_timed | KVM_P9_WANTED_BITS) + 1) | wanted);
+	target = wanted ? ppc_function_entry(kvm_p9_run_guest_timed)
+			: ppc_function_entry(kvm_p9_run_guest);
+	ret = patch_branch_site(&patch__kvm_p9_enter_guest, target, 0);
+	if (ret)
+		return ret;
+
+	WRITE_ONCE(kvm_p9_fast_table, !fast ? KVM_P9_ABI_TABLE_NO_FAST :
+		   wanted ? KVM_P9_ABI_TABLE_TIMED_FAST : KVM_P9_ABI_TABLE_FAST);
 
 	if (!rust)
 		target = ppc_function_entry(kvmhv_vcpu_entry_p9);
@@ -166,6 +177,7 @@ static int kvm_p9_apply(bool rust, u64 wanted)
 		return ret;
 
 	kvm_p9_path_rust = rust;
+	kvm_p9_fast = fast;
 	if (rust)
 		static_branch_enable(&kvm_p9_path_is_rust);
 	else
@@ -190,9 +202,9 @@ int kvm_p9_want(u64 what, bool on)
 		ret = kvm_p9_record_all();
 	}
 	if (!ret)
-		ret = kvm_p9_apply(kvm_p9_path_rust, wanted);
+		ret = kvm_p9_apply(kvm_p9_path_rust, kvm_p9_fast, wanted);
 	/* No vcpu is in the guest by an entry that still asks */
-	if (!ret && !wanted)
+	if (ret ? !(kvm_p9_timed & KVM_P9_WANTED_BITS) : !wanted)
 		kvm_p9_record_none();
 	mutex_unlock(&kvm_p9_lock);
 	return ret;
@@ -207,7 +219,7 @@ static int kvm_p9_set_path(const char *val, const struct kernel_param *kp)
 		return -EINVAL;
 
 	mutex_lock(&kvm_p9_lock);
-	ret = kvm_p9_apply(rust, kvm_p9_timed & KVM_P9_WANTED_BITS);
+	ret = kvm_p9_apply(rust, kvm_p9_fast, kvm_p9_timed & KVM_P9_WANTED_BITS);
 	mutex_unlock(&kvm_p9_lock);
 	/* Before there are facts, kvm_p9_init() will say it */
 	if (!ret && system_state >= SYSTEM_RUNNING)
@@ -235,14 +247,15 @@ static int kvm_p9_set_fast(const char *val, const struct kernel_param *kp)
 	if (ret)
 		return ret;
 
-	WRITE_ONCE(kvm_p9_fast_enabled, fast);
-	kvm_p9_setting_changed();
-	return 0;
+	mutex_lock(&kvm_p9_lock);
+	ret = kvm_p9_apply(kvm_p9_path_rust, fast, kvm_p9_timed & KVM_P9_WANTED_BITS);
+	mutex_unlock(&kvm_p9_lock);
+	return ret;
 }
 
 static int kvm_p9_get_fast(char *buffer, const struct kernel_param *kp)
 {
-	return sysfs_emit(buffer, "%d\n", READ_ONCE(kvm_p9_fast_enabled));
+	return sysfs_emit(buffer, "%d\n", READ_ONCE(kvm_p9_fast));
 }
 
 static const struct kernel_param_ops kvm_p9_fast_ops = {

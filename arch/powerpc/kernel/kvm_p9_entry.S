@@ -57,7 +57,7 @@
 #include "kvm_p9_layout.h"
 #include "kvm_p9_abi.h"
 
-/* Frame of kvm_p9_enter_guest: ABI header, then CR, then r14 to r31. */
+/* Frame of kvm_p9_run_guest: ABI header, then CR, then r14 to r31. */
 #define FRAME_CR	STACK_FRAME_MIN_SIZE
 #define FRAME_NVGPRS	(FRAME_CR + 16)
 #define FRAME_SIZE	(FRAME_NVGPRS + 18 * 8)
@@ -85,10 +85,43 @@ _GLOBAL_TOC(kvm_p9_guest_enter)
 /*
  * void kvm_p9_enter_guest(struct kvm_vcpu *vcpu)
  *
+ * What Rust calls to have the guest run: a branch to kvm_p9_run_guest, or to
+ * kvm_p9_run_guest_timed while somebody wants to know about time.
+ */
+_GLOBAL(kvm_p9_enter_guest)
+1:	b	kvm_p9_run_guest
+	patch_site 1b patch__kvm_p9_enter_guest
+.size kvm_p9_enter_guest, . - kvm_p9_enter_guest
+
+/*
+ * void kvm_p9_run_guest_timed(struct kvm_vcpu *vcpu)
+ *
+ * Has Rust look at the time before and behind. The MMU may be off behind: r1, r2
+ * and all that is used are in the linear map.
+ */
+_GLOBAL(kvm_p9_run_guest_timed)
+	mflr	r0
+	std	r0, PPC_LR_STKOFF(r1)
+	stdu	r1, -(STACK_FRAME_MIN_SIZE + 16)(r1)
+	std	r3, STACK_FRAME_MIN_SIZE(r1)
+	bl	CFUNC(kvm_p9_time_entry)
+	ld	r3, STACK_FRAME_MIN_SIZE(r1)
+	bl	kvm_p9_run_guest
+	ld	r3, STACK_FRAME_MIN_SIZE(r1)
+	bl	CFUNC(kvm_p9_time_exit)
+	addi	r1, r1, STACK_FRAME_MIN_SIZE + 16
+	ld	r0, PPC_LR_STKOFF(r1)
+	mtlr	r0
+	blr
+.size kvm_p9_run_guest_timed, . - kvm_p9_run_guest_timed
+
+/*
+ * void kvm_p9_run_guest(struct kvm_vcpu *vcpu)
+ *
  * HSRR0/1 hold the guest's NIA and MSR. Returns, with the MMU on or off, from
  * one of the two exits below.
  */
-_GLOBAL(kvm_p9_enter_guest)
+_GLOBAL(kvm_p9_run_guest)
 	mflr	r0
 	mfcr	r5
 	std	r0, PPC_LR_STKOFF(r1)
@@ -116,7 +149,7 @@ _GLOBAL(kvm_p9_enter_guest)
 	ld	r3, VCPU_GPR(R3)(r3)
 	HRFI_TO_GUEST
 	b	.
-.size kvm_p9_enter_guest, . - kvm_p9_enter_guest
+.size kvm_p9_run_guest, . - kvm_p9_run_guest
 
 /*
  * From kvmppc_hcall, with
@@ -290,7 +323,7 @@ _GLOBAL(kvm_p9_hcall_arrives)
  *   all others		the guest's
  *
  * Saves the guest's GPRs, but for those in the PACA, CR, LR, XER, NIA and MSR, and
- * returns to the caller of kvm_p9_enter_guest.
+ * returns to the caller of kvm_p9_run_guest.
  */
 .balign	IFETCH_ALIGN_BYTES
 _GLOBAL(kvm_p9_exit_interrupt)

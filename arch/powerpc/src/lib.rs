@@ -12,6 +12,8 @@ mod spr;
 mod stats;
 
 pub use cpu::{Cpu, Spr};
-pub use shared::{Counter, Counters, HostFacts, LIST_ENTRIES, P9Vcpu};
+pub use shared::{
+	Counter, Counters, FAST_TABLE, HostFacts, LIST_ENTRIES, NO_FAST_TABLE, P9Vcpu, TIMED_FAST_TABLE,
+};
 pub use spr::{Lpcr, Msr};
 pub use stats::{BUCKETS, EVENTS, Event, PathStats, SpanKind, Stats, Wanted};

@@ -138,6 +138,13 @@ impl Counter {
 	}
 }
 
+/// `kvm_p9_fast_table`: no fast handlers (`kvm_p9.fast=0`).
+pub const NO_FAST_TABLE: u8 = 0;
+/// Fast handlers.
+pub const FAST_TABLE: u8 = 1;
+/// Fast handlers that take the time.
+pub const TIMED_FAST_TABLE: u8 = 2;
+
 bitflags! {
 	/// What the glue found out about the host at boot: `kvm_p9_host_facts`.
 	#[derive(Clone, Copy, PartialEq, Eq, Debug)]

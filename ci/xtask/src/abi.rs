@@ -10,7 +10,8 @@ use std::mem::{offset_of, size_of};
 
 use hcall::{Code, FastTable, Number};
 use powerpc::{
-	BUCKETS, Counters, EVENTS, Event, HostFacts, P9Vcpu, PathStats, SpanKind, Stats, Wanted,
+	BUCKETS, Counters, EVENTS, Event, FAST_TABLE, HostFacts, NO_FAST_TABLE, P9Vcpu, PathStats,
+	SpanKind, Stats, TIMED_FAST_TABLE, Wanted,
 };
 
 /// The text of `kvm_p9_abi.h`.
@@ -105,6 +106,9 @@ pub fn header() -> String {
 		("HOST_CPU_SUPPORTED", HostFacts::CPU_SUPPORTED.bits()),
 		("HOST_RADIX", HostFacts::RADIX.bits()),
 		("HOST_TM_ASSIST", HostFacts::TM_ASSIST.bits()),
+		("TABLE_NO_FAST", NO_FAST_TABLE.into()),
+		("TABLE_FAST", FAST_TABLE.into()),
+		("TABLE_TIMED_FAST", TIMED_FAST_TABLE.into()),
 		("FAST_TABLE_LAST", FastTable::LAST.0 >> 2),
 		("H_NULL", Number::NULL.0),
 		("H_TOO_HARD", Code::TOO_HARD.0 as u64),

@@ -15,7 +15,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// Functions that the kernel calls. Everything else in the object is local.
-pub const ENTRY_POINTS: [&str; 2] = ["kvm_p9_vcpu_entry", "kvm_p9_vcpu_entry_timed"];
+pub const ENTRY_POINTS: [&str; 3] = ["kvm_p9_vcpu_entry", "kvm_p9_time_entry", "kvm_p9_time_exit"];
 
 /// The compilation target.
 pub const TARGET: &str = "powerpc64le-unknown-linux-gnu";
