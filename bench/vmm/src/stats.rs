@@ -58,11 +58,12 @@ fn perform(machine: &mut Machine, case: Case, calls: u64) -> Result<u64, Failure
 	Ok(outcome.ticks[0])
 }
 
-/// Parameters that end with the value.
-struct Setting(&'static str);
+/// A parameter that is 1 until this is dropped.
+pub struct Setting(&'static str);
 
 impl Setting {
-	fn on(name: &'static str) -> Result<Self, Failure> {
+	/// Sets it.
+	pub fn on(name: &'static str) -> Result<Self, Failure> {
 		host::set_parameter(name, "1").map_err(|e| Failure::Unsupported(e.to_string()))?;
 		Ok(Self(name))
 	}

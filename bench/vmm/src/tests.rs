@@ -783,6 +783,13 @@ fn all(tce_calls: u64) -> Vec<Test> {
 			format!("fast-counted-{g}"),
 			Box::new(move |_| fast_counted(guest)),
 		);
+		add(
+			format!("regs-{g}-rust-fast-timed"),
+			Box::new(move |seed| {
+				let _stats = stats::Setting::on("stats")?;
+				registers(guest, Path::RustFast, Case::Null, seed)
+			}),
+		);
 		for (name, body) in stats::all(guest) {
 			add(name, Box::new(move |_| body(guest)));
 		}

@@ -177,13 +177,25 @@ pub fn build_off(series: &'static Series) -> Result<Image> {
 	let name = format!("{}-off", series.name);
 	let folder = paths::target().join("kernel").join(&name);
 	let _lock = run::lock(&run::beside(&folder, ".lock"), &format!("kernel {name}"))?;
-	patched_image(&base, &series.patches()?, &folder, &name, false)
+	patched_image(&base, &series.patches()?, &folder, &name, false, "")
 }
 
-/// Builds the patched kernel with more configuration lines.
-pub fn build_extra(series: &'static Series, extra: &[&str]) -> Result<Image> {
-	let extra: Vec<_> = extra.iter().map(|line| String::from(*line)).collect();
-	build_with(series, false, &extra)
+/// Builds the patched kernel with one more option, from the tree that is there for the
+/// one without: `--config-extra` would build a whole stock kernel first.
+pub fn build_option(series: &'static Series, option: &str) -> Result<Image> {
+	let base = Base::find(series, &[])?;
+	let name = format!("{}-{}", series.name, option.to_lowercase());
+	let folder = paths::target().join("kernel").join(&name);
+	let _lock = run::lock(&run::beside(&folder, ".lock"), &format!("kernel {name}"))?;
+	let option = format!("CONFIG_{option}=y\n");
+	patched_image(
+		&base,
+		&series.patches()?,
+		&folder,
+		&name,
+		series.rust,
+		&option,
+	)
 }
 
 /// The unpatched source tree of a series, built.
@@ -220,7 +232,7 @@ fn build_with(series: &'static Series, stock: bool, extra: &[String]) -> Result<
 	if stock {
 		stock_image(&base, &folder)
 	} else {
-		patched_image(&base, &patches, &folder, &name, series.rust)
+		patched_image(&base, &patches, &folder, &name, series.rust, "")
 	}
 }
 
@@ -412,10 +424,11 @@ fn patched_image(
 	folder: &Path,
 	name: &str,
 	rust: bool,
+	options: &str,
 ) -> Result<Image> {
 	// The snapshot is of the tree as it is mostly built.
 	let snapshots = rust == base.series.rust;
-	let key = || patched_key(base, patches, rust);
+	let key = || patched_key(base, patches, rust, options);
 	if let Some(image) = Image::load(folder, &key()?) {
 		return Ok(image);
 	}
@@ -430,13 +443,13 @@ fn patched_image(
 	let key = stable(key, || {
 		patch_tree(base, patches, folder, &src, snapshots)?;
 		if rust {
-			enable_rust(&src, name, &base.fragment)?;
+			enable_rust(&src, name, &base.fragment, options)?;
 		}
 		say(format_args!("building kernel {name}"));
 		build_vmlinux(&src, base.series.name, name)
 	})?;
 	let image = finish(base, &src, folder, false, &key)?;
-	if snapshots {
+	if snapshots && options.is_empty() {
 		save_snapshot(base, patches, folder)?;
 	}
 	say(format_args!(
@@ -447,9 +460,9 @@ fn patched_image(
 }
 
 /// Hash of all that a patched kernel is made from.
-fn patched_key(base: &Base, patches: &[PathBuf], rust: bool) -> Result<String> {
+fn patched_key(base: &Base, patches: &[PathBuf], rust: bool, options: &str) -> Result<String> {
 	let mut inputs = Inputs::new();
-	inputs.add(&base.key);
+	inputs.add(&base.key).add(options);
 	for patch in patches {
 		inputs.add_tree(patch)?;
 	}
@@ -681,22 +694,25 @@ fn failed_file(text: &str) -> Option<&str> {
 	file
 }
 
-/// Switches our option on in a patched tree.
-fn enable_rust(src: &Path, name: &str, fragment: &str) -> Result<()> {
+/// Switches our option on in a patched tree, and others.
+fn enable_rust(src: &Path, name: &str, fragment: &str, options: &str) -> Result<()> {
 	let config = src.join(".config");
-	let wanted = format!("{RUST_OPTION}=y");
+	let wanted = format!("{RUST_OPTION}=y\n{options}");
 	let text = fs::read_to_string(&config)?;
-	if text.lines().any(|line| line == wanted) {
+	if wanted
+		.lines()
+		.all(|line| text.lines().any(|set| set == line))
+	{
 		return Ok(());
 	}
-	run::write_whole(&config, format!("{text}{wanted}\n").as_bytes())?;
+	run::write_whole(&config, format!("{text}{wanted}").as_bytes())?;
 	run::logged(
 		make(src).arg("olddefconfig"),
 		&log_path(&format!("{name}-config")),
 		"configuring",
 		|_| true,
 	)?;
-	check_config(&config, &format!("{fragment}{wanted}\n"))
+	check_config(&config, &format!("{fragment}{wanted}"))
 }
 
 /// Checks that each line of a fragment took effect.

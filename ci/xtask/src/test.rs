@@ -551,11 +551,11 @@ fn booted(args: &Args, append: &str, wanted: impl Fn(&str) -> bool) -> Result<Ve
 fn timing(args: &Args) -> Result<Vec<Check>> {
 	let tests = Guest::ALL.map(|guest| format!("timings-{}", guest.name()));
 	if !args.all && !args.stages.iter().any(|stage| stage == "timing") {
-		let why = "a whole kernel build; with --all or by name";
+		let why = "a kernel of its own; with --all or by name";
 		return Ok(tests.map(|name| Check::skipped(name, why)).into());
 	}
-	let option = "KVM_BOOK3S_HV_P9_TIMING=y";
-	let image = kernel::build_extra(Series::find(MAIN_SERIES)?, &[option])?;
+	let option = "KVM_BOOK3S_HV_P9_TIMING";
+	let image = kernel::build_option(Series::find(MAIN_SERIES)?, option)?;
 	boot(args, &image, "", tests.to_vec(), tests.to_vec())
 }
 
