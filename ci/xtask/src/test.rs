@@ -111,7 +111,7 @@ impl Tally {
 
 type Stage = fn(&Args) -> Result<Vec<Check>>;
 
-const STAGES: [(&str, Stage); 13] = [
+const STAGES: &[(&str, Stage)] = &[
 	("host", host),
 	("format", format),
 	("lint", lint),
