@@ -8,8 +8,10 @@
 //! user sees of it, and [`spread`] how far several runs lie apart.
 
 pub mod console;
+pub mod html;
 pub mod measure;
 mod names;
 pub mod report;
+pub mod sample;
 pub mod spread;
 pub mod table;

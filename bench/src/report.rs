@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The report that a run leaves behind: `report.json`.
+//!
+//! [`Report::read`] takes what may have been made by another version, cut short or
+//! written by hand, and says in one line what is wrong with it. What it lets through
+//! has figures that can be drawn and divided by.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use proto::{Case, Guest, Path};
 use serde::{Deserialize, Serialize};
@@ -188,16 +193,67 @@ pub struct Missing {
 	pub cell: Cell,
 	/// The reason.
 	pub why: String,
+	/// It should have been measured, but that went wrong. Else the path lacks the case.
+	#[serde(default, skip_serializing_if = "std::ops::Not::not")]
+	pub failed: bool,
 }
 
 impl From<Reason> for Missing {
+	/// For want of the case; see [`Missing::failed`].
 	fn from(reason: Reason) -> Self {
 		Self {
 			cell: reason.cell,
 			why: reason.why,
+			failed: false,
 		}
 	}
 }
+
+/// Why a file is no report that could be used.
+#[derive(Debug)]
+pub enum Unreadable {
+	/// It isn't JSON.
+	NotJson(serde_json::Error),
+	/// It is the beginning of some JSON.
+	Truncated(serde_json::Error),
+	/// It is JSON, but of something else.
+	NoReport,
+	/// Another version's.
+	Version(serde_json::Value),
+	/// A field is not what it should be.
+	Malformed(serde_json::Error),
+	/// A cell is there more than once.
+	Twice(Cell),
+	/// A number that can't be a cost.
+	Impossible(Cell, f64),
+}
+
+impl fmt::Display for Unreadable {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		match self {
+			Self::NotJson(why) => write!(f, "not JSON: {why}"),
+			Self::Truncated(why) => write!(
+				f,
+				"cut short: the JSON ends at line {} before it is complete",
+				why.line()
+			),
+			Self::NoReport => f.write_str("JSON, but not a report of this benchmark"),
+			Self::Version(found) => {
+				write!(f, "a report of version {found}, but this reads {VERSION}")
+			}
+			Self::Malformed(why) => write!(f, "not a whole report: {why}"),
+			Self::Twice(cell) => write!(f, "not a whole report: {cell} is there twice"),
+			Self::Impossible(cell, figure) => {
+				write!(f, "not a whole report: {cell} can't cost {figure:?}")
+			}
+		}
+	}
+}
+
+impl std::error::Error for Unreadable {}
+
+/// Beyond this nothing was measured, and sums and ratios could overflow.
+const ABSURD: f64 = 1e15;
 
 impl Report {
 	/// Without figures yet.
@@ -211,6 +267,74 @@ impl Report {
 		}
 	}
 
+	/// From a file's content.
+	pub fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
+		use serde_json::error::Category;
+		let value: serde_json::Value =
+			serde_json::from_slice(bytes).map_err(|why| match why.classify() {
+				// An empty file has no beginning.
+				Category::Eof if !bytes.trim_ascii().is_empty() => Unreadable::Truncated(why),
+				_ => Unreadable::NotJson(why),
+			})?;
+		match value.get("version") {
+			Some(version) if *version == VERSION => {}
+			Some(version) if value.get("results").is_some() => {
+				return Err(Unreadable::Version(version.clone()));
+			}
+			_ => return Err(Unreadable::NoReport),
+		}
+		let report: Self = serde_json::from_value(value).map_err(Unreadable::Malformed)?;
+		report.check()?;
+		Ok(report)
+	}
+
+	/// Each cell at most once, and figures that there can be.
+	fn check(&self) -> Result<(), Unreadable> {
+		let mut seen: Vec<Cell> = Vec::new();
+		let cells = self.results.iter().map(Entry::cell);
+		for cell in cells.chain(self.missing.iter().map(|missing| missing.cell)) {
+			if seen.contains(&cell) {
+				return Err(Unreadable::Twice(cell));
+			}
+			seen.push(cell);
+		}
+		for entry in &self.results {
+			let cell = entry.cell();
+			let totals = [
+				entry.instructions.min,
+				entry.instructions.median,
+				entry.instructions.max,
+				entry.empty_loop.median,
+			];
+			let modelled = entry.modelled_cycles.iter();
+			let modelled = modelled.flat_map(|cycles| [cycles.median, cycles.error]);
+			let costly = entry
+				.costly
+				.iter()
+				.flat_map(|counts| counts.values().copied());
+			let phases = entry.phases.iter().flat_map(|phase| {
+				let functions = phase.functions.iter().map(|function| function.instructions);
+				functions
+					.chain(phase.modelled_cycles)
+					.chain([phase.instructions])
+			});
+			let all = totals
+				.into_iter()
+				.chain(modelled)
+				.chain(costly)
+				.chain(phases);
+			for figure in all {
+				if !(0.0..ABSURD).contains(&figure) {
+					return Err(Unreadable::Impossible(cell, figure));
+				}
+			}
+			if entry.instructions.median <= 0.0 {
+				return Err(Unreadable::Impossible(cell, entry.instructions.median));
+			}
+		}
+		Ok(())
+	}
+
 	/// The figure for a cell.
 	pub fn get(&self, case: Case, guest: Guest, path: Path) -> Option<&Entry> {
 		let cell = Cell { case, guest, path };
@@ -221,6 +345,12 @@ impl Report {
 	pub fn median(&self, case: Case, guest: Guest, path: Path) -> Option<f64> {
 		self.get(case, guest, path)
 			.map(|entry| entry.instructions.median)
+	}
+
+	/// Why there is no figure for a cell.
+	pub fn missing(&self, case: Case, guest: Guest, path: Path) -> Option<&Missing> {
+		let cell = Cell { case, guest, path };
+		self.missing.iter().find(|missing| missing.cell == cell)
 	}
 
 	/// As a file's content.
@@ -281,6 +411,7 @@ pub(crate) mod tests {
 				path: Path::Asm510,
 			},
 			why: "no source of Linux 5.10".into(),
+			failed: false,
 		});
 		report
 	}

@@ -146,6 +146,7 @@ pub fn run(args: &Args) -> Result<(Vec<Report>, Vec<String>)> {
 			report.missing.extend(cells.map(|cell| Missing {
 				cell,
 				why: why.clone(),
+				failed: false,
 			}));
 		}
 		reports.push(report);
@@ -345,7 +346,10 @@ impl Collector {
 				self.check_off(reason.cell);
 				self.problems
 					.push(format!("{}: {}", reason.cell, reason.why));
-				self.missing.push(reason.into());
+				self.missing.push(Missing {
+					failed: true,
+					..reason.into()
+				});
 			}
 			Line::Fatal { why } => self.problems.push(why),
 			Line::Test { name, .. } => self
@@ -376,7 +380,11 @@ impl Collector {
 		for cell in self.awaited {
 			let why = "the machine reported nothing".to_owned();
 			self.problems.push(format!("{cell}: {why}"));
-			self.missing.push(Missing { cell, why });
+			self.missing.push(Missing {
+				cell,
+				why,
+				failed: true,
+			});
 		}
 		// Only an old or an unpatched kernel may lack a case.
 		for missing in self

@@ -1,0 +1,914 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The report as one page for a browser: `report.html`.
+//!
+//! It is whole in itself: no script, no font, no request, and a policy in it that would
+//! forbid them. What it shows as a figure it says in a table, too, in whose cells are
+//! all the numbers; a cell without one has a number of its own that leads to the reason.
+//! Instructions were counted and modelled cycles were not, so each figure and each
+//! column says which of them it has, and none has both.
+//!
+//! Everything that comes from the report goes through maud's escaping.
+
+mod figure;
+mod palette;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use proto::{Case, Guest, Path};
+
+use crate::report::{Entry, Environment, Function, Kind, Report};
+use crate::table;
+use figure::{Group, LogScale, Naming, Shown, Step};
+use palette::class;
+
+/// The paths of this project, which are held against C.
+const RUST: [Path; 2] = [Path::RustFull, Path::RustFast];
+
+/// Functions of a phase that are named; the others are summed up.
+const FUNCTIONS: usize = 8;
+
+/// A path's name in the page.
+fn label(path: Path) -> &'static str {
+	match path {
+		Path::Asm510 => "5.10 asm",
+		Path::C => "C",
+		Path::RustFull => "Rust full",
+		Path::RustFast => "Rust fast",
+	}
+}
+
+/// A figure as it is printed, its thousands apart.
+fn number(value: f64) -> String {
+	let text = table::figure(Some(value));
+	let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+	if !whole.bytes().all(|byte| byte.is_ascii_digit()) {
+		return text;
+	}
+	let mut grouped = String::new();
+	for (index, digit) in whole.chars().enumerate() {
+		if index > 0 && (whole.len() - index).is_multiple_of(3) {
+			grouped.push(',');
+		}
+		grouped.push(digit);
+	}
+	grouped + rest
+}
+
+/// A count that may be a mean of several round trips.
+fn count(value: f64) -> String {
+	let text = format!("{value:.2}");
+	let text = text.trim_end_matches('0').trim_end_matches('.');
+	if value >= 1000.0 {
+		number(value)
+	} else {
+		text.to_owned()
+	}
+}
+
+/// How much a figure differs, with a sign that isn't a hyphen.
+fn difference(from: f64, to: f64) -> String {
+	let by = to - from;
+	if by.abs() < 0.005 {
+		"0".to_owned()
+	} else if by < 0.0 {
+		format!("\u{2212}{}", count(-by))
+	} else {
+		format!("+{}", count(by))
+	}
+}
+
+/// How many times, as precisely as it is of use.
+fn times(ratio: f64) -> String {
+	match ratio {
+		..10.0 => format!("{ratio:.2}"),
+		..100.0 => format!("{ratio:.1}"),
+		_ => format!("{ratio:.0}"),
+	}
+}
+
+/// A figure by another: "C ÷ 16.3" if that is so much more, "C × 1.2" if it is less.
+fn by(what: &str, of: f64, figure: f64) -> String {
+	let ratio = of / figure;
+	if !ratio.is_finite() || ratio <= 0.0 {
+		String::new()
+	} else if (ratio - 1.0).abs() < 0.005 {
+		format!("= {what}")
+	} else if ratio > 1.0 {
+		format!("{what} \u{f7} {}", times(ratio))
+	} else {
+		format!("{what} \u{d7} {}", times(1.0 / ratio))
+	}
+}
+
+/// Nouns with their number.
+fn counted(number: usize, one: &str, many: &str) -> String {
+	format!("{number} {}", if number == 1 { one } else { many })
+}
+
+fn short_hash(hash: &str) -> String {
+	hash.chars().take(16).collect()
+}
+
+/// A case in a guest.
+type Row = (Case, Guest);
+
+/// The report, and what is found in it again and again.
+struct Page<'a> {
+	report: &'a Report,
+	/// Cases with any figure or reason, and the guests that have them.
+	cases: Vec<(Case, Vec<Guest>)>,
+	/// Why figures are missing, each reason once: its number is its place here.
+	reasons: Vec<&'a str>,
+}
+
+impl<'a> Page<'a> {
+	fn new(report: &'a Report) -> Self {
+		let known = |case, guest| {
+			let path = |path| {
+				report.get(case, guest, path).is_some()
+					|| report.missing(case, guest, path).is_some()
+			};
+			Path::ALL.into_iter().any(path)
+		};
+		let guests = |case| {
+			Guest::ALL
+				.into_iter()
+				.filter(move |&guest| known(case, guest))
+		};
+		let cases = Case::ALL
+			.into_iter()
+			.map(|case| (case, guests(case).collect::<Vec<_>>()))
+			.filter(|(_, guests)| !guests.is_empty())
+			.collect();
+		let mut reasons: Vec<&str> = Vec::new();
+		for missing in &report.missing {
+			if !reasons.contains(&missing.why.as_str()) {
+				reasons.push(&missing.why);
+			}
+		}
+		Self {
+			report,
+			cases,
+			reasons,
+		}
+	}
+
+	fn rows(&self) -> impl Iterator<Item = Row> {
+		self.cases
+			.iter()
+			.flat_map(|(case, guests)| guests.iter().map(move |guest| (*case, *guest)))
+	}
+
+	fn entries(&self, (case, guest): Row) -> impl Iterator<Item = &'a Entry> {
+		let report = self.report;
+		Path::ALL
+			.into_iter()
+			.filter_map(move |path| report.get(case, guest, path))
+	}
+
+	fn rows_with(&self, has: impl Fn(&Entry) -> bool) -> Vec<Row> {
+		self.rows()
+			.filter(|&row| self.entries(row).any(&has))
+			.collect()
+	}
+
+	/// "n/a" or "failed", and the number of the reason.
+	fn absence(&self, (case, guest): Row, path: Path) -> Option<(&'static str, usize)> {
+		let missing = self.report.missing(case, guest, path)?;
+		let index = self.reasons.iter().position(|&why| why == missing.why)?;
+		let what = if missing.failed { "failed" } else { "n/a" };
+		Some((what, index + 1))
+	}
+
+	/// A table's cell for what has no figure.
+	fn absent(&self, row: Row, path: Path) -> Markup {
+		html! {
+			@match self.absence(row, path) {
+				Some((what, number)) => {
+					span.absent { (what) " " (reason_link(number)) }
+				}
+				None => span.absent title="not measured in this run" { "\u{2013}" },
+			}
+		}
+	}
+}
+
+fn reason_link(number: usize) -> Markup {
+	html! { a href={ "#reason-" (number) } aria-label={ "reason " (number) } { "[" (number) "]" } }
+}
+
+/// A table that may be wider than a phone: it scrolls, the page doesn't.
+fn scrolling(id: &str, caption: &Markup, content: &Markup) -> Markup {
+	let caption_id = format!("{id}-caption");
+	html! {
+		div.scroll role="region" tabindex="0" aria-labelledby=(caption_id) {
+			table id=(id) {
+				caption id=(caption_id) { (caption) }
+				(content)
+			}
+		}
+	}
+}
+
+fn swatch(path: Path) -> Markup {
+	html! {
+		svg.swatch width="10" height="10" aria-hidden="true" focusable="false" {
+			rect.(class(path)) width="10" height="10" {}
+		}
+	}
+}
+
+/// Column headers for the paths.
+fn path_headers(paths: &[Path]) -> Markup {
+	html! {
+		@for path in paths {
+			th scope="col" { (swatch(*path)) (label(*path)) }
+		}
+	}
+}
+
+/// The whole page.
+pub fn render(report: &Report) -> String {
+	let page = Page::new(report);
+	let release = &report.environment.kernel_release;
+	let style = format!(
+		":root{{color-scheme:light dark;{}}}@media (prefers-color-scheme:dark){{:root{{{}}}}}\
+		@media print{{:root{{color-scheme:light;{}}}}}{}",
+		palette::LIGHT.variables(),
+		palette::DARK.variables(),
+		palette::LIGHT.variables(),
+		include_str!("html/page.css")
+	);
+	let sections = [
+		(
+			"environment",
+			"Measured on",
+			environment(&report.environment),
+		),
+		("summary", "Instructions per round trip", summary(&page)),
+		("figures", "All figures", figures(&page)),
+		("modelled", "Modelled POWER9 cycles", modelled(&page)),
+		("phases", "Where the instructions go", phases(&page)),
+		("costly", "Costly operations, C and Rust", costly(&page)),
+		("reasons", "Cells without a figure", reasons(&page)),
+	];
+	html! {
+		(DOCTYPE)
+		html lang="en" {
+			head {
+				meta charset="utf-8";
+				meta name="viewport" content="width=device-width, initial-scale=1";
+				meta http-equiv="Content-Security-Policy"
+					content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+				// Else browsers ask for one.
+				link rel="icon" href="data:,";
+				meta name="color-scheme" content="light dark";
+				title { "kvm-p9: cost of a round trip, Linux " (release) }
+				style { (PreEscaped(style)) }
+			}
+			body {
+				a.skip href="#summary" { "Skip to the figures" }
+				(figure::patterns())
+				header {
+					h1 { "kvm-p9: what a round trip costs" }
+					(headline(&page))
+				}
+				nav aria-label="Sections" {
+					ul {
+						@for (id, title, _) in &sections {
+							li { a href={ "#" (id) } { (title) } }
+						}
+					}
+				}
+				main {
+					@for (id, title, content) in &sections {
+						section id=(id) aria-labelledby={ (id) "-title" } {
+							h2 id={ (id) "-title" } { (title) }
+							(content)
+						}
+					}
+				}
+			}
+		}
+	}
+	.into_string()
+}
+
+/// The first case's figures, large: they also say which colour is whose.
+fn headline(page: &Page) -> Markup {
+	let rows = page.rows_with(|_| true);
+	let complete = |row: &&Row| {
+		RUST.iter()
+			.all(|&path| page.report.get(row.0, row.1, path).is_some())
+	};
+	let Some(&row) = rows.iter().find(complete).or(rows.first()) else {
+		return html! { p.lede { "This report has no figures." } };
+	};
+	let (case, guest) = row;
+	let c = page.report.median(case, guest, Path::C);
+	html! {
+		p.lede {
+			"Instructions that the host executes for one " code { (case.name()) }
+			" round trip of a " (guest.name()) " guest:"
+		}
+		dl.tiles {
+			@for path in Path::ALL {
+				div.tile {
+					dt { (swatch(path)) (label(path)) }
+					@match page.report.median(case, guest, path) {
+						Some(figure) => {
+							dd.large { (number(figure)) }
+							@if let Some(c) = c {
+								dd.ratio { @if path == Path::C { "to compare with" } @else { (by("C", c, figure)) } }
+							}
+						}
+						None => dd.large { (page.absent(row, path)) },
+					}
+				}
+			}
+		}
+		p {
+			"Instructions are counted, to the instruction, by QEMU. "
+			strong { "They are not cycles." }
+			" Modelled cycles come from a model of a POWER9, not from one, and are always called modelled. "
+			"\u{201c}C \u{f7} 16\u{201d} means a sixteenth of what the C path needs."
+		}
+	}
+}
+
+fn environment(env: &Environment) -> Markup {
+	let rows = [
+		("Kernel", env.kernel_release.clone()),
+		("Configuration", short_hash(&env.config_hash)),
+		("Rust object", short_hash(&env.object_hash)),
+		("Machine", format!("powernv9, {}", env.qemu)),
+		("icount", env.icount.clone()),
+		("Rust compiler", env.rustc.clone()),
+	];
+	html! {
+		dl.environment {
+			@for (name, value) in rows {
+				div { dt { (name) } dd { @if value.is_empty() { "unknown" } @else { (value) } } }
+			}
+		}
+		@if !env.kernels.is_empty() {
+			(scrolling("kernels", &html! { "Kernels that were booted" }, &html! {
+				thead {
+					tr {
+						@for header in ["Series", "Release", "Debian package", "Configuration", "C compiler"] {
+							th scope="col" { (header) }
+						}
+					}
+				}
+				tbody {
+					@for kernel in &env.kernels {
+						tr {
+							th scope="row" { (kernel.series) }
+							td { (kernel.release) }
+							td { (kernel.package_version) }
+							td { (short_hash(&kernel.config_hash)) }
+							td { (kernel.compiler) }
+						}
+					}
+				}
+			}))
+		}
+	}
+}
+
+/// A card for each case, with what `shown` says of each cell.
+fn cards(
+	page: &Page,
+	prefix: &str,
+	unit: &str,
+	modelled: bool,
+	scale: LogScale,
+	shown: impl Fn(Row, Path) -> Option<Shown>,
+) -> Markup {
+	html! {
+		div.cards {
+			@for (case, guests) in &page.cases {
+				@let mut cited = BTreeSet::new();
+				@let groups: Vec<Group> = guests
+					.iter()
+					.filter_map(|&guest| group(page, (*case, guest), &shown, &mut cited))
+					.collect();
+				@if groups.iter().any(|group| group.bars.iter().any(|(_, shown)| matches!(shown, Shown::Figure { .. }))) || !modelled {
+					@let id = format!("{prefix}-{}", case.name());
+					@let title = format!("{}: {unit} per round trip", case.name());
+					figure.card {
+						figcaption { code { (case.name()) } }
+						(figure::bars(
+							&Naming { id: &id, title: &title, description: &in_words(&groups) },
+							scale,
+							&groups,
+							modelled,
+						))
+						@if !cited.is_empty() {
+							ul.cited {
+								@for number in cited {
+									li { (reason_link(number)) " " (page.reasons[number - 1]) }
+								}
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+fn group(
+	page: &Page,
+	row: Row,
+	shown: impl Fn(Row, Path) -> Option<Shown>,
+	cited: &mut BTreeSet<usize>,
+) -> Option<Group> {
+	let absent: Vec<_> = Path::ALL.map(|path| page.absence(row, path)).to_vec();
+	let heading = format!("{} guest", row.1.name());
+	// The same for all paths is said once.
+	if let (Some(same), true) = (absent[0], absent.iter().all(|&one| one == absent[0])) {
+		cited.insert(same.1);
+		return Some(Group {
+			heading: format!("{heading}: {} [{}]", same.0, same.1),
+			bars: Vec::new(),
+		});
+	}
+	let bars: Vec<_> = Path::ALL
+		.into_iter()
+		.zip(absent)
+		.filter_map(|(path, absent)| {
+			let shown = shown(row, path).or_else(|| {
+				let (what, number) = absent?;
+				cited.insert(number);
+				Some(Shown::Note(format!("{what} [{number}]")))
+			})?;
+			Some((path, shown))
+		})
+		.collect();
+	(!bars.is_empty()).then_some(Group { heading, bars })
+}
+
+/// What a card shows, for those who don't see it.
+fn in_words(groups: &[Group]) -> String {
+	let sentence = |group: &Group| {
+		let bars = group.bars.iter().map(|(path, shown)| match shown {
+			Shown::Figure { text, ratio, .. } => match ratio.as_deref() {
+				Some(ratio) if !ratio.is_empty() => format!("{} {text} ({ratio})", label(*path)),
+				_ => format!("{} {text}", label(*path)),
+			},
+			Shown::Note(why) => format!("{} {why}", label(*path)),
+		});
+		let bars = bars.collect::<Vec<_>>().join(", ");
+		if bars.is_empty() {
+			format!("{}.", group.heading)
+		} else {
+			format!("{}: {bars}.", group.heading)
+		}
+	};
+	groups.iter().map(sentence).collect::<Vec<_>>().join(" ")
+}
+
+fn summary(page: &Page) -> Markup {
+	let results = page.report.results.iter();
+	let scale = LogScale::over(results.map(|entry| entry.instructions.median));
+	html! {
+		p {
+			"Median over the batches, the empty loop subtracted. All figures here have the same "
+			"logarithmic scale: equal lengths are equal factors, and bars do not start at 0."
+		}
+		(cards(page, "bars", "instructions", false, scale, |(case, guest), path| {
+			let value = page.report.median(case, guest, path)?;
+			let ratio = match page.report.median(case, guest, Path::C) {
+				Some(c) if path != Path::C => by("C", c, value),
+				_ => String::new(),
+			};
+			Some(Shown::Figure { value, error: None, text: number(value), ratio: Some(ratio) })
+		}))
+	}
+}
+
+fn figures(page: &Page) -> Markup {
+	let caption = html! { "Instructions per round trip, not cycles: median over the batches, empty loop subtracted" };
+	let ratio = |row: Row, slow, fast| {
+		let median = |path| page.report.median(row.0, row.1, path);
+		match (median(slow), median(fast)) {
+			(Some(slow), Some(fast)) => format!("{}\u{d7}", times(slow / fast)),
+			_ => "\u{2013}".to_owned(),
+		}
+	};
+	let most = |row, of: fn(&Entry) -> f64| page.entries(row).map(of).reduce(f64::max);
+	let or_dash = |value: Option<f64>| value.map_or("\u{2013}".to_owned(), number);
+	let table = html! {
+		thead {
+			tr {
+				th scope="col" { "Guest" }
+				(path_headers(&Path::ALL))
+				th scope="col" { "C / Rust full" }
+				th scope="col" { "C / Rust fast" }
+				th scope="col" { "5.10 / Rust fast" }
+				th scope="col" { "Widest range" }
+				th scope="col" { "Empty loop" }
+			}
+		}
+		@for (case, guests) in &page.cases {
+			tbody {
+				tr.group { th scope="rowgroup" colspan="10" { code { (case.name()) } } }
+				@for &guest in guests {
+					@let row = (*case, guest);
+					tr {
+						th scope="row" { (guest.name()) }
+						@for path in Path::ALL {
+							td {
+								@match page.report.median(*case, guest, path) {
+									Some(figure) => (number(figure)),
+									None => (page.absent(row, path)),
+								}
+							}
+						}
+						td { (ratio(row, Path::C, Path::RustFull)) }
+						td { (ratio(row, Path::C, Path::RustFast)) }
+						td { (ratio(row, Path::Asm510, Path::RustFast)) }
+						td { (or_dash(most(row, |entry| entry.instructions.max - entry.instructions.min))) }
+						td { (or_dash(most(row, |entry| entry.empty_loop.median))) }
+					}
+				}
+			}
+		}
+	};
+	html! {
+		(scrolling("all-figures", &caption, &table))
+		p.muted {
+			"Widest range: greatest less least batch, of the path where they are furthest apart. "
+			"Empty loop: what the loop around the call costs; it is subtracted."
+		}
+	}
+}
+
+/// For what this report does not have.
+fn lacking(what: &str) -> Markup {
+	html! { p.muted { "This report has no " (what) ": they were not recorded in this run." } }
+}
+
+fn modelled(page: &Page) -> Markup {
+	let all: Vec<f64> = page
+		.report
+		.results
+		.iter()
+		.filter_map(|entry| entry.modelled_cycles)
+		.flat_map(|cycles| [cycles.median, cycles.median + cycles.error])
+		.collect();
+	if all.is_empty() {
+		return lacking("modelled cycles");
+	}
+	let of = |(case, guest): Row, path| page.report.get(case, guest, path)?.modelled_cycles;
+	let text = |median, error| format!("{} \u{b1} {}", number(median), number(error));
+	let table = html! {
+		thead { tr { th scope="col" { "Guest" } (path_headers(&Path::ALL)) } }
+		@for (case, guests) in &page.cases {
+			tbody {
+				tr.group { th scope="rowgroup" colspan="5" { code { (case.name()) } } }
+				@for &guest in guests {
+					@let row = (*case, guest);
+					tr {
+						th scope="row" { (guest.name()) }
+						@for path in Path::ALL {
+							td {
+								@match of(row, path) {
+									Some(cycles) => (text(cycles.median, cycles.error)),
+									None => (page.absent(row, path)),
+								}
+							}
+						}
+					}
+				}
+			}
+		}
+	};
+	html! {
+		p {
+			strong { "Modelled, not measured." }
+			" What a model of a POWER9 makes of the operations that were counted, and how far it may be off. "
+			"The scale is logarithmic; the line across a bar\u{2019}s end is the error."
+		}
+		(cards(page, "cycles", "modelled cycles", true, LogScale::over(all), |row, path| {
+			let cycles = of(row, path)?;
+			Some(Shown::Figure {
+				value: cycles.median,
+				error: Some(cycles.error),
+				text: text(cycles.median, cycles.error),
+				ratio: None,
+			})
+		}))
+		(scrolling("modelled-cycles", &html! { "Modelled cycles per round trip, and their error" }, &table))
+	}
+}
+
+/// The heading of what can be unfolded for a row: its totals, one for each path.
+fn row_summary(page: &Page, row: Row) -> Markup {
+	html! {
+		summary {
+			span.what { code { (row.0.name()) } ", " (row.1.name()) " guest" }
+			@for entry in page.entries(row) {
+				span.total { (swatch(entry.path)) (label(entry.path)) " " b { (number(entry.instructions.median)) } }
+			}
+		}
+	}
+}
+
+fn phases(page: &Page) -> Markup {
+	let rows = page.rows_with(|entry| !entry.phases.is_empty());
+	if rows.is_empty() {
+		return lacking("phases");
+	}
+	html! {
+		p {
+			"A round trip\u{2019}s phases in their order, each beginning where the one before it ended. "
+			"Every figure has a scale of its own and is as wide as its total; modelled cycles are hatched."
+		}
+		@for (index, &row) in rows.iter().enumerate() {
+			details open[index == 0] {
+				(row_summary(page, row))
+				div.cards {
+					@for entry in page.entries(row).filter(|entry| !entry.phases.is_empty()) {
+						(waterfall(entry))
+					}
+				}
+				(phase_table(page, row))
+			}
+		}
+	}
+}
+
+fn waterfall(entry: &Entry) -> Markup {
+	let steps: Vec<Step> = entry
+		.phases
+		.iter()
+		.map(|phase| Step {
+			name: &phase.name,
+			instructions: phase.instructions,
+			cycles: phase.modelled_cycles,
+		})
+		.collect();
+	let cell = entry.cell();
+	let id = format!("phases-{}", cell.to_string().replace(' ', "-"));
+	let title = format!(
+		"{}: phases of {} from a {} guest",
+		label(cell.path),
+		cell.case.name(),
+		cell.guest.name()
+	);
+	let words: Vec<String> = steps
+		.iter()
+		.map(|step| match step.cycles {
+			Some(cycles) => format!(
+				"{}: {} instructions, {} modelled cycles",
+				step.name,
+				number(step.instructions),
+				number(cycles)
+			),
+			None => format!("{}: {} instructions", step.name, number(step.instructions)),
+		})
+		.collect();
+	let sum: f64 = steps.iter().map(|step| step.instructions).sum();
+	let apart = (sum - entry.instructions.median).abs();
+	html! {
+		figure.card {
+			figcaption { (swatch(cell.path)) (label(cell.path)) }
+			(figure::waterfall(
+				&Naming { id: &id, title: &title, description: &words.join("; ") },
+				cell.path,
+				&steps,
+			))
+			@if apart > 0.01 * entry.instructions.median + 1.0 {
+				p.muted {
+					"The phases add up to " (number(sum)) " instructions, but "
+					(number(entry.instructions.median)) " were measured."
+				}
+			}
+		}
+	}
+}
+
+fn phase_table(page: &Page, row: Row) -> Markup {
+	let entries: Vec<_> = page
+		.entries(row)
+		.filter(|entry| !entry.phases.is_empty())
+		.collect();
+	let cycles = entries.iter().any(|entry| {
+		entry
+			.phases
+			.iter()
+			.any(|phase| phase.modelled_cycles.is_some())
+	});
+	let functions = entries
+		.iter()
+		.any(|entry| entry.phases.iter().any(|phase| !phase.functions.is_empty()));
+	let columns = 3 + usize::from(cycles) + usize::from(functions);
+	let id = format!("phase-table-{}-{}", row.0.name(), row.1.name());
+	let caption = html! { "Phases of " code { (row.0.name()) } ", " (row.1.name()) " guest" };
+	scrolling(
+		&id,
+		&caption,
+		&html! {
+			thead {
+				tr {
+					th scope="col" { "Phase" }
+					th scope="col" { "Instructions" }
+					th scope="col" { "Share" }
+					@if cycles { th scope="col" { "Modelled cycles" } }
+					@if functions { th.words scope="col" { "Instructions by function" } }
+				}
+			}
+			@for entry in entries {
+				@let sum: f64 = entry.phases.iter().map(|phase| phase.instructions).sum();
+				tbody {
+					tr.group { th scope="rowgroup" colspan=(columns) { (swatch(entry.path)) (label(entry.path)) } }
+					@for phase in &entry.phases {
+						tr {
+							th.words scope="row" { (phase.name) }
+							td { (number(phase.instructions)) }
+							td { @if sum > 0.0 { (format!("{:.0}%", 100.0 * phase.instructions / sum)) } }
+							@if cycles {
+								td { @match phase.modelled_cycles { Some(cycles) => (number(cycles)), None => "\u{2013}" } }
+							}
+							@if functions { td.words { (by_function(&phase.functions)) } }
+						}
+					}
+				}
+			}
+		},
+	)
+}
+
+fn by_function(functions: &[Function]) -> Markup {
+	let (named, others) = functions.split_at(functions.len().min(FUNCTIONS));
+	let rest: f64 = others.iter().map(|function| function.instructions).sum();
+	html! {
+		@for (index, function) in named.iter().enumerate() {
+			@if index > 0 { ", " }
+			span.function {
+				code { (function.name) } " " (number(function.instructions)) " (" (kind(function.kind)) ")"
+			}
+		}
+		@if !others.is_empty() {
+			", and " (counted(others.len(), "other", "others")) " " (number(rest))
+		}
+	}
+}
+
+fn kind(kind: Kind) -> &'static str {
+	match kind {
+		Kind::Guest => "guest",
+		Kind::Asm => "asm",
+		Kind::Trampoline => "trampoline",
+		Kind::Rust => "Rust",
+		Kind::C => "C",
+		Kind::User => "userspace",
+	}
+}
+
+/// An operation's counts, one for each path, and those of its registers or kinds.
+#[derive(Default)]
+struct Operation<'a> {
+	counts: [Option<f64>; Path::ALL.len()],
+	parts: BTreeMap<&'a str, [Option<f64>; Path::ALL.len()]>,
+}
+
+/// The operations of a row. One that is only counted by parts is their sum.
+fn operations<'a>(page: &Page<'a>, row: Row) -> BTreeMap<&'a str, Operation<'a>> {
+	let mut operations: BTreeMap<&str, Operation> = BTreeMap::new();
+	for (index, path) in Path::ALL.into_iter().enumerate() {
+		let Some(counts) = page
+			.report
+			.get(row.0, row.1, path)
+			.and_then(|entry| entry.costly.as_ref())
+		else {
+			continue;
+		};
+		for (name, &count) in counts {
+			match name.split_once(':') {
+				None => {
+					operations.entry(name).or_default().counts[index] = Some(count);
+				}
+				Some((name, part)) => {
+					let operation = operations.entry(name).or_default();
+					operation.parts.entry(part).or_default()[index] = Some(count);
+					if !counts.contains_key(name) {
+						*operation.counts[index].get_or_insert(0.0) += count;
+					}
+				}
+			}
+		}
+	}
+	operations
+}
+
+fn costly(page: &Page) -> Markup {
+	let rows = page.rows_with(|entry| entry.costly.is_some());
+	if rows.is_empty() {
+		return lacking("counts of costly operations");
+	}
+	html! {
+		p {
+			"Operations that cost a POWER9 more than their instruction, counted, a round trip. "
+			"Differences are Rust less C: \u{2212} is fewer."
+		}
+		@for (index, &row) in rows.iter().enumerate() {
+			details open[index == 0] {
+				(row_summary(page, row))
+				(costly_table(page, row))
+			}
+		}
+	}
+}
+
+fn costly_table(page: &Page, row: Row) -> Markup {
+	let has = |path| {
+		page.report
+			.get(row.0, row.1, path)
+			.is_some_and(|entry| entry.costly.is_some())
+	};
+	let place = |path| Path::ALL.iter().position(|&one| one == path);
+	let differences: Vec<Path> = RUST
+		.into_iter()
+		.filter(|&path| has(Path::C) && has(path))
+		.collect();
+	let cells = |counts: &[Option<f64>; Path::ALL.len()]| {
+		// An operation that a path doesn't do was counted, too.
+		let count_of = |path| {
+			let counted = place(path).and_then(|index| counts[index]);
+			has(path).then(|| counted.unwrap_or(0.0))
+		};
+		html! {
+			@for path in Path::ALL {
+				td { @match count_of(path) { Some(value) => (count(value)), None => (page.absent(row, path)) } }
+			}
+			@for &path in &differences {
+				td {
+					@if let (Some(c), Some(rust)) = (count_of(Path::C), count_of(path)) {
+						(difference(c, rust))
+					}
+				}
+			}
+		}
+	};
+	let id = format!("costly-{}-{}", row.0.name(), row.1.name());
+	let caption = html! { "Costly operations per round trip of " code { (row.0.name()) } ", " (row.1.name()) " guest" };
+	scrolling(
+		&id,
+		&caption,
+		&html! {
+			thead {
+				tr {
+					th scope="col" { "Operation" }
+					(path_headers(&Path::ALL))
+					@for &path in &differences { th scope="col" { (label(path)) " \u{2212} C" } }
+				}
+			}
+			@for (name, operation) in operations(page, row) {
+				tbody {
+					tr.operation { th scope="row" { code { (name) } } (cells(&operation.counts)) }
+					@for (part, counts) in &operation.parts {
+						tr.part { th scope="row" { code { (name) ":" (part) } } (cells(counts)) }
+					}
+				}
+			}
+		},
+	)
+}
+
+fn reasons(page: &Page) -> Markup {
+	if page.reasons.is_empty() {
+		return html! { p { "None: every cell that was asked for has its figure." } };
+	}
+	let cells = |why: &str| -> Vec<String> {
+		let missing = page.report.missing.iter();
+		missing
+			.filter(|missing| missing.why == why)
+			.map(|missing| {
+				let cell = missing.cell;
+				let what = if missing.failed { ", failed" } else { "" };
+				format!(
+					"{} {} {}{what}",
+					cell.case.name(),
+					cell.guest.name(),
+					label(cell.path)
+				)
+			})
+			.collect()
+	};
+	html! {
+		p { "n/a: that path does not have that case. Failed: it should have been measured." }
+		ol.reasons {
+			@for (index, why) in page.reasons.iter().enumerate() {
+				@let cells = cells(why);
+				li id={ "reason-" (index + 1) } value=(index + 1) {
+					(why)
+					p.muted { (counted(cells.len(), "cell", "cells")) ": " (cells.join("; ")) }
+				}
+			}
+		}
+	}
+}
