@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use proto::{Case, Guest, Path};
 
-use crate::report::{Entry, Environment, Function, Kind, Report};
+use crate::report::{Entry, Environment, Function, Kind, Modelled, Report};
 use crate::table;
 use figure::{Group, LogScale, Naming, Shown, Step};
 use palette::class;
@@ -38,13 +38,9 @@ fn label(path: Path) -> &'static str {
 	}
 }
 
-/// A figure as it is printed, its thousands apart.
-fn number(value: f64) -> String {
-	let text = table::figure(Some(value));
-	let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
-	if !whole.bytes().all(|byte| byte.is_ascii_digit()) {
-		return text;
-	}
+/// A number in digits, its thousands apart.
+fn grouped(digits: &str) -> String {
+	let (whole, rest) = digits.split_at(digits.find('.').unwrap_or(digits.len()));
 	let mut grouped = String::new();
 	for (index, digit) in whole.chars().enumerate() {
 		if index > 0 && (whole.len() - index).is_multiple_of(3) {
@@ -55,15 +51,26 @@ fn number(value: f64) -> String {
 	grouped + rest
 }
 
-/// A count that may be a mean of several round trips.
-fn count(value: f64) -> String {
-	let text = format!("{value:.2}");
-	let text = text.trim_end_matches('0').trim_end_matches('.');
+/// A figure, as precisely as the terminal has it.
+fn number(value: f64) -> String {
+	grouped(&table::figure(Some(value)))
+}
+
+/// A part of a figure, or a count, which are whole numbers unless they are a mean.
+fn amount(value: f64) -> String {
 	if value >= 1000.0 {
-		number(value)
-	} else {
-		text.to_owned()
+		return number(value);
 	}
+	let decimals = if value < 10.0 { 2 } else { 1 };
+	let text = format!("{value:.decimals$}");
+	text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Modelled cycles and their error, whose second digit is the last that can mean anything.
+fn with_error(cycles: Modelled) -> String {
+	let unit = 10_f64.powf((cycles.error.log10() - 1.0).floor()).max(1.0);
+	let round = |value: f64| grouped(&format!("{:.0}", (value / unit).round() * unit));
+	format!("{} \u{b1} {}", round(cycles.median), round(cycles.error))
 }
 
 /// How much a figure differs, with a sign that isn't a hyphen.
@@ -72,9 +79,9 @@ fn difference(from: f64, to: f64) -> String {
 	if by.abs() < 0.005 {
 		"0".to_owned()
 	} else if by < 0.0 {
-		format!("\u{2212}{}", count(-by))
+		format!("\u{2212}{}", amount(-by))
 	} else {
-		format!("+{}", count(by))
+		format!("+{}", amount(by))
 	}
 }
 
@@ -181,17 +188,22 @@ impl<'a> Page<'a> {
 		Some((what, index + 1))
 	}
 
-	/// A table's cell for what has no figure.
-	fn absent(&self, row: Row, path: Path) -> Markup {
+	/// A table's cell for what has no figure, and what wasn't done if there is no reason.
+	fn absent(&self, row: Row, path: Path, not: &str) -> Markup {
 		html! {
 			@match self.absence(row, path) {
 				Some((what, number)) => {
 					span.absent { (what) " " (reason_link(number)) }
 				}
-				None => span.absent title="not measured in this run" { "\u{2013}" },
+				None => (dash(not)),
 			}
 		}
 	}
+}
+
+/// Nothing, and in words for those who don't see that.
+fn dash(words: &str) -> Markup {
+	html! { span.absent { span aria-hidden="true" { "\u{2013}" } span.unseen { (words) } } }
 }
 
 fn reason_link(number: usize) -> Markup {
@@ -204,7 +216,7 @@ fn scrolling(id: &str, caption: &Markup, content: &Markup) -> Markup {
 	html! {
 		div.scroll role="region" tabindex="0" aria-labelledby=(caption_id) {
 			table id=(id) {
-				caption id=(caption_id) { (caption) }
+				caption id=(caption_id) { span { (caption) } }
 				(content)
 			}
 		}
@@ -243,15 +255,41 @@ pub fn render(report: &Report) -> String {
 	let sections = [
 		(
 			"environment",
+			"Environment",
 			"Measured on",
 			environment(&report.environment),
 		),
-		("summary", "Instructions per round trip", summary(&page)),
-		("figures", "All figures", figures(&page)),
-		("modelled", "Modelled POWER9 cycles", modelled(&page)),
-		("phases", "Where the instructions go", phases(&page)),
-		("costly", "Costly operations, C and Rust", costly(&page)),
-		("reasons", "Cells without a figure", reasons(&page)),
+		(
+			"summary",
+			"Summary",
+			"Instructions per round trip",
+			summary(&page),
+		),
+		("figures", "All figures", "All figures", figures(&page)),
+		(
+			"modelled",
+			"Modelled cycles",
+			"Modelled POWER9 cycles",
+			modelled(&page),
+		),
+		(
+			"phases",
+			"Phases",
+			"Where the instructions go",
+			phases(&page),
+		),
+		(
+			"costly",
+			"Costly operations",
+			"Costly operations, C and Rust",
+			costly(&page),
+		),
+		(
+			"reasons",
+			"Missing",
+			"Cells without a figure",
+			reasons(&page),
+		),
 	];
 	html! {
 		(DOCTYPE)
@@ -272,17 +310,18 @@ pub fn render(report: &Report) -> String {
 				(figure::patterns())
 				header {
 					h1 { "kvm-p9: what a round trip costs" }
+					p.muted { "Linux " (release) ", emulated POWER9" }
 					(headline(&page))
 				}
 				nav aria-label="Sections" {
 					ul {
-						@for (id, title, _) in &sections {
-							li { a href={ "#" (id) } { (title) } }
+						@for (id, short, ..) in &sections {
+							li { a href={ "#" (id) } { (short) } }
 						}
 					}
 				}
 				main {
-					@for (id, title, content) in &sections {
+					@for (id, _, title, content) in &sections {
 						section id=(id) aria-labelledby={ (id) "-title" } {
 							h2 id={ (id) "-title" } { (title) }
 							(content)
@@ -320,10 +359,10 @@ fn headline(page: &Page) -> Markup {
 						Some(figure) => {
 							dd.large { (number(figure)) }
 							@if let Some(c) = c {
-								dd.ratio { @if path == Path::C { "to compare with" } @else { (by("C", c, figure)) } }
+								dd.ratio { @if path == Path::C { "baseline" } @else { (by("C", c, figure)) } }
 							}
 						}
-						None => dd.large { (page.absent(row, path)) },
+						None => dd.large { (page.absent(row, path, "not measured")) },
 					}
 				}
 			}
@@ -494,12 +533,13 @@ fn figures(page: &Page) -> Markup {
 	let ratio = |row: Row, slow, fast| {
 		let median = |path| page.report.median(row.0, row.1, path);
 		match (median(slow), median(fast)) {
-			(Some(slow), Some(fast)) => format!("{}\u{d7}", times(slow / fast)),
-			_ => "\u{2013}".to_owned(),
+			(Some(slow), Some(fast)) => html! { (times(slow / fast)) "\u{d7}" },
+			_ => dash("none"),
 		}
 	};
 	let most = |row, of: fn(&Entry) -> f64| page.entries(row).map(of).reduce(f64::max);
-	let or_dash = |value: Option<f64>| value.map_or("\u{2013}".to_owned(), number);
+	let or_dash =
+		|value: Option<f64>| value.map_or_else(|| dash("none"), |value| html! { (number(value)) });
 	let table = html! {
 		thead {
 			tr {
@@ -523,7 +563,7 @@ fn figures(page: &Page) -> Markup {
 							td {
 								@match page.report.median(*case, guest, path) {
 									Some(figure) => (number(figure)),
-									None => (page.absent(row, path)),
+									None => (page.absent(row, path, "not measured")),
 								}
 							}
 						}
@@ -563,7 +603,6 @@ fn modelled(page: &Page) -> Markup {
 		return lacking("modelled cycles");
 	}
 	let of = |(case, guest): Row, path| page.report.get(case, guest, path)?.modelled_cycles;
-	let text = |median, error| format!("{} \u{b1} {}", number(median), number(error));
 	let table = html! {
 		thead { tr { th scope="col" { "Guest" } (path_headers(&Path::ALL)) } }
 		@for (case, guests) in &page.cases {
@@ -576,8 +615,8 @@ fn modelled(page: &Page) -> Markup {
 						@for path in Path::ALL {
 							td {
 								@match of(row, path) {
-									Some(cycles) => (text(cycles.median, cycles.error)),
-									None => (page.absent(row, path)),
+									Some(cycles) => (with_error(cycles)),
+									None => (page.absent(row, path, "not modelled")),
 								}
 							}
 						}
@@ -597,7 +636,7 @@ fn modelled(page: &Page) -> Markup {
 			Some(Shown::Figure {
 				value: cycles.median,
 				error: Some(cycles.error),
-				text: text(cycles.median, cycles.error),
+				text: with_error(cycles),
 				ratio: None,
 			})
 		}))
@@ -610,8 +649,14 @@ fn row_summary(page: &Page, row: Row) -> Markup {
 	html! {
 		summary {
 			span.what { code { (row.0.name()) } ", " (row.1.name()) " guest" }
-			@for entry in page.entries(row) {
-				span.total { (swatch(entry.path)) (label(entry.path)) " " b { (number(entry.instructions.median)) } }
+			@for path in Path::ALL {
+				span.total {
+					(swatch(path)) (label(path)) " "
+					@match page.report.median(row.0, row.1, path) {
+						Some(figure) => b { (number(figure)) },
+						None => (page.absence(row, path).map_or("\u{2013}", |(what, _)| what)),
+					}
+				}
 			}
 		}
 	}
@@ -665,10 +710,10 @@ fn waterfall(entry: &Entry) -> Markup {
 			Some(cycles) => format!(
 				"{}: {} instructions, {} modelled cycles",
 				step.name,
-				number(step.instructions),
-				number(cycles)
+				amount(step.instructions),
+				amount(cycles)
 			),
-			None => format!("{}: {} instructions", step.name, number(step.instructions)),
+			None => format!("{}: {} instructions", step.name, amount(step.instructions)),
 		})
 		.collect();
 	let sum: f64 = steps.iter().map(|step| step.instructions).sum();
@@ -702,10 +747,7 @@ fn phase_table(page: &Page, row: Row) -> Markup {
 			.iter()
 			.any(|phase| phase.modelled_cycles.is_some())
 	});
-	let functions = entries
-		.iter()
-		.any(|entry| entry.phases.iter().any(|phase| !phase.functions.is_empty()));
-	let columns = 3 + usize::from(cycles) + usize::from(functions);
+	let columns = 3 + usize::from(cycles);
 	let id = format!("phase-table-{}-{}", row.0.name(), row.1.name());
 	let caption = html! { "Phases of " code { (row.0.name()) } ", " (row.1.name()) " guest" };
 	scrolling(
@@ -718,7 +760,6 @@ fn phase_table(page: &Page, row: Row) -> Markup {
 					th scope="col" { "Instructions" }
 					th scope="col" { "Share" }
 					@if cycles { th scope="col" { "Modelled cycles" } }
-					@if functions { th.words scope="col" { "Instructions by function" } }
 				}
 			}
 			@for entry in entries {
@@ -728,12 +769,19 @@ fn phase_table(page: &Page, row: Row) -> Markup {
 					@for phase in &entry.phases {
 						tr {
 							th.words scope="row" { (phase.name) }
-							td { (number(phase.instructions)) }
+							td { (amount(phase.instructions)) }
 							td { @if sum > 0.0 { (format!("{:.0}%", 100.0 * phase.instructions / sum)) } }
 							@if cycles {
-								td { @match phase.modelled_cycles { Some(cycles) => (number(cycles)), None => "\u{2013}" } }
+								td { @match phase.modelled_cycles { Some(cycles) => (amount(cycles)), None => (dash("none")) } }
 							}
-							@if functions { td.words { (by_function(&phase.functions)) } }
+						}
+						@if !phase.functions.is_empty() {
+							tr.functions {
+								td colspan=(columns) {
+									span.unseen { "Instructions by function: " }
+									(by_function(&phase.functions))
+								}
+							}
 						}
 					}
 				}
@@ -749,11 +797,11 @@ fn by_function(functions: &[Function]) -> Markup {
 		@for (index, function) in named.iter().enumerate() {
 			@if index > 0 { ", " }
 			span.function {
-				code { (function.name) } " " (number(function.instructions)) " (" (kind(function.kind)) ")"
+				code { (function.name) } " " (amount(function.instructions)) " (" (kind(function.kind)) ")"
 			}
 		}
 		@if !others.is_empty() {
-			", and " (counted(others.len(), "other", "others")) " " (number(rest))
+			", and " (counted(others.len(), "other", "others")) " " (amount(rest))
 		}
 	}
 }
@@ -843,7 +891,7 @@ fn costly_table(page: &Page, row: Row) -> Markup {
 		};
 		html! {
 			@for path in Path::ALL {
-				td { @match count_of(path) { Some(value) => (count(value)), None => (page.absent(row, path)) } }
+				td { @match count_of(path) { Some(value) => (amount(value)), None => (page.absent(row, path, "not counted")) } }
 			}
 			@for &path in &differences {
 				td {

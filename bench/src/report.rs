@@ -353,6 +353,28 @@ impl Report {
 		self.missing.iter().find(|missing| missing.cell == cell)
 	}
 
+	/// As the content of a file to compare with: without phases and modelled cycles, which
+	/// nothing is compared by, and a line for each figure.
+	pub fn to_reference(&self) -> serde_json::Result<String> {
+		let lines = |lines: Vec<String>| lines.join(",\n\t\t");
+		let results = self.results.iter().map(|entry| {
+			serde_json::to_string(&Entry {
+				phases: Vec::new(),
+				modelled_cycles: None,
+				..entry.clone()
+			})
+		});
+		let missing = self.missing.iter().map(serde_json::to_string);
+		Ok(format!(
+			"{{\n\t\"version\": {},\n\t\"unit\": {},\n\t\"environment\": {},\n\t\"results\": [\n\t\t{}\n\t],\n\t\"missing\": [\n\t\t{}\n\t]\n}}\n",
+			self.version,
+			serde_json::to_string(&self.unit)?,
+			serde_json::to_string(&self.environment)?,
+			lines(results.collect::<Result<_, _>>()?),
+			lines(missing.collect::<Result<_, _>>()?),
+		))
+	}
+
 	/// As a file's content.
 	pub fn to_json(&self) -> serde_json::Result<String> {
 		let mut text = serde_json::to_string_pretty(self)?;

@@ -10,7 +10,7 @@ use maud::{Markup, Render, html};
 use proto::Path;
 
 use super::palette::class;
-use super::{label, number};
+use super::{amount as amount_text, label};
 
 /// Of every figure, in its own units.
 const WIDTH: f64 = 340.0;
@@ -189,7 +189,6 @@ pub fn bars(naming: &Naming, scale: LogScale, groups: &[Group], modelled: bool) 
 	let bottom = starts[groups.len()];
 	let content = html! {
 		@for (figure, text) in scale.ticks() {
-			line.grid x1=(At(position(figure))) y1="4" x2=(At(position(figure))) y2=(At(bottom)) {}
 			text.tick x=(At(position(figure))) y=(At(bottom + 12.0)) text-anchor="middle" { (text) }
 		}
 		text.tick x=(At(WIDTH)) y=(At(bottom + 12.0)) text-anchor="end" {
@@ -197,6 +196,10 @@ pub fn bars(naming: &Naming, scale: LogScale, groups: &[Group], modelled: bool) 
 		}
 		@for (group, start) in groups.iter().zip(starts) {
 			text.heading x="0" y=(At(start + 13.0)) { (group.heading) }
+			@let (first, last) = (start + HEADING - 3.0, start + height(group) - GAP - 3.0);
+			@for (figure, _) in scale.ticks().iter().filter(|_| !group.bars.is_empty()) {
+				line.grid x1=(At(position(*figure))) y1=(At(first)) x2=(At(position(*figure))) y2=(At(last)) {}
+			}
 			@for (index, (path, shown)) in group.bars.iter().enumerate() {
 				@let y = start + HEADING + PITCH * index as f64;
 				text x="0" y=(At(y + 9.5)) { (label(*path)) }
@@ -248,9 +251,6 @@ pub fn waterfall(naming: &Naming, path: Path, steps: &[Step]) -> Markup {
 		&[(false, 0.0, WIDTH)]
 	};
 	let content = html! {
-		@for (index, step) in steps.iter().enumerate() {
-			text x="0" y=(At(TOP + PITCH * index as f64 + 11.0)) { (shortened(step.name, 52)) }
-		}
 		@for &(modelled, left, right) in panels {
 			// The numbers stand to the right of the bars.
 			@let end = right - 46.0;
@@ -265,7 +265,7 @@ pub fn waterfall(naming: &Naming, path: Path, steps: &[Step]) -> Markup {
 			text.heading x=(At(left)) y="11" {
 				@if modelled { "modelled cycles" } @else { "instructions" }
 			}
-			text.heading x=(At(right)) y="11" text-anchor="end" { (number(total)) }
+			text.heading x=(At(right)) y="11" text-anchor="end" { (amount_text(total)) }
 			line.grid x1=(At(left)) y1="16" x2=(At(left)) y2=(At(bottom)) {}
 			line.grid x1=(At(end)) y1="16" x2=(At(end)) y2=(At(bottom)) {}
 			@for (index, step) in steps.iter().enumerate() {
@@ -276,11 +276,15 @@ pub fn waterfall(naming: &Naming, path: Path, steps: &[Step]) -> Markup {
 					@if index + 1 < steps.len() {
 						line.joint x1=(At(to)) y1=(At(y + 11.0)) x2=(At(to)) y2=(At(y + PITCH)) {}
 					}
-					text.value x=(At(right)) y=(At(y + 9.5)) text-anchor="end" { (number(amount)) }
+					text.value x=(At(right)) y=(At(y + 9.5)) text-anchor="end" { (amount_text(amount)) }
 				} @else {
 					text.note x=(At(right)) y=(At(y + 9.5)) text-anchor="end" { "none" }
 				}
 			}
+		}
+		// Last, so that the lines pass behind them.
+		@for (index, step) in steps.iter().enumerate() {
+			text.over x="0" y=(At(TOP + PITCH * index as f64 + 11.0)) { (shortened(step.name, 52)) }
 		}
 	};
 	naming.figure(bottom + 2.0, &content)

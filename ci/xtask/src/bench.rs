@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `cargo xtask bench` and `cargo xtask compare-stock`.
+//! `cargo xtask bench` with what can be done with its reports, and `compare-stock`.
 //!
 //! The kernel under test serves three columns in one boot, Linux 5.10 the fourth.
 //! Whatever goes wrong with one figure does not keep the others from being shown,
 //! but it is listed, and the exit code says so.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ::bench::compare::{Comparison, Limit};
 use ::bench::console::{self, Cell, Line};
 use ::bench::measure;
 use ::bench::report::{Entry, Environment, Kernel, Missing, Report};
-use ::bench::{spread, table};
+use ::bench::{html, spread, table};
 use anyhow::{Result, bail};
 use proto::{Case, Guest, Path};
 
@@ -21,6 +23,39 @@ use crate::kernel::{self, Image, NoSource, Series};
 use crate::paths;
 use crate::qemu::{self, Echo, Limits, Machine};
 use crate::run::{self, Usage, say};
+
+/// `cargo xtask bench`
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Cli {
+	#[command(subcommand)]
+	command: Option<Reports>,
+	#[command(flatten)]
+	args: Args,
+}
+
+/// What can be done with reports that are there.
+#[derive(clap::Subcommand)]
+enum Reports {
+	/// Make the page of a report
+	Render {
+		/// report.json
+		report: PathBuf,
+		/// The page [default: beside the report, .html]
+		#[arg(short, long, value_name = "FILE")]
+		output: Option<PathBuf>,
+	},
+	/// Compare two reports; fails if anything got slower
+	Compare {
+		/// The older one
+		base: PathBuf,
+		/// The newer one
+		new: PathBuf,
+		/// How much slower is too slow, in percent of the instructions
+		#[arg(long, value_name = "PERCENT", default_value_t = THRESHOLD)]
+		threshold: f64,
+	},
+}
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args, Clone, Default)]
@@ -40,6 +75,9 @@ pub struct Args {
 	/// Measure N times, each in a fresh boot, and show how far the runs lie apart
 	#[arg(long, value_name = "N", default_value_t = 1)]
 	pub repeat: usize,
+	/// Keep the figures as the ones that ci/test compares with: bench/reference.json
+	#[arg(long, conflicts_with_all = ["cases", "kernel"])]
+	pub reference: bool,
 	/// Seconds without a result after which a machine is stopped
 	#[arg(long, value_name = "S", default_value_t = 300)]
 	pub timeout: u64,
@@ -86,9 +124,27 @@ impl Plan {
 }
 
 /// `cargo xtask bench`
-pub fn main(args: &Args) -> Result<()> {
-	let (_, problems) = run(args)?;
+pub fn main(cli: &Cli) -> Result<()> {
+	match &cli.command {
+		None => {}
+		Some(Reports::Render { report, output }) => {
+			let page = render(report, output.as_deref())?;
+			println!("{}", paths::short(&page));
+			return Ok(());
+		}
+		Some(Reports::Compare {
+			base,
+			new,
+			threshold,
+		}) => return compare(base, new, *threshold),
+	}
+	let (reports, problems) = run(&cli.args)?;
 	if problems.is_empty() {
+		if cli.args.reference {
+			let path = reference_path();
+			run::write_whole(&path, reports[0].to_reference()?.as_bytes())?;
+			say(format_args!("wrote {}", paths::short(&path)));
+		}
 		return Ok(());
 	}
 	for problem in &problems {
@@ -166,7 +222,57 @@ pub fn run(args: &Args) -> Result<(Vec<Report>, Vec<String>)> {
 	for path in [Some(&default), args.json.as_ref()].into_iter().flatten() {
 		run::write_whole(path, json.as_bytes())?;
 	}
+	let page = default.with_extension("html");
+	run::write_whole(&page, html::render(report).as_bytes())?;
+	say(format_args!(
+		"the report as a page: {}",
+		paths::short(&page)
+	));
 	Ok((reports, problems))
+}
+
+/// How much slower is too slow, in percent.
+pub const THRESHOLD: f64 = 0.5;
+
+/// Reads a report, or says in a line why that can't be.
+pub fn read(path: &FilePath) -> Result<Report> {
+	let unusable = |why: String| Usage(format!("{}: {why}", path.display()));
+	let bytes = fs::read(path).map_err(|why| unusable(why.to_string()))?;
+	Ok(Report::read(&bytes).map_err(|why| unusable(why.to_string()))?)
+}
+
+/// `cargo xtask bench render`: returns where the page is.
+pub fn render(json: &FilePath, output: Option<&FilePath>) -> Result<PathBuf> {
+	let report = read(json)?;
+	let page = output.map_or_else(|| json.with_extension("html"), FilePath::to_owned);
+	if page == json {
+		let why = format!("{}: the page would replace the report", page.display());
+		return Err(Usage(why).into());
+	}
+	run::write_whole(&page, html::render(&report).as_bytes())?;
+	Ok(page)
+}
+
+/// `cargo xtask bench compare`
+fn compare(base: &FilePath, new: &FilePath, threshold: f64) -> Result<()> {
+	if !(threshold >= 0.0 && threshold.is_finite()) {
+		let why = format!("--threshold {threshold}: a percentage of at least 0 is needed");
+		return Err(Usage(why).into());
+	}
+	let limit = Limit {
+		percent: threshold,
+		slack: 0.0,
+	};
+	let comparison = Comparison::of(&read(base)?, &read(new)?, limit);
+	println!("{}", comparison.render().trim_end());
+	let (compared, slower) = (comparison.differences.len(), comparison.slower().count());
+	if compared == 0 {
+		bail!("the reports have no figure in common");
+	}
+	if slower > 0 {
+		bail!("{slower} of {compared} figures are more than {threshold}% slower");
+	}
+	Ok(())
 }
 
 /// The series that has real-mode handlers in assembly.
@@ -535,9 +641,15 @@ fn report_path() -> PathBuf {
 	paths::target().join("bench/report.json")
 }
 
+/// What `ci/test` compares with.
+pub fn reference_path() -> PathBuf {
+	paths::root().join("bench/reference.json")
+}
+
 /// Removes an old report, so that a failed run can't be taken for it.
 fn forget() -> Result<()> {
-	run::remove(&report_path())
+	run::remove(&report_path())?;
+	run::remove(&report_path().with_extension("html"))
 }
 
 #[cfg(test)]

@@ -9,9 +9,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ::bench::console::{self, Line};
@@ -23,6 +21,7 @@ use crate::initrd::Initrd;
 use crate::paths;
 use crate::qemu::{Echo, Limits, Machine};
 use crate::run::{self, say};
+use crate::setup::{self, Brought};
 use crate::test::Check;
 
 /// From power-on to power-off. It takes half a minute on an idle machine.
@@ -39,9 +38,6 @@ const LINUX_STARTS: &str = "INIT: Starting kernel";
 
 /// How often a machine is started until its firmware gets that far.
 const ATTEMPTS: u32 = 5;
-
-/// Exit code of `ci/setup client` if the packages can't be had.
-const NOT_TO_BE_HAD: i32 = 3;
 
 /// Which translation the guest uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,9 +93,9 @@ const ALL: [Boot; 5] = [
 
 /// Boots the client on the kernel, in one way or in all.
 pub fn run(kernel: &Path, all: bool) -> Result<Vec<Check>> {
-	let folder = match fetch()? {
-		Fetched::Folder(folder) => folder,
-		Fetched::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
+	let folder = match setup::bring("client")? {
+		Brought::Here(folder) => folder,
+		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
 	};
 	let initrd = initrd(&folder, "client", None)?;
 	let boots = if all { &ALL[..] } else { &[RADIX_RUST] };
@@ -132,9 +128,9 @@ const L2_BATCHES: u64 = 2;
 /// Has a guest of our host be a hypervisor, and its guest make hcalls: those that the
 /// L1's kernel answers and those that its userspace does.
 pub fn nested(kernel: &Path) -> Result<Vec<Check>> {
-	let folder = match fetch()? {
-		Fetched::Folder(folder) => folder,
-		Fetched::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
+	let folder = match setup::bring("client")? {
+		Brought::Here(folder) => folder,
+		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
 	};
 	let job = Job::Bench {
 		series: "L1".to_owned(),
@@ -271,40 +267,6 @@ fn once(machine: &Machine) -> (Said, String, Result<()>) {
 		said.line(line)
 	});
 	(said, log, end.map(drop))
-}
-
-enum Fetched {
-	Folder(PathBuf),
-	NotToBeHad(String),
-}
-
-/// Has `ci/setup` bring the packages; what it says is passed on as it comes.
-fn fetch() -> Result<Fetched> {
-	let mut setup = Command::new(paths::root().join("ci/setup"))
-		.arg("client")
-		.stdin(Stdio::null())
-		.stdout(Stdio::piped())
-		.stderr(Stdio::piped())
-		.spawn()
-		.context("ci/setup can't be run")?;
-	let mut last = String::new();
-	for line in BufReader::new(setup.stderr.take().context("no pipe")?).lines() {
-		last = line?;
-		eprintln!("{last}");
-	}
-	// One line, which a pipe holds while nobody reads it.
-	let mut folder = String::new();
-	let mut stdout = setup.stdout.take().context("no pipe")?;
-	stdout.read_to_string(&mut folder)?;
-	let status = setup.wait()?;
-	if status.code() == Some(NOT_TO_BE_HAD) {
-		let why = last.strip_prefix("setup: ").unwrap_or(&last);
-		return Ok(Fetched::NotToBeHad(why.to_owned()));
-	}
-	if !status.success() {
-		bail!("ci/setup client failed ({status}): {last}");
-	}
-	Ok(Fetched::Folder(PathBuf::from(folder.trim_end())))
 }
 
 /// The host's initramfs, with the guest's in it: one that has our VMM do a job, if there

@@ -3,16 +3,19 @@
 
 mod abi;
 mod bench;
+mod browser;
 mod client;
 mod gates;
 mod guest;
 mod initrd;
 mod kernel;
 mod object;
+mod page;
 mod paths;
 mod ppc;
 mod qemu;
 mod run;
+mod setup;
 mod test;
 
 use std::path::PathBuf;
@@ -33,8 +36,8 @@ enum Task {
 	Kernel(kernel::Args),
 	/// Boot an initramfs on the emulated POWER9 host
 	Boot(qemu::Args),
-	/// Measure hcalls: a table and target/bench/report.json
-	Bench(bench::Args),
+	/// Measure hcalls: a table, target/bench/report.json and report.html
+	Bench(bench::Cli),
 	/// Compare the C path of our image with the unpatched kernel's
 	CompareStock,
 	/// Run all tests
@@ -58,7 +61,7 @@ fn main() -> ExitCode {
 	let result = match Cli::parse().task {
 		Task::Kernel(args) => kernel::main(&args),
 		Task::Boot(args) => qemu::main(&args),
-		Task::Bench(args) => bench::main(&args),
+		Task::Bench(cli) => bench::main(&cli),
 		Task::CompareStock => bench::compare_stock_main(),
 		Task::Test(args) => test::main(&args),
 		Task::Gates => test::gates_main(),

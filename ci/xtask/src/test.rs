@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ::bench::console::{self, Line, Status};
+use ::bench::compare::{Comparison, Limit, Verdict as Slowness};
+use ::bench::console::{self, Cell, Line, Status};
+use ::bench::report::Report;
 use ::bench::spread;
 use anyhow::{Context, Result, anyhow, bail};
 use proto::{Case, Guest, Path as Column};
@@ -20,6 +22,7 @@ use crate::client;
 use crate::gates;
 use crate::guest::{self, Job};
 use crate::kernel::{self, Image, Series};
+use crate::page;
 use crate::paths;
 use crate::qemu::{Echo, Limits, Machine};
 use crate::run::{self, Usage, say};
@@ -40,7 +43,7 @@ pub struct Args {
 	#[arg(long, value_name = "N")]
 	tce_calls: Option<u64>,
 	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, timing,
-	/// client, nested, stock, bench
+	/// client, nested, stock, bench, report
 	#[arg(value_name = "STAGE")]
 	stages: Vec<String>,
 }
@@ -138,6 +141,7 @@ const STAGES: &[(&str, Stage)] = &[
 	("nested", nested),
 	("stock", stock),
 	("bench", measure),
+	("report", |_| page::check()),
 ];
 
 /// `cargo xtask test`
@@ -766,6 +770,7 @@ fn measure(args: &Args) -> Result<Vec<Check>> {
 		let complaint = (spread >= allowed).then(|| format!("{:.3}%", 100.0 * spread));
 		checks.push(Check::new(format!("spread of {}", one.cell), complaint));
 	}
+	checks.extend(against_reference(&reports[0]));
 	if spreads.is_empty() {
 		checks.push(Check::new(
 			"spread",
@@ -773,6 +778,53 @@ fn measure(args: &Args) -> Result<Vec<Check>> {
 		));
 	}
 	Ok(checks)
+}
+
+/// What is too slow for `ci/test`: two instructions of a hundred are nothing.
+const REFERENCE_LIMIT: Limit = Limit {
+	percent: bench::THRESHOLD,
+	slack: 2.0,
+};
+
+/// Compares a run with the figures that the repository keeps.
+fn against_reference(report: &Report) -> Vec<Check> {
+	match bench::read(&bench::reference_path()) {
+		Ok(reference) => regressions(&reference, report),
+		Err(error) => vec![Check::of("reference report", Err(error))],
+	}
+}
+
+/// A check for each figure of the reference, and one for all that it doesn't have.
+fn regressions(reference: &Report, report: &Report) -> Vec<Check> {
+	let comparison = Comparison::of(reference, report, REFERENCE_LIMIT);
+	let others = comparison.environments.iter();
+	let others: Vec<_> = others.map(|(what, ..)| format!("another {what}")).collect();
+	let because = if others.is_empty() {
+		String::new()
+	} else {
+		format!(" (the reference was measured on {})", others.join(", "))
+	};
+	let name = |cell: Cell| format!("{cell} against the reference");
+	let mut checks = Vec::new();
+	for one in &comparison.differences {
+		let complaint = (one.verdict == Slowness::Slower).then(|| {
+			let (base, new) = (one.base, one.new);
+			format!("{new:.1} instructions, {base:.1} in the reference{because}")
+		});
+		checks.push(Check::new(name(one.cell), complaint));
+	}
+	for (cell, why) in comparison.lost {
+		let why = why.unwrap_or_else(|| "not measured".to_owned());
+		checks.push(Check::new(name(cell), Some(why)));
+	}
+	if !comparison.gained.is_empty() {
+		let count = comparison.gained.len();
+		checks.push(Check::skipped(
+			format!("{count} figures against the reference"),
+			"it doesn't have them; cargo xtask bench --quick --reference",
+		));
+	}
+	checks
 }
 
 #[cfg(test)]
@@ -811,6 +863,29 @@ mod tests {
 		let ignored = libtest_check("test a::b ... ignored, needs more").unwrap();
 		assert!(matches!(ignored.verdict, Verdict::Skipped(_)));
 		assert!(libtest_check("test result: ok. 1 passed; 0 failed").is_none());
+	}
+
+	#[test]
+	fn a_slower_path_is_a_failure() {
+		let reference = ::bench::sample::report();
+		let tally = |report: &Report| super::report("unit", &regressions(&reference, report));
+		assert_eq!(tally(&reference).failed, 0);
+		assert_eq!(tally(&reference).passed, reference.results.len());
+
+		let mut slower = reference.clone();
+		slower.results[0].instructions.median += 1.9;
+		assert_eq!(tally(&slower).failed, 0);
+		slower.results[0].instructions.median += 0.2;
+		assert_eq!(tally(&slower).failed, 1);
+		let mut faster = reference.clone();
+		faster.results[0].instructions.median -= 50.0;
+		assert_eq!(tally(&faster).failed, 0);
+
+		let mut fewer = reference.clone();
+		fewer.results.pop();
+		assert_eq!(tally(&fewer).failed, 1);
+		let more = super::report("unit", &regressions(&fewer, &reference));
+		assert_eq!((more.failed, more.skipped), (0, 1));
 	}
 
 	fn outcomes(lines: &[&str], end: Result<()>) -> Tally {

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The report's page, looked at in Chromium.
+//!
+//! The reports are invented ([`bench::sample`]), and go the way that `bench render` goes.
+//! Each is opened on a phone and on a desk, in light and in dark surroundings, and asked
+//! whether anything is cut off, lies on something else or can't be told from what is
+//! behind it; whether those who don't see it get names for its tables and figures; and
+//! whether it said, asked for or ran anything. What a script can't judge is in
+//! `target/test/report/`, as pictures.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ::bench::report::{Environment, Report};
+use ::bench::sample;
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::bench;
+use crate::browser::Browser;
+use crate::paths;
+use crate::setup::{self, Brought};
+use crate::test::Check;
+
+/// What is wrong with the page's layout, colours and references: a list of complaints.
+const LAYOUT: &str = include_str!("page.js");
+
+/// Pictures are this high at most.
+const PICTURE: u32 = 8000;
+
+struct Window {
+	name: &'static str,
+	width: u32,
+	height: u32,
+	phone: bool,
+	dark: bool,
+}
+
+const fn window(name: &'static str, width: u32, height: u32, phone: bool, dark: bool) -> Window {
+	Window {
+		name,
+		width,
+		height,
+		phone,
+		dark,
+	}
+}
+
+const WINDOWS: [Window; 4] = [
+	window("360-light", 360, 740, true, false),
+	window("360-dark", 360, 740, true, true),
+	window("1280-light", 1280, 800, false, false),
+	window("1280-dark", 1280, 800, false, true),
+];
+
+/// Of A4 between margins of a centimetre, in CSS pixels.
+const PAPER: u32 = 718;
+
+/// The stage.
+pub fn check() -> Result<Vec<Check>> {
+	let chromium = match setup::bring("chromium")? {
+		Brought::Here(program) => program,
+		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Chromium", why)]),
+	};
+	let folder = paths::target().join("test/report");
+	fs::create_dir_all(&folder)?;
+	let mut browser = Browser::start(&chromium, &folder)?;
+	let mut checks = Vec::new();
+	for (name, report) in reports() {
+		let page = written(&folder, name, &report)?;
+		for window in WINDOWS {
+			browser.surroundings(window.width, window.height, window.phone, window.dark)?;
+			browser.open(&page)?;
+			let place = format!("{name} {}", window.name);
+			let complaints = complaints(&mut browser, &window)?;
+			checks.push(Check::new(format!("{place} layout"), first(complaints)));
+			checks.push(Check::new(
+				format!("{place} names"),
+				first(nameless(&browser.accessibility()?)),
+			));
+			checks.push(Check::new(
+				format!("{place} keeps to itself"),
+				first(sociable(&browser)),
+			));
+			let picture = folder.join(format!("{name}-{}.png", window.name));
+			browser.screenshot(&picture, window.width, PICTURE)?;
+		}
+		// On paper nothing can be unfolded, and it is white.
+		browser.surroundings(PAPER, 1000, false, true)?;
+		browser.on_paper()?;
+		browser.open(&page)?;
+		let complaints = strings(browser.evaluate(&format!("({LAYOUT})('paper', {PAPER})"))?)?;
+		checks.push(Check::new(
+			format!("{name} on paper"),
+			first(complaints.into_iter()),
+		));
+		let picture = folder.join(format!("{name}-paper.png"));
+		browser.screenshot(&picture, PAPER, PICTURE)?;
+	}
+	Ok(checks)
+}
+
+/// Reports, and what to call them: one with everything, one with nothing, and one with
+/// markup wherever there is text.
+fn reports() -> [(&'static str, Report); 3] {
+	let mut hostile = sample::report();
+	let evil = r#"</title></style><script>console.error("ran")</script><img src=x onerror='console.error("ran")'>"&amp;' -->]]>"#;
+	for missing in &mut hostile.missing {
+		missing.why.push_str(evil);
+	}
+	for entry in &mut hostile.results {
+		if let Some(costly) = &mut entry.costly {
+			costly.insert(format!("mtspr:{evil}"), 1.0);
+			costly.insert(evil.to_owned(), 1.0);
+		}
+		for phase in &mut entry.phases {
+			phase.name.insert_str(0, evil);
+			for function in &mut phase.functions {
+				function.name.push_str(evil);
+			}
+		}
+	}
+	let environment = &mut hostile.environment;
+	for text in [
+		&mut environment.kernel_release,
+		&mut environment.config_hash,
+		&mut environment.object_hash,
+		&mut environment.qemu,
+		&mut environment.icount,
+		&mut environment.rustc,
+	] {
+		text.insert_str(0, evil);
+	}
+	for kernel in &mut environment.kernels {
+		kernel.compiler.push_str(evil);
+		kernel.series.push_str(evil);
+	}
+	[
+		("sample", sample::report()),
+		("empty", Report::new(Environment::default())),
+		("hostile", hostile),
+	]
+}
+
+/// As `bench render` makes it.
+fn written(folder: &Path, name: &str, report: &Report) -> Result<PathBuf> {
+	let json = folder.join(name).with_extension("json");
+	fs::write(&json, report.to_json()?)?;
+	bench::render(&json, None)
+}
+
+fn first(complaints: impl IntoIterator<Item = String>) -> Option<String> {
+	let complaints: Vec<String> = complaints.into_iter().collect();
+	let (first, others) = complaints.split_first()?;
+	Some(match others.len() {
+		0 => first.clone(),
+		more => format!("{first} (and {more} more)"),
+	})
+}
+
+fn strings(value: Value) -> Result<Vec<String>> {
+	serde_json::from_value(value).context("the test's own script has no list of complaints")
+}
+
+fn complaints(browser: &mut Browser, window: &Window) -> Result<Vec<String>> {
+	let scheme = if window.dark { "dark" } else { "light" };
+	strings(browser.evaluate(&format!("({LAYOUT})('{scheme}', {})", window.width))?)
+}
+
+/// What said something, asked for something, or could.
+fn sociable(browser: &Browser) -> Vec<String> {
+	let said = browser.messages().into_iter();
+	let said = said.map(|text| format!("a message: {text}"));
+	let requests = browser.requests();
+	let mut asked: Vec<String> = requests
+		.iter()
+		.filter(|url| !url.starts_with("data:"))
+		.skip(1)
+		.map(|url| format!("a request: {url}"))
+		.collect();
+	// That there was one shows that requests are seen at all.
+	if requests.is_empty() {
+		asked.push("not even the page was requested".to_owned());
+	}
+	said.chain(asked).collect()
+}
+
+/// Tables and pictures without a name, and pages without any.
+fn nameless(nodes: &[Value]) -> Vec<String> {
+	let mut complaints = Vec::new();
+	let mut counts = [0; 4];
+	let mut names = BTreeSet::new();
+	for node in nodes.iter().filter(|node| node["ignored"] != true) {
+		let role = node["role"]["value"].as_str().unwrap_or_default();
+		let name = node["name"]["value"].as_str().unwrap_or_default().trim();
+		match role {
+			"table" | "img" | "image" | "region" if name.is_empty() => {
+				complaints.push(format!("a {role} without a name"));
+			}
+			// A table and the region that it scrolls in share theirs.
+			"table" | "img" | "image" if !names.insert(format!("{role} {name}")) => {
+				complaints.push(format!("two times {role} '{name}'"));
+			}
+			_ => {}
+		}
+		let description = node["description"]["value"].as_str().unwrap_or_default();
+		if matches!(role, "img" | "image") && description.trim().is_empty() {
+			complaints.push(format!("a picture without a description: {name}"));
+		}
+		for (count, role_counted) in
+			counts
+				.iter_mut()
+				.zip(["table", "columnheader", "rowheader", "heading"])
+		{
+			*count += usize::from(role == role_counted);
+		}
+	}
+	let [tables, columns, rows, headings] = counts;
+	// Even of an empty report the figures' table has a header.
+	if tables == 0 || columns < tables || headings == 0 || (tables > 1 && rows < tables) {
+		complaints.push(format!(
+			"{tables} tables, {columns} column headers, {rows} row headers, {headings} headings"
+		));
+	}
+	complaints
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use serde_json::json;
+
+	fn node(role: &str, name: &str) -> Value {
+		json!({ "role": { "value": role }, "name": { "value": name }, "description": { "value": "x" } })
+	}
+
+	#[test]
+	fn names_are_missed() {
+		let page = |table: Value| {
+			vec![
+				table,
+				node("columnheader", "a"),
+				node("rowheader", "b"),
+				node("heading", "c"),
+			]
+		};
+		assert!(nameless(&page(node("table", "figures"))).is_empty());
+		assert_eq!(nameless(&page(node("table", ""))).len(), 1);
+		assert_eq!(nameless(&page(node("generic", "figures"))).len(), 1);
+		assert_eq!(nameless(&[]).len(), 1);
+		let mut twice = page(node("table", "figures"));
+		twice.extend(page(node("table", "figures")));
+		assert_eq!(nameless(&twice).len(), 1);
+		let mut picture = page(node("table", "figures"));
+		picture.push(json!({ "role": { "value": "image" }, "name": { "value": "x" } }));
+		assert_eq!(nameless(&picture).len(), 1);
+	}
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What `ci/setup` brings only when a test wants it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::paths;
+
+/// Exit code of `ci/setup` for what can't be had here.
+const NOT_TO_BE_HAD: i32 = 3;
+
+/// What came of it.
+pub enum Brought {
+	/// It is there.
+	Here(PathBuf),
+	/// It can't be had, for this reason.
+	NotToBeHad(String),
+}
+
+/// Has `ci/setup` bring something; what it says is passed on as it comes.
+pub fn bring(what: &str) -> Result<Brought> {
+	let mut setup = Command::new(paths::root().join("ci/setup"))
+		.arg(what)
+		.stdin(Stdio::null())
+		.stdout(Stdio::piped())
+		.stderr(Stdio::piped())
+		.spawn()
+		.context("ci/setup can't be run")?;
+	let mut last = String::new();
+	for line in BufReader::new(setup.stderr.take().context("no pipe")?).lines() {
+		last = line?;
+		eprintln!("{last}");
+	}
+	// One line, which a pipe holds while nobody reads it.
+	let mut path = String::new();
+	let mut stdout = setup.stdout.take().context("no pipe")?;
+	stdout.read_to_string(&mut path)?;
+	let status = setup.wait()?;
+	if status.code() == Some(NOT_TO_BE_HAD) {
+		let why = last.strip_prefix("setup: ").unwrap_or(&last);
+		return Ok(Brought::NotToBeHad(why.to_owned()));
+	}
+	if !status.success() {
+		bail!("ci/setup {what} failed ({status}): {last}");
+	}
+	Ok(Brought::Here(PathBuf::from(path.trim_end())))
+}
