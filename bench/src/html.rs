@@ -243,7 +243,10 @@ fn path_headers(paths: &[Path]) -> Markup {
 /// The whole page.
 pub fn render(report: &Report) -> String {
 	let page = Page::new(report);
-	let release = &report.environment.kernel_release;
+	let release = match report.environment.kernel_release.as_str() {
+		"" => "unknown",
+		release => release,
+	};
 	let style = format!(
 		":root{{color-scheme:light dark;{}}}@media (prefers-color-scheme:dark){{:root{{{}}}}}\
 		@media print{{:root{{color-scheme:light;{}}}}}{}",
@@ -381,7 +384,7 @@ fn environment(env: &Environment) -> Markup {
 		("Kernel", env.kernel_release.clone()),
 		("Configuration", short_hash(&env.config_hash)),
 		("Rust object", short_hash(&env.object_hash)),
-		("Machine", format!("powernv9, {}", env.qemu)),
+		("Machine", env.qemu.clone()),
 		("icount", env.icount.clone()),
 		("Rust compiler", env.rustc.clone()),
 	];
@@ -510,6 +513,9 @@ fn in_words(groups: &[Group]) -> String {
 }
 
 fn summary(page: &Page) -> Markup {
+	if page.cases.is_empty() {
+		return html! { p.muted { "This report has no figures." } };
+	}
 	let results = page.report.results.iter();
 	let scale = LogScale::over(results.map(|entry| entry.instructions.median));
 	html! {
@@ -529,6 +535,9 @@ fn summary(page: &Page) -> Markup {
 }
 
 fn figures(page: &Page) -> Markup {
+	if page.cases.is_empty() {
+		return html! { p.muted { "This report has no figures." } };
+	}
 	let caption = html! { "Instructions per round trip, not cycles: median over the batches, empty loop subtracted" };
 	let ratio = |row: Row, slow, fast| {
 		let median = |path| page.report.median(row.0, row.1, path);
@@ -584,6 +593,11 @@ fn figures(page: &Page) -> Markup {
 			"Empty loop: what the loop around the call costs; it is subtracted."
 		}
 	}
+}
+
+/// Dozens of pages of paper are the reader's to ask for.
+fn on_paper() -> Markup {
+	html! { p.muted.paper { "Printed as far as it was unfolded." } }
 }
 
 /// For what this report does not have.
@@ -672,6 +686,7 @@ fn phases(page: &Page) -> Markup {
 			"A round trip\u{2019}s phases in their order, each beginning where the one before it ended. "
 			"Every figure has a scale of its own and is as wide as its total; modelled cycles are hatched."
 		}
+		(on_paper())
 		@for (index, &row) in rows.iter().enumerate() {
 			details open[index == 0] {
 				(row_summary(page, row))
@@ -863,6 +878,7 @@ fn costly(page: &Page) -> Markup {
 			"Operations that cost a POWER9 more than their instruction, counted, a round trip. "
 			"Differences are Rust less C: \u{2212} is fewer."
 		}
+		(on_paper())
 		@for (index, &row) in rows.iter().enumerate() {
 			details open[index == 0] {
 				(row_summary(page, row))
@@ -929,7 +945,7 @@ fn costly_table(page: &Page, row: Row) -> Markup {
 
 fn reasons(page: &Page) -> Markup {
 	if page.reasons.is_empty() {
-		return html! { p { "None: every cell that was asked for has its figure." } };
+		return html! { p.muted { "None: every cell that was asked for has its figure." } };
 	}
 	let cells = |why: &str| -> Vec<String> {
 		let missing = page.report.missing.iter();

@@ -7,14 +7,12 @@
 		`${element.tagName.toLowerCase()} '${(element.textContent || "").trim().slice(0, 40)}': ${what}`);
 	const paper = scheme === "paper";
 
-	// What isn't unfolded is laid out, too. On paper it has to be there as it is.
+	// Paper has what is unfolded; a reader may unfold anything.
 	if (!paper)
 		for (const details of document.querySelectorAll("details"))
 			details.open = true;
-	else
-		for (const table of document.querySelectorAll("details:not([open]) table"))
-			if (!table.checkVisibility({ contentVisibilityAuto: true }) || table.offsetHeight === 0)
-				say(table, "not printed");
+	const all = selector =>
+		[...document.querySelectorAll(selector)].filter(element => element.checkVisibility());
 
 	if (document.scripts.length || document.querySelector("img, iframe, object, embed, [onerror]"))
 		complaints.push("something that could run or be fetched");
@@ -22,7 +20,7 @@
 		complaints.push(`the window is ${window.innerWidth} wide, not ${width}`);
 	if (document.documentElement.scrollWidth > width)
 		complaints.push(`the page is ${document.documentElement.scrollWidth} wide, the window ${width}`);
-	for (const element of document.querySelectorAll("body *")) {
+	for (const element of all("body *")) {
 		const inside = paper ? ".unseen, .skip, .patterns" : ".scroll table, .unseen, .skip, .patterns";
 		if (element.closest(inside))
 			continue;
@@ -32,7 +30,7 @@
 	}
 
 	// Figures: nothing outside, no text on another, none too small.
-	for (const svg of document.querySelectorAll("svg[role=img]")) {
+	for (const svg of all("svg[role=img]")) {
 		const view = svg.viewBox.baseVal;
 		const scale = svg.getBoundingClientRect().width / view.width;
 		const texts = [...svg.querySelectorAll("text")].map(text => [text, text.getBBox()]);
@@ -72,7 +70,7 @@
 		}
 		return [255, 255, 255];
 	};
-	for (const element of document.querySelectorAll("body *")) {
+	for (const element of all("body *")) {
 		const own = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
 		if (!own || element.closest(".unseen, title, desc, style"))
 			continue;
@@ -102,5 +100,7 @@
 	for (const link of document.querySelectorAll("a[href]"))
 		if (!ids.has(link.getAttribute("href").replace(/^#/, "")))
 			say(link, `leads nowhere: ${link.getAttribute("href")}`);
+	if (!all("h1").length || paper !== (getComputedStyle(document.querySelector("nav")).display === "none"))
+		complaints.push("what is for screens is on paper, or nothing is anywhere");
 	return complaints;
 }
