@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use crate::console::Cell;
 use crate::report::{Entry, Environment, Report};
-use crate::table::{Table, figure};
+use crate::table::{Table, figure, plain};
 
 /// How much slower is too slow.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -280,13 +280,6 @@ fn signed(value: f64, decimals: usize) -> String {
 	} else {
 		"0".to_owned()
 	}
-}
-
-/// Text from a file, without what a terminal would obey.
-pub fn plain(text: &str) -> String {
-	text.chars()
-		.map(|c| if c.is_control() { '\u{fffd}' } else { c })
-		.collect()
 }
 
 #[cfg(test)]

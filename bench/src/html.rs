@@ -71,7 +71,11 @@ fn with_error(cycles: Modelled) -> String {
 	let unit = 10_f64.powf((cycles.error.log10() - 1.0).floor()).max(1.0);
 	let round = |value: f64| grouped(&format!("{:.0}", (value / unit).round() * unit));
 	// If a line has to end, then before the error.
-	format!("{} \u{b1}\u{a0}{}", round(cycles.median), round(cycles.error))
+	format!(
+		"{} \u{b1}\u{a0}{}",
+		round(cycles.median),
+		round(cycles.error)
+	)
 }
 
 /// How much a figure differs, with a sign that isn't a hyphen.

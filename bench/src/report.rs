@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::console::{Cell, Measured, Reason};
 use crate::measure::{self, Summary};
 use crate::names;
+use crate::table::plain;
 
 /// Version of the file's layout.
 pub const VERSION: u32 = 2;
@@ -218,8 +219,8 @@ pub enum Unreadable {
 	Truncated(serde_json::Error),
 	/// It is JSON, but of something else.
 	NoReport,
-	/// Another version's.
-	Version(serde_json::Value),
+	/// Another version's, which is a number unless somebody invents more.
+	Version(Option<u64>),
 	/// A field is not what it should be.
 	Malformed(serde_json::Error),
 	/// A cell is there more than once.
@@ -238,10 +239,18 @@ impl fmt::Display for Unreadable {
 				why.line()
 			),
 			Self::NoReport => f.write_str("JSON, but not a report of this benchmark"),
-			Self::Version(found) => {
+			Self::Version(Some(found)) => {
 				write!(f, "a report of version {found}, but this reads {VERSION}")
 			}
-			Self::Malformed(why) => write!(f, "not a whole report: {why}"),
+			Self::Version(None) => {
+				write!(f, "a report of another version, but this reads {VERSION}")
+			}
+			// Names in it are quoted, whatever they are.
+			Self::Malformed(why) => {
+				let why = plain(&why.to_string());
+				let short: String = why.chars().take(200).collect();
+				write!(f, "not a whole report: {short}")
+			}
 			Self::Twice(cell) => write!(f, "not a whole report: {cell} is there twice"),
 			Self::Impossible(cell, figure) => {
 				write!(f, "not a whole report: {cell} can't cost {figure:?}")
@@ -279,7 +288,7 @@ impl Report {
 		match value.get("version") {
 			Some(version) if *version == VERSION => {}
 			Some(version) if value.get("results").is_some() => {
-				return Err(Unreadable::Version(version.clone()));
+				return Err(Unreadable::Version(version.as_u64()));
 			}
 			_ => return Err(Unreadable::NoReport),
 		}
@@ -484,8 +493,131 @@ pub(crate) mod tests {
 		assert_eq!(json["missing"][0]["case"], "h_prod");
 	}
 
+	fn complaint(bytes: &[u8]) -> String {
+		Report::read(bytes).unwrap_err().to_string()
+	}
+
+	#[test]
+	fn what_was_written_is_read() {
+		for text in [
+			sample().to_json().unwrap(),
+			sample().to_reference().unwrap(),
+		] {
+			assert_eq!(Report::read(text.as_bytes()).unwrap(), sample());
+		}
+	}
+
+	#[test]
+	fn a_reference_has_what_is_compared_and_a_line_for_each_figure() {
+		let whole = crate::sample::report();
+		let text = whole.to_reference().unwrap();
+		let read = Report::read(text.as_bytes()).unwrap();
+		assert_eq!(read.results.len(), whole.results.len());
+		for (read, whole) in read.results.iter().zip(&whole.results) {
+			assert_eq!(read.instructions, whole.instructions);
+			assert_eq!(read.costly, whole.costly);
+			assert!(read.phases.is_empty() && read.modelled_cycles.is_none());
+		}
+		let lines = text
+			.lines()
+			.filter(|line| line.contains("\"instructions\":{"));
+		assert_eq!(lines.count(), whole.results.len());
+		let none = Report::new(Environment::default()).to_reference().unwrap();
+		assert!(Report::read(none.as_bytes()).is_ok());
+	}
+
+	#[test]
+	fn every_beginning_of_a_report_is_cut_short() {
+		let text = sample().to_json().unwrap();
+		for end in 1..text.trim_end().len() {
+			let said = complaint(&text.as_bytes()[..end]);
+			assert!(said.starts_with("cut short: "), "{end}: {said}");
+		}
+	}
+
+	#[test]
+	fn what_is_no_report_is_said_in_a_line() {
+		let cases: [(&[u8], &str); 6] = [
+			(b"", "not JSON: "),
+			(b"hello", "not JSON: "),
+			(b"\xff\xfe{}", "not JSON: "),
+			(b"[]", "JSON, but not"),
+			(b"{\"version\": 1}", "JSON, but not"),
+			(
+				b"{\"version\": 2, \"results\": []}",
+				"not a whole report: missing field",
+			),
+		];
+		for (bytes, expected) in cases {
+			let said = complaint(bytes);
+			assert!(said.starts_with(expected) && !said.contains('\n'), "{said}");
+		}
+		let deep = "[".repeat(100_000);
+		assert!(complaint(deep.as_bytes()).starts_with("not JSON: "));
+	}
+
+	#[test]
+	fn versions_are_told() {
+		let with = |version: &str| {
+			let text = sample().to_json().unwrap();
+			complaint(
+				text.replacen("\"version\": 2", &format!("\"version\": {version}"), 1)
+					.as_bytes(),
+			)
+		};
+		assert_eq!(with("1"), "a report of version 1, but this reads 2");
+		assert_eq!(with("3"), "a report of version 3, but this reads 2");
+		for odd in ["\"2\\n\"", "-1", "null", "[2]"] {
+			assert_eq!(with(odd), "a report of another version, but this reads 2");
+		}
+	}
+
+	#[test]
+	fn impossible_reports_are_refused() {
+		let with = |change: fn(&mut Report)| {
+			let mut report = sample();
+			change(&mut report);
+			complaint(report.to_json().unwrap().as_bytes())
+		};
+		let said = with(|report| report.results.push(report.results[0].clone()));
+		assert_eq!(
+			said,
+			"not a whole report: null radix asm-5.10 is there twice"
+		);
+		let said = with(|report| report.missing[0].cell = report.results[0].cell());
+		assert_eq!(
+			said,
+			"not a whole report: null radix asm-5.10 is there twice"
+		);
+		let said = with(|report| report.results[0].instructions.median = 1e300);
+		assert_eq!(
+			said,
+			"not a whole report: null radix asm-5.10 can't cost 1e300"
+		);
+		let said = with(|report| report.results[0].instructions.median = 0.0);
+		assert_eq!(
+			said,
+			"not a whole report: null radix asm-5.10 can't cost 0.0"
+		);
+		let said = with(|report| report.results[0].costly = Some([("mftb".into(), -1.0)].into()));
+		assert_eq!(
+			said,
+			"not a whole report: null radix asm-5.10 can't cost -1.0"
+		);
+	}
+
 	#[test]
 	fn another_name_is_refused() {
+		let text = sample().to_json().unwrap();
+		let said = complaint(text.replace("\"h_prod\"", "\"h_\\u001b\\nx\"").as_bytes());
+		assert_eq!(
+			said,
+			"not a whole report: no case is called 'h_\u{fffd}\u{fffd}x'"
+		);
+	}
+
+	#[test]
+	fn serde_alone_refuses_it_too() {
 		let text = sample()
 			.to_json()
 			.unwrap()

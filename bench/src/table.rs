@@ -85,6 +85,13 @@ impl Table {
 	}
 }
 
+/// Text from a file, without what a terminal would obey.
+pub fn plain(text: &str) -> String {
+	text.chars()
+		.map(|c| if c.is_control() { '\u{fffd}' } else { c })
+		.collect()
+}
+
 /// A figure as it is printed.
 pub fn figure(value: Option<f64>) -> String {
 	match value {

@@ -52,7 +52,7 @@ enum Reports {
 		/// The newer one
 		new: PathBuf,
 		/// How much slower is too slow, in percent of the instructions
-		#[arg(long, value_name = "PERCENT", default_value_t = THRESHOLD)]
+		#[arg(long, value_name = "PERCENT", default_value_t = THRESHOLD, allow_negative_numbers = true)]
 		threshold: f64,
 	},
 }
