@@ -83,14 +83,14 @@ pub struct Comparison {
 const SAME_COUNT: f64 = 0.01;
 
 impl Comparison {
-	/// Compares two reports.
-	pub fn of(base: &Report, new: &Report, limit: Limit) -> Self {
+	/// Compares two reports; a limit for each cell.
+	pub fn of(base: &Report, new: &Report, limit: impl Fn(Cell) -> Limit) -> Self {
 		let mut differences = Vec::new();
 		let mut lost = Vec::new();
 		for entry in &base.results {
 			let cell = entry.cell();
 			match new.get(cell.case, cell.guest, cell.path) {
-				Some(other) => differences.push(difference(entry, other, limit)),
+				Some(other) => differences.push(difference(entry, other, limit(cell))),
 				None => {
 					let missing = new.missing(cell.case, cell.guest, cell.path);
 					lost.push((cell, missing.map(|missing| missing.why.clone())));
@@ -297,7 +297,7 @@ mod tests {
 		let (mut a, mut b) = (sample(), sample());
 		a.results[0].instructions.median = base;
 		b.results[0].instructions.median = new;
-		let comparison = Comparison::of(&a, &b, limit);
+		let comparison = Comparison::of(&a, &b, |_| limit);
 		assert!(
 			comparison.differences[1..]
 				.iter()
@@ -308,7 +308,7 @@ mod tests {
 
 	#[test]
 	fn a_report_is_like_itself() {
-		let comparison = Comparison::of(&sample(), &sample(), STRICT);
+		let comparison = Comparison::of(&sample(), &sample(), |_| STRICT);
 		assert_eq!(comparison.differences.len(), 5);
 		assert_eq!(comparison.slower().count(), 0);
 		assert!(comparison.lost.is_empty() && comparison.gained.is_empty());
@@ -347,7 +347,7 @@ mod tests {
 		base.results.remove(0);
 		new.results.remove(1);
 		new.missing[0].cell = sample().results[1].cell();
-		let comparison = Comparison::of(&base, &new, STRICT);
+		let comparison = Comparison::of(&base, &new, |_| STRICT);
 		assert_eq!(comparison.gained, [sample().results[0].cell()]);
 		let why = Some("no source of Linux 5.10".to_owned());
 		assert_eq!(comparison.lost, [(sample().results[1].cell(), why)]);
@@ -367,7 +367,7 @@ mod tests {
 		base.results[0].costly = counts(&[("mftb", 2.0), ("isync", 1.0), ("mtspr:LPCR", 1.0)]);
 		new.results[0].costly = counts(&[("mftb", 2.001), ("isync", 3.0), ("hrfid", 1.0)]);
 		base.results[1].costly = counts(&[("mftb", 2.0)]);
-		let comparison = Comparison::of(&base, &new, STRICT);
+		let comparison = Comparison::of(&base, &new, |_| STRICT);
 		let changed: Vec<_> = comparison.differences[0]
 			.costly
 			.iter()
@@ -398,7 +398,7 @@ mod tests {
 			(gone.case, gone.guest, gone.path),
 			(Case::HProd, Guest::Real, Path::C)
 		);
-		insta::assert_snapshot!(Comparison::of(&base, &new, STRICT).render(), @r"
+		insta::assert_snapshot!(Comparison::of(&base, &new, |_| STRICT).render(), @r"
 		another kernel: 6.12.90 before, 6.12.117 now
 		another QEMU: QEMU emulator version 10.0.2 before, QEMU 11�[31m now
 

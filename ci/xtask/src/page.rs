@@ -104,10 +104,7 @@ pub fn check() -> Result<Vec<Check>> {
 		browser.on_paper()?;
 		browser.open(&page)?;
 		let complaints = strings(browser.evaluate(&format!("({LAYOUT})('paper', {PAPER})"))?)?;
-		checks.push(Check::new(
-			format!("{name} on paper"),
-			first(complaints.into_iter()),
-		));
+		checks.push(Check::new(format!("{name} on paper"), first(complaints)));
 		let picture = folder.join(format!("{name}-paper.png"));
 		browser.screenshot(&picture, PAPER, PICTURE)?;
 	}

@@ -771,6 +771,7 @@ fn measure(args: &Args) -> Result<Vec<Check>> {
 		checks.push(Check::new(format!("spread of {}", one.cell), complaint));
 	}
 	checks.extend(against_reference(&reports[0]));
+	checks.push(without_debugfs()?);
 	if spreads.is_empty() {
 		checks.push(Check::new(
 			"spread",
@@ -780,11 +781,23 @@ fn measure(args: &Args) -> Result<Vec<Check>> {
 	Ok(checks)
 }
 
+/// A kernel without debugfs: the figures are there, and one line says what can't be known.
+fn without_debugfs() -> Result<Check> {
+	let (figures, problems) = bench::without_debugfs()?;
+	let complaint = match &problems[..] {
+		[one] if figures > 0 && one.contains("no counters") => None,
+		_ => Some(format!("{figures} figures, and: {}", problems.join("; "))),
+	};
+	Ok(Check::new("a kernel without debugfs", complaint))
+}
+
 /// What is too slow for `ci/test`: two instructions of a hundred are nothing.
-const REFERENCE_LIMIT: Limit = Limit {
-	percent: bench::THRESHOLD,
-	slack: 2.0,
-};
+fn reference_limit(_: Cell) -> Limit {
+	Limit {
+		percent: bench::THRESHOLD,
+		slack: 2.0,
+	}
+}
 
 /// Compares a run with the figures that the repository keeps.
 fn against_reference(report: &Report) -> Vec<Check> {
@@ -796,7 +809,7 @@ fn against_reference(report: &Report) -> Vec<Check> {
 
 /// A check for each figure of the reference, and one for all that it doesn't have.
 fn regressions(reference: &Report, report: &Report) -> Vec<Check> {
-	let comparison = Comparison::of(reference, report, REFERENCE_LIMIT);
+	let comparison = Comparison::of(reference, report, reference_limit);
 	let others = comparison.environments.iter();
 	let others: Vec<_> = others.map(|(what, ..)| format!("another {what}")).collect();
 	let because = if others.is_empty() {
