@@ -66,6 +66,20 @@ fn amount(value: f64) -> String {
 	text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// Modelled cycles: they are not known to a fraction.
+fn cycles(value: f64) -> String {
+	amount(if value < 10.0 { value } else { value.round() })
+}
+
+/// A share of a whole.
+fn percent(share: f64) -> String {
+	match 100.0 * share {
+		0.0 => "0%".to_owned(),
+		..0.5 => "<1%".to_owned(),
+		percent => format!("{percent:.0}%"),
+	}
+}
+
 /// Modelled cycles and their error, whose second digit is the last that can mean anything.
 fn with_error(cycles: Modelled) -> String {
 	let unit = 10_f64.powf((cycles.error.log10() - 1.0).floor()).max(1.0);
@@ -445,7 +459,7 @@ fn cards(
 					@let id = format!("{prefix}-{}", case.name());
 					@let title = format!("{}: {unit} per round trip", case.name());
 					figure.card {
-						figcaption { code { (case.name()) } }
+						figcaption { code { (case.name()) } span.muted { " " (unit) } }
 						(figure::bars(
 							&Naming { id: &id, title: &title, description: &in_words(&groups) },
 							scale,
@@ -727,11 +741,11 @@ fn waterfall(entry: &Entry) -> Markup {
 	let words: Vec<String> = steps
 		.iter()
 		.map(|step| match step.cycles {
-			Some(cycles) => format!(
+			Some(modelled) => format!(
 				"{}: {} instructions, {} modelled cycles",
 				step.name,
 				amount(step.instructions),
-				amount(cycles)
+				cycles(modelled)
 			),
 			None => format!("{}: {} instructions", step.name, amount(step.instructions)),
 		})
@@ -761,13 +775,13 @@ fn phase_table(page: &Page, row: Row) -> Markup {
 		.entries(row)
 		.filter(|entry| !entry.phases.is_empty())
 		.collect();
-	let cycles = entries.iter().any(|entry| {
+	let modelled = entries.iter().any(|entry| {
 		entry
 			.phases
 			.iter()
 			.any(|phase| phase.modelled_cycles.is_some())
 	});
-	let columns = 3 + usize::from(cycles);
+	let columns = 3 + usize::from(modelled);
 	let id = format!("phase-table-{}-{}", row.0.name(), row.1.name());
 	let caption = html! { "Phases of " code { (row.0.name()) } ", " (row.1.name()) " guest" };
 	scrolling(
@@ -779,7 +793,7 @@ fn phase_table(page: &Page, row: Row) -> Markup {
 					th scope="col" { "Phase" }
 					th scope="col" { "Instructions" }
 					th scope="col" { "Share" }
-					@if cycles { th scope="col" { "Modelled cycles" } }
+					@if modelled { th scope="col" { "Modelled cycles" } }
 				}
 			}
 			@for entry in entries {
@@ -790,9 +804,9 @@ fn phase_table(page: &Page, row: Row) -> Markup {
 						tr {
 							th.words scope="row" { (phase.name) }
 							td { (amount(phase.instructions)) }
-							td { @if sum > 0.0 { (format!("{:.0}%", 100.0 * phase.instructions / sum)) } }
-							@if cycles {
-								td { @match phase.modelled_cycles { Some(cycles) => (amount(cycles)), None => (dash("none")) } }
+							td { @if sum > 0.0 { (percent(phase.instructions / sum)) } }
+							@if modelled {
+								td { @match phase.modelled_cycles { Some(modelled) => (cycles(modelled)), None => (dash("none")) } }
 							}
 						}
 						@if !phase.functions.is_empty() {
@@ -979,5 +993,115 @@ fn reasons(page: &Page) -> Markup {
 				}
 			}
 		}
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use crate::report::tests::sample;
+
+	#[test]
+	fn numbers() {
+		assert_eq!(number(9.96), "10.0");
+		assert_eq!(number(2068.4), "2,068");
+		assert_eq!(number(1_234_567.0), "1,234,567");
+		assert_eq!(grouped("123.45"), "123.45");
+		assert_eq!(
+			[0.0, 2.04, 33.62, 134.5, 2260.0].map(amount),
+			["0", "2.04", "33.6", "134.5", "2,260"]
+		);
+		assert_eq!([3.61, 223.5].map(cycles), ["3.61", "224"]);
+		assert_eq!([0.0, 0.004, 0.26].map(percent), ["0%", "<1%", "26%"]);
+		assert_eq!(difference(3.0, 1.5), "\u{2212}1.5");
+		assert_eq!(difference(1.0, 3.0), "+2");
+		assert_eq!(difference(1.0, 1.001), "0");
+	}
+
+	#[test]
+	fn ratios_say_of_what() {
+		assert_eq!(by("C", 2068.0, 127.0), "C \u{f7} 16.3");
+		assert_eq!(by("C", 2055.0, 2325.0), "C \u{d7} 1.13");
+		assert_eq!(by("C", 2055.0, 2055.4), "= C");
+		assert_eq!(by("C", 2055.0, 0.0), "");
+	}
+
+	#[test]
+	fn errors_end_the_precision() {
+		let text = |median, error| with_error(Modelled { median, error }).replace('\u{a0}', " ");
+		assert_eq!(text(6605.0, 1321.0), "6,600 \u{b1} 1,300");
+		assert_eq!(text(414.4, 83.2), "414 \u{b1} 83");
+		assert_eq!(text(509.0, 0.0), "509 \u{b1} 0");
+	}
+
+	#[test]
+	fn every_figure_is_in_the_page() {
+		let report = crate::sample::report();
+		let page = render(&report);
+		for entry in &report.results {
+			assert!(page.contains(&format!("<td>{}</td>", number(entry.instructions.median))));
+			if let Some(cycles) = entry.modelled_cycles {
+				assert!(page.contains(&with_error(cycles)));
+			}
+			for phase in &entry.phases {
+				assert!(page.contains(&amount(phase.instructions)));
+			}
+		}
+		for missing in &report.missing {
+			assert!(
+				page.contains(&missing.why.replace('\'', "&#39;")) || page.contains(&missing.why)
+			);
+		}
+		for case in Case::ALL {
+			assert!(
+				page.contains(&format!("<code>{}</code>", case.name())),
+				"{}",
+				case.name()
+			);
+		}
+		assert!(page.contains(">failed <") && page.contains(">n/a <"));
+	}
+
+	#[test]
+	fn what_comes_from_the_report_is_text() {
+		let mut report = sample();
+		let evil = "<script>alert(1)</script>\"'&";
+		report.environment.rustc = evil.to_owned();
+		report.missing[0].why = evil.to_owned();
+		report.results[0].costly = Some([(evil.to_owned(), 1.0)].into());
+		let page = render(&report);
+		assert!(!page.contains("<script") && !page.contains("alert(1)</script>"));
+		assert_eq!(page.matches("&lt;script&gt;alert(1)").count(), 4);
+	}
+
+	#[test]
+	fn less_is_shown_as_far_as_it_goes() {
+		let page = render(&sample());
+		assert!(page.contains("no modelled cycles") && page.contains("no phases"));
+		assert!(page.contains("<td>2,230</td>"));
+		assert!(render(&Report::new(Environment::default())).contains("has no figures"));
+	}
+
+	#[test]
+	fn parts_are_summed_only_if_there_is_no_sum() {
+		let mut report = sample();
+		let counts = |counts: &[(&str, f64)]| {
+			Some(
+				counts
+					.iter()
+					.map(|&(name, count)| (name.to_owned(), count))
+					.collect(),
+			)
+		};
+		report.results[1].costly = counts(&[("load", 461.0), ("load:vector", 68.0)]);
+		report.results[2].costly = counts(&[("mtspr:LPCR", 2.0), ("mtspr:PIDR", 1.0)]);
+		let page = Page::new(&report);
+		let operations = operations(&page, (Case::Null, Guest::Radix));
+		assert_eq!(operations["load"].counts, [None, Some(461.0), None, None]);
+		assert_eq!(operations["mtspr"].counts, [None, None, Some(3.0), None]);
+		assert_eq!(
+			operations["mtspr"].parts["LPCR"],
+			[None, None, Some(2.0), None]
+		);
 	}
 }

@@ -10,7 +10,7 @@ use maud::{Markup, Render, html};
 use proto::Path;
 
 use super::palette::class;
-use super::{amount as amount_text, label};
+use super::{amount, cycles, label};
 
 /// Of every figure, in its own units.
 const WIDTH: f64 = 340.0;
@@ -192,7 +192,7 @@ pub fn bars(naming: &Naming, scale: LogScale, groups: &[Group], modelled: bool) 
 			text.tick x=(At(position(figure))) y=(At(bottom + 12.0)) text-anchor="middle" { (text) }
 		}
 		text.tick x=(At(WIDTH)) y=(At(bottom + 12.0)) text-anchor="end" {
-			@if modelled { "modelled cycles, log scale" } @else { "instructions, log scale" }
+			"log scale"
 		}
 		@for (group, start) in groups.iter().zip(starts) {
 			text.heading x="0" y=(At(start + 13.0)) { (group.heading) }
@@ -254,29 +254,30 @@ pub fn waterfall(naming: &Naming, path: Path, steps: &[Step]) -> Markup {
 		@for &(modelled, left, right) in panels {
 			// The numbers stand to the right of the bars.
 			@let end = right - 46.0;
-			@let amount = |step: &Step| if modelled {
+			@let text = if modelled { cycles } else { amount };
+			@let length = |step: &Step| if modelled {
 				step.cycles
 			} else {
 				Some(step.instructions)
 			};
-			@let starts = starts(steps.iter().map(|step| amount(step).unwrap_or(0.0)));
+			@let starts = starts(steps.iter().map(|step| length(step).unwrap_or(0.0)));
 			@let total = starts[steps.len()];
 			@let scale = (end - left) / if total > 0.0 { total } else { 1.0 };
 			text.heading x=(At(left)) y="11" {
 				@if modelled { "modelled cycles" } @else { "instructions" }
 			}
-			text.heading x=(At(right)) y="11" text-anchor="end" { (amount_text(total)) }
+			text.heading x=(At(right)) y="11" text-anchor="end" { (text(total)) }
 			line.grid x1=(At(left)) y1="16" x2=(At(left)) y2=(At(bottom)) {}
 			line.grid x1=(At(end)) y1="16" x2=(At(end)) y2=(At(bottom)) {}
 			@for (index, step) in steps.iter().enumerate() {
 				@let y = TOP + PITCH * index as f64 + 15.0;
-				@if let Some(amount) = amount(step) {
+				@if let Some(length) = length(step) {
 					@let (from, to) = (left + starts[index] * scale, left + starts[index + 1] * scale);
 					(bar(path, modelled, from.min(end - 1.0), y, to - from, 11.0))
 					@if index + 1 < steps.len() {
 						line.joint x1=(At(to)) y1=(At(y + 11.0)) x2=(At(to)) y2=(At(y + PITCH)) {}
 					}
-					text.value x=(At(right)) y=(At(y + 9.5)) text-anchor="end" { (amount_text(amount)) }
+					text.value x=(At(right)) y=(At(y + 9.5)) text-anchor="end" { (text(length)) }
 				} @else {
 					text.note x=(At(right)) y=(At(y + 9.5)) text-anchor="end" { "none" }
 				}

@@ -79,3 +79,38 @@ fn main() -> ExitCode {
 		}
 	}
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn parses(line: &str) -> bool {
+		let words = line.split(' ');
+		Cli::try_parse_from(std::iter::once("xtask").chain(words)).is_ok()
+	}
+
+	#[test]
+	fn bench_is_a_command_and_has_commands() {
+		for line in [
+			"bench",
+			"bench --quick --cases null,h_prod --json out.json",
+			"bench --quick --reference",
+			"bench render report.json",
+			"bench render report.json -o page.html",
+			"bench compare base.json new.json",
+			"bench compare base.json new.json --threshold 2.5",
+		] {
+			assert!(parses(line), "{line}");
+		}
+		for line in [
+			"bench render",
+			"bench compare base.json",
+			"bench --quick compare base.json new.json",
+			"bench --reference --cases null",
+			"bench --reference --kernel 5.10",
+			"bench compare base.json new.json --threshold much",
+		] {
+			assert!(!parses(line), "{line}");
+		}
+	}
+}
