@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::run;
 
 /// How long Chromium may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A running Chromium with one tab.
 pub struct Browser {
