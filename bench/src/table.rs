@@ -400,6 +400,7 @@ mod tests {
 			report.missing.push(Missing {
 				cell: Cell { case, guest, path },
 				why: "by C".to_owned(),
+				failed: false,
 			});
 		}
 		insta::assert_snapshot!(render_missing(&report), @r"

@@ -792,9 +792,14 @@ fn without_debugfs() -> Result<Check> {
 }
 
 /// What is too slow for `ci/test`: two instructions of a hundred are nothing.
-fn reference_limit(_: Cell) -> Limit {
+fn reference_limit(cell: Cell) -> Limit {
+	let percent = if cell.case.is_steady() {
+		bench::THRESHOLD
+	} else {
+		100.0 * UNSTEADY_SPREAD
+	};
 	Limit {
-		percent: bench::THRESHOLD,
+		percent,
 		slack: 2.0,
 	}
 }
