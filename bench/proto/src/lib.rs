@@ -15,6 +15,7 @@
 pub mod block;
 pub mod case;
 pub mod map;
+pub mod marker;
 pub mod private;
 pub mod regs;
 

@@ -18,7 +18,7 @@ use crate::console::{Line, say};
 use crate::kvm::{Event, Window};
 use crate::machine::{self, Config, Failure, Machine};
 use crate::timer::Volley;
-use crate::{abi, host};
+use crate::{abi, host, marker};
 
 /// Longer than any measurement takes, in the emulated host's time.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -451,6 +451,7 @@ fn system_calls(iterations: u64, batches: u64) -> Result<Figures, Failure> {
 			unsafe {
 				asm!(
 					"li {wrong}, 0",
+					".long {BEGIN}",
 					"mftb {begin}",
 					"2:",
 					"li 0, {number}",
@@ -462,6 +463,9 @@ fn system_calls(iterations: u64, batches: u64) -> Result<Figures, Failure> {
 					"cmpdi {count}, 0",
 					"bne 2b",
 					"mftb {end}",
+					".long {END}",
+					BEGIN = const proto::marker::BEGIN,
+					END = const proto::marker::END,
 					number = const libc::SYS_getppid,
 					expected = in(reg) u64::from(parent),
 					count = inout(reg_nonzero) iterations => _,
@@ -522,7 +526,9 @@ pub fn run(cases: &[Case], guests: &[Guest], paths: &[Path], iterations: u64, ba
 	for &path in paths {
 		for &case in cases {
 			for &guest in case.guests().iter().filter(|guest| guests.contains(guest)) {
+				marker::arm(case, guest, path);
 				let measured = measure(case, guest, path, iterations, batches);
+				marker::disarm();
 				let (case, guest, path) = (case.name(), guest.name(), path.name());
 				match measured {
 					Ok(figures) => say(&Line::Result {

@@ -13,6 +13,7 @@ mod host;
 mod job;
 mod kvm;
 mod machine;
+mod marker;
 mod stats;
 mod tce;
 mod tests;
