@@ -15,7 +15,7 @@ use ::bench::compare::{Comparison, Limit};
 use ::bench::console::{self, Cell, Line};
 use ::bench::measure;
 use ::bench::report::{Entry, Environment, Kernel, Missing, Report};
-use ::bench::{html, spread, table};
+use ::bench::{costly, html, spread, table};
 use anyhow::{Result, bail};
 use proto::{Case, Guest, Path};
 
@@ -24,6 +24,7 @@ use crate::kernel::{self, Image, NoSource, Series};
 use crate::paths;
 use crate::qemu::{self, Echo, Limits, Machine};
 use crate::run::{self, Usage, say};
+use crate::trace;
 
 /// `cargo xtask bench`
 #[derive(clap::Args)]
@@ -79,6 +80,9 @@ pub struct Args {
 	/// Keep the figures as the ones that ci/test compares with: bench/reference.json
 	#[arg(long, conflicts_with_all = ["cases", "kernel"])]
 	pub reference: bool,
+	/// Only measure: don't look where the instructions go
+	#[arg(long)]
+	pub no_trace: bool,
 	/// Seconds without a result after which a machine is stopped
 	#[arg(long, value_name = "S", default_value_t = 300)]
 	pub timeout: u64,
@@ -161,7 +165,7 @@ pub fn run(args: &Args) -> Result<(Vec<Report>, Vec<String>)> {
 	if args.repeat == 0 {
 		return Err(Usage("--repeat 0 measures nothing".to_owned()).into());
 	}
-	let plan = Plan::new(args.quick, cases, args.timeout);
+	let plan = Plan::new(args.quick, cases.clone(), args.timeout);
 
 	forget()?;
 	let mut images = Vec::new();
@@ -210,8 +214,14 @@ pub fn run(args: &Args) -> Result<(Vec<Report>, Vec<String>)> {
 		reports.push(report);
 	}
 
+	if !args.no_trace {
+		problems.extend(trace::fill(&mut reports[0], &images, &programs, &cases));
+	}
 	let report = &reports[0];
 	println!("{}", table::render(report).trim_end());
+	if let Some(text) = costly::render(report) {
+		println!("\n{text}");
+	}
 	if reports.len() > 1 {
 		println!(
 			"\nSpread over {} runs: (max - min) / median\n",
@@ -280,7 +290,7 @@ fn compare(base: &FilePath, new: &FilePath, threshold: f64) -> Result<()> {
 /// The series that has real-mode handlers in assembly.
 const ASM_SERIES: &str = "5.10";
 
-fn chosen_cases(names: Option<&[String]>) -> Result<Vec<Case>> {
+pub fn chosen_cases(names: Option<&[String]>) -> Result<Vec<Case>> {
 	let Some(names) = names else {
 		return Ok(Case::ALL.to_vec());
 	};
@@ -298,7 +308,7 @@ fn chosen_cases(names: Option<&[String]>) -> Result<Vec<Case>> {
 }
 
 /// Which columns a kernel serves.
-fn paths_of(image: &Image) -> &'static [Path] {
+pub fn paths_of(image: &Image) -> &'static [Path] {
 	if image.series == ASM_SERIES {
 		&[Path::Asm510]
 	} else {

@@ -17,6 +17,7 @@ mod qemu;
 mod run;
 mod setup;
 mod test;
+mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Task {
 	Boot(qemu::Args),
 	/// Measure hcalls: a table, target/bench/report.json and report.html
 	Bench(bench::Cli),
+	/// Print where the instructions of round trips go, function by function
+	Trace(trace::Args),
 	/// Compare the C path of our image with the unpatched kernel's
 	CompareStock,
 	/// Run all tests
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
 		Task::Kernel(args) => kernel::main(&args),
 		Task::Boot(args) => qemu::main(&args),
 		Task::Bench(cli) => bench::main(&cli),
+		Task::Trace(args) => trace::main(&args),
 		Task::CompareStock => bench::compare_stock_main(),
 		Task::Test(args) => test::main(&args),
 		Task::Gates => test::gates_main(),

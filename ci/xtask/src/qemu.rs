@@ -18,7 +18,8 @@ use crate::run::{self, Usage};
 /// With it, virtual time is one nanosecond per instruction.
 pub const ICOUNT: &str = "shift=0,sleep=off";
 
-const QEMU: &str = "qemu-system-ppc64";
+/// The emulator.
+pub const QEMU: &str = "qemu-system-ppc64";
 
 /// Options of `cargo xtask boot`.
 #[derive(clap::Args)]
@@ -183,10 +184,25 @@ impl Machine {
 		&self,
 		limits: Limits,
 		echo: Echo,
+		line: impl FnMut(&str) -> bool,
+	) -> Result<Duration> {
+		self.run_with(&[], limits, echo, line)
+	}
+
+	/// The same, with more options of QEMU's.
+	pub fn run_with(
+		&self,
+		options: &[&str],
+		limits: Limits,
+		echo: Echo,
 		mut line: impl FnMut(&str) -> bool,
 	) -> Result<Duration> {
 		let started = Instant::now();
-		let mut child = self.command().spawn().context("setpriv can't be run")?;
+		let mut child = self
+			.command()
+			.args(options)
+			.spawn()
+			.context("setpriv can't be run")?;
 		let mut stdout = child.stdout.take().context("no pipe")?;
 		let mut stderr = child.stderr.take().context("no pipe")?;
 		let mut running = Running(child);

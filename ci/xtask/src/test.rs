@@ -26,6 +26,7 @@ use crate::page;
 use crate::paths;
 use crate::qemu::{Echo, Limits, Machine};
 use crate::run::{self, Usage, say};
+use crate::trace;
 
 /// The series that the tests are about.
 const MAIN_SERIES: &str = "6.12";
@@ -751,6 +752,7 @@ fn measure(args: &Args) -> Result<Vec<Check>> {
 		};
 		checks.push(Check::new(name, complaint));
 	}
+	checks.extend(trace::checks(&reports[0]));
 	for entry in &reports[0].results {
 		let (cell, cost) = (entry.cell(), entry.instructions.median);
 		if !matches!(cell.path, Column::RustFull | Column::RustFast) {
