@@ -515,20 +515,22 @@ impl Fitting {
 			.collect()
 	}
 
-	/// Cycles of a round trip without the loop around it.
-	pub fn predict(&self, round: &[Step], empty: &[Step]) -> Prediction {
-		let totals = self
-			.models
-			.each_ref()
-			.map(|(model, parameters)| model.total(round, empty, *parameters));
+	/// Cycles of one of `trips` round trips, without the loop around each. `empty` is the
+	/// loop, once.
+	pub fn predict(&self, round: &[Step], empty: &[Step], trips: usize) -> Prediction {
+		let trips = trips.max(1) as f64;
+		let totals = self.models.each_ref().map(|(model, parameters)| {
+			let sum = |steps| model.cycles(steps, *parameters).iter().sum::<f64>();
+			sum(round) / trips - sum(empty)
+		});
 		let [cycles, low, high] = totals;
 		let spread = (low - cycles).abs().max((high - cycles).abs());
 		let (model, parameters) = &self.models[0];
 		let mut phases: Vec<(Phase, f64)> = Vec::new();
 		for (step, cycles) in round.iter().zip(model.cycles(round, *parameters)) {
 			match phases.iter_mut().find(|(phase, _)| *phase == step.phase) {
-				Some((_, sum)) => *sum += cycles,
-				None => phases.push((step.phase, cycles)),
+				Some((_, sum)) => *sum += cycles / trips,
+				None => phases.push((step.phase, cycles / trips)),
 			}
 		}
 		let looped: f64 = model.cycles(empty, *parameters).iter().sum();
@@ -597,7 +599,7 @@ mod tests {
 		// More than that, and nobody should look at its figures.
 		assert!(fitting.held_out < 0.5);
 		let sequence = reference::get("c-6.12-null").unwrap();
-		let prediction = fitting.predict(&sequence.round, &sequence.empty);
+		let prediction = fitting.predict(&sequence.round, &sequence.empty, 1);
 		assert!(prediction.error >= fitting.held_out * prediction.cycles);
 		let sum: f64 = prediction.phases.iter().map(|(_, cycles)| cycles).sum();
 		assert!((sum - prediction.cycles).abs() < 1e-6);

@@ -152,10 +152,16 @@ pub fn label<'a>(round: &Round, symbols: &'a Symbols) -> Vec<Labelled<'a>> {
 
 	let inlined = !SWITCH.iter().any(|name| symbols.has(name));
 	// Whatever the host does before it comes back from userspace is on the way out.
-	let userspace = owners
-		.iter()
-		.rposition(|&(kind, _, _)| kind == Kind::User)
-		.unwrap_or(0);
+	let mut to_userspace = vec![false; steps.len()];
+	let mut later = false;
+	for (index, &(kind, _, _)) in owners.iter().enumerate().rev() {
+		later = match kind {
+			Kind::User => true,
+			Kind::Guest => false,
+			_ => later,
+		};
+		to_userspace[index] = later;
+	}
 	let mut phase = Phase::Guest;
 	let mut handler_returns = None;
 	let mut handled = false;
@@ -172,13 +178,16 @@ pub fn label<'a>(round: &Round, symbols: &'a Symbols) -> Vec<Labelled<'a>> {
 			returns.extend(before.map(|before| before.address + 4));
 		}
 		let switches = |name| SWITCH.contains(&name) || inlined && name == INLINED.0;
-		let host = if handled && index > userspace {
+		let host = if handled && !to_userspace[index] {
 			Phase::HostIn
 		} else {
 			Phase::HostOut
 		};
 		phase = match (phase, kind) {
-			(_, Kind::Guest) => Phase::Guest,
+			(_, Kind::Guest) => {
+				handled = false;
+				Phase::Guest
+			}
 			(Phase::Guest, Kind::Trampoline) => Phase::TrampolineIn,
 			(Phase::Guest, _) => Phase::Vector,
 			(Phase::Vector, Kind::Trampoline) => Phase::TrampolineIn,
@@ -197,7 +206,7 @@ pub fn label<'a>(round: &Round, symbols: &'a Symbols) -> Vec<Labelled<'a>> {
 				handler_returns = None;
 				if kind == Kind::C {
 					handled = true;
-					if index > userspace {
+					if !to_userspace[index] {
 						Phase::HostIn
 					} else {
 						Phase::HostOut
@@ -375,6 +384,7 @@ mod tests {
 					},
 				})
 				.collect(),
+			trips: 1,
 			same: 1,
 			of: 1,
 		}

@@ -5,8 +5,8 @@
 //! were iterations begins each. The rounds are then compared, instruction by
 //! instruction: most are the same, and the one that occurs most often is *the*
 //! round trip. The others met the host's timer or other work that is not theirs. Where
-//! the host's scheduler or memory allocator has a part in each, hardly two may be alike:
-//! then the one of middle length stands for them, and it is told that it does.
+//! the host's scheduler or memory allocator has a part in each, or the interrupts are not
+//! where the loop begins, none stands for the others: then all of them are taken.
 
 use std::collections::HashMap;
 
@@ -29,6 +29,8 @@ pub struct Step {
 pub struct Round {
 	/// Its instructions, in order.
 	pub steps: Vec<Step>,
+	/// Of so many round trips: one, or all that were recorded if none stands for them.
+	pub trips: usize,
 	/// How many rounds were exactly this.
 	pub same: usize,
 	/// Of how many.
@@ -95,10 +97,12 @@ pub fn completed(window: &Window, place: impl Fn(u32) -> Option<Place>) -> Vec<u
 		.collect()
 }
 
-/// Finds the round trip in a batch of `iterations`, given as entries of the table.
+/// Finds the round trip in a batch of `iterations`, given as entries of the table. Whether
+/// one of them can stand for all says `steady`.
 pub fn find(
 	entries: &[u32],
 	iterations: u64,
+	steady: bool,
 	base: u64,
 	place: impl Fn(u32) -> Option<Place>,
 ) -> Result<Round, String> {
@@ -127,20 +131,14 @@ pub fn find(
 	for &round in &rounds {
 		*votes.entry(round).or_default() += 1;
 	}
-	let (mut round, mut same) = votes
-		.iter()
-		.map(|(&round, &same)| (round, same))
+	let (round, same) = votes
+		.into_iter()
 		// Of two equally frequent ones the shorter: less has happened that is not its own.
 		.max_by(|(a, x), (b, y)| x.cmp(y).then(b.len().cmp(&a.len())).then(b.cmp(a)))
 		.ok_or("no rounds")?;
-	if 2 * same <= rounds.len() {
-		// There is no usual one. That of middle length stands for them.
-		let mut by_length = rounds.clone();
-		by_length.sort_by_key(|round| round.len());
-		round = by_length[(by_length.len() - 1) / 2];
-		same = votes[round];
-	}
-	let steps = round
+	let usual = steady && 2 * same > rounds.len();
+	let taken = if usual { round } else { &entries[starts[0]..] };
+	let steps = taken
 		.iter()
 		.map(|&entry| {
 			let place = place(entry).ok_or("an instruction is not in the table")?;
@@ -153,6 +151,7 @@ pub fn find(
 		.collect::<Result<_, String>>()?;
 	Ok(Round {
 		steps,
+		trips: if usual { 1 } else { rounds.len() },
 		same,
 		of: rounds.len(),
 	})
@@ -210,7 +209,7 @@ mod tests {
 	fn the_usual_round_is_found() {
 		let usual: &[u32] = &[10, 11, 50, 51, 50, 51, 12];
 		let odd: &[u32] = &[10, 11, 50, 51, 90, 91, 50, 51, 12];
-		let round = find(&batch(&[usual, odd, usual, usual]), 4, BASE, place).unwrap();
+		let round = find(&batch(&[usual, odd, usual, usual]), 4, true, BASE, place).unwrap();
 		assert_eq!((round.same, round.of), (3, 4));
 		let words: Vec<u32> = round.steps.iter().map(|step| step.word).collect();
 		assert_eq!(words, usual);
@@ -247,21 +246,20 @@ mod tests {
 	}
 
 	#[test]
-	fn where_none_is_usual_the_middle_one_is_taken() {
-		let rounds: [&[u32]; 4] = [
-			&[10, 50, 12],
-			&[10, 60, 61, 62, 12],
-			&[10, 70, 71, 12],
-			&[10, 80, 81, 82, 83, 84, 12],
-		];
-		let round = find(&batch(&rounds), 4, BASE, place).unwrap();
-		assert_eq!((round.steps.len(), round.same, round.of), (4, 1, 4));
+	fn where_none_is_usual_all_are_taken() {
+		let rounds: [&[u32]; 3] = [&[10, 50, 12], &[10, 60, 61, 62, 12], &[10, 70, 71, 12]];
+		let round = find(&batch(&rounds), 3, true, BASE, place).unwrap();
+		assert_eq!((round.steps.len(), round.trips), (12, 3));
+		assert_eq!((round.same, round.of), (1, 3));
+		// The same if the case isn't steady.
+		let round = find(&batch(&[rounds[0]; 4]), 4, false, BASE, place).unwrap();
+		assert_eq!((round.steps.len(), round.trips, round.same), (12, 4, 4));
 	}
 
 	#[test]
 	fn a_batch_that_is_no_loop_is_refused() {
-		assert!(find(&batch(&[&[10], &[11]]), 2, BASE, place).is_err());
-		assert!(find(&[], 1, BASE, place).is_err());
+		assert!(find(&batch(&[&[10], &[11]]), 2, true, BASE, place).is_err());
+		assert!(find(&[], 1, true, BASE, place).is_err());
 	}
 
 	#[test]
@@ -302,15 +300,14 @@ mod tests {
 				round
 			}).collect();
 			let slices: Vec<&[u32]> = rounds.iter().map(Vec::as_slice).collect();
-			let found = find(&batch(&slices), noise.len() as u64, BASE, place).unwrap();
+			let found = find(&batch(&slices), noise.len() as u64, true, BASE, place).unwrap();
 			prop_assert_eq!(found.of, noise.len());
 			let most = (0..6).map(|n| noise.iter().filter(|&&m| m == n).count()).max().unwrap();
 			if 2 * most > noise.len() {
-				prop_assert_eq!(found.same, most);
+				prop_assert_eq!((found.same, found.trips), (most, 1));
 			} else {
-				let mut lengths: Vec<usize> = rounds.iter().map(Vec::len).collect();
-				lengths.sort();
-				prop_assert_eq!(found.steps.len(), lengths[(lengths.len() - 1) / 2]);
+				let all: usize = rounds.iter().map(Vec::len).sum();
+				prop_assert_eq!((found.steps.len(), found.trips), (all, noise.len()));
 			}
 		}
 	}
