@@ -438,13 +438,11 @@ pub fn fill(
 					image.series,
 					outcome.traced.len()
 				));
-				for one in &outcome.traced {
-					if one.trips > 1 {
-						say(format_args!(
-							"{}: no round trip stands for the others, so this is the mean of {}",
-							one.cell, one.trips
-						));
-					}
+				let means = outcome.traced.iter().filter(|one| one.trips > 1).count();
+				if means > 0 {
+					say(format_args!(
+						"in {means} cells no round trip stands for the others: what is told is their mean"
+					));
 				}
 				problems.extend(outcome.problems);
 				for one in outcome.traced {
