@@ -17,13 +17,17 @@
 #include <linux/seq_file.h>
 #include <linux/smp.h>
 #include <linux/string.h>
-#include <asm/code-patching.h>
 #include <asm/cputable.h>
 #include <asm/cputhreads.h>
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
 #include <asm/mmu.h>
 #include <asm/ppc-opcode.h>
+#if __has_include(<asm/text-patching.h>)
+#include <asm/text-patching.h>
+#else /* before Linux 6.13 */
+#include <asm/code-patching.h>
+#endif
 
 #include "book3s_hv.h"
 #include "kvm_p9_abi.h"
