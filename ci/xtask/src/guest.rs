@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The two programs that run inside the emulated host: the VMM, which is its init,
-//! and the payload of the VMM's guest. A [`Job`] tells the VMM what to do.
+//! The programs that run inside the emulated host: the VMM, which is its init, and the
+//! payload of the VMM's guest. A [`Job`] tells the VMM what to do. For the real client
+//! there is one that does I/O.
 
 use std::fs;
 use std::path::PathBuf;
@@ -50,6 +51,8 @@ pub enum Job {
 struct Foreign {
 	package: &'static str,
 	binary: &'static str,
+	/// Below target/ppc64le: one for all that are built with the same flags.
+	folder: &'static str,
 	/// What of the standard library is built with it.
 	std: &'static str,
 	flags: &'static str,
@@ -59,6 +62,7 @@ struct Foreign {
 const GUEST: Foreign = Foreign {
 	package: "kvm-p9-guest",
 	binary: "guest",
+	folder: "guest",
 	std: "core",
 	flags: "-Ctarget-feature=-mma,-vsx,-hard-float,-altivec",
 };
@@ -66,8 +70,16 @@ const GUEST: Foreign = Foreign {
 const VMM: Foreign = Foreign {
 	package: "kvm-p9-vmm",
 	binary: "vmm",
+	folder: "vmm",
 	std: "std,panic_abort",
 	flags: "-Ctarget-feature=+crt-static",
+};
+
+/// Runs in the emulated host and in its guest, with an operating system each.
+const DISK: Foreign = Foreign {
+	package: "kvm-p9-disk",
+	binary: "disk",
+	..VMM
 };
 
 impl Foreign {
@@ -83,10 +95,10 @@ impl Foreign {
 			"guest",
 		]);
 		cargo.arg(format!("-Zbuild-std={}", self.std));
-		// A folder each: their standard libraries are built with different flags.
+		// Standard libraries that are built with different flags are kept apart.
 		cargo
 			.arg("--target-dir")
-			.arg(paths::target().join("ppc64le").join(self.binary));
+			.arg(paths::target().join("ppc64le").join(self.folder));
 		cargo
 			.env("RUSTC_BOOTSTRAP", "1")
 			.env(
@@ -114,7 +126,7 @@ impl Foreign {
 		)?;
 		let path: PathBuf = paths::target()
 			.join("ppc64le")
-			.join(self.binary)
+			.join(self.folder)
 			.join(TARGET)
 			.join("guest")
 			.join(self.binary);
@@ -134,7 +146,7 @@ pub struct Programs {
 	vmm: Vec<u8>,
 }
 
-/// Builds both, or finds them built.
+/// Builds VMM and payload, or finds them built.
 pub fn build() -> Result<Programs> {
 	Ok(Programs {
 		guest: GUEST.build()?,
@@ -142,9 +154,14 @@ pub fn build() -> Result<Programs> {
 	})
 }
 
+/// Builds the program that does I/O on a disk.
+pub fn build_disk() -> Result<Vec<u8>> {
+	DISK.build()
+}
+
 /// Clippy, as it has to be called for each.
-pub fn lints() -> [(&'static str, Command); 2] {
-	[(GUEST.package, GUEST.lint()), (VMM.package, VMM.lint())]
+pub fn lints() -> [(&'static str, Command); 3] {
+	[GUEST, VMM, DISK].map(|foreign| (foreign.package, foreign.lint()))
 }
 
 impl Programs {

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The I/O, for scripts in the emulated machine; what they pass on is printed.
+//!
+//! - `disk check DEVICE SEED`: reads all of a disk, prints the number of its cells.
+//! - `disk work DEVICE SEED RUN STEPS SECONDS`: checks it, does so many steps of the
+//!   run's plan or as many as there is time for, checks it again. Prints a line
+//!   `running` when the first steps are done, and how many each worker did.
+//! - `disk read DEVICE KIB COUNT`: reads blocks of that size one after the other,
+//!   prints the nanoseconds that all of them took.
+//! - `disk cputime PID`: prints the nanoseconds that a process has used.
+//! - `disk isolate DRC`: asks the firmware of a pseries guest to isolate a slot, which
+//!   is what lets the hypervisor take its device away.
+//!
+//! All I/O goes past the page cache, so that each step is one by the device.
+
+use std::env;
+use std::fs::{File, OpenOptions};
+use std::io::{Error, ErrorKind, Result, Seek, SeekFrom, Write, stdout};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use disk::{CELL, LONGEST, Plan, Step, Tag, WORKERS};
+
+/// Cells of a read that looks at all of a disk.
+const CHUNK: u64 = 64;
+
+/// Steps of all workers after which a run counts as running.
+const RUNNING: u64 = 64;
+
+/// A buffer that the device may read and write.
+struct Buffer {
+	bytes: Vec<u8>,
+	start: usize,
+}
+
+impl Buffer {
+	/// Room for so many bytes at any [`Step::skew`].
+	fn new(size: usize) -> Self {
+		let bytes = vec![0; size + 2 * CELL];
+		let start = bytes.as_ptr().align_offset(CELL);
+		Self { bytes, start }
+	}
+
+	fn at(&mut self, skew: usize, size: usize) -> &mut [u8] {
+		&mut self.bytes[self.start + skew..][..size]
+	}
+}
+
+fn wrong(text: impl ToString) -> Error {
+	Error::new(ErrorKind::InvalidData, text.to_string())
+}
+
+fn open(device: &str) -> Result<(File, u64)> {
+	let mut file = OpenOptions::new()
+		.read(true)
+		.write(true)
+		.custom_flags(libc::O_DIRECT)
+		.open(device)?;
+	let size = file.seek(SeekFrom::End(0))?;
+	Ok((file, size / CELL as u64))
+}
+
+fn check(seed: u64, first: u64, bytes: &[u8]) -> Result<Vec<Tag>> {
+	let cells = (first..).zip(bytes.chunks_exact(CELL));
+	cells
+		.map(|(cell, bytes)| disk::check(seed, cell, bytes).map_err(wrong))
+		.collect()
+}
+
+/// The tags of some cells, which are all well.
+fn tags(file: &File, seed: u64, cells: std::ops::Range<u64>) -> Result<Vec<Tag>> {
+	let mut buffer = Buffer::new(CHUNK as usize * CELL);
+	let mut tags = Vec::new();
+	for first in cells.clone().step_by(CHUNK as usize) {
+		let count = CHUNK.min(cells.end - first);
+		let bytes = buffer.at(0, count as usize * CELL);
+		file.read_exact_at(bytes, first * CELL as u64)?;
+		tags.extend(check(seed, first, bytes)?);
+	}
+	Ok(tags)
+}
+
+/// One worker's part of a run; how many steps it did.
+struct Worker<'a> {
+	file: &'a File,
+	seed: u64,
+	run: u64,
+	worker: u64,
+	cells: u64,
+}
+
+impl Worker<'_> {
+	fn work(&self, steps: u64, until: Instant, all: &AtomicU64) -> Result<u64> {
+		let part = self.cells / WORKERS;
+		let cells = self.worker * part..(self.worker + 1) * part;
+		let start = cells.start;
+		let mut known = tags(self.file, self.seed, cells.clone())?;
+		let mut buffer = Buffer::new(LONGEST as usize * CELL);
+		let mut done = 0;
+		let plan = Plan::new(self.seed, self.run, self.worker, self.cells);
+		for step in plan.take(steps as usize) {
+			if Instant::now() >= until {
+				break;
+			}
+			let at = (step.first - start) as usize;
+			self.step(&step, &mut known[at..at + step.count as usize], &mut buffer)?;
+			done += 1;
+			if all.fetch_add(1, Ordering::Relaxed) + 1 == RUNNING {
+				say("running")?;
+			}
+		}
+		if tags(self.file, self.seed, cells)? != known {
+			return Err(wrong("the disk has lost what was written"));
+		}
+		Ok(done)
+	}
+
+	fn step(&self, step: &Step, known: &mut [Tag], buffer: &mut Buffer) -> Result<()> {
+		let bytes = buffer.at(step.skew, step.count as usize * CELL);
+		let offset = step.first * CELL as u64;
+		let Some(tag) = step.write else {
+			// What was there before must not pass for what is read.
+			bytes.fill(0);
+			self.file.read_exact_at(bytes, offset)?;
+			let read = check(self.seed, step.first, bytes)?;
+			return match read == known {
+				true => Ok(()),
+				false => Err(wrong(format!(
+					"cells {}+{} are old",
+					step.first, step.count
+				))),
+			};
+		};
+		for (cell, bytes) in (step.first..).zip(bytes.chunks_exact_mut(CELL)) {
+			disk::fill(self.seed, cell, tag, bytes);
+		}
+		self.file.write_all_at(bytes, offset)?;
+		known.fill(tag);
+		Ok(())
+	}
+}
+
+/// A whole line at once, while others may print, too.
+fn say(text: &str) -> Result<()> {
+	let mut out = stdout().lock();
+	writeln!(out, "{text}")?;
+	out.flush()
+}
+
+fn work(device: &str, seed: u64, run: u64, steps: u64, seconds: u64) -> Result<String> {
+	let (file, cells) = open(device)?;
+	let until = Instant::now() + Duration::from_secs(seconds);
+	let all = AtomicU64::new(0);
+	let done = thread::scope(|scope| {
+		let threads: Vec<_> = (0..WORKERS)
+			.map(|worker| {
+				let worker = Worker {
+					file: &file,
+					seed,
+					run,
+					worker,
+					cells,
+				};
+				let all = &all;
+				scope.spawn(move || worker.work(steps, until, all))
+			})
+			.collect();
+		let results = threads.into_iter().map(|thread| match thread.join() {
+			Ok(result) => result,
+			Err(_) => Err(wrong("a worker panicked")),
+		});
+		// All of them come to their end before the first error counts.
+		results.collect::<Vec<_>>()
+	});
+	file.sync_all()?;
+	let done: Vec<String> = done
+		.into_iter()
+		.map(|done| Ok(done?.to_string()))
+		.collect::<Result<_>>()?;
+	Ok(done.join(" "))
+}
+
+fn read(device: &str, kib: u64, count: u64) -> Result<String> {
+	let (file, cells) = open(device)?;
+	let size = kib * 1024;
+	let blocks = (cells * CELL as u64).checked_div(size).unwrap_or(0);
+	if blocks == 0 {
+		return Err(wrong("the disk is smaller than a block"));
+	}
+	let mut buffer = Buffer::new(size as usize);
+	let bytes = buffer.at(0, size as usize);
+	let started = Instant::now();
+	for block in 0..count {
+		file.read_exact_at(bytes, block % blocks * size)?;
+	}
+	Ok(started.elapsed().as_nanos().to_string())
+}
+
+fn cputime(pid: i32) -> Result<String> {
+	let mut clock = 0;
+	// SAFETY: it writes the clock's number.
+	if unsafe { libc::clock_getcpuclockid(pid, &mut clock) } != 0 {
+		return Err(wrong(format!("no process {pid}")));
+	}
+	let mut time = MaybeUninit::<libc::timespec>::uninit();
+	// SAFETY: the kernel writes the structure, or fails.
+	if unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) } < 0 {
+		return Err(Error::last_os_error());
+	}
+	// SAFETY: it did not fail.
+	let time = unsafe { time.assume_init() };
+	Ok((time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64).to_string())
+}
+
+/// RTAS's arguments as the system call takes them, big-endian.
+#[repr(C)]
+struct Rtas {
+	token: u32,
+	nargs: u32,
+	nret: u32,
+	args: [u32; 16],
+	rets: u64,
+}
+
+fn isolate(drc: u32) -> Result<String> {
+	/// Number of the system call on powerpc, whatever this is compiled for.
+	const SYS_RTAS: libc::c_long = 255;
+	/// PAPR's indicator and value.
+	const ISOLATION_STATE: u32 = 9001;
+	const ISOLATE: u32 = 0;
+	if cfg!(not(target_arch = "powerpc64")) {
+		return Err(Error::from(ErrorKind::Unsupported));
+	}
+	let token = std::fs::read("/proc/device-tree/rtas/set-indicator")?;
+	let token = token.try_into().map_err(|_| wrong("no RTAS token"))?;
+	let mut args = [0; 16];
+	for (to, arg) in args.iter_mut().zip([ISOLATION_STATE, drc, ISOLATE]) {
+		*to = arg.to_be();
+	}
+	let mut call = Rtas {
+		token: u32::from_ne_bytes(token),
+		nargs: 3u32.to_be(),
+		nret: 1u32.to_be(),
+		args,
+		rets: 0,
+	};
+	// SAFETY: the structure is the system call's, which reads and writes nothing else.
+	if unsafe { libc::syscall(SYS_RTAS, &raw mut call) } < 0 {
+		return Err(Error::last_os_error());
+	}
+	match u32::from_be(call.args[3]) as i32 {
+		0 => Ok("isolated".to_owned()),
+		code => Err(wrong(format!("set-indicator answers {code}"))),
+	}
+}
+
+fn main() -> ExitCode {
+	let args: Vec<String> = env::args().skip(1).collect();
+	let args: Vec<&str> = args.iter().map(String::as_str).collect();
+	let number = |text: &str| text.parse::<u64>().map_err(|_| wrong(format!("'{text}'?")));
+	let result = (|| match args[..] {
+		["check", device, seed] => {
+			let (file, cells) = open(device)?;
+			Ok(tags(&file, number(seed)?, 0..cells)?.len().to_string())
+		}
+		["work", device, seed, run, steps, seconds] => work(
+			device,
+			number(seed)?,
+			number(run)?,
+			number(steps)?,
+			number(seconds)?,
+		),
+		["read", device, kib, count] => read(device, number(kib)?, number(count)?),
+		["cputime", pid] => cputime(number(pid)? as i32),
+		["isolate", drc] => isolate(number(drc)? as u32),
+		_ => Err(wrong("check, work, read, cputime or isolate?")),
+	})();
+	match result {
+		Ok(text) => {
+			println!("{text}");
+			ExitCode::SUCCESS
+		}
+		Err(error) => {
+			println!("error: {error}");
+			ExitCode::FAILURE
+		}
+	}
+}
