@@ -8,7 +8,8 @@
 //! again. Every step either leaves a whole result or one that the next run
 //! recognises as unfinished and goes on with.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::iter;
@@ -38,6 +39,8 @@ pub struct Series {
 	pub name: &'static str,
 	/// Our patches add the Rust path, and with it [`RUST_OPTION`].
 	rust: bool,
+	/// Whose patches apply to this one, too, unless it has its own of the same name.
+	patches_of: Option<&'static str>,
 }
 
 /// All of them, the main one first.
@@ -45,14 +48,17 @@ pub const SERIES: [Series; 3] = [
 	Series {
 		name: "6.12",
 		rust: true,
+		patches_of: None,
 	},
 	Series {
 		name: "5.10",
 		rust: false,
+		patches_of: None,
 	},
 	Series {
 		name: "7.3",
 		rust: true,
+		patches_of: Some("6.12"),
 	},
 ];
 
@@ -74,14 +80,61 @@ impl Series {
 
 	/// Our patches, in their order.
 	pub fn patches(&self) -> Result<Vec<PathBuf>> {
-		let folder = paths::root().join("arch/powerpc/patches").join(self.name);
-		let mut patches = run::files_below(&folder)?;
-		patches.retain(|file| {
-			file.extension()
-				.is_some_and(|extension| extension == "patch")
-		});
-		Ok(patches)
+		let own = patches_in(self.name)?;
+		match self.patches_of {
+			Some(other) => Ok(overlaid(patches_in(other)?, own)),
+			None => Ok(own),
+		}
 	}
+
+	/// The patches that only this series has, and those of the same name that they stand
+	/// for.
+	pub fn own_patches(&self) -> Result<Vec<(PathBuf, Option<PathBuf>)>> {
+		let others = match self.patches_of {
+			Some(other) => patches_in(other)?,
+			None => Vec::new(),
+		};
+		let same_name = |own: &Path| {
+			let mut others = others.iter();
+			others
+				.find(|other| other.file_name() == own.file_name())
+				.cloned()
+		};
+		let own = patches_in(self.name)?.into_iter();
+		Ok(own.map(|own| (own.clone(), same_name(&own))).collect())
+	}
+}
+
+fn patches_in(series: &str) -> Result<Vec<PathBuf>> {
+	let folder = paths::root().join("arch/powerpc/patches").join(series);
+	let mut patches = run::files_below(&folder)?;
+	patches.retain(|file| {
+		file.extension()
+			.is_some_and(|extension| extension == "patch")
+	});
+	Ok(patches)
+}
+
+/// The patches of both lists in the order of their names; of two with the same name, the
+/// second list's.
+fn overlaid(below: Vec<PathBuf>, above: Vec<PathBuf>) -> Vec<PathBuf> {
+	let mut by_name = BTreeMap::new();
+	for patch in below.into_iter().chain(above) {
+		by_name.insert(patch.file_name().map(OsStr::to_owned), patch);
+	}
+	by_name.into_values().collect()
+}
+
+/// What a patch adds to and takes away from files, without where that is.
+pub fn changes(patch: &str) -> Vec<&str> {
+	let mut changes: Vec<_> = patch
+		.lines()
+		.skip_while(|line| !line.starts_with("diff --git "))
+		.filter(|line| !line.starts_with("+++ ") && !line.starts_with("--- "))
+		.filter(|line| line.starts_with(['+', '-']))
+		.collect();
+	changes.sort_unstable();
+	changes
 }
 
 /// Debian's source of a series can't be had.
@@ -198,6 +251,24 @@ pub fn build_option(series: &'static Series, option: &str) -> Result<Image> {
 	)
 }
 
+/// Builds the patched kernel if its unpatched tree is built already, of whichever
+/// version: nothing is fetched.
+pub fn build_if_warm(series: &'static Series) -> Result<Option<Image>> {
+	let name = series.name;
+	let folder = paths::target().join("kernel").join(name);
+	let _lock = run::lock(&run::beside(&folder, ".lock"), &format!("kernel {name}"))?;
+	let Some(base) = Base::warm(series)? else {
+		return Ok(None);
+	};
+	patched_image(&base, &series.patches()?, &folder, name, series.rust, "").map(Some)
+}
+
+/// The unpatched source tree of a series that is built already.
+pub fn warm_tree(series: &'static Series) -> Result<PathBuf> {
+	let base = Base::warm(series)?.ok_or(NoSource(series.name))?;
+	Ok(base.src())
+}
+
 /// The unpatched source tree of a series, built.
 pub fn stock_tree(series: &'static Series) -> Result<PathBuf> {
 	let base = Base::find(series, &[])?;
@@ -261,6 +332,47 @@ impl Base {
 			.and_then(|name| name.split('_').nth(1))
 			.ok_or_else(|| anyhow!("{} is not named like a Debian package", package.display()))?
 			.to_owned();
+		Self::of(series, package, package_version, extra)
+	}
+
+	/// The newest that is built.
+	fn warm(series: &'static Series) -> Result<Option<Self>> {
+		let cache = paths::cache()?;
+		let mut warm = Vec::new();
+		let Ok(entries) = fs::read_dir(cache.join("kernel")) else {
+			return Ok(None);
+		};
+		for entry in entries {
+			let name = entry?.file_name();
+			let Some((_, version)) = name
+				.to_str()
+				.and_then(|name| name.rsplit_once('_'))
+				.and_then(|(name, _key)| name.split_once('_'))
+				.filter(|(found, _)| *found == series.name)
+			else {
+				continue;
+			};
+			let package = cache
+				.join("deb")
+				.join(format!("linux-source-{}_{version}_all.deb", series.name));
+			let base = Self::of(series, package, version.to_owned(), &[])?;
+			// Others are of another configuration or compiler.
+			if base.folder.file_name() == Some(&name) && base.folder.join("done").exists() {
+				warm.push((fs::metadata(base.folder.join("done"))?.modified()?, base));
+			}
+		}
+		Ok(warm
+			.into_iter()
+			.max_by_key(|(built, _)| *built)
+			.map(|(_, base)| base))
+	}
+
+	fn of(
+		series: &'static Series,
+		package: PathBuf,
+		package_version: String,
+		extra: &[String],
+	) -> Result<Self> {
 		let compiler = compiler()?;
 		let mut fragment = String::new();
 		let on_top = series.rust.then_some("ci/kernel-rust.config");
@@ -909,6 +1021,38 @@ mod tests {
 		}
 		let failed = stable(|| Ok(String::new()), || bail!("no compiler"));
 		assert_eq!(failed.unwrap_err().to_string(), "no compiler");
+	}
+
+	#[test]
+	fn a_series_takes_the_patches_that_it_does_not_have() {
+		let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+		let below = paths(&["6/0001-a.patch", "6/0002-b.patch", "6/0003-c.patch"]);
+		let above = paths(&["7/0002-b.patch", "7/0002-x.patch"]);
+		assert_eq!(
+			overlaid(below, above),
+			paths(&[
+				"6/0001-a.patch",
+				"7/0002-b.patch",
+				"7/0002-x.patch",
+				"6/0003-c.patch"
+			])
+		);
+	}
+
+	#[test]
+	fn changes_are_the_same_wherever_they_are() {
+		let patch = |at, context, new| {
+			format!(
+				"Subject: x\n---\n a | 2 +-\ndiff --git a/a b/a\n--- a/a\n+++ b/a\n@@ {at} @@\n {context}\n-one\n+{new}\n"
+			)
+		};
+		let (a, b) = (
+			patch("-1,2 +1,2", "x", "two"),
+			patch("-9,2 +9,2", "y", "two"),
+		);
+		assert_eq!(changes(&a), ["+two", "-one"]);
+		assert_eq!(changes(&a), changes(&b));
+		assert_ne!(changes(&a), changes(&patch("-1,2 +1,2", "x", "three")));
 	}
 
 	#[test]
