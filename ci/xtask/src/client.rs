@@ -34,10 +34,10 @@ const TAKEN: u64 = 1000;
 /// The firmware's last words. With two emulated CPUs that run in parallel its console
 /// sometimes stops early, in the middle of a line; why is not known. What happens
 /// after that can't be seen, good or bad, so such a machine is started again.
-const LINUX_STARTS: &str = "INIT: Starting kernel";
+pub const LINUX_STARTS: &str = "INIT: Starting kernel";
 
 /// How often a machine is started until its firmware gets that far.
-const ATTEMPTS: u32 = 5;
+pub const ATTEMPTS: u32 = 5;
 
 /// Which translation the guest uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub fn run(kernel: &Path, all: bool) -> Result<Vec<Check>> {
 		Brought::Here(folder) => folder,
 		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
 	};
-	let initrd = initrd(&folder, "client", None)?;
+	let initrd = pack(&folder, "client", ("host", "guest"), |_, _| Ok(()))?;
 	let boots = if all { &ALL[..] } else { &[RADIX_RUST] };
 	let mut checks = Vec::new();
 	for &boot in boots {
@@ -141,7 +141,12 @@ pub fn nested(kernel: &Path) -> Result<Vec<Check>> {
 		iterations: L2_ROUNDS,
 		batches: L2_BATCHES,
 	};
-	let initrd = initrd(&folder, "nested", Some(&job))?;
+	let initrd = pack(&folder, "nested", ("host", "l1"), |_, l1| {
+		for module in ["kvm.ko", "kvm-hv.ko"] {
+			l1.file(module, false, &read(&folder.join("kvm").join(module))?);
+		}
+		guest::build()?.put(l1, "vmm", &job)
+	})?;
 	let mut checks = Vec::new();
 	for path in ["rust", "c"] {
 		say(format_args!("nested {path} (half a minute)"));
@@ -269,47 +274,46 @@ fn once(machine: &Machine) -> (Said, String, Result<()>) {
 	(said, log, end.map(drop))
 }
 
-/// The host's initramfs, with the guest's in it: one that has our VMM do a job, if there
-/// is one.
-fn initrd(folder: &Path, name: &str, job: Option<&Job>) -> Result<PathBuf> {
-	let read =
-		|path: PathBuf| fs::read(&path).with_context(|| format!("can't read {}", path.display()));
+/// Makes the host's initramfs with the guest's in it: `inits` are theirs, and `more`
+/// adds to both.
+pub fn pack(
+	folder: &Path,
+	name: &str,
+	inits: (&str, &str),
+	more: impl FnOnce(&mut Initrd, &mut Initrd) -> Result<()>,
+) -> Result<PathBuf> {
 	let scripts = paths::root().join("ci/client");
 	let mut guest = Initrd::new();
 	guest.folder("bin");
-	guest.file("bin/busybox", true, &read(folder.join("root/bin/busybox"))?);
-	let name_in_host = match job {
-		Some(job) => {
-			guest.file("init", true, &read(scripts.join("l1"))?);
-			for module in ["kvm.ko", "kvm-hv.ko"] {
-				guest.file(module, false, &read(folder.join("kvm").join(module))?);
-			}
-			guest::build()?.put(&mut guest, "vmm", job)?;
-			"client/l1"
-		}
-		None => {
-			guest.file("init", true, &read(scripts.join("guest"))?);
-			"client/initrd"
-		}
-	};
+	guest.file(
+		"bin/busybox",
+		true,
+		&read(&folder.join("root/bin/busybox"))?,
+	);
+	guest.file("init", true, &read(&scripts.join(inits.1))?);
 	let mut host = Initrd::new();
 	host.tree(&folder.join("root"))?;
-	host.file("init", true, &read(scripts.join("host"))?);
+	host.file("init", true, &read(&scripts.join(inits.0))?);
 	host.folder("client");
-	host.file("client/vmlinux", false, &read(folder.join("vmlinux"))?);
-	host.file(name_in_host, false, &guest.finish());
-	let path = paths::target().join(format!("boot/{name}.cpio"));
+	host.file("client/vmlinux", false, &read(&folder.join("vmlinux"))?);
+	more(&mut host, &mut guest)?;
+	host.file("client/initrd", false, &guest.finish());
+	let path = paths::target().join("boot").join(format!("{name}.cpio"));
 	run::write_whole(&path, &host.finish())?;
 	Ok(path)
 }
 
+fn read(path: &Path) -> Result<Vec<u8>> {
+	fs::read(path).with_context(|| format!("can't read {}", path.display()))
+}
+
 /// What the inits said, and our VMM, if there is one, in their order.
 #[derive(Default)]
-struct Said(Vec<(String, String)>, Vec<Line>);
+pub struct Said(Vec<(String, String)>, Vec<Line>);
 
 impl Said {
 	/// Takes a line of the console; says whether it is one of ours.
-	fn line(&mut self, line: &str) -> bool {
+	pub fn line(&mut self, line: &str) -> bool {
 		// One that can't be read will be missed.
 		if let Some(Ok(line)) = console::parse(line) {
 			self.1.push(line);
@@ -328,7 +332,8 @@ impl Said {
 		true
 	}
 
-	fn all(&self, name: &str) -> Vec<&str> {
+	/// Each thing that was said under that name.
+	pub fn all(&self, name: &str) -> Vec<&str> {
 		self.0
 			.iter()
 			.filter(|(known, _)| known == name)
@@ -337,7 +342,7 @@ impl Said {
 	}
 
 	/// What was said exactly once.
-	fn one(&self, name: &str) -> Result<&str> {
+	pub fn one(&self, name: &str) -> Result<&str> {
 		match self.all(name)[..] {
 			[value] => Ok(value),
 			[] => bail!("no line '@{name}'"),
@@ -470,7 +475,8 @@ fn timer(said: &Said) -> Result<()> {
 	}
 }
 
-fn dmesg(said: &Said, who: &str) -> Result<()> {
+/// The kernel's log was there and had nothing to complain of.
+pub fn dmesg(said: &Said, who: &str) -> Result<()> {
 	if let Some(complaint) = said.all(&format!("{who} complaint")).first() {
 		bail!("{complaint}");
 	}

@@ -11,6 +11,7 @@ mod initrd;
 mod kernel;
 mod object;
 mod page;
+mod passthrough;
 mod paths;
 mod ppc;
 mod qemu;

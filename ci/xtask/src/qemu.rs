@@ -143,7 +143,7 @@ impl Drop for Running {
 }
 
 impl Machine {
-	fn command(&self) -> Command {
+	fn command(&self, options: &[&str]) -> Command {
 		// A killed runner must not leave a machine behind that computes for ever.
 		let mut command = Command::new("setpriv");
 		command.args(["--pdeathsig", "KILL", "--", QEMU, "-M", "powernv9"]);
@@ -170,6 +170,7 @@ impl Machine {
 			.arg(&self.initrd);
 		let append = format!("console=hvc0 panic=1 mitigations=off quiet {}", self.append);
 		command.args(["-append", append.trim_end()]);
+		command.args(options);
 		command
 			.stdin(Stdio::null())
 			.stdout(Stdio::piped())
@@ -189,7 +190,7 @@ impl Machine {
 		self.run_with(&[], limits, echo, line)
 	}
 
-	/// The same, with more options of QEMU's.
+	/// The same, with more options of QEMU's, devices for example.
 	pub fn run_with(
 		&self,
 		options: &[&str],
@@ -199,8 +200,7 @@ impl Machine {
 	) -> Result<Duration> {
 		let started = Instant::now();
 		let mut child = self
-			.command()
-			.args(options)
+			.command(options)
 			.spawn()
 			.context("setpriv can't be run")?;
 		let mut stdout = child.stdout.take().context("no pipe")?;

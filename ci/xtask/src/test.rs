@@ -21,8 +21,9 @@ use crate::bench;
 use crate::client;
 use crate::gates;
 use crate::guest::{self, Job};
-use crate::kernel::{self, Image, Series};
+use crate::kernel::{self, Image, NoSource, Series};
 use crate::page;
+use crate::passthrough;
 use crate::paths;
 use crate::qemu::{Echo, Limits, Machine};
 use crate::run::{self, Usage, say};
@@ -30,6 +31,19 @@ use crate::trace;
 
 /// The series that the tests are about.
 const MAIN_SERIES: &str = "6.12";
+
+/// The series that is built and booted, but not tested in full.
+const NEXT_SERIES: &str = "7.3";
+
+/// The booted tests that it has to pass, by the beginnings of their names.
+const NEXT_TESTS: [&str; 6] = [
+	"probe-radix-",
+	"regs-radix-c-",
+	"regs-radix-rust-",
+	"user-vectors-radix-rust-",
+	"tce-diff-radix",
+	"fast-counted-radix",
+];
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -43,8 +57,11 @@ pub struct Args {
 	/// Random hcalls of each booted test of TCEs [default: some 10,000]
 	#[arg(long, value_name = "N")]
 	tce_calls: Option<u64>,
+	/// I/O on a passed-through disk for so long, in place of the short run
+	#[arg(long, value_name = "MINUTES", num_args = 0..=1, default_missing_value = "60")]
+	soak: Option<u64>,
 	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, timing,
-	/// client, nested, stock, bench, report
+	/// client, nested, passthrough, 7.3, stock, bench, report
 	#[arg(value_name = "STAGE")]
 	stages: Vec<String>,
 }
@@ -140,6 +157,16 @@ const STAGES: &[(&str, Stage)] = &[
 		client::run(&image.stripped(), args.all)
 	}),
 	("nested", nested),
+	("passthrough", |args| {
+		let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+		let options = passthrough::Options {
+			all: args.all,
+			soak: args.soak,
+			seed: seed(args)?,
+		};
+		passthrough::run(&image.stripped(), &options)
+	}),
+	(NEXT_SERIES, next),
 	("stock", stock),
 	("bench", measure),
 	("report", |_| page::check()),
@@ -459,29 +486,74 @@ fn differing_sections(a: &[u8], b: &[u8]) -> Result<Vec<String>> {
 
 /// The patches, as a kernel maintainer would look at them.
 fn series(_: &Args) -> Result<Vec<Check>> {
-	let mut checks = Vec::new();
 	let main = Series::find(MAIN_SERIES)?;
 	let tree = kernel::stock_tree(main)?;
 	let patches = main.patches()?;
-	for patch in &patches {
-		let mut checkpatch = Command::new("perl");
-		checkpatch
-			.current_dir(&tree)
-			.args(["scripts/checkpatch.pl", "--quiet"])
-			.arg(patch);
-		let log = log_path("checkpatch");
-		let result = run::logged(&mut checkpatch, &log, "checkpatch", |_| true);
-		checks.push(Check::of(
-			format!("checkpatch {}", paths::short(patch)),
-			result,
-		));
-	}
+	let mut checks: Vec<_> = patches
+		.iter()
+		.map(|patch| checkpatch(&tree, patch))
+		.collect();
 	if !patches.is_empty() {
 		checks.push(Check::of(
 			format!("git am {MAIN_SERIES}"),
 			git_am(&tree, &patches),
 		));
 	}
+	for (own, other) in Series::find(NEXT_SERIES)?.own_patches()? {
+		checks.push(checkpatch(&tree, &own));
+		let Some(other) = other else { continue };
+		// Its own because it stands elsewhere: what it does must not fall behind.
+		let name = format!(
+			"{} does what {} does",
+			paths::short(&own),
+			paths::short(&other)
+		);
+		let (own, other) = (fs::read_to_string(own)?, fs::read_to_string(other)?);
+		let complaint = (kernel::changes(&own) != kernel::changes(&other))
+			.then(|| "they add or remove different lines".to_owned());
+		checks.push(Check::new(name, complaint));
+	}
+	Ok(checks)
+}
+
+fn checkpatch(tree: &Path, patch: &Path) -> Check {
+	let mut checkpatch = Command::new("perl");
+	checkpatch
+		.current_dir(tree)
+		.args(["scripts/checkpatch.pl", "--quiet"])
+		.arg(patch);
+	let log = log_path("checkpatch");
+	let result = run::logged(&mut checkpatch, &log, "checkpatch", |_| true);
+	Check::of(format!("checkpatch {}", paths::short(patch)), result)
+}
+
+/// The next series: that it builds, that its patches are a series, and that the paths
+/// work on it.
+fn next(args: &Args) -> Result<Vec<Check>> {
+	let series = Series::find(NEXT_SERIES)?;
+	let chosen = args.all || args.stages.iter().any(|stage| stage == NEXT_SERIES);
+	let image = if chosen {
+		match kernel::build(series, false) {
+			Err(error) if error.is::<NoSource>() => {
+				return Ok(vec![Check::skipped("kernel", error.to_string())]);
+			}
+			image => image?,
+		}
+	} else {
+		match kernel::build_if_warm(series)? {
+			Some(image) => image,
+			None => {
+				let why = "its unpatched tree is not built yet, which takes 15 minutes; \
+				           with --all or by name";
+				return Ok(vec![Check::skipped("build and boot", why)]);
+			}
+		}
+	};
+	let mut checks = vec![Check::new("build", None)];
+	let applied = git_am(&kernel::warm_tree(series)?, &series.patches()?);
+	checks.push(Check::of("git am", applied));
+	let wanted = |name: &str| NEXT_TESTS.iter().any(|start| name.starts_with(start));
+	checks.extend(booted_on(&image, args, "", wanted)?);
 	Ok(checks)
 }
 
@@ -538,7 +610,25 @@ fn expected_tests() -> Result<Vec<String>> {
 	Ok(names.map(str::to_owned).collect())
 }
 
+/// The seed that was asked for, or another one each time.
+fn seed(args: &Args) -> Result<u64> {
+	match args.seed {
+		Some(seed) => Ok(seed),
+		None => Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64),
+	}
+}
+
 fn booted(args: &Args, append: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Check>> {
+	let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+	booted_on(&image, args, append, wanted)
+}
+
+fn booted_on(
+	image: &Image,
+	args: &Args,
+	append: &str,
+	wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<Check>> {
 	let mut tests = expected_tests()?;
 	let all = tests.len();
 	tests.retain(|name| wanted(name));
@@ -548,8 +638,7 @@ fn booted(args: &Args, append: &str, wanted: impl Fn(&str) -> bool) -> Result<Ve
 	} else {
 		tests.clone()
 	};
-	let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
-	boot(args, &image, append, tests, names)
+	boot(args, image, append, tests, names)
 }
 
 /// The kernel's own account of where time goes, C's and ours, in a kernel that keeps it.
@@ -574,10 +663,7 @@ fn boot(
 	names: Vec<String>,
 ) -> Result<Vec<Check>> {
 	let programs = guest::build()?;
-	let seed = match args.seed {
-		Some(seed) => seed,
-		None => SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64,
-	};
+	let seed = seed(args)?;
 	say(format_args!("booted tests, --seed {seed}"));
 	let machine = Machine {
 		kernel: image.stripped(),

@@ -1,0 +1,891 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A device that is passed through: an NVMe of the emulated host belongs to a guest of
+//! Debian's QEMU, which reads and writes it by DMA through TCE tables of the emulated
+//! hardware.
+//!
+//! With the 64-bit window the guest maps its memory once. With the 32-bit window alone
+//! it does TCE hcalls for each read and write, which is what the fast handlers are for.
+//!
+//! The disk is a file out here. Its content follows from a seed (crate `kvm-p9-disk`);
+//! the guest reads, checks and writes at random, and what it must have written is known
+//! here without asking it. One boot of the host runs several guests, one after the
+//! other, on different paths, so each also proves that the one before it has let go of
+//! the device. Some are killed, reset or lose the device while they do I/O. That no TCE
+//! stays mapped and no page pinned is then seen from
+//!
+//! - the kernel's own WARN_ON in tce_iommu_release(), which fires if a region of
+//!   memory can't be unregistered because a TCE still counts on it, and its message
+//!   "Unexpected TCEs" when a table is freed with entries;
+//! - nr_foll_pin_acquired and nr_foll_pin_released in /proc/vmstat, which are equal
+//!   when no page is pinned any more, and were not while the guest ran;
+//! - VmLck of QEMU, if it goes on without the device;
+//! - the host, whose own driver takes the device back and reads all of the disk.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use disk::{CELL, Expected, Tag, WORKERS};
+use proto::Path as Column;
+
+use crate::client::{self, Said};
+use crate::guest;
+use crate::paths;
+use crate::qemu::{Echo, Limits, Machine};
+use crate::run::{self, say};
+use crate::setup::{self, Brought};
+use crate::test::Check;
+
+/// The fast handlers serve tables of hardware. If so, a guest on the 32-bit window
+/// without fast hcalls has failed.
+const FAST_HARDWARE_TABLES: bool = false;
+
+/// Of the disk: 32 MiB, so that all of it can be looked at often.
+const CELLS: u64 = 8192;
+
+/// How long a host with one guest may take. It takes half a minute on an idle machine.
+const TIME: Duration = Duration::from_secs(300);
+
+/// How long each further guest may take.
+const TIME_OF_GUEST: Duration = Duration::from_secs(240);
+
+/// Steps of a worker in a run that is to come to its end.
+const STEPS: u64 = 400;
+
+/// and in one that is not.
+const ENDLESS: u64 = 1 << 20;
+
+/// Bound on the steps that an interrupted run may have done, of a worker.
+const INTERRUPTED: u64 = 1 << 14;
+
+/// Reads of 64 KiB that are timed.
+const READS: u64 = 400;
+
+/// Kilobytes of a guest's memory, and what is much less than that.
+const MEMORY_KB: u64 = 512 << 10;
+const LITTLE_KB: u64 = MEMORY_KB / 8;
+
+/// What becomes of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+	/// It does its steps and powers off.
+	Work,
+	/// Its QEMU is killed in the middle of them.
+	Kill,
+	/// It is reset in the middle of them, boots again and does them all.
+	Reset,
+	/// It loses the device in the middle of them.
+	Unplug,
+	/// It only reads, on each path in turn, and is timed.
+	Time,
+}
+
+impl Act {
+	const fn name(self) -> &'static str {
+		match self {
+			Self::Work => "work",
+			Self::Kill => "kill",
+			Self::Reset => "reset",
+			Self::Unplug => "unplug",
+			Self::Time => "time",
+		}
+	}
+}
+
+/// One guest.
+#[derive(Clone, Copy, Debug)]
+struct Guest {
+	path: Column,
+	/// With the 64-bit window.
+	wide: bool,
+	act: Act,
+	/// How long it may work; what it has done by then is enough.
+	seconds: Option<u64>,
+}
+
+impl Guest {
+	const fn new(path: Column, wide: bool, act: Act) -> Self {
+		// A reset guest boots into the same work once more, which must come to an end,
+		// but not before the reset.
+		let seconds = match act {
+			Act::Reset => Some(6),
+			_ => None,
+		};
+		Self {
+			path,
+			wide,
+			act,
+			seconds,
+		}
+	}
+
+	fn steps(self) -> u64 {
+		match self.act {
+			Act::Time => READS,
+			Act::Work if self.seconds.is_none() => STEPS,
+			_ => ENDLESS,
+		}
+	}
+
+	/// Its line for the host's init.
+	fn line(self, run: u64) -> String {
+		let (path, fast) = match self.path {
+			Column::C | Column::Asm510 => ("c", 1),
+			Column::RustFull => ("rust", 0),
+			Column::RustFast => ("rust", 1),
+		};
+		let ddw = if self.wide { "on" } else { "off" };
+		let seconds = self.seconds.unwrap_or(1 << 20);
+		let (act, steps) = (self.act.name(), self.steps());
+		format!("{run} {path} {fast} {ddw} {act} {steps} {seconds}\n")
+	}
+
+	/// What the parameters of kvm_p9 must be.
+	fn parameters(self) -> &'static str {
+		match self.path {
+			Column::C | Column::Asm510 => "c 1",
+			Column::RustFull => "rust 0",
+			Column::RustFast => "rust 1",
+		}
+	}
+}
+
+impl fmt::Display for Guest {
+	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+		let window = if self.wide { 64 } else { 32 };
+		write!(f, "{}-{window}-bit", self.path.name())?;
+		match self.act {
+			Act::Work => Ok(()),
+			act => write!(f, "-{}", act.name()),
+		}
+	}
+}
+
+/// What is tested.
+pub struct Options {
+	/// Every path with every window, killed, reset and unplugged guests, and what I/O costs.
+	pub all: bool,
+	/// One guest that does I/O for so many minutes, instead.
+	pub soak: Option<u64>,
+	/// For what is random.
+	pub seed: u64,
+}
+
+impl Options {
+	/// The guests of each boot of a host; whether instructions are counted.
+	fn boots(&self) -> Vec<(&'static str, bool, Vec<Guest>)> {
+		use Column::{C, RustFast, RustFull};
+		if let Some(minutes) = self.soak {
+			let guest = |wide, share| Guest {
+				seconds: Some(60 * minutes * share / 4),
+				..Guest::new(RustFast, wide, Act::Work)
+			};
+			let fourth_on_c = Guest {
+				seconds: Some(60 * minutes / 4),
+				..Guest::new(C, false, Act::Work)
+			};
+			return vec![(
+				"soak",
+				false,
+				vec![guest(false, 2), guest(true, 1), fourth_on_c],
+			)];
+		}
+		if !self.all {
+			let guests = [RustFast, C].map(|path| Guest::new(path, false, Act::Work));
+			return vec![("short", false, guests.to_vec())];
+		}
+		let each =
+			|wide: bool, act: Act| [RustFast, RustFull, C].map(|path| Guest::new(path, wide, act));
+		let work = [each(false, Act::Work), each(true, Act::Work)].concat();
+		let last = Guest::new(C, false, Act::Work);
+		let mut acts = Vec::new();
+		for path in [RustFast, C] {
+			acts.extend(
+				[Act::Kill, Act::Reset, Act::Unplug].map(|act| Guest::new(path, false, act)),
+			);
+		}
+		acts.push(Guest::new(RustFast, true, Act::Kill));
+		acts.push(last);
+		vec![
+			("work", false, work),
+			("acts", false, acts),
+			("cost", true, vec![Guest::new(C, false, Act::Time)]),
+		]
+	}
+}
+
+/// Boots hosts with guests that have the disk.
+pub fn run(kernel: &Path, options: &Options) -> Result<Vec<Check>> {
+	let folder = match setup::bring("client")? {
+		Brought::Here(folder) => folder,
+		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
+	};
+	let tool = guest::build_disk()?;
+	let mut checks = Vec::new();
+	for (name, icount, guests) in options.boots() {
+		let boot = Boot {
+			name,
+			icount,
+			guests,
+			seed: options.seed,
+		};
+		checks.extend(boot.run(kernel, &folder, &tool)?);
+	}
+	Ok(checks)
+}
+
+/// One boot of the host.
+struct Boot {
+	name: &'static str,
+	icount: bool,
+	guests: Vec<Guest>,
+	seed: u64,
+}
+
+impl Boot {
+	/// Runs are numbered from 1.
+	fn numbered(&self) -> impl Iterator<Item = (u64, Guest)> {
+		(1..).zip(self.guests.iter().copied())
+	}
+
+	fn run(&self, kernel: &Path, folder: &Path, tool: &[u8]) -> Result<Vec<Check>> {
+		let initrd = self.initrd(folder, tool)?;
+		let image = paths::target().join(format!("test/passthrough-{}.img", self.name));
+		let machine = Machine {
+			kernel: kernel.to_owned(),
+			initrd,
+			append: format!("disk_seed={}", self.seed),
+			smp: if self.icount { 1 } else { 2 },
+			mem: "4G".to_owned(),
+			icount: self.icount,
+		};
+		let drive = format!("file={},if=none,id=disk,format=raw", image.display());
+		let device = "nvme,drive=disk,serial=passthrough,bus=pcie.0";
+		let devices = ["-drive", &drive, "-device", device].map(str::to_owned);
+		let count = self.guests.len() as u32;
+		let working = self.guests.iter().filter_map(|guest| guest.seconds).sum();
+		// One thread emulates it all then, and counts.
+		let slower = if self.icount { 4 } else { 1 };
+		let silence = TIME * slower + Duration::from_secs(working) * 2;
+		let limits = Limits {
+			total: silence + TIME_OF_GUEST * slower * count,
+			silence,
+		};
+		say(format_args!(
+			"passthrough {}: {count} guests, --seed {} (half a minute each)",
+			self.name, self.seed
+		));
+		let mut attempt = 1;
+		let (said, end) = loop {
+			make_disk(&image, self.seed)?;
+			let (mut said, mut log) = (Said::default(), String::new());
+			let end = machine.run_with(
+				&devices.each_ref().map(String::as_str),
+				limits,
+				Echo::No,
+				|line| {
+					log.push_str(line);
+					log.push('\n');
+					let ours = said.line(line);
+					if let Some(run) = line.split("@host run ").nth(1) {
+						let number = run.split(' ').next().unwrap_or_default();
+						let guest = number
+							.parse()
+							.ok()
+							.and_then(|n: usize| self.guests.get(n - 1));
+						if let Some(guest) = guest {
+							say(format_args!("passthrough {number} of {count}: {guest}"));
+						}
+					}
+					ours
+				},
+			);
+			let path = paths::target().join(format!("test/passthrough-{}.log", self.name));
+			run::write_whole(&path, log.as_bytes())?;
+			if log.contains(client::LINUX_STARTS) || attempt == client::ATTEMPTS {
+				break (said, end.map(drop));
+			}
+			attempt += 1;
+			say(format_args!(
+				"passthrough: the firmware's console stopped before Linux was started; \
+				 attempt {attempt} of {}",
+				client::ATTEMPTS
+			));
+		};
+		self.figures(&said);
+		let mut checks: Vec<Check> = self
+			.judge(&said, end)
+			.into_iter()
+			.map(|(name, result)| Check::of(format!("{} {name}", self.name), result))
+			.collect();
+		let compared = self.expected(&said).and_then(|expected| {
+			let bytes = fs::read(&image)?;
+			expected.compare(&bytes).map_err(anyhow::Error::msg)
+		});
+		checks.push(Check::of(
+			format!("{} disk, from outside", self.name),
+			compared,
+		));
+		Ok(checks)
+	}
+
+	fn initrd(&self, folder: &Path, tool: &[u8]) -> Result<PathBuf> {
+		let runs: String = self
+			.numbered()
+			.map(|(run, guest)| guest.line(run))
+			.collect();
+		let inits = ("passthrough-host", "passthrough-guest");
+		client::pack(folder, "passthrough", inits, |host, guest| {
+			host.file("runs", false, runs.as_bytes());
+			host.file("disk", true, tool);
+			guest.file("disk", true, tool);
+			guest.folder("modules");
+			for module in run::files_below(&folder.join("modules"))? {
+				let name = module.file_name().context("a module has a name")?;
+				let name = format!("modules/{}", name.to_string_lossy());
+				guest.file(&name, false, &fs::read(&module)?);
+			}
+			Ok(())
+		})
+	}
+
+	/// What the disk must be in the end.
+	fn expected(&self, said: &Said) -> Result<Expected> {
+		let mut expected = Expected::new(self.seed, CELLS);
+		for (run, guest) in self.numbered() {
+			match guest.act {
+				Act::Work | Act::Reset => {
+					if guest.act == Act::Reset {
+						expected.begun(run, INTERRUPTED);
+					}
+					let of = Of { said, run };
+					expected.done(run, of.steps().with_context(|| guest.to_string())?);
+				}
+				Act::Kill | Act::Unplug => expected.begun(run, INTERRUPTED),
+				Act::Time => {}
+			}
+		}
+		Ok(expected)
+	}
+
+	fn judge(&self, said: &Said, end: Result<()>) -> Vec<(String, Result<()>)> {
+		let mut verdicts = Vec::new();
+		for (run, guest) in self.numbered() {
+			let of = Of { said, run };
+			let mut verdict =
+				|name: &str, result| verdicts.push((format!("{guest} {name}"), result));
+			verdict("path", of.is("host run", guest.parameters()));
+			verdict("window", guest.window(&of));
+			verdict("end", guest.end(&of));
+			verdict("pages", pages(&of, guest.act));
+			match guest.act {
+				Act::Work => {
+					verdict("work", guest.work(&of));
+					verdict("hcalls", guest.hcalls(&of));
+				}
+				Act::Kill => {}
+				Act::Reset => {
+					verdict("reset", of.is("host reset", ""));
+					verdict("work", guest.work(&of));
+				}
+				Act::Unplug => verdict("unplug", unplug(&of)),
+				// Not compared: what happens while the disk is waited for differs by more
+				// from run to run than the paths do.
+				Act::Time => {
+					for path in [Column::C, Column::RustFull, Column::RustFast] {
+						let name = format!("cost on {}", path.name());
+						verdict(&name, cost(&of, path).map(drop));
+					}
+				}
+			}
+		}
+		let mut verdict = |name: &str, result| verdicts.push((name.to_owned(), result));
+		for who in ["host before", "host after"] {
+			verdict(
+				&format!("disk, from the {who}"),
+				expect(said, who, &CELLS.to_string()),
+			);
+		}
+		verdict(
+			"driver for the guests",
+			expect(said, "host bound", "vfio-pci"),
+		);
+		verdict("driver after them", expect(said, "host rebound", "nvme"));
+		verdict("host's log", client::dmesg(said, "host"));
+		let complaint = said
+			.all("guest complaint")
+			.first()
+			.map(|text| text.to_string());
+		verdict(
+			"guests' logs",
+			complaint.map_or(Ok(()), |text| Err(anyhow::Error::msg(text))),
+		);
+		let done = end.and_then(|()| said.one("host done").map(drop));
+		verdict("power-off", done);
+		verdicts
+	}
+
+	/// Tells what is not judged.
+	fn figures(&self, said: &Said) {
+		for (run, guest) in self.numbered() {
+			let of = Of { said, run };
+			for path in [Column::C, Column::RustFull, Column::RustFast] {
+				if let Ok(cost) = cost(&of, path) {
+					say(format_args!(
+						"passthrough {}: {cost:.0} instructions of guest and hypervisor for 64 KiB read",
+						path.name()
+					));
+				}
+			}
+			let Ok(counts) = of.counts() else { continue };
+			let fast: Vec<String> = counts
+				.iter()
+				.filter(|(name, _)| name.starts_with("fast_"))
+				.map(|(name, value)| format!("{name} {value}"))
+				.collect();
+			let steps: u64 = of.steps().map_or(0, |done| done.iter().sum());
+			let exits = counts.get("exits").copied().unwrap_or(0);
+			say(format_args!(
+				"passthrough {guest}: {steps} reads and writes, {exits} exits, {}",
+				fast.join(", ")
+			));
+		}
+	}
+}
+
+fn make_disk(path: &Path, seed: u64) -> Result<()> {
+	if let Some(folder) = path.parent() {
+		fs::create_dir_all(folder)?;
+	}
+	let mut file =
+		fs::File::create(path).with_context(|| format!("can't write {}", path.display()))?;
+	let mut bytes = vec![0; CELL];
+	let mut whole = Vec::with_capacity(CELLS as usize * CELL);
+	for cell in 0..CELLS {
+		disk::fill(seed, cell, Tag(0), &mut bytes);
+		whole.extend_from_slice(&bytes);
+	}
+	file.write_all(&whole)?;
+	Ok(())
+}
+
+/// What was said of one run: lines whose first word is its number.
+struct Of<'a> {
+	said: &'a Said,
+	run: u64,
+}
+
+impl<'a> Of<'a> {
+	fn all(&self, name: &str) -> Vec<&'a str> {
+		let run = self.run.to_string();
+		let of_run = |text: &'a str| match text.split_once(' ') {
+			Some((number, rest)) => (number == run).then_some(rest),
+			None => (text == run).then_some(""),
+		};
+		self.said.all(name).into_iter().filter_map(of_run).collect()
+	}
+
+	fn one(&self, name: &str) -> Result<&'a str> {
+		match self.all(name)[..] {
+			[text] => Ok(text),
+			[] => bail!("no line '@{name} {}'", self.run),
+			_ => bail!("several lines '@{name} {}'", self.run),
+		}
+	}
+
+	fn is(&self, name: &str, wanted: &str) -> Result<()> {
+		let text = self.one(name)?;
+		ensure!(text == wanted, "{name} is '{text}', not '{wanted}'");
+		Ok(())
+	}
+
+	fn numbers<const N: usize>(&self, name: &str) -> Result<[u64; N]> {
+		numbers(name, self.one(name)?)
+	}
+
+	/// How many steps each worker did.
+	fn steps(&self) -> Result<[u64; WORKERS as usize]> {
+		self.numbers("guest work")
+	}
+
+	/// How much each counter has grown while the guest worked.
+	fn counts(&self) -> Result<BTreeMap<&'a str, u64>> {
+		let mut counts = [BTreeMap::new(), BTreeMap::new()];
+		for line in self.all("host counter") {
+			let words: Vec<_> = line.split(' ').collect();
+			let [when, name, value] = words[..] else {
+				bail!("'@host counter {} {line}'?", self.run);
+			};
+			let value: u64 = value.parse().with_context(|| format!("counter '{line}'"))?;
+			let when = usize::from(when == "after");
+			ensure!(
+				counts[when].insert(name, value).is_none(),
+				"{name} is counted twice"
+			);
+		}
+		let [before, after] = counts;
+		ensure!(!before.is_empty(), "no counters");
+		let grown = before.into_iter().map(|(name, before)| {
+			let after = after
+				.get(name)
+				.with_context(|| format!("{name} is not counted again"))?;
+			Ok((
+				name,
+				after
+					.checked_sub(before)
+					.with_context(|| format!("{name} shrinks"))?,
+			))
+		});
+		grown.collect()
+	}
+}
+
+fn numbers<const N: usize>(name: &str, text: &str) -> Result<[u64; N]> {
+	let numbers: Vec<u64> = text
+		.split(' ')
+		.filter_map(|word| word.parse().ok())
+		.collect();
+	numbers
+		.try_into()
+		.map_err(|_| anyhow::anyhow!("{name} is '{text}'"))
+}
+
+fn expect(said: &Said, name: &str, wanted: &str) -> Result<()> {
+	let value = said.one(name)?;
+	ensure!(value == wanted, "{name} is '{value}', not '{wanted}'");
+	Ok(())
+}
+
+impl Guest {
+	/// The guest made the windows that it could. A reset guest says so twice.
+	fn window(self, of: &Of<'_>) -> Result<()> {
+		let windows = of.all("guest windows");
+		let boots = if self.act == Act::Reset { 2 } else { 1 };
+		ensure!(
+			windows.len() == boots,
+			"{} boots of the guest, not {boots}",
+			windows.len()
+		);
+		let wanted = if self.wide { "1" } else { "0" };
+		match windows.iter().find(|count| **count != wanted) {
+			Some(count) => bail!("{count} 64-bit windows, not {wanted}"),
+			None => Ok(()),
+		}
+	}
+
+	/// Its QEMU ended as it should, and the guest before it.
+	fn end(self, of: &Of<'_>) -> Result<()> {
+		if self.act == Act::Kill {
+			ensure!(
+				of.all("guest work").is_empty(),
+				"it was done before it was killed"
+			);
+			// 128 and SIGKILL
+			return of.is("host qemu", "137");
+		}
+		of.is("host qemu", "0")?;
+		of.is("guest done", "")
+	}
+
+	/// It did all steps, or as many as there was time for.
+	fn work(self, of: &Of<'_>) -> Result<()> {
+		let steps = of.steps()?;
+		let wanted = match self.seconds {
+			None => STEPS..=STEPS,
+			Some(_) => 1..=ENDLESS,
+		};
+		match steps.iter().find(|steps| !wanted.contains(steps)) {
+			Some(steps) => bail!("a worker did {steps} steps"),
+			None => Ok(()),
+		}
+	}
+
+	/// On the 32-bit window each step takes at least two hcalls, one that maps and one
+	/// that unmaps; on the other it takes none. They were served by who was asked to.
+	fn hcalls(self, of: &Of<'_>) -> Result<()> {
+		let counts = of.counts()?;
+		let count = |name| {
+			counts
+				.get(name)
+				.copied()
+				.with_context(|| format!("no counter {name}"))
+		};
+		let mut fast = 0;
+		for name in [
+			"fast_h_put_tce",
+			"fast_h_put_tce_indirect",
+			"fast_h_stuff_tce",
+		] {
+			fast += count(name)?;
+		}
+		let (exits, rust) = (count("exits")?, count("entry_rust")?);
+		match self.path {
+			Column::RustFast => {}
+			_ if fast > 0 => bail!("{fast} fast TCE hcalls"),
+			_ => {}
+		}
+		match self.path {
+			Column::C | Column::Asm510 => ensure!(rust == 0, "{rust} entries by the Rust path"),
+			_ => ensure!(rust > 0, "no entry by the Rust path"),
+		}
+		if self.wide {
+			return Ok(());
+		}
+		let steps: u64 = of.steps()?.iter().sum();
+		// The first ones, and as many again that are under way, went uncounted.
+		let least = 2 * steps.saturating_sub(128);
+		ensure!(
+			exits + fast >= least,
+			"{exits} exits and {fast} fast hcalls, not {least}"
+		);
+		if FAST_HARDWARE_TABLES && self.path == Column::RustFast {
+			ensure!(fast >= least, "{fast} fast hcalls, not {least}");
+		}
+		Ok(())
+	}
+}
+
+/// The guest's memory was pinned while it had the device, and is not any more.
+fn pages(of: &Of<'_>, act: Act) -> Result<()> {
+	let [taken, given] = of.numbers("host pins")?;
+	ensure!(
+		taken == given,
+		"{taken} pages were pinned and {given} unpinned"
+	);
+	if act == Act::Time {
+		return Ok(());
+	}
+	// A reset guest is seen running twice.
+	let seen = of.all("host pinned");
+	ensure!(!seen.is_empty(), "it was not seen running");
+	for text in seen {
+		let [taken, given]: [u64; 2] = numbers("pinned", text)?;
+		ensure!(taken > given, "no page was pinned while it ran: {text}");
+	}
+	for text in of.all("host locked") {
+		let [locked]: [u64; 1] = numbers("locked", text)?;
+		ensure!(
+			locked > MEMORY_KB / 2,
+			"only {locked} kB were locked while it ran"
+		);
+	}
+	Ok(())
+}
+
+/// QEMU, which goes on, has let go of the device and of the memory that it could reach.
+fn unplug(of: &Of<'_>) -> Result<()> {
+	of.is("guest isolated", "isolated")?;
+	let [files, locked, taken, given] = of.numbers("host unplugged")?;
+	ensure!(files == 0, "QEMU still has {files} files of the device");
+	ensure!(locked < LITTLE_KB, "{locked} kB are still locked");
+	ensure!(
+		taken == given,
+		"{taken} pages were pinned and {given} unpinned"
+	);
+	Ok(())
+}
+
+/// Instructions per 64 KiB: what QEMU's threads executed, guest and hypervisor.
+fn cost(of: &Of<'_>, path: Column) -> Result<f64> {
+	let of_path = |name| -> Result<&str> {
+		let lines = of.all(name).into_iter();
+		let mut found = lines.filter_map(|line| line.strip_prefix(path.name())?.strip_prefix(' '));
+		found
+			.next()
+			.with_context(|| format!("no '{name}' on {}", path.name()))
+	};
+	let [_]: [u64; 1] = numbers("read", of_path("guest read")?)?;
+	let [from, to] = numbers("cputime", of_path("host cputime")?)?;
+	ensure!(to > from, "no time has passed");
+	Ok((to - from) as f64 / READS as f64)
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn boot(guests: &[Guest]) -> Boot {
+		Boot {
+			name: "unit",
+			icount: false,
+			guests: guests.to_vec(),
+			seed: 1,
+		}
+	}
+
+	const WORK: Guest = Guest::new(Column::RustFast, false, Act::Work);
+
+	/// One guest with that in its middle.
+	fn text(middle: &str) -> String {
+		format!(
+			"\
+@host before 8192
+@host bound vfio-pci
+@host run 1 rust 1
+Linux ppc64le
+#1 SMP Debian 6.@guest windows 1 0
+@guest running 1
+@host pinned 1 8832 640
+@host locked 1 530496
+{middle}
+@host pins 1 8832 8832
+@host rebound nvme
+@host after 8192
+@host dmesg 384
+@host done"
+		)
+	}
+
+	fn worked() -> String {
+		let mut middle = String::new();
+		for (when, exits, rust) in [("before", 0, 10), ("after", 4000, 4000)] {
+			for (name, value) in [
+				("exits", exits),
+				("entry_rust", rust),
+				("fast_h_put_tce", 0),
+				("fast_h_put_tce_indirect", 0),
+				("fast_h_stuff_tce", 0),
+			] {
+				middle.push_str(&format!("@host counter 1 {when} {name} {value}\n"));
+			}
+		}
+		text(&format!(
+			"{middle}@guest work 1 400 400 400 400\n@guest done 1\n@host qemu 1 0"
+		))
+	}
+
+	fn failed(guest: Guest, text: &str, end: Result<()>) -> Vec<String> {
+		let mut said = Said::default();
+		text.lines().for_each(|line| {
+			said.line(line);
+		});
+		boot(&[guest])
+			.judge(&said, end)
+			.into_iter()
+			.filter(|(_, result)| result.is_err())
+			.map(|(name, _)| name.replace("rust-fast-32-bit", "guest"))
+			.collect()
+	}
+
+	#[test]
+	fn a_good_run_and_each_way_to_fail() {
+		let good = worked();
+		assert!(failed(WORK, &good, Ok(())).is_empty());
+		for (from, to, name) in [
+			("run 1 rust 1", "run 1 rust 0", "guest path"),
+			("windows 1 0", "windows 1 1", "guest window"),
+			("pinned 1 8832 640", "pinned 1 640 640", "guest pages"),
+			("locked 1 530496", "locked 1 64", "guest pages"),
+			("pins 1 8832 8832", "pins 1 8832 8831", "guest pages"),
+			("exits 4000", "exits 100", "guest hcalls"),
+			(
+				"after entry_rust 4000",
+				"after entry_rust 10",
+				"guest hcalls",
+			),
+			("after entry_rust", "after other", "guest hcalls"),
+			("@guest done 1", "", "guest end"),
+			("qemu 1 0", "qemu 1 1", "guest end"),
+			(
+				"before 8192",
+				"before error: x",
+				"disk, from the host before",
+			),
+			("after 8192", "after 8191", "disk, from the host after"),
+			("bound vfio-pci", "bound nvme", "driver for the guests"),
+			("rebound nvme", "rebound vfio-pci", "driver after them"),
+			(
+				"@host dmesg",
+				"@host complaint WARNING: x\n@host dmesg",
+				"host's log",
+			),
+			(
+				"@host dmesg",
+				"@guest complaint BUG: x\n@host dmesg",
+				"guests' logs",
+			),
+			("@host done", "", "power-off"),
+		] {
+			let text = good.replacen(from, to, 1);
+			assert_ne!(text, good, "{from}");
+			assert_eq!(failed(WORK, &text, Ok(())), [name], "{from}");
+		}
+		let wedged = Err(anyhow::anyhow!("stopped"));
+		assert_eq!(failed(WORK, &good, wedged), ["power-off"]);
+		let lazy = good.replace("400 400 400", "400 400 399");
+		assert_eq!(failed(WORK, &lazy, Ok(())), ["guest work"]);
+	}
+
+	#[test]
+	fn c_does_not_take_the_rust_path() {
+		let c = Guest::new(Column::C, false, Act::Work);
+		let text = worked().replace("run 1 rust", "run 1 c");
+		assert_eq!(failed(c, &text, Ok(())), ["c-32-bit hcalls"]);
+		let text = text.replace("after entry_rust 4000", "after entry_rust 10");
+		assert!(failed(c, &text, Ok(())).is_empty());
+		let text = text.replace("after fast_h_stuff_tce 0", "after fast_h_stuff_tce 1");
+		assert_eq!(failed(c, &text, Ok(())), ["c-32-bit hcalls"]);
+	}
+
+	#[test]
+	fn a_killed_guest_was_killed_in_time() {
+		let kill = Guest::new(Column::RustFast, false, Act::Kill);
+		let good = text("@host qemu 1 137");
+		assert!(failed(kill, &good, Ok(())).is_empty());
+		let late = text("@guest work 1 1 1 1 1\n@host qemu 1 137");
+		assert_eq!(failed(kill, &late, Ok(())), ["guest-kill end"]);
+		let by_itself = text("@host qemu 1 0");
+		assert_eq!(failed(kill, &by_itself, Ok(())), ["guest-kill end"]);
+	}
+
+	#[test]
+	fn an_unplugged_device_is_gone() {
+		let guest = Guest::new(Column::RustFast, false, Act::Unplug);
+		let good = text(
+			"@guest isolated 1 isolated\n@host unplugged 1 0 2112 8832 8832\n\
+			 @guest done 1\n@host qemu 1 0",
+		);
+		assert!(failed(guest, &good, Ok(())).is_empty());
+		for (from, to) in [
+			("1 0 2112", "1 1 2112"),
+			("1 0 2112", "1 0 530496"),
+			("8832 8832\n@guest", "8832 640\n@guest"),
+			("isolated 1 isolated", "isolated 1 error: x"),
+		] {
+			let text = good.replacen(from, to, 1);
+			assert_ne!(text, good, "{from}");
+			assert_eq!(failed(guest, &text, Ok(())), ["guest-unplug unplug"]);
+		}
+	}
+
+	#[test]
+	fn a_path_that_is_not_timed_is_found() {
+		let guest = Guest::new(Column::C, false, Act::Time);
+		let mut middle = String::new();
+		for path in ["c", "rust-full", "rust-fast"] {
+			let line = format!("@guest read 1 {path} 5\n@host cputime 1 {path} 7 70007\n");
+			middle.push_str(&line);
+		}
+		let text = text(&format!("{middle}@guest done 1\n@host qemu 1 0"));
+		let text = text.replace("run 1 rust", "run 1 c");
+		assert!(failed(guest, &text, Ok(())).is_empty());
+		let name = "c-32-bit-time cost on rust-full";
+		for (from, to) in [
+			("read 1 rust-full 5", "read 1 rust-full error: x"),
+			("cputime 1 rust-full 7 70007", "cputime 1 rust-full 7 7"),
+			("@guest read 1 rust-full 5", ""),
+		] {
+			let text = text.replacen(from, to, 1);
+			assert_eq!(failed(guest, &text, Ok(())), [name], "{from}");
+		}
+	}
+
+	#[test]
+	fn nothing_said_is_all_failed() {
+		assert!(failed(WORK, "", Ok(())).len() >= 11);
+	}
+}
