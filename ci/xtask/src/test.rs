@@ -58,7 +58,7 @@ pub struct Args {
 	#[arg(long, value_name = "N")]
 	tce_calls: Option<u64>,
 	/// I/O on a passed-through disk for so long, in place of the short run
-	#[arg(long, value_name = "MINUTES", num_args = 0..=1, default_missing_value = "60")]
+	#[arg(long, value_name = "MINUTES", num_args = 0..=1, require_equals = true, default_missing_value = "60")]
 	soak: Option<u64>,
 	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, timing,
 	/// client, nested, passthrough, 7.3, stock, bench, report
