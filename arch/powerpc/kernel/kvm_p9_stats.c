@@ -316,37 +316,42 @@ void kvm_p9_free_vcpu(struct kvm_vcpu *vcpu)
 }
 EXPORT_SYMBOL_GPL(kvm_p9_free_vcpu);
 
-static u64 *kvm_p9_userspace_counter(struct kvm_p9_served *served, unsigned long number)
+static int kvm_p9_hcall(unsigned long number)
 {
 	switch (number) {
 	case KVMPPC_H_NULL:
-		return &served->userspace[KVM_P9_NULL];
+		return KVM_P9_NULL;
 	case H_GET_TCE:
-		return &served->userspace[KVM_P9_GET_TCE];
+		return KVM_P9_GET_TCE;
 	case H_PUT_TCE:
-		return &served->userspace[KVM_P9_PUT_TCE];
+		return KVM_P9_PUT_TCE;
 	case H_PUT_TCE_INDIRECT:
-		return &served->userspace[KVM_P9_PUT_TCE_INDIRECT];
+		return KVM_P9_PUT_TCE_INDIRECT;
 	case H_STUFF_TCE:
-		return &served->userspace[KVM_P9_STUFF_TCE];
+		return KVM_P9_STUFF_TCE;
 	default:
-		return NULL;
+		return KVM_P9_HCALLS;
 	}
 }
 
 void __kvm_p9_to_userspace(struct kvm_vcpu *vcpu, int r)
 {
+	struct kvm_p9_served *served = &vcpu->arch.p9_served;
 	struct kvm_p9_stats *stats = READ_ONCE(vcpu->arch.p9.stats);
+	unsigned long number = kvmppc_get_gpr(vcpu, 3);
+	int hcall = kvm_p9_hcall(number);
 
 	if (stats)
 		WRITE_ONCE(stats->in_userspace, 1);
-	if (r == RESUME_HOST && vcpu->run->exit_reason == KVM_EXIT_PAPR_HCALL) {
-		u64 *counter = kvm_p9_userspace_counter(&vcpu->arch.p9_served,
-							kvmppc_get_gpr(vcpu, 3));
+	if (r != RESUME_HOST || vcpu->run->exit_reason != KVM_EXIT_PAPR_HCALL ||
+	    hcall == KVM_P9_HCALLS)
+		return;
 
-		if (counter)
-			WRITE_ONCE(*counter, *counter + 1);
-	}
+	WRITE_ONCE(served->userspace[hcall], served->userspace[hcall] + 1);
+	/* An hcall that is enabled was tried before, and counted as done; NULL never fails */
+	if (hcall != KVM_P9_NULL && test_bit(number / 4, vcpu->kvm->arch.enabled_hcalls) &&
+	    served->full[hcall])
+		WRITE_ONCE(served->full[hcall], served->full[hcall] - 1);
 }
 EXPORT_SYMBOL_GPL(__kvm_p9_to_userspace);
 
