@@ -228,8 +228,10 @@ pub struct Context {
 	pub nested: Option<NestedView>,
 }
 
-/// Moves the timebase by writing its upper bits. The low ones go on counting, and
-/// if they wrapped in between, the carry is lost with the write: put it in.
+/// Moves the timebase to `tb`, what it should have been at some moment shortly before, by
+/// writing its upper bits. The low ones go on counting, and if they wrapped since that
+/// moment, the carry is lost with the write: put it in. For the caller's arithmetic `tb`
+/// is still the time: with the carry it would be 2^24 ticks too late.
 ///
 /// That is told by the low ones having become less, so `tb` must be a time of this
 /// timebase but for the upper bits.
@@ -240,13 +242,11 @@ pub struct Context {
 unsafe fn set_timebase<C: Cpu>(cpu: &mut C, tb: u64) -> u64 {
 	// SAFETY: the caller's word.
 	unsafe { cpu.mtspr::<{ Spr::TBU40.0 }>(tb) };
-	if cpu.mftb() & TB_LOW >= tb & TB_LOW {
-		return tb;
+	if cpu.mftb() & TB_LOW < tb & TB_LOW {
+		// SAFETY: the caller's word.
+		unsafe { cpu.mtspr::<{ Spr::TBU40.0 }>(tb.wrapping_add(TB_LOW + 1)) };
 	}
-	let carried = tb.wrapping_add(TB_LOW + 1);
-	// SAFETY: the caller's word.
-	unsafe { cpu.mtspr::<{ Spr::TBU40.0 }>(carried) };
-	carried
+	tb
 }
 
 /// Runs a guest once and says by what trap it came out.
