@@ -9,7 +9,8 @@
 //! register round is a single straight line from the first
 //! load to the last store: between them not one register is free, so it reaches
 //! memory by displacement from zero (see `proto::map`), and there is no branch
-//! between its `sc 1` and the read of CFAR.
+//! between its `sc 1` and the read of CFAR. The rounds of `rounds.rs` are that line
+//! again, with more registers and with other instructions in the `sc 1`'s place.
 //!
 //! The crate is compiled without VSX, AltiVec and hard float, so that no compiler
 //! puts anything into the registers which a round fills; the assembler then refuses
@@ -18,8 +19,8 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 use hcall::Number;
-use proto::block::Call;
-use proto::{map, marker, private, regs};
+use proto::block::{Call, Hammer};
+use proto::{map, marker, private, regs, round};
 
 /// What a timing loop starts from and ends with.
 #[derive(Default)]
@@ -161,9 +162,12 @@ pub mod save {
 }
 
 macro_rules! assembly {
-	($((
-		$name:literal, $write:literal, $read:literal, $mask:expr, $translated:expr, $set:expr
-	),)*) => {
+	(
+		{$((
+			$name:literal, $write:literal, $read:literal, $mask:expr, $translated:expr, $set:expr
+		),)*}
+		$(($pmu_name:literal, $pmu:literal, $pmu_mask:expr, $pmu_set:expr),)*
+	) => {
 		global_asm!(
 			// Words for what an assembler without these features refuses.
 			".macro LXV t, at",
@@ -223,12 +227,14 @@ macro_rules! assembly {
 
 			// Entered by the VMM with everything zero but PC and MSR. But for another vcpu
 			// than the first r3 has an hcall to begin with, and r20 the doorbell to answer
-			// to. r4 goes to main.
+			// to; or r21 has the block of one that hammers. r4 goes to main.
 			".section .text.start, \"ax\", @progbits",
 			".globl _start",
 			"_start:",
 			"cmpdi 3, 0",
 			"bne peer",
+			"cmpdi 21, 0",
+			"bne hammer",
 			"mr 31, 4",
 			"lis 2, .TOC.@ha",
 			"addi 2, 2, .TOC.@l",
@@ -425,6 +431,88 @@ macro_rules! assembly {
 			"TIMED time_spins, TIMED_SPIN",
 			"TIMED time_doorbells, TIMED_DOORBELL",
 
+			// TCE hcalls for ever, on a few entries that others work on, too. r21 has the
+			// block; no stack. Every entry is 0 or one of 512 pages, read and write.
+			"hammer:",
+			"mr 14, 21",
+			"ld 15, {HAMMER_SEED}(14)",
+			"ld 21, {HAMMER_LISTS}(14)",
+			"ld 22, {HAMMER_LISTS} + 8(14)",
+			"lis 16, {LIOBN_HIGH}",
+			"clrldi 16, 16, 32",
+			"lis 20, {TCE} >> 16",
+			"ori 20, 20, {TCE} & 0xffff",
+			"li 17, 0",
+			"li 18, 0",
+			"li 19, 0",
+			"li 24, 0",
+			// xorshift64.
+			"1: sldi 0, 15, 13",
+			"xor 15, 15, 0",
+			"srdi 0, 15, 7",
+			"xor 15, 15, 0",
+			"sldi 0, 15, 17",
+			"xor 15, 15, 0",
+			"mr 4, 16",
+			"srdi 5, 15, 20",
+			"andi. 5, 5, {ENTRIES} - 1",
+			"sldi 5, 5, {TCE_SHIFT}",
+			"srdi 7, 15, 40",
+			"andi. 7, 7, {ENTRIES} - 1",
+			"addi 7, 7, 1",
+			"andi. 0, 15, 2",
+			"bne 3f",
+			"andi. 0, 15, 1",
+			"bne 2f",
+			"li 3, {PUT_TCE}",
+			"srdi 6, 15, 30",
+			"andi. 6, 6, 511",
+			"sldi 6, 6, {TCE_SHIFT}",
+			"add 6, 6, 20",
+			"b 5f",
+			"2: li 3, {GET_TCE}",
+			"b 5f",
+			"3: andi. 0, 15, 1",
+			"bne 4f",
+			"li 3, {PUT_TCE_INDIRECT}",
+			"mr 6, 21",
+			"andi. 0, 15, 4",
+			"beq 5f",
+			"mr 6, 22",
+			"b 5f",
+			"4: li 3, {STUFF_TCE}",
+			"li 6, 0",
+			"5: mr 23, 3",
+			"sc 1",
+			"addi 17, 17, 1",
+			"std 17, {HAMMER_ROUNDS}(14)",
+			"cmpdi 3, 0",
+			"bne 7f",
+			"cmpdi 23, {GET_TCE}",
+			"bne 6f",
+			"cmpdi 4, 0",
+			"beq 6f",
+			"subf 5, 20, 4",
+			"andi. 0, 5, 0xfff",
+			"bne 8f",
+			"srdi. 0, 5, 9 + {TCE_SHIFT}",
+			"bne 8f",
+			"6: addi 18, 18, 1",
+			"std 18, {HAMMER_ANSWERED}(14)",
+			"b 1b",
+			"7: addi 19, 19, 1",
+			"std 19, {HAMMER_REFUSED}(14)",
+			"cmpdi 3, {H_PARAMETER}",
+			"beq 1b",
+			"cmpdi 3, {H_FUNCTION}",
+			"beq 1b",
+			"8: addi 24, 24, 1",
+			"std 23, {HAMMER_LAST_BAD}(14)",
+			"std 3, {HAMMER_LAST_BAD} + 8(14)",
+			"std 4, {HAMMER_LAST_BAD} + 16(14)",
+			"std 24, {HAMMER_BAD}(14)",
+			"b 1b",
+
 			".globl trap",
 			"trap:",
 			"trap",
@@ -510,9 +598,8 @@ macro_rules! assembly {
 			"VECTORS",
 			".text",
 
-			".globl register_round",
-			"register_round:",
-			"KEEP_OWN",
+			// With `more`, also what is in `proto::round`.
+			".macro FILL_REGISTERS more=0",
 			"LFD 0, {FILL} + 8 * {FPSCR}",
 			"MTFSF 0",
 			"MFFS 0",
@@ -521,6 +608,20 @@ macro_rules! assembly {
 			"MTVSCR 0",
 			"MFVSCR 0",
 			"STXV 32, {FILL} + 8 * {VSCR}",
+			".if \\more",
+			"ld 3, {FILL} + 8 * {WITH_PMU}(0)",
+			"cmpdi 3, 0",
+			"beq 77f",
+			".set at, {FILL} + 8 * {PMU}",
+			$(concat!("ld 3, at(0)\nmtspr ", $pmu, ", 3\n.set at, at + 8"),)*
+			"isync",
+			".set at, {FILL} + 8 * {PMU}",
+			$(concat!("mfspr 3, ", $pmu, "\nstd 3, at(0)\n.set at, at + 8"),)*
+			"77:",
+			"ld 3, {FILL} + 8 * {SET_DEC}(0)",
+			"mtspr 22, 3",
+			"CLOCKS {FILL}",
+			".endif",
 			"ld 3, {FILL} + 8 * {XER}(0)",
 			"mtxer 3",
 			"mfxer 3",
@@ -539,11 +640,38 @@ macro_rules! assembly {
 			"isync",
 			".set at, {FILL} + 8 * {SPR}",
 			$(concat!("mfspr 3, ", $read, "\nstd 3, at(0)\n.set at, at + 8"),)*
+			".if \\more",
+			// Hcalls that KVM counts before it takes facilities away. They change CTR, CR
+			// and the SRRs.
+			"ld 14, {FILL} + 8 * {CALLS_BEFORE}(0)",
+			"cmpdi 14, 0",
+			"beq 77f",
+			"76: li 3, {PROD}",
+			"li 4, -1",
+			"sc 1",
+			"addi 14, 14, -1",
+			"cmpdi 14, 0",
+			"bne 76b",
+			"ld 3, {FILL} + 8 * {SRR0}(0)",
+			"mtspr 26, 3",
+			"ld 3, {FILL} + 8 * {SRR1}(0)",
+			"mtspr 27, 3",
+			"77: ld 3, {FILL} + 8 * {CR_WORD}(0)",
+			"mtcrf 255, 3",
+			"ld 3, {FILL} + 8 * {CTR}(0)",
+			"mtctr 3",
+			".endif",
 			".set n, 0",
 			".rept 64",
 			"LXV n, {FILL} + 8 * {VSR} + 16 * n",
 			".set n, n + 1",
 			".endr",
+			".if \\more",
+			"ld 3, {FILL} + 8 * {SET_MSR}(0)",
+			"mtmsrd 3",
+			"mfmsr 3",
+			"std 3, {FILL} + 8 * {MSR_WORD}(0)",
+			".endif",
 			// CFAR is set by branches only, and there is none from here on.
 			"ld 3, {FILL} + 8 * {CFAR}(0)",
 			"mtspr 28, 3",
@@ -551,9 +679,26 @@ macro_rules! assembly {
 			 27,28,29,30,31",
 			"ld \\n, {FILL} + 8 * \\n(0)",
 			".endr",
-			"sc 1",
-			".globl after_register_hcall",
-			"after_register_hcall:",
+			".endm",
+
+			".macro CLOCKS at",
+			"mftb 3",
+			"std 3, \\at + 8 * {TB}(0)",
+			"mfspr 3, 22",
+			"std 3, \\at + 8 * {DEC}(0)",
+			"mfspr 3, 849",
+			"std 3, \\at + 8 * {VTB}(0)",
+			"mfspr 3, 309",
+			"std 3, \\at + 8 * {PURR}(0)",
+			"mfspr 3, 308",
+			"std 3, \\at + 8 * {SPURR}(0)",
+			"mfspr 3, 848",
+			"std 3, \\at + 8 * {IC}(0)",
+			"mfspr 3, 823",
+			"std 3, \\at + 8 * {PSSCR}(0)",
+			".endm",
+
+			".macro STORE_REGISTERS more=0",
 			".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,\
 			 27,28,29,30,31",
 			"std \\n, {GOT} + 8 * \\n(0)",
@@ -570,6 +715,18 @@ macro_rules! assembly {
 			"std 3, {GOT} + 8 * {XER}(0)",
 			"mfmsr 3",
 			"std 3, {GOT} + 8 * {MSR_WORD}(0)",
+			".if \\more",
+			// Facilities that the round was without are needed to look at them.
+			"ld 3, {SAVE} + {MSR}(0)",
+			"mtmsrd 3",
+			"CLOCKS {GOT}",
+			"ld 3, {FILL} + 8 * {WITH_PMU}(0)",
+			"cmpdi 3, 0",
+			"beq 77f",
+			".set at, {GOT} + 8 * {PMU}",
+			$(concat!("mfspr 3, ", $pmu, "\nstd 3, at(0)\n.set at, at + 8"),)*
+			"77:",
+			".endif",
 			".set at, {GOT} + 8 * {SPR}",
 			$(concat!("mfspr 3, ", $read, "\nstd 3, at(0)\n.set at, at + 8"),)*
 			".set n, 0",
@@ -581,8 +738,106 @@ macro_rules! assembly {
 			"STFD 0, {GOT} + 8 * {FPSCR}",
 			"MFVSCR 0",
 			"STXV 32, {GOT} + 8 * {VSCR}",
+			".endm",
+
+			".globl register_round",
+			"register_round:",
+			"KEEP_OWN",
+			"FILL_REGISTERS",
+			"sc 1",
+			".globl after_register_hcall",
+			"after_register_hcall:",
+			"STORE_REGISTERS",
 			"BACK_TO_OWN",
 			"blr",
+
+			// A round that leaves the guest in its own way: what to call, the address of the
+			// instruction that leaves and of where it goes on.
+			".macro ROUND name, exit:vararg",
+			"round_\\name:",
+			"KEEP_OWN",
+			"mfmsr 0",
+			"std 0, {SAVE} + {MSR}(0)",
+			"FILL_REGISTERS 1",
+			"exit_\\name:",
+			"\\exit",
+			"after_\\name:",
+			"STORE_REGISTERS 1",
+			"BACK_TO_OWN",
+			"blr",
+			".pushsection .rodata.rounds, \"a\", @progbits",
+			".balign 8",
+			".globl instance_\\name",
+			"instance_\\name:",
+			".quad round_\\name, exit_\\name, after_\\name",
+			".popsection",
+			".endm",
+			".macro WAIT",
+			".rept 16384",
+			"nop",
+			".endr",
+			".endm",
+			// In problem state; the system call's vector leads back.
+			".macro IN_PROBLEM_STATE",
+			"rfid",
+			"WAIT",
+			"sc",
+			".endm",
+			// Should it end early, there is still an interrupt to wait for.
+			".macro CEDE",
+			"sc 1",
+			"b .",
+			".endm",
+			"ROUND sc, sc 1",
+			"ROUND cede, CEDE",
+			"ROUND interrupt, WAIT",
+			"ROUND problem, IN_PROBLEM_STATE",
+			"ROUND spin, b .",
+			"ROUND branch, bctr",
+			"ROUND illegal, .long 0",
+			"ROUND trap, trap",
+			"ROUND tir, mfspr 5, 446",
+			// msgsndp. isync first, as QEMU takes the interrupt (facility unavailable) with
+			// the address of the last instruction that ended a block of its translation.
+			".macro SEND_MESSAGE",
+			"isync",
+			".long 31 << 26 | 5 << 11 | 142 << 1",
+			".endm",
+			"ROUND doorbell, SEND_MESSAGE",
+			"ROUND ebbrr, mfspr 5, 805",
+			"ROUND tfhar, mfspr 5, 128",
+			"ROUND mmcr2, mfspr 5, 785",
+			"ROUND lbz, lbz 5, 0(6)",
+			"ROUND lha, lha 5, 0(6)",
+			"ROUND lwbrx, lwbrx 5, 0, 6",
+			"ROUND ld, ld 5, 0(6)",
+			"ROUND ldu, ldu 5, 8(6)",
+			"ROUND stb, stb 5, 0(6)",
+			"ROUND sthbrx, sthbrx 5, 0, 6",
+			"ROUND stw, stw 5, 0(6)",
+			"ROUND std, std 5, 0(6)",
+			"ROUND lfd, .long 50 << 26 | 5 << 21 | 6 << 16",
+			"ROUND stfd, .long 54 << 26 | 5 << 21 | 6 << 16",
+			// lxvd2x and stxvd2x of vs5.
+			"ROUND lxvd2x, .long 31 << 26 | 5 << 21 | 6 << 11 | 844 << 1",
+			"ROUND stxvd2x, .long 31 << 26 | 5 << 21 | 6 << 11 | 972 << 1",
+			HAMMER_SEED = const offset_of!(Hammer, seed),
+			HAMMER_LISTS = const offset_of!(Hammer, lists),
+			HAMMER_ROUNDS = const offset_of!(Hammer, rounds),
+			HAMMER_ANSWERED = const offset_of!(Hammer, answered),
+			HAMMER_REFUSED = const offset_of!(Hammer, refused),
+			HAMMER_BAD = const offset_of!(Hammer, bad),
+			HAMMER_LAST_BAD = const offset_of!(Hammer, last_bad),
+			ENTRIES = const Hammer::ENTRIES,
+			LIOBN_HIGH = const (map::LIOBN >> 16) as u16 as i16,
+			TCE = const proto::Case::tce(0),
+			TCE_SHIFT = const map::TCE_SHIFT,
+			GET_TCE = const hcall::Number::GET_TCE.0,
+			PUT_TCE = const hcall::Number::PUT_TCE.0,
+			PUT_TCE_INDIRECT = const hcall::Number::PUT_TCE_INDIRECT.0,
+			STUFF_TCE = const hcall::Number::STUFF_TCE.0,
+			H_PARAMETER = const hcall::Code::PARAMETER.0,
+			H_FUNCTION = const hcall::Code::FUNCTION.0,
 			CALL_NUMBER = const offset_of!(Call, number),
 			CALL_ARGS = const offset_of!(Call, args),
 			CALL_CODE = const offset_of!(Call, code),
@@ -601,6 +856,21 @@ macro_rules! assembly {
 			FPSCR = const regs::FPSCR,
 			VSCR = const regs::VSCR,
 			SPR = const regs::SPR,
+			SRR0 = const regs::SRR0,
+			SRR1 = const regs::SRR1,
+			PMU = const round::PMU,
+			WITH_PMU = const round::WITH_PMU,
+			SET_DEC = const round::SET_DEC,
+			SET_MSR = const round::MSR,
+			CALLS_BEFORE = const round::CALLS_BEFORE,
+			TB = const round::TB,
+			DEC = const round::DEC,
+			VTB = const round::VTB,
+			PURR = const round::PURR,
+			SPURR = const round::SPURR,
+			IC = const round::IC,
+			PSSCR = const round::PSSCR,
+			PROD = const hcall::Number::PROD.0,
 			SAVE = const map::SAVE,
 			STACK = const map::STACK_TOP,
 			LR = const save::LR,
@@ -615,7 +885,12 @@ macro_rules! assembly {
 		);
 	};
 }
-proto::spr_table!(assembly);
+macro_rules! with_pmu {
+	($($sprs:tt)*) => {
+		proto::pmu_table!(assembly { $($sprs)* });
+	};
+}
+proto::spr_table!(with_pmu);
 
 const _: () = assert!(map::TEXT == 0x1_0000, "guest.ld has the same address");
 const _: () = assert!(
@@ -627,6 +902,10 @@ const _: () = assert!(
 	"lis loads its upper half"
 );
 const _: () = assert!(private::EXCEPTION.0 < 0x1_0000, "ori loads it");
+const _: () = assert!(
+	map::LIOBN.is_multiple_of(0x1_0000) && map::LIOBN >> 32 == 0,
+	"lis and clrldi load it"
+);
 const _: () = assert!(core::mem::offset_of!(Loop, number) == 0);
 const _: () = assert!(core::mem::offset_of!(Loop, args) == 8);
 const _: () = assert!(core::mem::offset_of!(Loop, code) == 40);

@@ -11,6 +11,7 @@
 #![no_main]
 
 mod asm;
+mod rounds;
 
 use asm::Loop;
 use core::panic::PanicInfo;
@@ -326,6 +327,7 @@ extern "C" fn main(hash_translation: u64) -> ! {
 				Job::PROBLEM => problem_state(&command, outcome),
 				Job::TRAP => asm::trap(),
 				Job::CALLS => calls(&command, outcome),
+				Job::ROUNDS => rounds::run(&command, outcome),
 				_ => status = Outcome::UNKNOWN_JOB,
 			}
 		}

@@ -34,6 +34,8 @@ impl Job {
 	pub const TRAP: Self = Self(6);
 	/// Do every hcall of the [`Call`] array.
 	pub const CALLS: Self = Self(7);
+	/// `iterations` rounds as the [`Plan`](crate::round::Plan) says.
+	pub const ROUNDS: Self = Self(32);
 }
 
 /// Written by the VMM, read by the guest.
@@ -195,3 +197,38 @@ const_assert_eq!(offset_of!(Call, number), 0);
 const_assert_eq!(offset_of!(Call, args), 8);
 const_assert_eq!(offset_of!(Call, code), 40);
 const_assert_eq!(offset_of!(Call, r4), 48);
+
+/// What a vcpu works with that does nothing but TCE hcalls on the same few entries, and
+/// what came of it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Hammer {
+	/// Where its random numbers start; not 0.
+	pub seed: u64,
+	/// Two lists for H_PUT_TCE_INDIRECT.
+	pub lists: [u64; 2],
+	/// Hcalls so far.
+	pub rounds: u64,
+	/// Of them, those that were answered H_SUCCESS.
+	pub answered: u64,
+	/// Of them, those that were answered H_PARAMETER or H_FUNCTION.
+	pub refused: u64,
+	/// Of them, those with another code, or an entry that nobody wrote.
+	pub bad: u64,
+	/// The last such hcall, its code and its r4.
+	pub last_bad: [u64; 3],
+}
+
+assert_eq_size!(Hammer, [u64; 10]);
+const_assert_eq!(offset_of!(Hammer, seed), 0);
+const_assert_eq!(offset_of!(Hammer, lists), 8);
+const_assert_eq!(offset_of!(Hammer, rounds), 24);
+const_assert_eq!(offset_of!(Hammer, answered), 32);
+const_assert_eq!(offset_of!(Hammer, refused), 40);
+const_assert_eq!(offset_of!(Hammer, bad), 48);
+const_assert_eq!(offset_of!(Hammer, last_bad), 56);
+
+impl Hammer {
+	/// Entries that it works on, and a few more behind them: at most this many at once.
+	pub const ENTRIES: u64 = 16;
+}

@@ -683,6 +683,7 @@ mod tests {
 			private::PANIC,
 			private::UNKNOWN,
 			private::BATCH,
+			private::UNTOUCH,
 		] {
 			assert_eq!(number.index(Number(0x500)), None);
 		}

@@ -18,6 +18,7 @@ pub mod map;
 pub mod marker;
 pub mod private;
 pub mod regs;
+pub mod round;
 
 pub use block::{Command, Job, Outcome};
 pub use case::{Case, Guest, Path, Round};

@@ -61,6 +61,29 @@ pub const RADIX_ROOT: u64 = 0x31_0000;
 pub const RADIX_PUD: u64 = 0x32_0000;
 /// Third level, of 2 MiB leaves.
 pub const RADIX_PMD: u64 = 0x32_1000;
+/// The [`Plan`](crate::round::Plan) of rounds.
+pub const ROUND_PLAN: u64 = 0xa0_0000;
+/// The [`Report`](crate::round::Report) of rounds.
+pub const ROUND_REPORT: u64 = 0xa1_0000;
+/// What the guest remembers of its DMA window and of the device.
+pub const ROUND_SHADOW: u64 = 0xa4_0000;
+/// The [`Hammer`](crate::block::Hammer)s of vcpus from 1 on.
+pub const HAMMERS: u64 = 0xa8_0000;
+/// Distance of two.
+pub const HAMMER_SIZE: u64 = 0x1000;
+/// A device, outside guest memory: bytes that are what was last written to them.
+pub const DEVICE: u64 = 0x200_0000;
+/// Its size.
+pub const DEVICE_SIZE: u64 = 4096;
+/// More guest memory, in a slot of its own, whose pages the VMM takes the translations
+/// of away.
+pub const TOUCH: u64 = 0x240_0000;
+/// Its size.
+pub const TOUCH_SIZE: u64 = 4 << 20;
+/// The host's pages.
+pub const TOUCH_PAGE: u64 = 1 << 16;
+/// Size of what one entry of the guest's radix tree maps.
+pub const LEAF_SIZE: u64 = 2 << 20;
 
 /// Pages that the host has nothing behind, until they are touched.
 pub const FRESH: u64 = 16 << 20;
@@ -106,9 +129,11 @@ const_assert!(RADIX_PMD < CALLS);
 const_assert!(
 	CALLS as usize + MAX_CALLS * core::mem::size_of::<crate::block::Call>() <= TCE_TARGET as usize
 );
-const_assert!(TCE_TARGET + (512 << TCE_SHIFT) <= FRESH);
+const_assert!(TCE_TARGET + (512 << TCE_SHIFT) <= ROUND_PLAN);
+const_assert!(HAMMERS + 16 * HAMMER_SIZE <= FRESH && ROUND_SHADOW + 0x1_0000 <= HAMMERS);
 const_assert!(FRESH + FRESH_PAGES * FRESH_PAGE <= RAM);
 const_assert!(PEER_VPA + 0x1000 <= PROBES);
 // One page of 64 KiB or larger, in the first segment of 256 MiB.
 const_assert!(RAM <= MMIO_EVENT && MMIO_EVENT.is_multiple_of(2 << 20));
 const_assert!(MMIO_USER + 0x1000 <= MMIO_EVENT + (64 << 10) && MMIO_EVENT < 256 << 20);
+const_assert!(DEVICE >= RAM && TOUCH >= DEVICE + LEAF_SIZE && TOUCH + TOUCH_SIZE <= MMIO_EVENT);

@@ -16,3 +16,5 @@ pub const PANIC: Number = Number(0xf1e8);
 pub const UNKNOWN: Number = Number(0xf1ec);
 /// A batch is about to be timed: sent only if the command asks for it.
 pub const BATCH: Number = Number(0xf1f8);
+/// Take the translations of [`TOUCH`](crate::map::TOUCH) away.
+pub const UNTOUCH: Number = Number(0xf1f0);

@@ -52,8 +52,8 @@ assert_eq_size!(OneReg, [u8; 16]);
 const_assert_eq!(offset_of!(OneReg, id), 0);
 const_assert_eq!(offset_of!(OneReg, addr), 8);
 
-/// The registers of KVM_SET_REGS.
-#[derive(Default)]
+/// The registers of KVM_GET_REGS and KVM_SET_REGS.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Regs {
 	pub pc: u64,
@@ -81,6 +81,14 @@ const_assert_eq!(offset_of!(Regs, srr1), 56);
 const_assert_eq!(offset_of!(Regs, pid), 64);
 const_assert_eq!(offset_of!(Regs, sprg), 72);
 const_assert_eq!(offset_of!(Regs, gpr), 136);
+
+/// `struct kvm_sregs`, as words: the first has the PVR, and from the fourth on there are
+/// 64 SLB entries of two words each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Sregs(pub [u64; 154]);
+
+assert_eq_size!(Sregs, [u8; 1232]);
 
 /// A DMA window (KVM_CREATE_SPAPR_TCE_64); offset and size in its own pages.
 #[derive(Clone, Copy)]
@@ -184,7 +192,10 @@ pub const KVM_CREATE_VCPU: Ioctl = libc::_IO(KVMIO, 0x41);
 pub const KVM_SET_USER_MEMORY_REGION: Ioctl = libc::_IOW::<MemoryRegion>(KVMIO, 0x46);
 pub const KVM_IOEVENTFD: Ioctl = libc::_IOW::<IoEventFd>(KVMIO, 0x79);
 pub const KVM_RUN: Ioctl = libc::_IO(KVMIO, 0x80);
+pub const KVM_GET_REGS: Ioctl = libc::_IOR::<Regs>(KVMIO, 0x81);
 pub const KVM_SET_REGS: Ioctl = libc::_IOW::<Regs>(KVMIO, 0x82);
+pub const KVM_GET_SREGS: Ioctl = libc::_IOR::<Sregs>(KVMIO, 0x83);
+pub const KVM_SET_SREGS: Ioctl = libc::_IOW::<Sregs>(KVMIO, 0x84);
 pub const KVM_ENABLE_CAP: Ioctl = libc::_IOW::<EnableCap>(KVMIO, 0xa3);
 pub const KVM_PPC_ALLOCATE_HTAB: Ioctl = libc::_IOWR::<u32>(KVMIO, 0xa7);
 pub const KVM_CREATE_SPAPR_TCE_64: Ioctl = libc::_IOW::<SpaprTce64>(KVMIO, 0xa8);
@@ -201,8 +212,10 @@ pub const KVM_CAP_PPC_HWRNG: u32 = 115;
 pub const KVM_EXIT_MMIO: u32 = 6;
 pub const KVM_EXIT_INTR: u32 = 10;
 pub const KVM_EXIT_PAPR_HCALL: u32 = 19;
-/// Registers of powerpc, 64 bits wide.
+/// Registers of powerpc, 32, 64 and 128 bits wide.
+pub const KVM_REG_PPC_U32: u64 = 0x1020_0000_0000_0000;
 pub const KVM_REG_PPC_U64: u64 = 0x1030_0000_0000_0000;
+pub const KVM_REG_PPC_U128: u64 = 0x1040_0000_0000_0000;
 pub const KVM_REG_PPC_LPCR_64: u64 = KVM_REG_PPC_U64 | 0xb5;
 pub const KVM_REG_PPC_CIABR: u64 = KVM_REG_PPC_U64 | 0xac;
 pub const KVM_PPC_MMUV3_RADIX: u64 = 1;

@@ -5,7 +5,7 @@ use proto::block::MAX_BATCHES;
 use proto::{Case, Guest, Path};
 use serde::Deserialize;
 
-use crate::tce;
+use crate::{rounds, tce};
 
 /// Where it is.
 const FILE: &str = "/job";
@@ -26,7 +26,15 @@ enum Raw {
 		seed: u64,
 		#[serde(default = "default_tce_calls")]
 		tce_calls: u64,
+		#[serde(default = "default_rounds")]
+		rounds: u64,
+		#[serde(default)]
+		soak_minutes: u64,
 	},
+}
+
+fn default_rounds() -> u64 {
+	rounds::ROUNDS
 }
 
 fn default_tce_calls() -> u64 {
@@ -49,6 +57,10 @@ pub enum Job {
 		seed: u64,
 		/// How many random hcalls a test of TCEs does.
 		tce_calls: u64,
+		/// How many rounds each path does.
+		rounds: u64,
+		/// How long the soak test goes on.
+		soak_minutes: u64,
 	},
 }
 
@@ -88,10 +100,14 @@ pub fn read() -> Result<Job, String> {
 				tests,
 				seed,
 				tce_calls,
+				rounds,
+				soak_minutes,
 			} => Job::Test {
 				tests,
 				seed,
 				tce_calls,
+				rounds,
+				soak_minutes,
 			},
 		},
 	)

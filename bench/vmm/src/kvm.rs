@@ -11,6 +11,7 @@ use std::sync::Arc;
 use hcall::{Code, Number};
 
 use crate::abi;
+use crate::userregs::{UserRegs, kvm_run_with_user_regs};
 
 /// An ioctl whose argument is a number.
 ///
@@ -79,6 +80,12 @@ unsafe impl Plain for proto::Outcome {}
 unsafe impl Plain for proto::block::Probe {}
 // SAFETY: 64-bit words only.
 unsafe impl Plain for proto::block::Call {}
+// SAFETY: 64-bit words only.
+unsafe impl Plain for proto::round::Plan {}
+// SAFETY: 64-bit words only.
+unsafe impl Plain for proto::block::Hammer {}
+// SAFETY: 64-bit words only.
+unsafe impl Plain for proto::round::Report {}
 
 impl Memory {
 	/// Maps `size` bytes.
@@ -182,6 +189,18 @@ impl Memory {
 			return Err(failed("moving guest memory")(Error::last_os_error()));
 		}
 		core::mem::forget(other);
+		Ok(())
+	}
+
+	/// Takes this process's, and with it the guest's, translations of all of it away. What
+	/// is in it stays.
+	pub fn forget_translations(&self) -> Result<()> {
+		// SAFETY: the mapping is shared, so this drops no data; there are no references.
+		let result =
+			unsafe { libc::madvise(self.base.as_ptr().cast(), self.size, libc::MADV_DONTNEED) };
+		if result < 0 {
+			return Err(failed("madvise(MADV_DONTNEED)")(Error::last_os_error()));
+		}
 		Ok(())
 	}
 
@@ -525,6 +544,9 @@ pub enum Exit {
 	Other(u32),
 }
 
+// SAFETY: what takes a shared reference does ioctls only, which the kernel orders.
+unsafe impl Sync for Vcpu {}
+
 /// A vcpu.
 pub struct Vcpu {
 	fd: OwnedFd,
@@ -602,6 +624,41 @@ impl Vcpu {
 		unsafe { ioctl_in(&self.fd, abi::KVM_SET_ONE_REG, &abi::OneReg { id, addr }) }
 	}
 
+	/// Gets the special registers.
+	pub fn sregs(&self) -> Result<Box<abi::Sregs>> {
+		let mut sregs = Box::new(abi::Sregs([0; 154]));
+		let addr = (&raw mut *sregs).expose_provenance() as u64;
+		// SAFETY: it fills a structure of that size.
+		unsafe { ioctl(&self.fd, abi::KVM_GET_SREGS, addr) }.map_err(failed("KVM_GET_SREGS"))?;
+		Ok(sregs)
+	}
+
+	/// Sets the special registers.
+	pub fn set_sregs(&self, sregs: &abi::Sregs) -> Result<()> {
+		// SAFETY: the structure is what the request reads.
+		unsafe { ioctl_in(&self.fd, abi::KVM_SET_SREGS, sregs) }
+	}
+
+	/// Gets the registers.
+	pub fn regs(&self) -> Result<abi::Regs> {
+		let mut regs = abi::Regs::default();
+		let addr = (&raw mut regs).expose_provenance() as u64;
+		// SAFETY: it fills a structure of that type.
+		unsafe { ioctl(&self.fd, abi::KVM_GET_REGS, addr) }.map_err(failed("KVM_GET_REGS"))?;
+		Ok(regs)
+	}
+
+	/// Changes what an hcall for userspace will give back besides r3: r4 to r12.
+	pub fn change_args(&mut self, change: impl FnOnce(&mut [u64; 9])) {
+		// SAFETY: the run structure is ours while the vcpu doesn't run.
+		unsafe {
+			let place = &raw mut (*self.run.as_ptr()).hcall_args;
+			let mut args = place.read_volatile();
+			change(&mut args);
+			place.write_volatile(args);
+		}
+	}
+
 	/// Runs the guest.
 	pub fn run(&mut self) -> Result<Exit> {
 		let errno = kvm_run(&self.fd);
@@ -613,6 +670,16 @@ impl Vcpu {
 	pub fn run_with(&mut self, before: &VectorRegs) -> Result<(Exit, VectorRegs)> {
 		let (errno, after) = kvm_run_with(&self.fd, before);
 		Ok((self.exit(errno)?, after))
+	}
+
+	/// Runs the guest with `before` in all our own registers, and says what was in them
+	/// afterwards.
+	pub fn run_with_user_regs(&mut self, before: &mut UserRegs) -> Result<(Exit, UserRegs)> {
+		let mut after = UserRegs::zero();
+		let fd = self.fd.as_raw_fd();
+		// SAFETY: a vcpu, and two structures of ours.
+		let errno = unsafe { kvm_run_with_user_regs(fd, before, &raw mut after) };
+		Ok((self.exit(errno as i32)?, after))
 	}
 
 	fn exit(&self, errno: i32) -> Result<Exit> {

@@ -3,8 +3,8 @@
 //!
 //! The translated guest gets its process table and radix tree from us, so that it
 //! runs with translation on from its first instruction. The tree is an identity map
-//! of all its memory in 2 MiB pages, open to problem state too. Effective addresses
-//! of quadrant 3 (0xc...) use the same tree, as both use PID 0: that is where AIL = 3
+//! of all its memory, and of a device, in 2 MiB pages, open to problem state too. Effective
+//! addresses of quadrant 3 (0xc...) use the same tree, as both use PID 0: that is where AIL = 3
 //! puts the interrupt vectors. The hash guest with translation on starts in real mode and
 //! makes its map itself: its page table is the hypervisor's.
 //!
@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
 use powerpc::{Lpcr, Msr};
+use proto::block::Hammer;
 use proto::{Command, Guest, Job, Outcome, map, private};
 
 use crate::kvm::{Exit, Vcpu, VectorRegs, Vm, Window};
+use crate::userregs::UserRegs;
 use crate::{abi, elf, kvm, timer};
 
 /// What a guest that is to turn hash translation on finds in r4.
@@ -199,6 +201,23 @@ impl Machine {
 		&mut self.vcpu
 	}
 
+	/// Another vcpu, which does TCE hcalls and nothing else, as the block for it says.
+	pub fn hammer(&self, id: u64, block: Hammer) -> Result<Vcpu, Failure> {
+		let address = map::HAMMERS + id * map::HAMMER_SIZE;
+		self.vm.memory.write(address, block);
+		let vcpu = self.vm.create_vcpu(id)?;
+		let mut regs = self.prepare(&vcpu, id)?;
+		regs.gpr[21] = address;
+		vcpu.set_regs(&regs)?;
+		Ok(vcpu)
+	}
+
+	/// What such a vcpu did so far.
+	pub fn hammered(&self, id: u64) -> Hammer {
+		let address = map::HAMMERS + id * map::HAMMER_SIZE;
+		self.vm.memory.read(address)
+	}
+
 	/// The DMA window's table, as it is.
 	pub fn table(&self) -> Result<Vec<u64>, Failure> {
 		match &self.window {
@@ -282,9 +301,24 @@ impl Machine {
 		Ok((matches!(exit, Exit::Interrupted), after))
 	}
 
+	/// Runs until something happens, with `before` in all our own registers. Says what was
+	/// in them then.
+	pub fn step_with_user_regs(
+		&mut self,
+		before: &mut UserRegs,
+	) -> Result<(Step, UserRegs), Failure> {
+		let (exit, after) = self.vcpu.run_with_user_regs(before)?;
+		Ok((self.settle(exit)?, after))
+	}
+
 	/// Runs until something happens.
 	pub fn step(&mut self) -> Result<Step, Failure> {
-		let (number, args) = match self.vcpu.run()? {
+		let exit = self.vcpu.run()?;
+		self.settle(exit)
+	}
+
+	fn settle(&mut self, exit: Exit) -> Result<Step, Failure> {
+		let (number, args) = match exit {
 			Exit::Hcall(number, args) => (number, args),
 			Exit::Interrupted => return Ok(Step::Interrupted),
 			Exit::Mmio(mmio) => return Ok(Step::Mmio(mmio)),
@@ -404,20 +438,22 @@ fn write_tables(vm: &Vm) {
 	const RTS_52: u64 = (21 >> 3) << 61 | (21 & 7) << 5;
 	const ROOT_BITS: u64 = 13;
 	const LEVEL_BITS: u64 = 9;
-	const LEAF_SIZE: u64 = 2 << 20;
 	let entry = |address: u64, value: u64| vm.memory.write(address, value.to_be());
 	entry(map::PROCESS_TABLE, RTS_52 | map::RADIX_ROOT | ROOT_BITS);
 	entry(map::PROCESS_TABLE + 8, 0);
 	entry(map::RADIX_ROOT, VALID | map::RADIX_PUD | LEVEL_BITS);
 	entry(map::RADIX_PUD, VALID | map::RADIX_PMD | LEVEL_BITS);
-	for index in 0..map::RAM / LEAF_SIZE {
+	let leaves = (0..map::RAM)
+		.chain(map::DEVICE..map::DEVICE + map::LEAF_SIZE)
+		.chain(map::TOUCH..map::TOUCH + map::TOUCH_SIZE);
+	for address in leaves.step_by(map::LEAF_SIZE as usize) {
 		entry(
-			map::RADIX_PMD + 8 * index,
-			VALID | LEAF | (index * LEAF_SIZE) | LEAF_BITS,
+			map::RADIX_PMD + 8 * (address / map::LEAF_SIZE),
+			VALID | LEAF | address | LEAF_BITS,
 		);
 	}
 	entry(
-		map::RADIX_PMD + 8 * (map::MMIO_EVENT / LEAF_SIZE),
+		map::RADIX_PMD + 8 * (map::MMIO_EVENT / map::LEAF_SIZE),
 		VALID | LEAF | map::MMIO_EVENT | NON_IDEMPOTENT | LEAF_BITS,
 	);
 }

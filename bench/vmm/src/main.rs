@@ -10,14 +10,19 @@ mod bench;
 mod console;
 mod elf;
 mod host;
+mod hostile;
 mod job;
+mod kmsg;
 mod kvm;
 mod machine;
 mod marker;
+mod rounds;
+mod soak;
 mod stats;
 mod tce;
 mod tests;
 mod timer;
+mod userregs;
 
 use console::{Line, say};
 
@@ -45,7 +50,16 @@ fn work() -> Result<(), String> {
 			tests,
 			seed,
 			tce_calls,
-		} => tests::run(&tests, seed, tce_calls)?,
+			rounds,
+			soak_minutes,
+		} => {
+			let amounts = tests::Amounts {
+				tce_calls,
+				rounds,
+				soak_minutes,
+			};
+			tests::run(&tests, seed, amounts)?;
+		}
 	}
 	Ok(())
 }

@@ -15,10 +15,12 @@ use proto::regs;
 use proto::{Case, Command, Guest, Job, Outcome, Path, map, private};
 
 use crate::console::{Line, Status, say};
+use crate::kmsg::Kmsg;
 use crate::kvm::VectorRegs;
 use crate::machine::{Call, Config, Failure, Machine, Step, unexpected};
+use crate::rounds::{self, OneCpu};
 use crate::timer::{self, Timer};
-use crate::{bench, host, stats, tce};
+use crate::{bench, host, hostile, soak, stats, tce, userregs};
 
 /// Longer than any test's guest takes, in the emulated host's time.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -578,39 +580,11 @@ fn signal_storm(guest: Guest, path: Path, case: Case) -> Verdict {
 	))
 }
 
-/// Keeps the calling thread, and those it starts, on CPU 0 until it is dropped.
-struct OneCpu(libc::cpu_set_t);
-
-impl OneCpu {
-	fn new() -> std::io::Result<Self> {
-		// SAFETY: an empty set is all zeroes, CPU 0 is always in range, and the calls read
-		// or fill a set of the size that they are told.
-		let result = unsafe {
-			let mut all: libc::cpu_set_t = core::mem::zeroed();
-			let mut one: libc::cpu_set_t = core::mem::zeroed();
-			libc::CPU_SET(0, &mut one);
-			let size = size_of::<libc::cpu_set_t>();
-			match libc::sched_getaffinity(0, size, &mut all) {
-				0 => (libc::sched_setaffinity(0, size, &one) == 0).then_some(all),
-				_ => None,
-			}
-		};
-		result.map(Self).ok_or_else(std::io::Error::last_os_error)
-	}
-}
-
-impl Drop for OneCpu {
-	fn drop(&mut self) {
-		// SAFETY: it reads the set. What was allowed before can't fail now.
-		unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &self.0) };
-	}
-}
-
 /// A storm of hcalls leaves the CPU to others when the scheduler wants it.
 fn resched_storm(guest: Guest, path: Path, case: Case) -> Verdict {
 	const WALL: Duration = Duration::from_millis(600);
 	choose(path)?;
-	let _one_cpu = OneCpu::new()?;
+	let _one_cpu = OneCpu::new(0)?;
 	let mut machine = start_storm(guest, case)?;
 	let (stop, spins) = (AtomicBool::new(false), AtomicU64::new(0));
 	let (own, other) = std::thread::scope(|scope| {
@@ -662,7 +636,7 @@ fn user_vectors(guest: Guest, path: Path, seed: u64) -> Verdict {
 	const RUNS: u64 = 60;
 	const INTERVAL: Duration = Duration::from_millis(15);
 	choose(path)?;
-	let _one_cpu = OneCpu::new()?;
+	let _one_cpu = OneCpu::new(0)?;
 	let mut machine = start_storm(guest, Case::HProd)?;
 	let stop = AtomicBool::new(false);
 	let wrong_runs = std::thread::scope(|scope| {
@@ -704,8 +678,19 @@ fn user_vectors(guest: Guest, path: Path, seed: u64) -> Verdict {
 	}
 }
 
+/// How much of what there can be any amount of.
+#[derive(Clone, Copy)]
+pub struct Amounts {
+	/// Random hcalls of a test of TCEs.
+	pub tce_calls: u64,
+	/// Rounds of each path.
+	pub rounds: u64,
+	/// Minutes of the soak test.
+	pub soak_minutes: u64,
+}
+
 /// All tests, in the order in which they run.
-fn all(tce_calls: u64) -> Vec<Test> {
+fn all(amounts: Amounts) -> Vec<Test> {
 	let mut tests = vec![];
 	let mut add = |name: String, body: Box<dyn Fn(u64) -> Verdict>| tests.push(Test { name, body });
 	for guest in Guest::RADIX {
@@ -723,6 +708,17 @@ fn all(tce_calls: u64) -> Vec<Test> {
 			format!("detect-exception-{g}"),
 			Box::new(move |_| exception_detect(guest)),
 		);
+		add(
+			format!("detect-rounds-{g}"),
+			Box::new(move |seed| rounds::detect(guest, seed, c_path_cfar(guest)?)),
+		);
+		add(
+			format!("rounds-{g}"),
+			Box::new(move |seed| {
+				let cfar = c_path_cfar(guest)?;
+				rounds::compare(guest, &PATHS, seed, amounts.rounds, cfar)
+			}),
+		);
 		for path in PATHS {
 			let p = path.name();
 			for case in [Case::Null, Case::HProd, Case::Unknown] {
@@ -735,6 +731,12 @@ fn all(tce_calls: u64) -> Vec<Test> {
 				format!("user-vectors-{g}-{p}"),
 				Box::new(move |seed| user_vectors(guest, path, seed)),
 			);
+			for (busy, name) in [(false, "idle"), (true, "busy")] {
+				add(
+					format!("user-regs-{g}-{p}-{name}"),
+					Box::new(move |seed| userregs::kept(guest, path, busy, seed)),
+				);
+			}
 			add(
 				format!("disabled-null-{g}-{p}"),
 				Box::new(move |_| disabled(guest, path)),
@@ -767,7 +769,7 @@ fn all(tce_calls: u64) -> Vec<Test> {
 		);
 		add(
 			format!("tce-diff-{g}"),
-			Box::new(move |seed| tce::differential(guest, seed, tce_calls)),
+			Box::new(move |seed| tce::differential(guest, seed, amounts.tce_calls)),
 		);
 		for path in PATHS {
 			add(
@@ -794,6 +796,14 @@ fn all(tce_calls: u64) -> Vec<Test> {
 			add(name, Box::new(move |_| body(guest)));
 		}
 	}
+	for path in [Path::RustFull, Path::RustFast] {
+		add(
+			format!("hostile-{}", path.name()),
+			Box::new(move |seed| {
+				hostile::differential(path, seed, amounts.rounds / hostile::ROUNDS_OF_CASE)
+			}),
+		);
+	}
 	for path in PATHS {
 		for case in [Case::Null, Case::HProd] {
 			add(
@@ -802,6 +812,19 @@ fn all(tce_calls: u64) -> Vec<Test> {
 			);
 		}
 	}
+	// For a machine whose CPUs run at the same time: only by name.
+	add(
+		"smp-tce-hammer".into(),
+		Box::new(|seed| soak::hammer(Guest::Radix, seed, Duration::from_secs(8))),
+	);
+	add(
+		"smp-soak".into(),
+		Box::new(move |seed| {
+			let time = Duration::from_secs(60 * amounts.soak_minutes);
+			let [radix, real] = Guest::RADIX.map(c_path_cfar);
+			soak::soak([radix?, real?], seed, time)
+		}),
+	);
 	tests
 }
 
@@ -811,12 +834,12 @@ fn by_name() -> Vec<Test> {
 		name: format!("timings-{}", guest.name()),
 		body: Box::new(move |_| stats::timings(guest)),
 	};
-	Guest::ALL.into_iter().map(test).collect()
+	Guest::RADIX.into_iter().map(test).collect()
 }
 
 /// Runs the tests of those names, or all, and says how each ended.
-pub fn run(names: &[String], seed: u64, tce_calls: u64) -> Result<(), String> {
-	let mut tests = all(tce_calls);
+pub fn run(names: &[String], seed: u64, amounts: Amounts) -> Result<(), String> {
+	let mut tests = all(amounts);
 	if !names.is_empty() {
 		tests.extend(by_name());
 	}
@@ -826,14 +849,27 @@ pub fn run(names: &[String], seed: u64, tce_calls: u64) -> Result<(), String> {
 	{
 		return Err(format!("there is no test \"{name}\""));
 	}
-	for test in tests
-		.iter()
-		.filter(|test| names.is_empty() || names.contains(&test.name))
-	{
+	let mut kmsg = Kmsg::from_now().map_err(|e| format!("/dev/kmsg: {e}"))?;
+	for test in tests.iter().filter(|test| match names {
+		[] => !test.name.starts_with("smp-"),
+		names => names.contains(&test.name),
+	}) {
 		let (status, detail) = match (test.body)(seed) {
 			Ok(detail) => (Status::Pass, detail),
 			Err(Failure::Unsupported(why)) => (Status::Skip, why),
 			Err(Failure::Wrong(why)) => (Status::Fail, why),
+		};
+		// Whatever the test found: the kernel mustn't have complained meanwhile.
+		let complaints = kmsg.complaints().map_err(|e| format!("/dev/kmsg: {e}"))?;
+		let (status, detail) = if complaints.is_empty() {
+			(status, detail)
+		} else {
+			let first = complaints.first().map_or("", |line| line);
+			let count = complaints.len();
+			(
+				Status::Fail,
+				format!("the kernel complains, {count} times: {first:?}; {detail}"),
+			)
 		};
 		say(&Line::Test {
 			name: &test.name,

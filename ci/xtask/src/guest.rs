@@ -44,6 +44,12 @@ pub enum Job {
 		/// Random hcalls of each test of TCEs; the VMM knows how many are usual.
 		#[serde(skip_serializing_if = "Option::is_none")]
 		tce_calls: Option<u64>,
+		/// Rounds of each path, likewise.
+		#[serde(skip_serializing_if = "Option::is_none")]
+		rounds: Option<u64>,
+		/// Minutes of the soak test.
+		#[serde(skip_serializing_if = "Option::is_none")]
+		soak_minutes: Option<u64>,
 	},
 }
 
@@ -193,6 +199,8 @@ mod tests {
 			tests: vec![],
 			seed: 7,
 			tce_calls: None,
+			rounds: None,
+			soak_minutes: None,
 		};
 		assert_eq!(
 			serde_json::to_string(&job).unwrap(),
@@ -202,10 +210,12 @@ mod tests {
 			tests: vec!["tce-diff-real".into()],
 			seed: 7,
 			tce_calls: Some(8),
+			rounds: Some(9),
+			soak_minutes: Some(10),
 		};
 		assert_eq!(
 			serde_json::to_string(&job).unwrap(),
-			r#"{"job":"test","tests":["tce-diff-real"],"seed":7,"tce_calls":8}"#
+			r#"{"job":"test","tests":["tce-diff-real"],"seed":7,"tce_calls":8,"rounds":9,"soak_minutes":10}"#
 		);
 		let job = Job::Bench {
 			series: "6.12".into(),

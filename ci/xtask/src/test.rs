@@ -57,11 +57,19 @@ pub struct Args {
 	/// Random hcalls of each booted test of TCEs [default: some 10,000]
 	#[arg(long, value_name = "N")]
 	tce_calls: Option<u64>,
-	/// I/O on a passed-through disk for so long, in place of the short run
-	#[arg(long, value_name = "MINUTES", num_args = 0..=1, require_equals = true, default_missing_value = "60")]
+	/// Rounds of every register by every exit, for each path and guest mode [default: 5,000]; and a
+	/// tenth as many cases of a hostile VMM
+	#[arg(long, value_name = "N")]
+	rounds: Option<u64>,
+	/// Only these booted tests, by name or by the start of it, separated by commas
+	#[arg(long, value_name = "NAMES", value_delimiter = ',')]
+	booted: Vec<String>,
+	/// Run the soak stage, too: everything at once on two CPUs, for so long; and I/O on a
+	/// passed-through disk for so long, in place of the short run
+	#[arg(long, value_name = "MINUTES", num_args = 0..=1, require_equals = true, default_missing_value = "10")]
 	soak: Option<u64>,
 	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, timing,
-	/// client, nested, passthrough, 7.3, stock, bench, report
+	/// client, nested, passthrough, 7.3, stock, bench, report, soak
 	#[arg(value_name = "STAGE")]
 	stages: Vec<String>,
 }
@@ -170,6 +178,7 @@ const STAGES: &[(&str, Stage)] = &[
 	("stock", stock),
 	("bench", measure),
 	("report", |_| page::check()),
+	("soak", soak),
 ];
 
 /// `cargo xtask test`
@@ -618,6 +627,13 @@ fn seed(args: &Args) -> Result<u64> {
 	}
 }
 
+/// Tests on a machine whose CPUs run at the same time.
+const SMP: &str = "smp-";
+
+/// How often such a machine is started until its firmware gets as far as Linux: sometimes
+/// it stops (see `client`).
+const ATTEMPTS: usize = 3;
+
 fn booted(args: &Args, append: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Check>> {
 	let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
 	booted_on(&image, args, append, wanted)
@@ -629,82 +645,194 @@ fn booted_on(
 	append: &str,
 	wanted: impl Fn(&str) -> bool,
 ) -> Result<Vec<Check>> {
-	let mut tests = expected_tests()?;
-	let all = tests.len();
-	tests.retain(|name| wanted(name));
-	// Without names all run, so that one which is not on the list shows.
-	let names = if tests.len() == all {
-		Vec::new()
-	} else {
-		tests.clone()
-	};
-	boot(args, image, append, tests, names)
+	let tests = expected_tests()?;
+	for start in &args.booted {
+		if !tests.iter().any(|name| name.starts_with(start)) {
+			return Err(Usage(format!("no booted test is called '{start}'")).into());
+		}
+	}
+	let (mut smp, mut others): (Vec<_>, Vec<_>) =
+		tests.into_iter().partition(|name| name.starts_with(SMP));
+	let all = others.len();
+	for tests in [&mut smp, &mut others] {
+		tests.retain(|name| wanted(name));
+		if !args.booted.is_empty() {
+			tests.retain(|name| args.booted.iter().any(|start| name.starts_with(start)));
+		}
+	}
+	// A test says nothing before its end.
+	let long = Duration::from_millis(20 * args.rounds.unwrap_or(0));
+	let mut checks = vec![];
+	if !others.is_empty() {
+		checks.extend(boot(
+			args,
+			image,
+			Boot {
+				log: "booted",
+				append,
+				// Without names all run, so that one which is not on the list shows.
+				names: if others.len() == all {
+					Vec::new()
+				} else {
+					others.clone()
+				},
+				expected: others,
+				// Times in the tests are the machine's own, however busy this one is.
+				icount: true,
+				limits: Limits {
+					total: Duration::from_secs(3600) + 2 * long,
+					silence: Duration::from_secs(300) + long,
+				},
+			},
+		)?);
+	}
+	if !smp.is_empty() {
+		let limit = Duration::from_secs(300);
+		checks.extend(boot(
+			args,
+			image,
+			Boot::parallel("booted-smp", append, smp, limit),
+		)?);
+	}
+	Ok(checks)
 }
 
 /// The kernel's own account of where time goes, C's and ours, in a kernel that keeps it.
 fn timing(args: &Args) -> Result<Vec<Check>> {
-	let tests = Guest::ALL.map(|guest| format!("timings-{}", guest.name()));
+	let tests = Guest::RADIX.map(|guest| format!("timings-{}", guest.name()));
 	if !args.all && !args.stages.iter().any(|stage| stage == "timing") {
 		let why = "a kernel of its own; with --all or by name";
 		return Ok(tests.map(|name| Check::skipped(name, why)).into());
 	}
 	let option = "KVM_BOOK3S_HV_P9_TIMING";
 	let image = kernel::build_option(Series::find(MAIN_SERIES)?, option)?;
-	boot(args, &image, "", tests.to_vec(), tests.to_vec())
+	boot(
+		args,
+		&image,
+		Boot {
+			log: "timing",
+			append: "",
+			names: tests.to_vec(),
+			expected: tests.to_vec(),
+			icount: true,
+			limits: Limits {
+				total: Duration::from_secs(3600),
+				silence: Duration::from_secs(300),
+			},
+		},
+	)
 }
 
-/// Boots a kernel, has it run the tests with these names, or all if there is none, and
-/// checks off those that are awaited.
-fn boot(
-	args: &Args,
-	image: &Image,
-	append: &str,
-	tests: Vec<String>,
+/// Minutes of the soak stage, if nobody says how many.
+const SOAK_MINUTES: u64 = 10;
+
+fn soak(args: &Args) -> Result<Vec<Check>> {
+	let name = "smp-soak";
+	if args.soak.is_none() && !args.stages.iter().any(|stage| stage == "soak") {
+		return Ok(vec![Check::skipped(name, "ten minutes; with --soak")]);
+	}
+	let minutes = args.soak.unwrap_or(SOAK_MINUTES);
+	if minutes == 0 {
+		return Err(Usage("--soak=0 tests nothing".to_owned()).into());
+	}
+	let time = Duration::from_secs(60 * minutes);
+	let limit = 2 * time + Duration::from_secs(300);
+	let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+	boot(
+		args,
+		&image,
+		Boot::parallel("soak", "", vec![name.to_owned()], limit),
+	)
+}
+
+/// A machine to boot for tests.
+struct Boot<'a> {
+	/// Name of the log and the initramfs.
+	log: &'a str,
+	append: &'a str,
+	/// What the machine is told to run; nothing stands for all.
 	names: Vec<String>,
-) -> Result<Vec<Check>> {
+	/// What it has to run.
+	expected: Vec<String>,
+	icount: bool,
+	limits: Limits,
+}
+
+impl<'a> Boot<'a> {
+	/// A machine whose CPUs run at the same time. Its tests say nothing for long.
+	fn parallel(log: &'a str, append: &'a str, tests: Vec<String>, limit: Duration) -> Self {
+		Self {
+			log,
+			append,
+			names: tests.clone(),
+			expected: tests,
+			icount: false,
+			limits: Limits {
+				total: limit,
+				silence: limit,
+			},
+		}
+	}
+}
+
+/// Boots a machine and checks off what it runs.
+fn boot(args: &Args, image: &Image, boot: Boot<'_>) -> Result<Vec<Check>> {
 	let programs = guest::build()?;
 	let seed = seed(args)?;
-	say(format_args!("booted tests, --seed {seed}"));
+	let log = boot.log;
+	say(format_args!("{log} tests, --seed {seed}"));
 	let machine = Machine {
 		kernel: image.stripped(),
 		initrd: programs.initrd(
 			&Job::Test {
-				tests: names,
+				tests: boot.names,
 				seed,
 				tce_calls: args.tce_calls,
+				rounds: args.rounds,
+				soak_minutes: Some(args.soak.unwrap_or(SOAK_MINUTES)),
 			},
-			"test",
+			log,
 		)?,
-		append: append.to_owned(),
+		append: boot.append.to_owned(),
 		smp: 2,
 		mem: "2G".to_owned(),
-		// Times in the tests are the machine's own, however busy this one is.
-		icount: true,
+		icount: boot.icount,
 	};
-	let mut outcomes = Outcomes::new(tests);
-	let total = outcomes.awaited.len();
-	let mut told = Instant::now();
-	let limits = Limits {
-		total: Duration::from_secs(3600),
-		silence: Duration::from_secs(300),
-	};
-	let end = machine.run(limits, Echo::No, |line| {
-		let ours = outcomes.line(line);
-		if told.elapsed() > Duration::from_secs(15) {
-			told = Instant::now();
+	let mut attempt = 1;
+	loop {
+		let mut outcomes = Outcomes::new(boot.expected.clone());
+		let total = outcomes.awaited.len();
+		let mut told = Instant::now();
+		let end = machine.run(boot.limits, Echo::No, |line| {
+			let ours = outcomes.line(line);
+			if told.elapsed() > Duration::from_secs(15) {
+				told = Instant::now();
+				say(format_args!(
+					"{log} tests: {} of {total}",
+					total - outcomes.awaited.len()
+				));
+			}
+			ours
+		});
+		if end.is_err() && !outcomes.started && attempt < ATTEMPTS {
+			attempt += 1;
 			say(format_args!(
-				"booted tests: {} of {total}",
-				total - outcomes.awaited.len()
+				"{log} tests: the machine did not get to init; attempt {attempt} of {ATTEMPTS}"
 			));
+			continue;
 		}
-		ours
-	});
-	Ok(outcomes.finish(end.map(drop)))
+		run::write_whole(&log_path(log), outcomes.details.as_bytes())?;
+		return Ok(outcomes.finish(end.map(drop)));
+	}
 }
 
 /// Checks off the booted tests.
 struct Outcomes {
 	awaited: Vec<String>,
+	/// What each test had to say for itself, for those who want to know.
+	details: String,
+	/// Init said hello.
+	started: bool,
 	checks: Vec<Check>,
 	done: bool,
 }
@@ -713,6 +841,8 @@ impl Outcomes {
 	fn new(expected: Vec<String>) -> Self {
 		Self {
 			awaited: expected,
+			details: String::new(),
+			started: false,
 			checks: Vec::new(),
 			done: false,
 		}
@@ -729,7 +859,7 @@ impl Outcomes {
 			Some(Ok(line)) => line,
 		};
 		match line {
-			Line::Hello { .. } => {}
+			Line::Hello { .. } => self.started = true,
 			Line::Done => self.done = true,
 			Line::Fatal { why } => self.checks.push(Check::new("init", Some(why))),
 			Line::Test {
@@ -737,6 +867,7 @@ impl Outcomes {
 				status,
 				detail,
 			} => {
+				self.details.push_str(&format!("{name}: {detail}\n"));
 				let verdict = match status {
 					Status::Pass => Verdict::Passed,
 					Status::Fail => Verdict::Failed(detail),

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the kernel complains of.
+//!
+//! The console shows little of it (`quiet`); /dev/kmsg has it all.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Result};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// The kernel's log from some moment on.
+pub struct Kmsg(File);
+
+impl Kmsg {
+	/// From now on.
+	pub fn from_now() -> Result<Self> {
+		let mut kmsg = Self(
+			File::options()
+				.read(true)
+				.custom_flags(libc::O_NONBLOCK)
+				.open("/dev/kmsg")?,
+		);
+		kmsg.complaints()?;
+		Ok(kmsg)
+	}
+
+	/// Every message since the last time that is a warning or worse, by whatever part of
+	/// the kernel, or that was lost before it was read.
+	pub fn complaints(&mut self) -> Result<Vec<String>> {
+		const WARNING: u32 = 4;
+		let mut found = vec![];
+		// One record per read; no record is longer.
+		let mut record = [0; 8192];
+		loop {
+			let length = match self.0.read(&mut record) {
+				Ok(length) => length,
+				Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(found),
+				// Overwritten before it was read: the next read goes on behind.
+				Err(e) if e.raw_os_error() == Some(libc::EPIPE) => {
+					found.push("messages that were lost".to_owned());
+					continue;
+				}
+				Err(e) => return Err(e),
+			};
+			// "6,339,5140900,-;the text", then lines that begin with a space.
+			let text = String::from_utf8_lossy(&record[..length]);
+			let Some((header, message)) = text.split_once(';') else {
+				continue;
+			};
+			let priority: Option<u32> = header.split(',').next().and_then(|n| n.parse().ok());
+			// How slow the emulation was is no fault of the kernel's.
+			if message.starts_with("hrtimer: interrupt took ") {
+				continue;
+			}
+			if priority.is_none_or(|priority| priority & 7 <= WARNING) {
+				found.push(message.lines().next().unwrap_or_default().to_owned());
+			}
+		}
+	}
+}

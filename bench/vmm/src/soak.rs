@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Much at once, on a host with two CPUs that really run at the same time.
+//!
+//! Two guests check their registers round after round; two vcpus of a third do TCE hcalls
+//! on the same few entries of one table, while the page of their list is replaced and a
+//! memory slot comes and goes. All vcpus move between CPUs and get signals, timers go
+//! off, interrupts are sent, and the path is changed all the while. Nothing may come out
+//! wrong, and the kernel must have nothing to say.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hcall::{Code, Number};
+use proto::block::Hammer;
+use proto::regs::Pattern;
+use proto::round::{Kind, Plan};
+use proto::{Case, Guest, Path, map};
+
+use crate::host;
+use crate::kvm::{Exit, Memory, Slot, Vcpu};
+use crate::machine::{Config, Failure, Machine};
+use crate::rounds::{self, Arena};
+use crate::timer::Timer;
+
+const CPUS: usize = 2;
+/// The host's largest page.
+const PAGE: usize = 1 << 16;
+/// Where a second list is, when it is there.
+const SLOT: (u32, u64) = (9, 0x300_0000);
+const ENABLE: [Number; 4] = [
+	Number::GET_TCE,
+	Number::PUT_TCE,
+	Number::PUT_TCE_INDIRECT,
+	Number::STUFF_TCE,
+];
+/// Which vcpus hammer.
+const HAMMERS: [u64; 2] = [1, 2];
+const PATHS: [Path; 3] = [Path::C, Path::RustFull, Path::RustFast];
+
+/// The guest whose vcpus hammer.
+struct Target {
+	vcpus: Vec<Vcpu>,
+	machine: Machine,
+}
+
+fn write_list(memory: &Memory, address: u64, first: u64) {
+	for index in 0..Hammer::ENTRIES {
+		let tce = Case::tce((first + index) % 512);
+		memory.write(address + 8 * index, tce.to_be());
+	}
+}
+
+impl Target {
+	fn new(guest: Guest, seed: u64) -> Result<Self, Failure> {
+		let machine = Machine::new(Config {
+			guest,
+			enable: &ENABLE,
+			window: true,
+		})?;
+		let block = |id: u64| Hammer {
+			seed: seed.wrapping_mul(2 * id + 1) | 1,
+			lists: [map::TCE_LIST, SLOT.1],
+			..Hammer::default()
+		};
+		let vcpus = HAMMERS
+			.iter()
+			.map(|&id| machine.hammer(id, block(id)))
+			.collect::<Result<_, _>>()?;
+		Ok(Self { vcpus, machine })
+	}
+}
+
+/// Runs a vcpu that hammers, here and there, until it is told to stop.
+fn run(vcpu: &mut Vcpu, seed: u64, stop: &AtomicBool) -> Result<(), Failure> {
+	let mut pattern = Pattern::new(seed);
+	let interval = Duration::from_millis(7);
+	let _timer = Timer::every(interval, interval)?;
+	while !stop.load(Ordering::Relaxed) {
+		match vcpu.run()? {
+			// A list that isn't there, or a page of the table that KVM couldn't get.
+			Exit::Hcall(..) => vcpu.answer(Code::FUNCTION),
+			Exit::Interrupted => {
+				rounds::move_to_cpu(pattern.next() as usize % CPUS)?;
+			}
+			exit => return Err(Failure::Wrong(format!("the hammer's guest: {exit:?}"))),
+		}
+	}
+	Ok(())
+}
+
+/// Takes the list's page away again and again, and the other list's slot.
+fn disturb(machine: &Machine, stop: &AtomicBool, changes: &AtomicU64) -> Result<(), Failure> {
+	let mut slot: Option<Slot> = None;
+	while !stop.load(Ordering::Relaxed) {
+		let change = changes.fetch_add(1, Ordering::Relaxed);
+		match change % 4 {
+			0 => {
+				let page = Memory::new(PAGE)?;
+				write_list(&page, 0, change);
+				machine.memory().take_over(map::TCE_LIST, page)?;
+			}
+			// Gone, and then there with nothing in it.
+			1 => machine.memory().renew(map::TCE_LIST, PAGE)?,
+			2 if slot.is_some() => slot = None,
+			2 => {
+				let page = Memory::new(PAGE)?;
+				write_list(&page, 0, change);
+				slot = Some(machine.vm().add_memory(SLOT.0, SLOT.1, page)?);
+			}
+			_ => write_list(machine.memory(), map::TCE_LIST, change),
+		}
+		if change % 64 == 0 {
+			check_table(machine)?;
+		}
+		std::thread::sleep(Duration::from_micros(300 + 50 * (change % 7)));
+	}
+	Ok(())
+}
+
+fn check_table(machine: &Machine) -> Result<(), Failure> {
+	let good = |entry: u64| entry == 0 || (0..512).any(|index| Case::tce(index) == entry);
+	match machine.table()?.iter().position(|&entry| !good(entry)) {
+		None => Ok(()),
+		Some(index) => Err(Failure::Wrong(format!("nobody wrote TCE {index} so"))),
+	}
+}
+
+/// What the vcpus say.
+fn hammered(machine: &Machine) -> Result<[u64; 3], Failure> {
+	let mut sums = [0; 3];
+	for id in HAMMERS {
+		let one = machine.hammered(id);
+		if one.bad != 0 {
+			let [number, code, r4] = one.last_bad;
+			return Err(Failure::Wrong(format!(
+				"vcpu {id}: {} of {} hcalls went wrong, the last {number:#x}: code {} r4 {r4:#x}",
+				one.bad, one.rounds, code as i64
+			)));
+		}
+		if one.answered == 0 {
+			return Err(Failure::Wrong(format!("vcpu {id} did nothing")));
+		}
+		for (sum, part) in sums.iter_mut().zip([one.rounds, one.answered, one.refused]) {
+			*sum += part;
+		}
+	}
+	Ok(sums)
+}
+
+/// Two vcpus on one table, for some time, on the fast path.
+pub fn hammer(guest: Guest, seed: u64, time: Duration) -> Result<String, Failure> {
+	host::choose(Path::RustFast).map_err(Failure::Unsupported)?;
+	let mut target = Target::new(guest, seed)?;
+	let (stop, changes) = (AtomicBool::new(false), AtomicU64::new(0));
+	let before = host::fast_total().unwrap_or(0);
+	let Target { vcpus, machine } = &mut target;
+	let machine = &*machine;
+	let result = std::thread::scope(|scope| {
+		let mut threads = vec![];
+		for (vcpu, n) in vcpus.iter_mut().zip(1_u64..) {
+			let stop = &stop;
+			threads.push(scope.spawn(move || run(vcpu, seed ^ n, stop)));
+		}
+		let disturber = scope.spawn(|| disturb(machine, &stop, &changes));
+		sleep_unless(&stop, time, || {
+			disturber.is_finished() || threads.iter().any(|thread| thread.is_finished())
+		});
+		stop.store(true, Ordering::Relaxed);
+		let mut results: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+		results.push(disturber.join());
+		results
+			.into_iter()
+			.try_for_each(|result| result.expect("it doesn't panic"))
+	});
+	result?;
+	check_table(machine)?;
+	let [rounds, answered, refused] = hammered(machine)?;
+	// Those still in the vcpus are counted with their next exit.
+	let fast = host::fast_total().unwrap_or(0) - before;
+	let what = format!(
+		"{rounds} hcalls, {answered} answered, {refused} refused, {fast} fast, {} changes",
+		changes.load(Ordering::Relaxed)
+	);
+	if refused == 0 || fast < answered / 2 {
+		return Err(Failure::Wrong(what));
+	}
+	Ok(what)
+}
+
+/// Waits, but not longer than there is something to wait for.
+fn sleep_unless(stop: &AtomicBool, time: Duration, over: impl Fn() -> bool) {
+	let end = Instant::now() + time;
+	while Instant::now() < end && !over() && !stop.load(Ordering::Relaxed) {
+		std::thread::sleep(Duration::from_millis(50));
+	}
+}
+
+/// A guest that checks its registers until it is told to stop.
+fn check_registers(
+	guest: Guest,
+	cfar: u64,
+	seed: u64,
+	stop: &AtomicBool,
+	done: &AtomicU64,
+) -> Result<(), Failure> {
+	const SEGMENT: u64 = 500;
+	const TB_OFFSET: u64 = crate::abi::KVM_REG_PPC_U64 | 0x9c;
+	let mut pattern = Pattern::new(seed);
+	let interval = Duration::from_millis(11);
+	while !stop.load(Ordering::Relaxed) {
+		// New VMs now and then, one with a timebase of its own.
+		let mut arena = Arena::new(guest)?;
+		if pattern.next() & 1 != 0 {
+			let offset = pattern.next();
+			arena.machine.vcpu().set_one_reg(TB_OFFSET, offset.into())?;
+		}
+		// Not while VMs are made: that can be interrupted, too.
+		let _timer = Timer::every(interval, interval)?;
+		for segment in 0..8 {
+			if stop.load(Ordering::Relaxed) {
+				break;
+			}
+			// Where time isn't counted in instructions, nothing is sure of it.
+			let plan = Plan {
+				kinds: rounds::kinds(guest) & !Kind::Decrementer.bit(),
+				pmu: segment & 1,
+				dec_tolerance: u64::MAX >> 8,
+				dec_slip: 0,
+				longest: u64::MAX >> 8,
+				table_is_ours: 1,
+			};
+			arena.start(rounds::command(SEGMENT, pattern.next(), cfar), plan);
+			let outcome = loop {
+				let step = arena.machine.step()?;
+				let interrupted = matches!(step, crate::machine::Step::Interrupted);
+				if let Some(outcome) = arena.serve(step)? {
+					break outcome;
+				}
+				if interrupted {
+					rounds::move_to_cpu(pattern.next() as usize % CPUS)?;
+				}
+			};
+			rounds::check(&outcome, &arena.report())?;
+			done.fetch_add(outcome.rounds, Ordering::Relaxed);
+		}
+	}
+	Ok(())
+}
+
+/// Changes the path and the handlers.
+fn flip(seed: u64, stop: &AtomicBool) -> Result<u64, Failure> {
+	let mut pattern = Pattern::new(seed);
+	let mut flips = 0;
+	while !stop.load(Ordering::Relaxed) {
+		let path = PATHS[pattern.next() as usize % PATHS.len()];
+		host::choose(path).map_err(Failure::Unsupported)?;
+		if pattern.next() & 3 == 0 {
+			host::set_parameter("fast", if pattern.next() & 1 == 0 { "0" } else { "1" })?;
+		}
+		flips += 1;
+		std::thread::sleep(Duration::from_micros(200 + pattern.next() % 20_000));
+	}
+	Ok(flips)
+}
+
+/// All of it, for some time.
+pub fn soak(cfars: [u64; 2], seed: u64, time: Duration) -> Result<String, Failure> {
+	let mut target = Target::new(Guest::Radix, seed)?;
+	let stop = AtomicBool::new(false);
+	let (changes, rounds_done) = (AtomicU64::new(0), AtomicU64::new(0));
+	let Target { vcpus, machine } = &mut target;
+	let machine = &*machine;
+	let started = Instant::now();
+	let flips = AtomicU64::new(0);
+	let result = std::thread::scope(|scope| {
+		let mut threads: Vec<std::thread::ScopedJoinHandle<'_, Result<(), Failure>>> = vec![];
+		for (vcpu, n) in vcpus.iter_mut().zip(1_u64..) {
+			let stop = &stop;
+			threads.push(scope.spawn(move || run(vcpu, seed ^ n, stop)));
+		}
+		let (stop_ref, done) = (&stop, &rounds_done);
+		for ((guest, cfar), n) in Guest::RADIX.into_iter().zip(cfars).zip(10_u64..) {
+			threads
+				.push(scope.spawn(move || check_registers(guest, cfar, seed ^ n, stop_ref, done)));
+		}
+		threads.push(scope.spawn(|| disturb(machine, &stop, &changes)));
+		threads.push(scope.spawn(|| {
+			flips.store(flip(seed, &stop)?, Ordering::Relaxed);
+			Ok(())
+		}));
+		for cpu in 0..CPUS {
+			let stop = &stop;
+			threads.push(
+				scope.spawn(move || {
+					rounds::interrupt(stop, cpu, Duration::from_millis(3)).map(drop)
+				}),
+			);
+			threads.push(scope.spawn(move || {
+				let _cpu = rounds::OneCpu::new(cpu)?;
+				rounds::nap(stop, Duration::from_micros(1700));
+				Ok(())
+			}));
+		}
+		sleep_unless(&stop, time, || {
+			threads.iter().any(|thread| thread.is_finished())
+		});
+		stop.store(true, Ordering::Relaxed);
+		let results: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+		results
+			.into_iter()
+			.try_for_each(|result| result.expect("it doesn't panic"))
+	});
+	result?;
+	check_table(machine)?;
+	let [hcalls, answered, refused] = hammered(machine)?;
+	let rounds = rounds_done.load(Ordering::Relaxed);
+	let flips = flips.load(Ordering::Relaxed);
+	let what = format!(
+		"{} s: {rounds} rounds of registers, {hcalls} TCE hcalls ({answered} answered, {refused} \
+		 refused), {} changes of lists and slots, {flips} of path",
+		started.elapsed().as_secs(),
+		changes.load(Ordering::Relaxed)
+	);
+	if rounds == 0 || refused == 0 || flips == 0 {
+		return Err(Failure::Wrong(what));
+	}
+	Ok(what)
+}
