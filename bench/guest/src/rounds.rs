@@ -640,7 +640,7 @@ pub fn run(command: &Command, outcome: &mut Outcome) {
 		};
 		for word in (0..round::COUNT).filter(|&word| round::is_compared(word)) {
 			let not_ours = plan.is_shared() && round::is_on_demand(word);
-			if not_ours || word >= round::PMU && word < round::CLOCK && plan.pmu == 0 {
+			if not_ours || (round::PMU..round::CLOCK).contains(&word) && plan.pmu == 0 {
 				continue;
 			}
 			if number > 0 {

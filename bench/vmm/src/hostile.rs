@@ -379,7 +379,7 @@ pub fn differential(path: Path, seed: u64, cases: u64) -> Result<String, Failure
 	let mut vms = None;
 	for case in 0..cases {
 		let id = case % CASES_OF_VM;
-		let radix = case / CASES_OF_VM % 2 == 0;
+		let radix = (case / CASES_OF_VM).is_multiple_of(2);
 		if id == 0 {
 			drop(vms.take());
 		}

@@ -109,7 +109,7 @@ fn disturb(machine: &Machine, stop: &AtomicBool, changes: &AtomicU64) -> Result<
 			}
 			_ => write_list(machine.memory(), map::TCE_LIST, change),
 		}
-		if change % 64 == 0 {
+		if change.is_multiple_of(64) {
 			check_table(machine)?;
 		}
 		std::thread::sleep(Duration::from_micros(300 + 50 * (change % 7)));

@@ -593,9 +593,12 @@ pub fn timings(guest: Guest) -> Result<String, Failure> {
 	Ok(format!("mean ns C/Rust: {}", told.join(", ")))
 }
 
+/// What runs as a test.
+type Body = fn(Guest) -> Result<String, Failure>;
+
 /// The tests that every kernel with the Rust path can run, by name.
-pub fn all(guest: Guest) -> Vec<(String, fn(Guest) -> Result<String, Failure>)> {
-	let tests: [(&str, fn(Guest) -> _); 5] = [
+pub fn all(guest: Guest) -> Vec<(String, Body)> {
+	let tests: [(&str, Body); 5] = [
 		("stats-times", counted),
 		("stats-later-vcpu", later_vcpu),
 		("stats-off-is-free", free),
