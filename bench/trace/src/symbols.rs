@@ -91,8 +91,13 @@ impl Symbols {
 		let file = object::File::parse(vmlinux).map_err(|error| error.to_string())?;
 		let mut text = Vec::new();
 		for section in file.sections() {
+			// What only boots is freed then, and may well become a guest's memory.
+			let kept = !section
+				.name()
+				.is_ok_and(|name| name.starts_with(".init") || name.starts_with(".exit"));
 			if let SectionFlags::Elf { sh_flags } = section.flags()
 				&& sh_flags & SHF_EXECINSTR != 0
+				&& kept
 			{
 				text.push((section.address(), section.address() + section.size()));
 			}

@@ -37,6 +37,8 @@ const CASES_OF_VM: u64 = 8;
 /// What a run may take.
 const RUN: Duration = Duration::from_micros(400);
 
+/// LPCR: where interrupts arrive.
+const AIL: u128 = 0x0180_0000;
 const TB_OFFSET: u64 = KVM_REG_PPC_U64 | 0x9c;
 const DEC_EXPIRY: u64 = KVM_REG_PPC_U64 | 0xbe;
 
@@ -311,13 +313,18 @@ fn ops(random: &mut Random, ids: &[u64]) -> Vec<Op> {
 				Op::Regs(Box::new(regs))
 			}
 			2 => Op::Sregs(random.0.next()),
-			3..=5 => {
-				let id = random.of(&OFTEN);
-				Op::One(id, value(random))
-			}
-			_ => {
-				let id = random.of(ids);
-				Op::One(id, value(random))
+			kind => {
+				let id = if kind <= 5 {
+					random.of(&OFTEN)
+				} else {
+					random.of(ids)
+				};
+				let value = value(random);
+				// Without AIL: an interrupt whose handler can't be fetched is one after the
+				// other without an instruction, and where instructions are what makes time go
+				// on, no signal ever ends that.
+				let mask = if id & 0xffff_ffff == 0xb5 { AIL } else { 0 };
+				Op::One(id, value & !mask)
 			}
 		});
 	}
