@@ -456,6 +456,9 @@ impl Case {
 			(Kind::Host, _, Path::RustFull | Path::RustFast) => {
 				Some("no guest is entered: the same as C")
 			}
+			(_, Guest::Hash | Guest::HashReal, Path::RustFast) if self.fast_counter().is_some() => {
+				Some("hash guests have no fast handlers")
+			}
 			_ => None,
 		}
 	}
