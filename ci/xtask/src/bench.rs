@@ -580,8 +580,11 @@ pub fn without_debugfs() -> Result<(usize, Vec<String>)> {
 	Ok((report.results.len(), problems))
 }
 
-/// How much more our image's C path may cost than the unpatched kernel's, in instructions.
+/// How much more our image's C path may cost than the unpatched kernel's, in instructions:
+/// the seam's branch, the nops of static keys, and what else the compiler makes of them.
 const STOCK_TOLERANCE: f64 = 2.0;
+/// And where KVM_RUN returns to userspace, which has one more static key.
+const STOCK_TOLERANCE_USERSPACE: f64 = 3.0;
 
 /// One hcall on the C path, with and without our patches.
 pub struct Compared {
@@ -598,7 +601,15 @@ pub struct Compared {
 impl Compared {
 	/// Cheap enough? Less is no cause for complaint.
 	pub fn holds(&self) -> bool {
-		self.patched - self.stock <= STOCK_TOLERANCE + self.resolution
+		self.patched - self.stock <= self.tolerance() + self.resolution
+	}
+
+	fn tolerance(&self) -> f64 {
+		if self.cell.case.ends_in_userspace() {
+			STOCK_TOLERANCE_USERSPACE
+		} else {
+			STOCK_TOLERANCE
+		}
 	}
 }
 
@@ -674,7 +685,7 @@ pub fn compare_stock_main() -> Result<()> {
 	let apart = compared.iter().filter(|one| !one.holds()).count();
 	if apart + problems.len() > 0 || compared.is_empty() {
 		bail!(
-			"{apart} of {} round trips cost more than {STOCK_TOLERANCE} instructions more, {} figures are missing or wrong",
+			"{apart} of {} round trips cost more than {STOCK_TOLERANCE} instructions more ({STOCK_TOLERANCE_USERSPACE} to userspace), {} figures are missing or wrong",
 			compared.len(),
 			problems.len()
 		);
