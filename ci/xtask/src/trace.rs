@@ -363,11 +363,9 @@ impl Traced {
 					.functions
 					.into_iter()
 					.map(|one| {
-						let own = if loops(one.kind) {
-							std::mem::take(&mut rest)
-						} else {
-							0
-						};
+						let there = (one.instructions as f64 / trips) as usize;
+						let own = if loops(one.kind) { rest.min(there) } else { 0 };
+						rest -= own;
 						less += own;
 						report::Function {
 							name: one.name,
