@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::initrd::Initrd;
 use crate::paths;
-use crate::run;
+use crate::run::{self, Once};
 
 const TARGET: &str = "powerpc64le-unknown-linux-gnu";
 
@@ -147,16 +147,20 @@ impl Foreign {
 }
 
 /// Both programs, built.
+#[derive(Clone)]
 pub struct Programs {
 	guest: Vec<u8>,
 	vmm: Vec<u8>,
 }
 
-/// Builds VMM and payload, or finds them built.
+/// Builds VMM and payload, or finds them built: each time that the runner runs, once.
 pub fn build() -> Result<Programs> {
-	Ok(Programs {
-		guest: GUEST.build()?,
-		vmm: VMM.build()?,
+	static BUILT: Once<Programs> = Once::new();
+	BUILT.get(|| {
+		Ok(Programs {
+			guest: GUEST.build()?,
+			vmm: VMM.build()?,
+		})
 	})
 }
 

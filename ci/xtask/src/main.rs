@@ -9,6 +9,7 @@ mod gates;
 mod guest;
 mod initrd;
 mod kernel;
+mod lanes;
 mod object;
 mod page;
 mod passthrough;

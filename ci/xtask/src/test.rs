@@ -955,7 +955,12 @@ fn measure(args: &Args) -> Result<Vec<Check>> {
 		timeout: 300,
 		..bench::Args::default()
 	};
-	let (reports, problems) = bench::run(&options)?;
+	let bench::Outcome {
+		text,
+		reports,
+		problems,
+	} = bench::run(&options)?;
+	print!("{text}");
 	let mut checks: Vec<Check> = problems
 		.into_iter()
 		.map(|problem| Check::new("figure", Some(problem)))
