@@ -5,6 +5,7 @@ mod abi;
 mod bench;
 mod browser;
 mod client;
+mod crates;
 mod gates;
 mod guest;
 mod initrd;

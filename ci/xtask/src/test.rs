@@ -19,6 +19,7 @@ use proto::{Case, Guest, Path as Column};
 
 use crate::bench;
 use crate::client;
+use crate::crates;
 use crate::gates;
 use crate::guest::{self, Job};
 use crate::kernel::{self, Image, NoSource, Series};
@@ -459,6 +460,14 @@ pub fn main(args: &Args) -> Result<()> {
 		}
 	});
 	run::write_whole(&log_path("times"), times.as_bytes())?;
+	// Not with a few stages only: then it would be little that the next checkout gets.
+	if args.stages.is_empty()
+		&& let Err(error) = crates::keep()
+	{
+		say(format_args!(
+			"{error:#}: the next checkout has to compile other people's crates"
+		));
+	}
 	let total = Tally::of(reports.iter().flat_map(Report::checks));
 	println!("\n{}", total.text());
 	say(format_args!(
