@@ -23,6 +23,8 @@ enum Raw {
 	},
 	Test {
 		tests: Vec<String>,
+		#[serde(default)]
+		except: Vec<String>,
 		seed: u64,
 		#[serde(default = "default_tce_calls")]
 		tce_calls: u64,
@@ -51,9 +53,10 @@ pub enum Job {
 		iterations: u64,
 		batches: u64,
 	},
-	/// Test; all tests if there is no name.
+	/// Test; all tests if there is no name, but those that are excepted.
 	Test {
 		tests: Vec<String>,
+		except: Vec<String>,
 		seed: u64,
 		/// How many random hcalls a test of TCEs does.
 		tce_calls: u64,
@@ -98,12 +101,14 @@ pub fn read() -> Result<Job, String> {
 			}
 			Raw::Test {
 				tests,
+				except,
 				seed,
 				tce_calls,
 				rounds,
 				soak_minutes,
 			} => Job::Test {
 				tests,
+				except,
 				seed,
 				tce_calls,
 				rounds,

@@ -48,6 +48,7 @@ fn work() -> Result<(), String> {
 		}
 		job::Job::Test {
 			tests,
+			except,
 			seed,
 			tce_calls,
 			rounds,
@@ -58,7 +59,7 @@ fn work() -> Result<(), String> {
 				rounds,
 				soak_minutes,
 			};
-			tests::run(&tests, seed, amounts)?;
+			tests::run(&tests, &except, seed, amounts)?;
 		}
 	}
 	Ok(())

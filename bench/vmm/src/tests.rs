@@ -837,21 +837,22 @@ fn by_name() -> Vec<Test> {
 	Guest::RADIX.into_iter().map(test).collect()
 }
 
-/// Runs the tests of those names, or all, and says how each ended.
-pub fn run(names: &[String], seed: u64, amounts: Amounts) -> Result<(), String> {
+/// Runs the tests of those names, or all but some, and says how each ended.
+pub fn run(names: &[String], except: &[String], seed: u64, amounts: Amounts) -> Result<(), String> {
 	let mut tests = all(amounts);
 	if !names.is_empty() {
 		tests.extend(by_name());
 	}
 	if let Some(name) = names
 		.iter()
+		.chain(except)
 		.find(|&name| !tests.iter().any(|test| test.name == *name))
 	{
 		return Err(format!("there is no test \"{name}\""));
 	}
 	let mut kmsg = Kmsg::from_now().map_err(|e| format!("/dev/kmsg: {e}"))?;
 	for test in tests.iter().filter(|test| match names {
-		[] => !test.name.starts_with("smp-"),
+		[] => !test.name.starts_with("smp-") && !except.contains(&test.name),
 		names => names.contains(&test.name),
 	}) {
 		let (status, detail) = match (test.body)(seed) {

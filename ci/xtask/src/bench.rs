@@ -5,7 +5,7 @@
 //! Whatever goes wrong with one figure does not keep the others from being shown,
 //! but it is listed, and the exit code says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
@@ -21,6 +21,7 @@ use proto::{Case, Guest, Path};
 
 use crate::guest::{self, Job, Programs};
 use crate::kernel::{self, Image, NoSource, Series};
+use crate::lanes::{self, Task};
 use crate::paths;
 use crate::qemu::{self, Echo, Limits, Machine};
 use crate::run::{self, Usage, say};
@@ -143,7 +144,12 @@ pub fn main(cli: &Cli) -> Result<()> {
 			threshold,
 		}) => return compare(base, new, *threshold),
 	}
-	let (reports, problems) = run(&cli.args)?;
+	let Outcome {
+		text,
+		reports,
+		problems,
+	} = run(&cli.args)?;
+	print!("{text}");
 	if problems.is_empty() {
 		if cli.args.reference {
 			let path = reference_path();
@@ -158,8 +164,25 @@ pub fn main(cli: &Cli) -> Result<()> {
 	bail!("{} of the figures are missing or wrong", problems.len());
 }
 
-/// Measures, prints and writes the report; returns each run's, and what went wrong.
-pub fn run(args: &Args) -> Result<(Vec<Report>, Vec<String>)> {
+/// What came of measuring.
+pub struct Outcome {
+	/// The tables.
+	pub text: String,
+	/// Each run's report. The first one tells what its figures consist of.
+	pub reports: Vec<Report>,
+	/// What went wrong.
+	pub problems: Vec<String>,
+}
+
+/// What a machine gave.
+enum Gave {
+	Figures(Figures),
+	Trace(Box<trace::Outcome>),
+}
+
+/// Measures and writes the report. The machines count instructions, so that several can
+/// run at the same time.
+pub fn run(args: &Args) -> Result<Outcome> {
 	let cases = chosen_cases(args.cases.as_deref())?;
 	let series = Series::find(args.kernel.as_deref().unwrap_or("6.12"))?;
 	if args.repeat == 0 {
@@ -183,25 +206,48 @@ pub fn run(args: &Args) -> Result<(Vec<Report>, Vec<String>)> {
 	}
 	let programs = guest::build()?;
 
-	let mut reports = Vec::new();
-	let mut problems = Vec::new();
+	let mut tasks = Vec::new();
 	for round in 1..=args.repeat {
-		let mut report = Report::new(environment(&images)?);
 		for image in &images {
 			let name = if args.repeat > 1 {
 				format!("{} (run {round} of {})", image.series, args.repeat)
 			} else {
 				image.series.clone()
 			};
-			problems.extend(run_on(
+			let measured = Measured {
 				image,
-				&programs,
-				&plan,
-				paths_of(image),
-				&name,
-				"",
-				&mut report,
-			)?);
+				paths: paths_of(image),
+				name: name.clone(),
+				file: format!("bench-{}-{round}", image.series),
+				append: "",
+			};
+			let (plan, programs) = (&plan, &programs);
+			tasks.push(task(name, paths_of(image), move || {
+				measured.run(plan, programs).map(Gave::Figures)
+			}));
+		}
+	}
+	let trace = !args.no_trace && trace::possible();
+	if trace {
+		for image in &images {
+			let (cases, programs) = (&cases, &programs);
+			let name = format!("trace of {}", image.series);
+			tasks.push(task(name, paths_of(image), move || {
+				trace::run(image, programs, cases, paths_of(image))
+					.map(|outcome| Gave::Trace(Box::new(outcome)))
+			}));
+		}
+	}
+	let mut gave: VecDeque<_> = all(tasks).into();
+
+	let mut reports = Vec::new();
+	let mut problems = Vec::new();
+	for _ in 0..args.repeat {
+		let mut report = Report::new(environment(&images)?);
+		for _ in &images {
+			if let Some(Gave::Figures(figures)) = gave.pop_front().transpose()? {
+				problems.extend(figures.put_into(&mut report));
+			}
 		}
 		if let Some(why) = &missing_column {
 			let cells = plan.cells(&[Path::Asm510]).into_iter();
@@ -213,21 +259,27 @@ pub fn run(args: &Args) -> Result<(Vec<Report>, Vec<String>)> {
 		}
 		reports.push(report);
 	}
-
-	if !args.no_trace {
-		problems.extend(trace::fill(&mut reports[0], &images, &programs, &cases));
+	if trace {
+		let outcomes = images.iter().zip(gave).map(|(image, gave)| {
+			let outcome = gave.map(|gave| match gave {
+				Gave::Trace(outcome) => *outcome,
+				Gave::Figures(_) => unreachable!("the figures come first"),
+			});
+			(image, outcome)
+		});
+		problems.extend(trace::fill(&mut reports[0], outcomes.collect()));
 	}
 	let report = &reports[0];
-	println!("{}", table::render(report).trim_end());
-	if let Some(text) = costly::render(report) {
-		println!("\n{text}");
+	let mut text = format!("{}\n", table::render(report).trim_end());
+	if let Some(costly) = costly::render(report) {
+		text.push_str(&format!("\n{costly}\n"));
 	}
 	if reports.len() > 1 {
-		println!(
-			"\nSpread over {} runs: (max - min) / median\n",
-			reports.len()
-		);
-		println!("{}", spread::render(&spread::between(&reports)).trim_end());
+		text.push_str(&format!(
+			"\nSpread over {} runs: (max - min) / median\n\n{}\n",
+			reports.len(),
+			spread::render(&spread::between(&reports)).trim_end()
+		));
 	}
 	let json = report.to_json()?;
 	let default = report_path();
@@ -240,7 +292,35 @@ pub fn run(args: &Args) -> Result<(Vec<Report>, Vec<String>)> {
 		"the report as a page: {}",
 		paths::short(&page)
 	));
-	Ok((reports, problems))
+	Ok(Outcome {
+		text,
+		reports,
+		problems,
+	})
+}
+
+/// A machine's work. One that has more paths to go takes longer.
+fn task<'a, T>(
+	name: String,
+	paths: &[Path],
+	work: impl FnOnce() -> Result<T> + Send + 'a,
+) -> Task<'a, T> {
+	Task {
+		name,
+		after: Vec::new(),
+		alone: false,
+		seconds: paths.len() as u32,
+		work: Box::new(work),
+	}
+}
+
+/// Does all of it, and gives the results in the order of the tasks.
+fn all<T: Send>(tasks: Vec<Task<'_, T>>) -> Vec<Result<T>> {
+	let mut results: Vec<_> = tasks.iter().map(|_| None).collect();
+	lanes::run(lanes::count(), tasks, |index, result| {
+		results[index] = Some(result);
+	});
+	results.into_iter().flatten().collect()
 }
 
 /// How much slower is too slow, in percent.
@@ -288,7 +368,7 @@ fn compare(base: &FilePath, new: &FilePath, threshold: f64) -> Result<()> {
 }
 
 /// The series that has real-mode handlers in assembly.
-const ASM_SERIES: &str = "5.10";
+pub const ASM_SERIES: &str = "5.10";
 
 pub fn chosen_cases(names: Option<&[String]>) -> Result<Vec<Case>> {
 	let Some(names) = names else {
@@ -343,23 +423,30 @@ fn environment(images: &[Image]) -> Result<Environment> {
 	})
 }
 
-/// Boots one kernel, and adds what it measures to the report.
-fn run_on(
-	image: &Image,
-	programs: &Programs,
-	plan: &Plan,
-	paths: &[Path],
-	name: &str,
-	append: &str,
-	report: &mut Report,
-) -> Result<Vec<String>> {
-	let mut once = || run_once(image, programs, plan, paths, name, append, report);
-	match once() {
-		Err(error) if format!("{error:#}").contains(BAD_ICOUNT) => {
-			say(format_args!("{error:#}: measuring on {name} once more"));
-			once()
-		}
-		result => result,
+/// A kernel that is measured.
+struct Measured<'a> {
+	image: &'a Image,
+	paths: &'a [Path],
+	/// What it is called.
+	name: String,
+	/// Name of the initramfs, which no other has that is used at the same time.
+	file: String,
+	append: &'a str,
+}
+
+/// What a kernel's figures are.
+struct Figures {
+	entries: Vec<Entry>,
+	missing: Vec<Missing>,
+	problems: Vec<String>,
+}
+
+impl Figures {
+	/// Adds them to a report; returns what went wrong.
+	fn put_into(self, report: &mut Report) -> Vec<String> {
+		report.results.extend(self.entries);
+		report.missing.extend(self.missing);
+		self.problems
 	}
 }
 
@@ -367,60 +454,73 @@ fn run_on(
 /// many times. Why is not known; what it measured before that is thrown away.
 const BAD_ICOUNT: &str = "Bad icount read";
 
-fn run_once(
-	image: &Image,
-	programs: &Programs,
-	plan: &Plan,
-	paths: &[Path],
-	name: &str,
-	append: &str,
-	report: &mut Report,
-) -> Result<Vec<String>> {
-	let mut collector = Collector::new(plan, paths, &image.release);
-	let total = collector.awaited.len();
-	say(format_args!("measuring on {name}: {total} figures"));
-	let mut told = Instant::now();
-	let mut time = Duration::ZERO;
-	for (cases, iterations) in &plan.groups {
-		let job = Job::Bench {
-			series: image.series.clone(),
-			cases: cases.iter().map(|case| case.name()).collect(),
-			guests: Guest::ALL.map(Guest::name).to_vec(),
-			paths: paths.iter().map(|path| path.name()).collect(),
-			iterations: *iterations,
-			batches: plan.batches,
-		};
-		let machine = Machine {
-			kernel: image.stripped(),
-			initrd: programs.initrd(&job, "bench")?,
-			append: append.to_owned(),
-			smp: 1,
-			mem: "2G".to_owned(),
-			icount: true,
-		};
-		let limits = Limits {
-			total: Duration::from_secs(24 * 3600),
-			silence: plan.silence,
-		};
-		time += machine.run(limits, Echo::No, |line| {
-			let ours = collector.line(line);
-			let have = total - collector.awaited.len();
-			if told.elapsed() >= Duration::from_secs(5) {
-				told = Instant::now();
-				say(format_args!("measuring on {name}: {have} of {total}"));
+impl Measured<'_> {
+	/// Boots the kernel and measures.
+	fn run(&self, plan: &Plan, programs: &Programs) -> Result<Figures> {
+		match self.run_once(plan, programs) {
+			Err(error) if format!("{error:#}").contains(BAD_ICOUNT) => {
+				say(format_args!(
+					"{error:#}: measuring on {} once more",
+					self.name
+				));
+				self.run_once(plan, programs)
 			}
-			ours
-		})?;
-		collector.machine_ended();
+			result => result,
+		}
 	}
-	say(format_args!("measured on {name} in {}", run::human(time)));
-	let (entries, missing, mut problems) = collector.finish(!image.stock);
-	// What is wrong with the kernel is wrong with each figure; it is said once.
-	let mut seen = BTreeSet::new();
-	problems.retain(|problem| seen.insert(problem.clone()));
-	report.results.extend(entries);
-	report.missing.extend(missing);
-	Ok(problems)
+
+	fn run_once(&self, plan: &Plan, programs: &Programs) -> Result<Figures> {
+		let Self {
+			image, paths, name, ..
+		} = self;
+		let mut collector = Collector::new(plan, paths, &image.release);
+		let total = collector.awaited.len();
+		say(format_args!("measuring on {name}: {total} figures"));
+		let mut told = Instant::now();
+		let mut time = Duration::ZERO;
+		for (cases, iterations) in &plan.groups {
+			let job = Job::Bench {
+				series: image.series.clone(),
+				cases: cases.iter().map(|case| case.name()).collect(),
+				guests: Guest::ALL.map(Guest::name).to_vec(),
+				paths: paths.iter().map(|path| path.name()).collect(),
+				iterations: *iterations,
+				batches: plan.batches,
+			};
+			let machine = Machine {
+				kernel: image.stripped(),
+				initrd: programs.initrd(&job, &self.file)?,
+				append: self.append.to_owned(),
+				smp: 1,
+				mem: "2G".to_owned(),
+				icount: true,
+			};
+			let limits = Limits {
+				total: Duration::from_secs(24 * 3600),
+				silence: plan.silence,
+			};
+			time += machine.run(limits, Echo::No, |line| {
+				let ours = collector.line(line);
+				let have = total - collector.awaited.len();
+				if told.elapsed() >= Duration::from_secs(5) {
+					told = Instant::now();
+					say(format_args!("measuring on {name}: {have} of {total}"));
+				}
+				ours
+			})?;
+			collector.machine_ended();
+		}
+		say(format_args!("measured on {name} in {}", run::human(time)));
+		let (entries, missing, mut problems) = collector.finish(!image.stock);
+		// What is wrong with the kernel is wrong with each figure; it is said once.
+		let mut seen = BTreeSet::new();
+		problems.retain(|problem| seen.insert(problem.clone()));
+		Ok(Figures {
+			entries,
+			missing,
+			problems,
+		})
+	}
 }
 
 /// Checks off what the VMM has to deliver.
@@ -590,17 +690,15 @@ fn counters_missed(entry: &Entry) -> bool {
 pub fn without_debugfs() -> Result<(usize, Vec<String>)> {
 	let image = kernel::build(Series::find("6.12")?, false)?;
 	let plan = Plan::new(true, vec![Case::Null], 300);
-	let mut report = Report::new(environment(std::slice::from_ref(&image))?);
-	let problems = run_on(
-		&image,
-		&guest::build()?,
-		&plan,
-		&[Path::RustFast],
-		"6.12 without debugfs",
-		"debugfs=off",
-		&mut report,
-	)?;
-	Ok((report.results.len(), problems))
+	let measured = Measured {
+		image: &image,
+		paths: &[Path::RustFast],
+		name: "6.12 without debugfs".to_owned(),
+		file: "bench-without-debugfs".to_owned(),
+		append: "debugfs=off",
+	};
+	let figures = measured.run(&plan, &guest::build()?)?;
+	Ok((figures.entries.len(), figures.problems))
 }
 
 /// How much more our image's C path may cost than the unpatched kernel's, in instructions:
@@ -648,24 +746,29 @@ pub fn compare_stock() -> Result<(Vec<Compared>, Vec<String>)> {
 	let series = Series::find("6.12")?;
 	let images = [kernel::build(series, true)?, kernel::build(series, false)?];
 	let programs = guest::build()?;
-	let mut reports = Vec::new();
-	let mut problems = Vec::new();
-	for image in &images {
-		let mut report = Report::new(environment(std::slice::from_ref(image))?);
+	let tasks = images.iter().map(|image| {
 		let name = if image.stock {
 			"6.12 unpatched"
 		} else {
 			"6.12"
 		};
-		problems.extend(run_on(
+		let measured = Measured {
 			image,
-			&programs,
-			&plan,
-			&[Path::C],
-			name,
-			"",
-			&mut report,
-		)?);
+			paths: &[Path::C],
+			name: name.to_owned(),
+			file: format!("compare-{}", name.replace(' ', "-")),
+			append: "",
+		};
+		let (plan, programs) = (&plan, &programs);
+		task(name.to_owned(), &[Path::C], move || {
+			measured.run(plan, programs)
+		})
+	});
+	let mut reports = Vec::new();
+	let mut problems = Vec::new();
+	for (image, figures) in images.iter().zip(all(tasks.collect())) {
+		let mut report = Report::new(environment(std::slice::from_ref(image))?);
+		problems.extend(figures?.put_into(&mut report));
 		reports.push(report);
 	}
 	let compared = reports[0]

@@ -26,7 +26,7 @@ use anyhow::{Context, Result, ensure};
 use crate::object::ENTRY_POINTS;
 use crate::paths;
 use crate::ppc::{Insn, SprAccess};
-use crate::test::Check;
+use crate::test::{Check, Found};
 
 /// Of the Rust object, in bytes.
 const MAX_TEXT: u64 = 32 * 1024;
@@ -226,23 +226,25 @@ impl ObjectFile {
 /// A rule's name, and what breaks it.
 type Finding = (&'static str, Vec<String>);
 
-/// The gates, for the objects in the kernel tree that was built at `tree`.
-pub fn run(tree: &Path) -> Result<Vec<Check>> {
+/// The gates, for the objects in the kernel tree that was built at `tree`, and a table of
+/// what its functions take.
+pub fn run(tree: &Path) -> Result<Found> {
 	let kvm = tree.join("arch/powerpc/kvm");
 	let rust = ObjectFile::read(&kvm.join("kvm_p9_rust.o"))?;
 	let trampoline = ObjectFile::read(&kvm.join("kvm_p9_entry.o"))?;
 	let allowed = allow_list(&paths::root().join("entry/undefined.allow"))?;
 
-	print_table(&rust);
 	let findings = rust_findings(&rust, &allowed)
 		.into_iter()
 		.chain(trampoline_findings(&trampoline));
-	Ok(findings
-		.map(|(rule, broken)| {
-			let complaint = (!broken.is_empty()).then(|| broken.join("; "));
-			Check::new(format!("object: {rule}"), complaint)
-		})
-		.collect())
+	let checks = findings.map(|(rule, broken)| {
+		let complaint = (!broken.is_empty()).then(|| broken.join("; "));
+		Check::new(format!("object: {rule}"), complaint)
+	});
+	Ok(Found {
+		text: table(&rust),
+		checks: checks.collect(),
+	})
 }
 
 fn rust_findings(rust: &ObjectFile, allowed: &BTreeSet<String>) -> Vec<Finding> {
@@ -359,17 +361,18 @@ fn fp_or_vector(file: &ObjectFile) -> Vec<String> {
 	found
 }
 
-fn print_table(rust: &ObjectFile) {
-	println!("{:>6} {:>6} {:>6}  function", "text", "frame", "stack");
+fn table(rust: &ObjectFile) -> String {
+	let mut table = format!("{:>6} {:>6} {:>6}  function\n", "text", "frame", "stack");
 	for (name, function) in &rust.functions {
 		let stack = rust.stack(name, &mut Vec::new());
 		let stack = stack.map_or_else(|_| String::from("?"), |bytes| bytes.to_string());
 		let (text, frame) = (function.code.len() * 4, function.frame());
-		println!(
-			"{text:>6} {frame:>6} {stack:>6}  {:#}",
+		table.push_str(&format!(
+			"{text:>6} {frame:>6} {stack:>6}  {:#}\n",
 			rustc_demangle::demangle(name)
-		);
+		));
 	}
+	table
 }
 
 /// A list of symbols, one a line, `#` for comments.

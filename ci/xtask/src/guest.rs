@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::initrd::Initrd;
 use crate::paths;
-use crate::run;
+use crate::run::{self, Once};
 
 const TARGET: &str = "powerpc64le-unknown-linux-gnu";
 
@@ -39,6 +39,9 @@ pub enum Job {
 	Test {
 		/// Names of the tests; none stands for all.
 		tests: Vec<String>,
+		/// But these, if it is all.
+		#[serde(skip_serializing_if = "Vec::is_empty")]
+		except: Vec<String>,
 		/// For whatever is random in them.
 		seed: u64,
 		/// Random hcalls of each test of TCEs; the VMM knows how many are usual.
@@ -147,16 +150,20 @@ impl Foreign {
 }
 
 /// Both programs, built.
+#[derive(Clone)]
 pub struct Programs {
 	guest: Vec<u8>,
 	vmm: Vec<u8>,
 }
 
-/// Builds VMM and payload, or finds them built.
+/// Builds VMM and payload, or finds them built: each time that the runner runs, once.
 pub fn build() -> Result<Programs> {
-	Ok(Programs {
-		guest: GUEST.build()?,
-		vmm: VMM.build()?,
+	static BUILT: Once<Programs> = Once::new();
+	BUILT.get(|| {
+		Ok(Programs {
+			guest: GUEST.build()?,
+			vmm: VMM.build()?,
+		})
 	})
 }
 
@@ -197,6 +204,7 @@ mod tests {
 	fn jobs_are_written_as_the_vmm_reads_them() {
 		let job = Job::Test {
 			tests: vec![],
+			except: vec!["rounds-real".into()],
 			seed: 7,
 			tce_calls: None,
 			rounds: None,
@@ -204,10 +212,11 @@ mod tests {
 		};
 		assert_eq!(
 			serde_json::to_string(&job).unwrap(),
-			r#"{"job":"test","tests":[],"seed":7}"#
+			r#"{"job":"test","tests":[],"except":["rounds-real"],"seed":7}"#
 		);
 		let job = Job::Test {
 			tests: vec!["tce-diff-real".into()],
+			except: vec![],
 			seed: 7,
 			tce_calls: Some(8),
 			rounds: Some(9),

@@ -14,6 +14,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::run;
+
 /// Functions that the kernel calls. Everything else in the object is local.
 pub const ENTRY_POINTS: [&str; 3] = ["kvm_p9_vcpu_entry", "kvm_p9_time_entry", "kvm_p9_time_exit"];
 
@@ -52,6 +54,8 @@ pub fn output_of(command: &mut Command) -> Result<String> {
 /// Builds the object for the kernel whose layout is in `layout` and puts it at
 /// `output`, which is left alone if nothing changed.
 pub fn build(root: &Path, layout: &Path, output: &Path) -> Result<()> {
+	// Another kernel may be built at the same time, and its library goes to the same place.
+	let _lock = run::lock(&root.join("target/object.lock"), "Rust object")?;
 	let library = compile(root, layout)?;
 	let mut name = OsString::from(".tmp-");
 	name.push(output.file_name().context("--output names no file")?);

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::kernel::{self, Series};
 use crate::paths;
-use crate::run::{self, Usage};
+use crate::run::{self, Usage, say};
 
 /// With it, virtual time is one nanosecond per instruction.
 pub const ICOUNT: &str = "shift=0,sleep=off";
@@ -250,7 +250,7 @@ impl Machine {
 		if wedged {
 			drop(running);
 			let time = run::human(started.elapsed());
-			eprintln!("{}", lines.tail());
+			say(format_args!("the end of the console:\n{}", lines.tail()));
 			bail!("the machine was stopped after {time} without an end; its last lines are above");
 		}
 		let status = running.0.wait()?;
@@ -264,7 +264,7 @@ impl Machine {
 				.last()
 				.unwrap_or("no reason given")
 				.to_owned();
-			eprintln!("{}", lines.tail());
+			say(format_args!("the end of the console:\n{}", lines.tail()));
 			bail!("{QEMU} failed ({status}): {reason}");
 		}
 		Ok(started.elapsed())

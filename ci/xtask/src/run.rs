@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Running other programs: what they say goes to a log, what matters to the user.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,9 +29,48 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+thread_local! {
+	/// What this thread works on, if there are several.
+	static TAG: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// What it works on.
+pub fn tag() -> String {
+	TAG.with_borrow(String::clone)
+}
+
+/// Has what this thread says from now on begin with a tag.
+pub fn set_tag(tag: String) {
+	TAG.set(tag);
+}
+
 /// Tells the user what happens; standard output is for results.
 pub fn say(message: impl fmt::Display) {
-	eprintln!("xtask: {message}");
+	// In one piece: others say something, too.
+	TAG.with_borrow(|tag| match tag.as_str() {
+		"" => eprintln!("xtask: {message}"),
+		tag => eprintln!("xtask: {tag}: {message}"),
+	});
+}
+
+/// What several threads want done, and one does.
+pub struct Once<T>(Mutex<Option<T>>);
+
+impl<T: Clone> Once<T> {
+	/// Not done.
+	pub const fn new() -> Self {
+		Self(Mutex::new(None))
+	}
+
+	/// Does it, or waits for who does. What failed is tried again.
+	pub fn get(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+		// After a panic nothing is there, which is as good as a failure.
+		let mut done = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+		match &*done {
+			Some(result) => Ok(result.clone()),
+			None => Ok(done.insert(work()?).clone()),
+		}
+	}
 }
 
 /// `1m05s`, `12.3s`
@@ -100,7 +141,8 @@ pub fn logged(
 		}
 	};
 	if !status.success() {
-		eprintln!("{}", excerpt(&String::from_utf8_lossy(&fs::read(log)?), 20));
+		let end = String::from_utf8_lossy(&fs::read(log)?).into_owned();
+		say(format_args!("{what}:\n{}", excerpt(&end, 20)));
 		bail!("{what} failed ({status}); the whole log: {}", log.display());
 	}
 	Ok(())
@@ -199,7 +241,7 @@ pub fn lock(path: &Path, what: &str) -> Result<File> {
 	}
 	let file = File::create(path).with_context(|| format!("can't write {}", path.display()))?;
 	if file.try_lock().is_err() {
-		say(format_args!("{what}: another run is at it, waiting for it"));
+		say(format_args!("{what}: somebody else is at it, waiting"));
 		file.lock()
 			.map_err(|error| anyhow!("can't lock {}: {error}", path.display()))?;
 	}
@@ -292,6 +334,14 @@ mod tests {
 		};
 		assert_ne!(hash(&["ab", "c"]), hash(&["a", "bc"]));
 		assert_eq!(hash(&["ab", "c"]), hash(&["ab", "c"]));
+	}
+
+	#[test]
+	fn once_is_enough() {
+		let once = Once::new();
+		assert!(once.get(|| bail!("failed")).is_err());
+		assert_eq!(once.get(|| Ok(1)).unwrap(), 1);
+		assert_eq!(once.get(|| Ok(2)).unwrap(), 1);
 	}
 
 	#[test]

@@ -29,7 +29,7 @@ use crate::guest::{Job, Programs};
 use crate::kernel::Image;
 use crate::paths;
 use crate::qemu::{self, Echo, Limits, Machine};
-use crate::run::{self, say};
+use crate::run::{self, Once, say};
 use crate::test::Check;
 
 /// Round trips that are recorded of each cell.
@@ -88,8 +88,13 @@ fn available() -> Result<()> {
 	Ok(())
 }
 
-/// Builds the plugin, or finds it built.
-fn plugin() -> Result<PathBuf> {
+/// Builds the plugin, or finds it built: each time that the runner runs, once.
+pub fn plugin() -> Result<PathBuf> {
+	static BUILT: Once<PathBuf> = Once::new();
+	BUILT.get(build_plugin)
+}
+
+fn build_plugin() -> Result<PathBuf> {
 	let mut cargo = Command::new("cargo");
 	cargo.current_dir(paths::root());
 	cargo.args(["build", "--release", "--package", "kvm-p9-plugin"]);
@@ -201,7 +206,7 @@ fn boot(
 ) -> Result<Vec<Measured>> {
 	let machine = Machine {
 		kernel: image.stripped(),
-		initrd: programs.initrd(job, "trace")?,
+		initrd: programs.initrd(job, &format!("trace-{}", image.series))?,
 		append: String::new(),
 		smp: 1,
 		mem: "2G".to_owned(),
@@ -408,20 +413,23 @@ impl Traced {
 	}
 }
 
-/// Boots all images once more, and fills in what a report's figures consist of. Returns
-/// what is wrong; what merely can't be had here is said, and the report goes without.
-pub fn fill(
-	report: &mut Report,
-	images: &[Image],
-	programs: &Programs,
-	cases: &[Case],
-) -> Vec<String> {
-	if let Err(error) = available().and_then(|()| plugin()) {
-		say(format_args!(
-			"{error:#}: no costly operations, phases and modelled cycles"
-		));
-		return Vec::new();
+/// Whether what figures consist of can be told. If not, that is said, and a report goes
+/// without.
+pub fn possible() -> bool {
+	match available().and_then(|()| plugin()) {
+		Ok(_) => true,
+		Err(error) => {
+			say(format_args!(
+				"{error:#}: no costly operations, phases and modelled cycles"
+			));
+			false
+		}
 	}
+}
+
+/// Fills in what a report's figures consist of, as each image's traced run has it. Returns
+/// what is wrong.
+pub fn fill(report: &mut Report, outcomes: Vec<(&Image, Result<Outcome>)>) -> Vec<String> {
 	let mut problems = Vec::new();
 	let model = match model::Fitting::new(model::POWER9) {
 		Ok(model) => Some(model),
@@ -432,8 +440,8 @@ pub fn fill(
 			None
 		}
 	};
-	for image in images {
-		match run(image, programs, cases, crate::bench::paths_of(image)) {
+	for (image, outcome) in outcomes {
+		match outcome {
 			Ok(outcome) => {
 				let alike = outcome
 					.traced
