@@ -5,6 +5,7 @@ mod abi;
 mod bench;
 mod browser;
 mod client;
+mod cost;
 mod gates;
 mod guest;
 mod initrd;

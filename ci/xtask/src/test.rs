@@ -68,6 +68,9 @@ pub struct Args {
 	/// passed-through disk for so long, in place of the short run
 	#[arg(long, value_name = "MINUTES", num_args = 0..=1, require_equals = true, default_missing_value = "10")]
 	soak: Option<u64>,
+	/// Of the passed-through disk only what I/O on it costs
+	#[arg(long)]
+	cost: bool,
 	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, timing,
 	/// client, nested, passthrough, 7.3, stock, bench, report, soak
 	#[arg(value_name = "STAGE")]
@@ -170,9 +173,10 @@ const STAGES: &[(&str, Stage)] = &[
 		let options = passthrough::Options {
 			all: args.all,
 			soak: args.soak,
+			cost: args.cost,
 			seed: seed(args)?,
 		};
-		passthrough::run(&image.stripped(), &options)
+		passthrough::run(&image, &options)
 	}),
 	(NEXT_SERIES, next),
 	("stock", stock),

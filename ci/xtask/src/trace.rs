@@ -75,7 +75,7 @@ pub struct Outcome {
 }
 
 /// Whether there can be a trace. If not, why.
-fn available() -> Result<()> {
+pub fn available() -> Result<()> {
 	let mut command = Command::new(qemu::QEMU);
 	command.args(["-plugin", "help"]);
 	command
@@ -89,7 +89,7 @@ fn available() -> Result<()> {
 }
 
 /// Builds the plugin, or finds it built.
-fn plugin() -> Result<PathBuf> {
+pub fn plugin() -> Result<PathBuf> {
 	let mut cargo = Command::new("cargo");
 	cargo.current_dir(paths::root());
 	cargo.args(["build", "--release", "--package", "kvm-p9-plugin"]);
@@ -106,7 +106,7 @@ fn plugin() -> Result<PathBuf> {
 }
 
 /// What the symbols of an image are written in, from the objects that it was linked from.
-fn sources(image: &Image) -> Result<Sources> {
+pub fn sources(image: &Image) -> Result<Sources> {
 	let mut sources = Sources::default();
 	let tree = image.tree();
 	for file in run::files_below(&tree.join("arch/powerpc"))? {
