@@ -5,18 +5,19 @@
 //! - `disk work DEVICE SEED RUN STEPS SECONDS`: checks it, does so many steps of the
 //!   run's plan or as many as there is time for, checks it again. Prints a line
 //!   `running` when the first steps are done, and how many each worker did.
-//! - `disk read DEVICE KIB COUNT`: reads blocks of that size one after the other,
-//!   prints the nanoseconds that all of them took.
-//! - `disk cputime PID`: prints the nanoseconds that a process has used.
+//! - `disk read DEVICE KIB COUNT TAG`: reads blocks of that size one after the other,
+//!   first some and then so many between two markers (`proto::marker`), which tell
+//!   whoever watches the instructions that it is TAG. Prints COUNT.
 //! - `disk isolate DRC`: asks the firmware of a pseries guest to isolate a slot, which
 //!   is what lets the hypervisor take its device away.
 //!
 //! All I/O goes past the page cache, so that each step is one by the device.
 
+#[cfg(target_arch = "powerpc64")]
+use std::arch::asm;
 use std::env;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Result, Seek, SeekFrom, Write, stdout};
-use std::mem::MaybeUninit;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,9 +25,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use disk::{CELL, LONGEST, Plan, Step, Tag, WORKERS};
+#[cfg(target_arch = "powerpc64")]
+use proto::marker;
 
 /// Cells of a read that looks at all of a disk.
 const CHUNK: u64 = 64;
+
+/// Reads that bring in what all of them need.
+const WARM: u64 = 16;
 
 /// Steps of all workers after which a run counts as running.
 const RUNNING: u64 = 64;
@@ -184,36 +190,56 @@ fn work(device: &str, seed: u64, run: u64, steps: u64, seconds: u64) -> Result<S
 	Ok(done.join(" "))
 }
 
-fn read(device: &str, kib: u64, count: u64) -> Result<String> {
+/// What follows is `tag`, to whoever watches.
+#[cfg(target_arch = "powerpc64")]
+fn arm(tag: u64) -> Result<()> {
+	// SAFETY: the word is `xori 16,16,0`, which does nothing.
+	unsafe {
+		asm!(
+			".long {}", const marker::ARM,
+			in("r3") tag,
+			options(nostack, preserves_flags)
+		);
+	}
+	Ok(())
+}
+
+/// It is over.
+#[cfg(target_arch = "powerpc64")]
+fn disarm() {
+	// SAFETY: the word is `xori 17,17,0`, which does nothing.
+	unsafe {
+		asm!(".long {}", const marker::DISARM, options(nostack, preserves_flags));
+	}
+}
+
+#[cfg(not(target_arch = "powerpc64"))]
+fn arm(_: u64) -> Result<()> {
+	Err(Error::from(ErrorKind::Unsupported))
+}
+
+#[cfg(not(target_arch = "powerpc64"))]
+fn disarm() {}
+
+fn read(device: &str, kib: u64, count: u64, tag: u64) -> Result<String> {
 	let (file, cells) = open(device)?;
 	let size = kib * 1024;
 	let blocks = (cells * CELL as u64).checked_div(size).unwrap_or(0);
 	if blocks == 0 {
 		return Err(wrong("the disk is smaller than a block"));
 	}
-	let mut buffer = Buffer::new(size as usize);
-	let bytes = buffer.at(0, size as usize);
-	let started = Instant::now();
-	for block in 0..count {
+	// A block of memory begins with a page, whose size the kernel chooses: so every run of
+	// this maps as many pages.
+	let mut buffer = Buffer::new(2 * size as usize);
+	let skew = buffer.at(0, 1).as_ptr().align_offset(size as usize);
+	let bytes = buffer.at(skew, size as usize);
+	for block in 0..WARM {
 		file.read_exact_at(bytes, block % blocks * size)?;
 	}
-	Ok(started.elapsed().as_nanos().to_string())
-}
-
-fn cputime(pid: i32) -> Result<String> {
-	let mut clock = 0;
-	// SAFETY: it writes the clock's number.
-	if unsafe { libc::clock_getcpuclockid(pid, &mut clock) } != 0 {
-		return Err(wrong(format!("no process {pid}")));
-	}
-	let mut time = MaybeUninit::<libc::timespec>::uninit();
-	// SAFETY: the kernel writes the structure, or fails.
-	if unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) } < 0 {
-		return Err(Error::last_os_error());
-	}
-	// SAFETY: it did not fail.
-	let time = unsafe { time.assume_init() };
-	Ok((time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64).to_string())
+	arm(tag)?;
+	let result = (0..count).try_for_each(|block| file.read_exact_at(bytes, block % blocks * size));
+	disarm();
+	result.map(|()| count.to_string())
 }
 
 /// RTAS's arguments as the system call takes them, big-endian.
@@ -274,10 +300,11 @@ fn main() -> ExitCode {
 			number(steps)?,
 			number(seconds)?,
 		),
-		["read", device, kib, count] => read(device, number(kib)?, number(count)?),
-		["cputime", pid] => cputime(number(pid)? as i32),
+		["read", device, kib, count, tag] => {
+			read(device, number(kib)?, number(count)?, number(tag)?)
+		}
 		["isolate", drc] => isolate(number(drc)? as u32),
-		_ => Err(wrong("check, work, read, cputime or isolate?")),
+		_ => Err(wrong("check, work, read or isolate?")),
 	})();
 	match result {
 		Ok(text) => {

@@ -11,8 +11,13 @@
 //! QEMU execute in one thread and interrupt nothing in between, so what is recorded
 //! is what the emulated timebase counts.
 //!
+//! With `spans=FILE` it records something else, for workloads that are too long for that
+//! ([`spans`]).
+//!
 //! A load or store that faults is seen when it is tried and again when it is done, while
 //! virtual time counts it once: the runner sorts that out (`trace::round`).
+
+mod spans;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -94,6 +99,19 @@ fn die(why: &str) -> ! {
 	std::process::exit(1);
 }
 
+/// What a register has, in a callback that may read registers, of a CPU that is little-endian.
+fn little_endian(register: &RegisterDescriptor<'static>) -> u64 {
+	// QEMU gives registers as its debugger interface does: in the byte order of MSR[LE].
+	let bytes = register.read().ok().and_then(|bytes| bytes.try_into().ok());
+	let Some(bytes) = bytes else {
+		die(&format!(
+			"{} can't be read, or is not 64 bits",
+			register.name
+		));
+	};
+	u64::from_le_bytes(bytes)
+}
+
 impl Recorder {
 	fn entry(&mut self, place: Place) -> u32 {
 		*self.index.entry(place).or_insert_with(|| {
@@ -103,14 +121,10 @@ impl Recorder {
 	}
 
 	fn arm(&mut self) {
-		let Some(Ok(bytes)) = self.r3.as_ref().map(RegisterDescriptor::read) else {
+		let Some(r3) = &self.r3 else {
 			die("QEMU doesn't let plugins read r3");
 		};
-		let Ok(bytes) = bytes.try_into() else {
-			die("r3 is not 64 bits");
-		};
-		// QEMU gives registers as its debugger interface does: in the byte order of MSR[LE].
-		self.tag = Some(u64::from_le_bytes(bytes));
+		self.tag = Some(little_endian(r3));
 		self.next = Kind::Empty;
 	}
 
@@ -184,6 +198,9 @@ impl Plugin {
 
 impl HasCallbacks for Plugin {
 	fn on_vcpu_init(&mut self, _: PluginId, cpu: VCPUIndex) -> qemu_plugin::Result<()> {
+		if spans::cpu(cpu)? {
+			return Ok(());
+		}
 		let registers = qemu_plugin_get_registers()?;
 		let mut recorder = recorder();
 		recorder.r3 = registers.into_iter().find(|register| register.name == "r3");
@@ -196,6 +213,9 @@ impl HasCallbacks for Plugin {
 		_: PluginId,
 		block: TranslationBlock<'_>,
 	) -> qemu_plugin::Result<()> {
+		if spans::translated(&block) {
+			return Ok(());
+		}
 		let mut recorder = recorder();
 		for instruction in block.instructions() {
 			Self::watch(&instruction, &mut recorder);
@@ -213,8 +233,17 @@ impl Register for Plugin {
 		{
 			die("needs a machine with one CPU");
 		}
-		let Some(path) = args.raw.iter().find_map(|arg| arg.strip_prefix("out=")) else {
-			die("needs out=FILE");
+		let value = |name| args.raw.iter().find_map(|arg| arg.strip_prefix(name));
+		if let Some(path) = value("spans=") {
+			let kernel = value("kernel=0x").and_then(|end| u64::from_str_radix(end, 16).ok());
+			let Some(kernel) = kernel else {
+				die("spans=FILE needs kernel=0xEND");
+			};
+			spans::start(path, kernel);
+			return qemu_plugin_register_atexit_cb(id, |_| spans::finish());
+		}
+		let Some(path) = value("out=") else {
+			die("needs out=FILE or spans=FILE");
 		};
 		let out = File::create(path).and_then(|file| Writer::new(BufWriter::new(file)));
 		match out {

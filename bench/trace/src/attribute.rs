@@ -58,7 +58,7 @@ const INLINED: (&str, &str) = ("kvmppc_subcore_enter_guest", "kvmppc_subcore_exi
 const HANDLER: &str = "kvmppc_pseries_do_hcall";
 
 /// Real addresses of the firmware, which the kernel calls now and then.
-const FIRMWARE: std::ops::Range<u64> = 0x3000_0000..0x3400_0000;
+pub const FIRMWARE: std::ops::Range<u64> = 0x3000_0000..0x3400_0000;
 
 /// A part of a round trip.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

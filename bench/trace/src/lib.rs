@@ -6,9 +6,13 @@
 //! were, [`symbols`] says which function each instruction belongs to, [`insn`] what it
 //! is, and [`attribute`] in which phase it was executed. Nothing is sampled and nothing
 //! estimated: a batch has as many instructions as the timebase says.
+//!
+//! Of a workload that is too long for that, [`span`] has what the hypervisor executes
+//! for each kind of exit.
 
 pub mod attribute;
 pub mod format;
 pub mod insn;
 pub mod round;
+pub mod span;
 pub mod symbols;

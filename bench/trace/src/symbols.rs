@@ -172,6 +172,15 @@ impl Symbols {
 		self.functions.get(after.checked_sub(1)?)
 	}
 
+	/// End of the code that stays after booting, in the linear map.
+	pub fn end(&self) -> u64 {
+		self.text
+			.iter()
+			.map(|&(_, end)| end)
+			.max()
+			.unwrap_or(LINEAR)
+	}
+
 	/// Whether there is a function of that name.
 	pub fn has(&self, name: &str) -> bool {
 		self.functions.iter().any(|function| function.name == name)
@@ -218,6 +227,7 @@ mod tests {
 		assert_eq!(name(0x2fc), Some("c"));
 		assert_eq!(name(0x300), None);
 		assert!(symbols.has("c") && !symbols.has("d"));
+		assert_eq!(symbols.end(), LINEAR + 0x300);
 	}
 
 	#[test]

@@ -5,6 +5,7 @@ mod abi;
 mod bench;
 mod browser;
 mod client;
+mod cost;
 mod crates;
 mod gates;
 mod guest;

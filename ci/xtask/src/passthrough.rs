@@ -33,7 +33,9 @@ use disk::{CELL, Expected, Tag, WORKERS};
 use proto::Path as Column;
 
 use crate::client::{self, Said};
+use crate::cost::{self, Spans};
 use crate::guest;
+use crate::kernel::Image;
 use crate::paths;
 use crate::qemu::{Echo, Limits, Machine};
 use crate::run::{self, say};
@@ -62,8 +64,8 @@ const ENDLESS: u64 = 1 << 20;
 /// Bound on the steps that an interrupted run may have done, of a worker.
 const INTERRUPTED: u64 = 1 << 14;
 
-/// Reads of 64 KiB that are timed.
-const READS: u64 = 400;
+/// Reads of 64 KiB in each phase of a guest whose hypervisor is counted.
+const READS: u64 = 200;
 
 /// Kilobytes of a guest's memory, and what is much less than that.
 const MEMORY_KB: u64 = 512 << 10;
@@ -80,8 +82,8 @@ enum Act {
 	Reset,
 	/// It loses the device in the middle of them.
 	Unplug,
-	/// It only reads, on each path in turn, and is timed.
-	Time,
+	/// It only reads, on each path in turn, and its hypervisor's instructions are counted.
+	Cost,
 }
 
 impl Act {
@@ -91,7 +93,7 @@ impl Act {
 			Self::Kill => "kill",
 			Self::Reset => "reset",
 			Self::Unplug => "unplug",
-			Self::Time => "time",
+			Self::Cost => "cost",
 		}
 	}
 }
@@ -125,7 +127,7 @@ impl Guest {
 
 	fn steps(self) -> u64 {
 		match self.act {
-			Act::Time => READS,
+			Act::Cost => READS,
 			Act::Work if self.seconds.is_none() => STEPS,
 			_ => ENDLESS,
 		}
@@ -171,14 +173,25 @@ pub struct Options {
 	pub all: bool,
 	/// One guest that does I/O for so many minutes, instead.
 	pub soak: Option<u64>,
+	/// Only what I/O costs, instead.
+	pub cost: bool,
 	/// For what is random.
 	pub seed: u64,
 }
 
 impl Options {
+	/// Instructions are counted, by QEMU's plugin.
+	pub fn counts(&self) -> bool {
+		self.boots().iter().any(|(_, counts, _)| *counts)
+	}
+
 	/// The guests of each boot of a host; whether instructions are counted.
 	fn boots(&self) -> Vec<(&'static str, bool, Vec<Guest>)> {
 		use Column::{C, RustFast, RustFull};
+		let cost = ("cost", true, vec![Guest::new(C, false, Act::Cost)]);
+		if self.cost {
+			return vec![cost];
+		}
 		if let Some(minutes) = self.soak {
 			let guest = |wide, share| Guest {
 				seconds: Some(60 * minutes * share / 4),
@@ -210,30 +223,26 @@ impl Options {
 		}
 		acts.push(Guest::new(RustFast, true, Act::Kill));
 		acts.push(last);
-		vec![
-			("work", false, work),
-			("acts", false, acts),
-			("cost", true, vec![Guest::new(C, false, Act::Time)]),
-		]
+		vec![("work", false, work), ("acts", false, acts), cost]
 	}
 }
 
 /// Boots hosts with guests that have the disk.
-pub fn run(kernel: &Path, options: &Options) -> Result<Vec<Check>> {
+pub fn run(image: &Image, options: &Options) -> Result<Vec<Check>> {
 	let folder = match setup::bring("client")? {
 		Brought::Here(folder) => folder,
 		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
 	};
 	let tool = guest::build_disk()?;
 	let mut checks = Vec::new();
-	for (name, icount, guests) in options.boots() {
+	for (name, count, guests) in options.boots() {
 		let boot = Boot {
 			name,
-			icount,
+			count,
 			guests,
 			seed: options.seed,
 		};
-		checks.extend(boot.run(kernel, &folder, &tool)?);
+		checks.extend(boot.run(image, &folder, &tool)?);
 	}
 	Ok(checks)
 }
@@ -241,7 +250,8 @@ pub fn run(kernel: &Path, options: &Options) -> Result<Vec<Check>> {
 /// One boot of the host.
 struct Boot {
 	name: &'static str,
-	icount: bool,
+	/// The hypervisor's instructions are counted.
+	count: bool,
 	guests: Vec<Guest>,
 	seed: u64,
 }
@@ -252,58 +262,76 @@ impl Boot {
 		(1..).zip(self.guests.iter().copied())
 	}
 
-	fn run(&self, kernel: &Path, folder: &Path, tool: &[u8]) -> Result<Vec<Check>> {
+	fn run(&self, image: &Image, folder: &Path, tool: &[u8]) -> Result<Vec<Check>> {
 		let initrd = self.initrd(folder, tool)?;
-		let image = paths::target().join(format!("test/passthrough-{}.img", self.name));
+		let file = paths::target().join(format!("test/passthrough-{}.img", self.name));
+		let spans = match self.count.then(|| Spans::new(image)).transpose() {
+			Ok(spans) => spans,
+			Err(why) => return Ok(vec![Check::skipped(self.name, format!("{why:#}"))]),
+		};
 		let machine = Machine {
-			kernel: kernel.to_owned(),
+			kernel: image.stripped(),
 			initrd,
 			append: format!("disk_seed={}", self.seed),
-			smp: if self.icount { 1 } else { 2 },
+			smp: if self.count { 1 } else { 2 },
 			mem: "4G".to_owned(),
-			icount: self.icount,
+			icount: self.count,
 		};
-		let drive = format!("file={},if=none,id=disk,format=raw", image.display());
+		let drive = format!("file={},if=none,id=disk,format=raw", file.display());
 		let device = "nvme,drive=disk,serial=passthrough,bus=pcie.0";
-		let devices = ["-drive", &drive, "-device", device].map(str::to_owned);
+		let mut options = ["-drive", &drive, "-device", device]
+			.map(str::to_owned)
+			.to_vec();
+		let mut checks = Vec::new();
+		if let Some(spans) = &spans {
+			match spans.calibrate(image) {
+				Ok(exact) => checks.extend(exact),
+				Err(why) => checks.push(Check::of("cost, exact", Err(why))),
+			}
+			options.extend(spans.options());
+			// The disk takes its real time. If virtual time jumped whenever nobody computes, it
+			// would be beyond any timeout of the drivers.
+			options.extend(["-icount", "shift=0,sleep=on"].map(str::to_owned));
+		}
+		let options: Vec<&str> = options.iter().map(String::as_str).collect();
 		let count = self.guests.len() as u32;
 		let working = self.guests.iter().filter_map(|guest| guest.seconds).sum();
 		// One thread emulates it all then, and counts.
-		let slower = if self.icount { 4 } else { 1 };
+		let slower = if self.count { 4 } else { 1 };
 		let silence = TIME * slower + Duration::from_secs(working) * 2;
 		let limits = Limits {
 			total: silence + TIME_OF_GUEST * slower * count,
 			silence,
 		};
+		let time = if self.count {
+			"three minutes"
+		} else {
+			"half a minute each"
+		};
 		say(format_args!(
-			"passthrough {}: {count} guests, --seed {} (half a minute each)",
+			"passthrough {}: {count} guests, --seed {} ({time})",
 			self.name, self.seed
 		));
 		let mut attempt = 1;
 		let (said, end) = loop {
-			make_disk(&image, self.seed)?;
+			make_disk(&file, self.seed)?;
 			let (mut said, mut log) = (Said::default(), String::new());
-			let end = machine.run_with(
-				&devices.each_ref().map(String::as_str),
-				limits,
-				Echo::No,
-				|line| {
-					log.push_str(line);
-					log.push('\n');
-					let ours = said.line(line);
-					if let Some(run) = line.split("@host run ").nth(1) {
-						let number = run.split(' ').next().unwrap_or_default();
-						let guest = number
-							.parse()
-							.ok()
-							.and_then(|n: usize| self.guests.get(n - 1));
-						if let Some(guest) = guest {
-							say(format_args!("passthrough {number} of {count}: {guest}"));
-						}
+			let end = machine.run_with(&options, limits, Echo::No, |line| {
+				log.push_str(line);
+				log.push('\n');
+				let ours = said.line(line);
+				if let Some(run) = line.split("@host run ").nth(1) {
+					let number = run.split(' ').next().unwrap_or_default();
+					let guest = number
+						.parse()
+						.ok()
+						.and_then(|n: usize| self.guests.get(n - 1));
+					if let Some(guest) = guest {
+						say(format_args!("passthrough {number} of {count}: {guest}"));
 					}
-					ours
-				},
-			);
+				}
+				ours
+			});
 			let path = paths::target().join(format!("test/passthrough-{}.log", self.name));
 			run::write_whole(&path, log.as_bytes())?;
 			if log.contains(client::LINUX_STARTS) || attempt == client::ATTEMPTS {
@@ -317,19 +345,21 @@ impl Boot {
 			));
 		};
 		self.figures(&said);
-		let mut checks: Vec<Check> = self
-			.judge(&said, end)
-			.into_iter()
-			.map(|(name, result)| Check::of(format!("{} {name}", self.name), result))
-			.collect();
+		let verdicts = self.judge(&said, end).into_iter();
+		checks.extend(
+			verdicts.map(|(name, result)| Check::of(format!("{} {name}", self.name), result)),
+		);
 		let compared = self.expected(&said).and_then(|expected| {
-			let bytes = fs::read(&image)?;
+			let bytes = fs::read(&file)?;
 			expected.compare(&bytes).map_err(anyhow::Error::msg)
 		});
 		checks.push(Check::of(
 			format!("{} disk, from outside", self.name),
 			compared,
 		));
+		if let Some(spans) = spans {
+			checks.extend(spans.judge(image, READS, FAST_HARDWARE_TABLES));
+		}
 		Ok(checks)
 	}
 
@@ -366,7 +396,7 @@ impl Boot {
 					expected.done(run, of.steps().with_context(|| guest.to_string())?);
 				}
 				Act::Kill | Act::Unplug => expected.begun(run, INTERRUPTED),
-				Act::Time => {}
+				Act::Cost => {}
 			}
 		}
 		Ok(expected)
@@ -393,12 +423,9 @@ impl Boot {
 					verdict("work", guest.work(&of));
 				}
 				Act::Unplug => verdict("unplug", unplug(&of)),
-				// Not compared: what happens while the disk is waited for differs by more
-				// from run to run than the paths do.
-				Act::Time => {
-					for path in [Column::C, Column::RustFull, Column::RustFast] {
-						let name = format!("cost on {}", path.name());
-						verdict(&name, cost(&of, path).map(drop));
+				Act::Cost => {
+					for phase in cost::phases() {
+						verdict(&format!("reads, {phase}"), phase_done(&of, phase));
 					}
 				}
 			}
@@ -433,14 +460,6 @@ impl Boot {
 	fn figures(&self, said: &Said) {
 		for (run, guest) in self.numbered() {
 			let of = Of { said, run };
-			for path in [Column::C, Column::RustFull, Column::RustFast] {
-				if let Ok(cost) = cost(&of, path) {
-					say(format_args!(
-						"passthrough {}: {cost:.0} instructions of guest and hypervisor for 64 KiB read",
-						path.name()
-					));
-				}
-			}
 			let Ok(counts) = of.counts() else { continue };
 			let fast: Vec<String> = counts
 				.iter()
@@ -656,7 +675,7 @@ fn pages(of: &Of<'_>, act: Act) -> Result<()> {
 		taken == given,
 		"{taken} pages were pinned and {given} unpinned"
 	);
-	if act == Act::Time {
+	if act == Act::Cost {
 		return Ok(());
 	}
 	// A reset guest is seen running twice.
@@ -689,19 +708,44 @@ fn unplug(of: &Of<'_>) -> Result<()> {
 	Ok(())
 }
 
-/// Instructions per 64 KiB: what QEMU's threads executed, guest and hypervisor.
-fn cost(of: &Of<'_>, path: Column) -> Result<f64> {
-	let of_path = |name| -> Result<&str> {
-		let lines = of.all(name).into_iter();
-		let mut found = lines.filter_map(|line| line.strip_prefix(path.name())?.strip_prefix(' '));
-		found
-			.next()
-			.with_context(|| format!("no '{name}' on {}", path.name()))
+/// A guest did its reads, on the path that it was to be on and no other.
+fn phase_done(of: &Of<'_>, phase: cost::Phase) -> Result<()> {
+	let tag = phase.tag.to_string();
+	let said = |name: &str| -> Vec<&str> {
+		let of_tag = |line: &'_ str| Some(line.strip_prefix(&tag)?.strip_prefix(' ')?.len());
+		of.all(name)
+			.into_iter()
+			.filter_map(|line| Some(&line[line.len() - of_tag(line)?..]))
+			.collect()
 	};
-	let [_]: [u64; 1] = numbers("read", of_path("guest read")?)?;
-	let [from, to] = numbers("cputime", of_path("host cputime")?)?;
-	ensure!(to > from, "no time has passed");
-	Ok((to - from) as f64 / READS as f64)
+	ensure!(
+		said("guest read") == [READS.to_string()],
+		"{:?}",
+		said("guest read")
+	);
+	let parameters = Guest::new(phase.path, false, Act::Cost).parameters();
+	ensure!(
+		said("host using") == [parameters],
+		"kvm_p9 is '{}', not '{parameters}'",
+		said("host using").join("', '")
+	);
+	let entries: Vec<u64> = said("host entries")
+		.iter()
+		.filter_map(|entries| entries.parse().ok())
+		.collect();
+	let [before, after] = entries[..] else {
+		bail!(
+			"entries by the Rust path were counted {} times",
+			entries.len()
+		);
+	};
+	let taken = after.saturating_sub(before);
+	match phase.path {
+		Column::C | Column::Asm510 => ensure!(taken == 0, "{taken} entries by the Rust path"),
+		// A read is waited for, and for that the guest has to leave.
+		_ => ensure!(taken >= READS, "{taken} entries by the Rust path"),
+	}
+	Ok(())
 }
 
 #[cfg(test)]
@@ -711,7 +755,7 @@ mod tests {
 	fn boot(guests: &[Guest]) -> Boot {
 		Boot {
 			name: "unit",
-			icount: false,
+			count: false,
 			guests: guests.to_vec(),
 			seed: 1,
 		}
@@ -863,24 +907,34 @@ Linux ppc64le
 	}
 
 	#[test]
-	fn a_path_that_is_not_timed_is_found() {
-		let guest = Guest::new(Column::C, false, Act::Time);
+	fn reads_on_another_path_are_found() {
+		let guest = Guest::new(Column::C, false, Act::Cost);
 		let mut middle = String::new();
-		for path in ["c", "rust-full", "rust-fast"] {
-			let line = format!("@guest read 1 {path} 5\n@host cputime 1 {path} 7 70007\n");
-			middle.push_str(&line);
+		for phase in cost::phases() {
+			let tag = phase.tag;
+			let rust = phase.path != Column::C;
+			let using = Guest::new(phase.path, false, Act::Cost).parameters();
+			let (before, after) = (1000 * tag, 1000 * tag + if rust { READS } else { 0 });
+			middle.push_str(&format!(
+				"@host using 1 {tag} {using}\n@host entries 1 {tag} {before}\n\
+				 @guest read 1 {tag} {READS}\n@host entries 1 {tag} {after}\n"
+			));
 		}
 		let text = text(&format!("{middle}@guest done 1\n@host qemu 1 0"));
 		let text = text.replace("run 1 rust", "run 1 c");
 		assert!(failed(guest, &text, Ok(())).is_empty());
-		let name = "c-32-bit-time cost on rust-full";
-		for (from, to) in [
-			("read 1 rust-full 5", "read 1 rust-full error: x"),
-			("cputime 1 rust-full 7 70007", "cputime 1 rust-full 7 7"),
-			("@guest read 1 rust-full 5", ""),
+		let name = |phase| format!("c-32-bit-cost reads, {phase}");
+		for (from, to, phase) in [
+			("read 1 2 200", "read 1 2 error: x", "rust-full, round 1"),
+			("@guest read 1 2 200", "", "rust-full, round 1"),
+			("using 1 3 rust 1", "using 1 3 rust 0", "rust-fast, round 1"),
+			("entries 1 4 4000", "entries 1 4 3999", "c, round 2"),
+			("entries 1 5 5200", "entries 1 5 5199", "rust-full, round 2"),
+			("@host entries 1 6 6200", "", "rust-fast, round 2"),
 		] {
-			let text = text.replacen(from, to, 1);
-			assert_eq!(failed(guest, &text, Ok(())), [name], "{from}");
+			let bad = text.replacen(from, to, 1);
+			assert_ne!(bad, text, "{from}");
+			assert_eq!(failed(guest, &bad, Ok(())), [name(phase)], "{from}");
 		}
 	}
 

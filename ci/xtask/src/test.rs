@@ -71,6 +71,9 @@ pub struct Args {
 	/// passed-through disk for so long, in place of the short run
 	#[arg(long, value_name = "MINUTES", num_args = 0..=1, require_equals = true, default_missing_value = "10")]
 	soak: Option<u64>,
+	/// Of the passed-through disk only what I/O on it costs
+	#[arg(long)]
+	cost: bool,
 	/// Only these stages: host, format, lint, kernel, series, off, gates, booted, mitigations, timing,
 	/// client, nested, passthrough, 7.3, stock, bench, report, soak
 	#[arg(value_name = "STAGE")]
@@ -327,17 +330,19 @@ const STAGES: &[Stage] = &[
 		let options = passthrough::Options {
 			all: args.all,
 			soak: args.soak,
+			cost: args.cost,
 			seed: seed(args)?,
 		};
+		let needs: &[Need] = if options.counts() {
+			&[Need::Kernel, Need::Programs, Need::Client, Need::Plugin]
+		} else {
+			&[Need::Kernel, Need::Programs, Need::Client]
+		};
 		Ok(vec![
-			Part::new(
-				&[Need::Kernel, Need::Programs, Need::Client],
-				60,
-				move || {
-					let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
-					passthrough::run(&image.stripped(), &options)
-				},
-			)
+			Part::new(needs, 60, move || {
+				let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+				passthrough::run(&image, &options)
+			})
 			.alone(),
 		])
 	}),

@@ -75,7 +75,7 @@ pub struct Outcome {
 }
 
 /// Whether there can be a trace. If not, why.
-fn available() -> Result<()> {
+pub fn available() -> Result<()> {
 	let mut command = Command::new(qemu::QEMU);
 	command.args(["-plugin", "help"]);
 	command
@@ -111,7 +111,7 @@ fn build_plugin() -> Result<PathBuf> {
 }
 
 /// What the symbols of an image are written in, from the objects that it was linked from.
-fn sources(image: &Image) -> Result<Sources> {
+pub fn sources(image: &Image) -> Result<Sources> {
 	let mut sources = Sources::default();
 	let tree = image.tree();
 	for file in run::files_below(&tree.join("arch/powerpc"))? {
