@@ -728,6 +728,12 @@ fn all(amounts: Amounts) -> Vec<Test> {
 				rounds::compare(guest, &paths, seed, amounts.rounds, cfar)
 			}),
 		);
+		add(
+			format!("rounds-{g}-moving"),
+			Box::new(move |seed| {
+				rounds::moving(guest, seed, amounts.rounds / 2, c_path_cfar(guest)?)
+			}),
+		);
 		for path in PATHS {
 			let p = path.name();
 			for case in [Case::Null, Case::HProd, Case::Unknown] {
