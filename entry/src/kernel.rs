@@ -11,13 +11,13 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use hcall::{FastTable, Number};
 use powerpc::{
-	Counters, Cpu, FAST_TABLE, HostFacts, Msr, NO_FAST_TABLE, P9Vcpu, SpanKind, Stats, Wanted,
+	Counters, Cpu, FAST_TABLE, HostFacts, Msr, NO_FAST_TABLE, P9Vcpu, SpanKind, Spr, Stats, Wanted,
 };
 
 use crate::layout::kernel as layout;
 use crate::switch::{self, Context, Kernel, Kind, Profile, trap};
 use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
-use crate::{GuestFacts, Path, choose, handlers, stats};
+use crate::{GuestFacts, Path, choose, cycles, handlers, stats};
 
 static FAST: FastTable = FastTable::null()
 	.with(Number::GET_TCE, handlers::h_get_tce)
@@ -406,8 +406,8 @@ fn stats(p9: &P9Vcpu) -> Option<&Stats> {
 /// The fast handlers, timed.
 ///
 /// They are functions of their own, in a table of their own, so that those which are
-/// not timed don't even ask. They end with a reading of the timebase; the trampoline
-/// has taken down when the hcall arrived.
+/// not timed don't even ask. They end with a reading of the timebase and of the counter of
+/// cycles; the trampoline has taken down both when the hcall arrived.
 mod timed {
 	use super::*;
 	use hcall::{Code, Handler};
@@ -442,7 +442,9 @@ mod timed {
 				number: number.0 as u32,
 				..Event::default()
 			};
-			stats.fast(kind, own.hcall_tb.get(), timebase(), call);
+			let (end, end_cycles) = (timebase(), cycle_counter());
+			let cycles = end_cycles.wrapping_sub(own.hcall_cycles.get() as u32);
+			stats.fast(kind, own.hcall_tb.get(), end, cycles, call);
 		}
 		code
 	}
@@ -594,6 +596,16 @@ fn timebase() -> u64 {
 	tb
 }
 
+/// PMC6 as it is: cycles, if it is ours.
+fn cycle_counter() -> u32 {
+	let pmc: u64;
+	// SAFETY: no effect.
+	unsafe {
+		asm!("mfspr {}, {}", out(reg) pmc, const Spr::PMC6.0, options(nostack, preserves_flags));
+	}
+	pmc as u32
+}
+
 /// The guest is about to run, and somebody wants to know about time: then the
 /// trampoline calls this and [`kvm_p9_time_exit`] around each run.
 ///
@@ -602,6 +614,10 @@ fn timebase() -> u64 {
 /// The vcpu must be the one whose state is loaded.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvm_p9_time_entry(vcpu: NonNull<u8>) {
+	let mut power9 = Power9 {
+		host_pmu: MaybeUninit::uninit(),
+		paca: paca(),
+	};
 	// SAFETY: the caller's word; the vcore is the vcpu's own, and never null.
 	let (vcpu, vcore) = unsafe {
 		let vcpu = VcpuView::new(vcpu);
@@ -609,8 +625,12 @@ pub unsafe extern "C" fn kvm_p9_time_entry(vcpu: NonNull<u8>) {
 		(vcpu, vcore)
 	};
 	if let Some(stats) = stats(p9(&vcpu)) {
-		stats.begin(Wanted(kvm_p9_timed.load(Ordering::Relaxed)));
-		stats.enter(timebase(), vcore.tb_offset_applied());
+		let wanted = Wanted(kvm_p9_timed.load(Ordering::Relaxed));
+		stats.begin(wanted);
+		let free = wanted.has(Wanted::STATS) && cycles::nobody_has_the_pmu(vcpu, power9.paca);
+		let counter = cycles::enter(&mut power9, stats, vcore.pcpu(), free);
+		let (now, cycles) = (timebase(), counter.read(&mut power9));
+		stats.enter(now, vcore.tb_offset_applied(), cycles);
 	}
 }
 
@@ -621,19 +641,19 @@ pub unsafe extern "C" fn kvm_p9_time_entry(vcpu: NonNull<u8>) {
 /// The vcpu must be the one whose state is loaded, with its r3 saved.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvm_p9_time_exit(vcpu: NonNull<u8>) {
-	let now = timebase();
 	// SAFETY: the caller's word.
 	let vcpu = unsafe { VcpuView::new(vcpu) };
 	let p9 = p9(&vcpu);
 	if let Some(stats) = stats(p9) {
+		let now = (timebase(), u64::from(cycle_counter()));
 		// Interrupts with HSRRs are told by bit 1.
 		let trap = paca().trap() as u32 & !2;
 		let kind = stats::kind(trap, Number(vcpu.gpr3()));
-		let begin = match trap {
-			trap::SYSCALL => p9.hcall_tb.get(),
+		let (tb, cycles) = match trap {
+			trap::SYSCALL => (p9.hcall_tb.get(), p9.hcall_cycles.get()),
 			_ => now,
 		};
-		stats.leave(kind, begin);
+		stats.leave(kind, tb, cycles as u32);
 	}
 }
 

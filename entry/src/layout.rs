@@ -22,7 +22,7 @@ mod assertions {
 	use core::mem::{offset_of, size_of};
 
 	use hcall::{Code, FastTable, Number};
-	use powerpc::{Counters, Event, LIST_ENTRIES, P9Vcpu, PathStats, Stats};
+	use powerpc::{Counters, Distribution, Event, LIST_ENTRIES, P9Vcpu, PathStats, Stats};
 	use static_assertions::{const_assert, const_assert_eq};
 	use tce::Permission;
 
@@ -57,6 +57,10 @@ mod assertions {
 	const_assert_eq!(offset_of!(P9Vcpu, list), kernel::P9_VCPU_LIST);
 	const_assert_eq!(offset_of!(P9Vcpu, stats), kernel::P9_VCPU_STATS);
 	const_assert_eq!(offset_of!(P9Vcpu, hcall_tb), kernel::P9_VCPU_HCALL_TB);
+	const_assert_eq!(
+		offset_of!(P9Vcpu, hcall_cycles),
+		kernel::P9_VCPU_HCALL_CYCLES
+	);
 	const_assert_eq!(size_of::<P9Vcpu>(), kernel::SIZEOF_P9_VCPU);
 
 	const_assert_eq!(
@@ -78,6 +82,16 @@ mod assertions {
 	const_assert_eq!(offset_of!(Stats, tb_offset), kernel::P9_STATS_TB_OFFSET);
 	const_assert_eq!(offset_of!(Stats, open), kernel::P9_STATS_OPEN);
 	const_assert_eq!(offset_of!(Stats, since), kernel::P9_STATS_SINCE);
+	const_assert_eq!(offset_of!(Stats, counter), kernel::P9_STATS_COUNTER);
+	const_assert_eq!(offset_of!(Stats, counted), kernel::P9_STATS_COUNTED);
+	const_assert_eq!(
+		offset_of!(Stats, since_counted),
+		kernel::P9_STATS_SINCE_COUNTED
+	);
+	const_assert_eq!(
+		offset_of!(Stats, since_cycles),
+		kernel::P9_STATS_SINCE_CYCLES
+	);
 	const_assert_eq!(
 		offset_of!(Stats, in_userspace),
 		kernel::P9_STATS_IN_USERSPACE
@@ -95,12 +109,25 @@ mod assertions {
 	const_assert_eq!(offset_of!(Event, ticks), kernel::P9_EVENT_TICKS);
 	const_assert_eq!(size_of::<Event>(), kernel::SIZEOF_P9_EVENT);
 
-	const_assert_eq!(offset_of!(PathStats, count), kernel::P9_PATH_COUNT);
-	const_assert_eq!(offset_of!(PathStats, total), kernel::P9_PATH_TOTAL);
-	const_assert_eq!(offset_of!(PathStats, min), kernel::P9_PATH_MIN);
-	const_assert_eq!(offset_of!(PathStats, max), kernel::P9_PATH_MAX);
-	const_assert_eq!(offset_of!(PathStats, histogram), kernel::P9_PATH_HISTOGRAM);
+	const_assert_eq!(offset_of!(PathStats, ticks), kernel::P9_PATH_TICKS);
+	const_assert_eq!(offset_of!(PathStats, cycles), kernel::P9_PATH_CYCLES);
 	const_assert_eq!(size_of::<PathStats>(), kernel::SIZEOF_P9_PATH);
+
+	const_assert_eq!(
+		offset_of!(Distribution, count),
+		kernel::P9_DISTRIBUTION_COUNT
+	);
+	const_assert_eq!(
+		offset_of!(Distribution, total),
+		kernel::P9_DISTRIBUTION_TOTAL
+	);
+	const_assert_eq!(offset_of!(Distribution, min), kernel::P9_DISTRIBUTION_MIN);
+	const_assert_eq!(offset_of!(Distribution, max), kernel::P9_DISTRIBUTION_MAX);
+	const_assert_eq!(
+		offset_of!(Distribution, histogram),
+		kernel::P9_DISTRIBUTION_HISTOGRAM
+	);
+	const_assert_eq!(size_of::<Distribution>(), kernel::SIZEOF_P9_DISTRIBUTION);
 
 	const_assert_eq!(kernel::TCE_PCI_READ as u64, Permission::READ.bits());
 	const_assert_eq!(kernel::TCE_PCI_WRITE as u64, Permission::WRITE.bits());

@@ -9,13 +9,15 @@
 //! - [`switch`] is the order of things: the one function to read.
 //! - [`sprs`] lists the SPRs that are switched, each once.
 //! - [`views`] lists the fields of the kernel's structures that are used.
+//! - [`cycles`] has the PMU count cycles while it is nobody's.
 //! - `kernel` is the processor as it is, and the entry point.
 //!
-//! The first three are generic over the processor, and the host's tests run them on
+//! All but the last are generic over the processor, and the host's tests run them on
 //! one that writes everything down.
 #![cfg_attr(not(test), no_std)]
 
 mod choose;
+pub mod cycles;
 #[cfg(kernel)]
 mod handlers;
 #[cfg(test)]

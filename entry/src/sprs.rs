@@ -270,7 +270,7 @@ pub const GROUPS: [&[Spr]; 6] = [
 ];
 
 /// Registers with a rule of their own.
-pub const RULES: [(Spr, &str); 20] = [
+pub const RULES: [(Spr, &str); 23] = [
 	(
 		Spr::LPIDR,
 		"MMU context: between barriers, last in and first out",
@@ -323,6 +323,9 @@ pub const RULES: [(Spr, &str); 20] = [
 	(Spr::HSRR0, "the way in"),
 	(Spr::HSRR1, "the way in"),
 	(Spr::HEIR, "by the trap, read only"),
+	(Spr::MMCR0, "the kernel switches the PMU; see `cycles`"),
+	(Spr::MMCR2, "the same"),
+	(Spr::PMC6, "the same"),
 	(Spr::ASDR, "by the trap, read only"),
 ];
 

@@ -117,6 +117,8 @@ pub mod trap {
 
 /// HFSCR bits (Power ISA 3.0B, Book III, 6.2.11).
 pub mod hfscr {
+	/// Performance monitor: the PMU's registers.
+	pub const PM: u64 = 1 << 3;
 	/// Transactional memory.
 	pub const TM: u64 = 1 << 5;
 	/// Event-based branches.

@@ -119,6 +119,8 @@ view! {
 		tfiar / set_tfiar: u64 @ VCPU_TFIAR;
 
 		hfscr / set_hfscr: u64 @ VCPU_HFSCR;
+		/// The kernel's address of its VPA, or 0.
+		vpa_address / set_vpa_address: u64 @ VCPU_VPA;
 		ciabr / set_ciabr: u64 @ VCPU_CIABR;
 		dawr0 / set_dawr0: u64 @ VCPU_DAWR0;
 		dawrx0 / set_dawrx0: u64 @ VCPU_DAWRX0;
@@ -138,6 +140,14 @@ view! {
 }
 
 impl VcpuView {
+	/// The vcpu's VPA, if it has registered one.
+	#[inline(always)]
+	pub fn vpa(self) -> Option<VpaView> {
+		let address = NonNull::new(self.vpa_address() as *mut u8)?;
+		// SAFETY: it is pinned for as long as the vcpu is in use.
+		Some(unsafe { VpaView::new(address) })
+	}
+
 	/// A hash guest's SLB entry, as saved; none if there is no room for so many.
 	#[inline(always)]
 	pub fn slb(self, index: u32) -> Option<SlbEntryView> {
@@ -152,6 +162,14 @@ impl VcpuView {
 				array.add(index * layout::SIZEOF_SLB_ENTRY),
 			))
 		}
+	}
+}
+
+view! {
+	/// `struct lppaca`: memory that the guest shares and writes at any time.
+	VpaView {
+		/// The guest uses the PMU.
+		pmcregs_in_use / set_pmcregs_in_use: u8 @ VPA_PMCREGS_IN_USE;
 	}
 }
 
@@ -207,6 +225,8 @@ view! {
 		in_guest / set_in_guest: u8 @ PACA_IN_GUEST;
 		fake_suspend / set_fake_suspend: u8 @ PACA_FAKE_SUSPEND;
 		trap / set_trap: u64 @ PACA_TRAP;
+		/// The host uses the PMU.
+		pmcregs_in_use / set_pmcregs_in_use: u8 @ PACA_PMCREGS_IN_USE;
 	}
 }
 

@@ -67,6 +67,7 @@ ASSERT_FIELD(kvm_p9_vcpu, list_wanted, KVM_P9_ABI_VCPU_LIST_WANTED);
 ASSERT_FIELD(kvm_p9_vcpu, list, KVM_P9_ABI_VCPU_LIST);
 ASSERT_FIELD(kvm_p9_vcpu, stats, KVM_P9_ABI_VCPU_STATS);
 ASSERT_FIELD(kvm_p9_vcpu, hcall_tb, KVM_P9_ABI_VCPU_HCALL_TB);
+ASSERT_FIELD(kvm_p9_vcpu, hcall_cycles, KVM_P9_ABI_VCPU_HCALL_CYCLES);
 static_assert(sizeof(struct kvm_p9_vcpu) == KVM_P9_ABI_VCPU_SIZE);
 ASSERT_FIELD(kvm_p9_counters, entry_rust, KVM_P9_ABI_COUNTERS_ENTRY_RUST);
 ASSERT_FIELD(kvm_p9_counters, c_cpu, KVM_P9_ABI_COUNTERS_C_CPU);
@@ -95,6 +96,7 @@ static int kvm_p9_rust_enter_timed(struct kvm_vcpu *vcpu, u64 time_limit,
 {
 	int trap = kvm_p9_rust_enter(vcpu, time_limit, lpcr, tb);
 
+	kvm_p9_disown_counter(vcpu);
 	kvm_p9_emit_later(vcpu);
 	return trap;
 }
@@ -142,7 +144,8 @@ u64 kvm_p9_timed;
  * emits events, the branch by which Rust has the guest run leads to one that
  * looks at the time before and behind, and a nop in the trampoline becomes a
  * branch that takes down when an hcall arrives. Fast handlers that take times are
- * in another table.
+ * in another table. Counters of cycles may count from before the first entry that
+ * asks until after the last.
  */
 static int kvm_p9_apply(bool rust, bool fast, u64 wanted)
 {
@@ -151,6 +154,8 @@ static int kvm_p9_apply(bool rust, bool fast, u64 wanted)
 
 	lockdep_assert_held(&kvm_p9_lock);
 
+	if (wanted & KVM_P9_ABI_WANTED_STATS)
+		static_branch_enable(&kvm_p9_counts_cycles);
 	WRITE_ONCE(kvm_p9_timed, ((kvm_p9_timed | KVM_P9_WANTED_BITS) + 1) | wanted);
 	if (wanted) {
 		/* Before anybody reads what it takes down */
@@ -187,6 +192,12 @@ static int kvm_p9_apply(bool rust, bool fast, u64 wanted)
 	else
 		static_branch_disable(&kvm_p9_path_is_rust);
 	kvm_p9_setting_changed();
+
+	/* No vcpu is in the guest by an entry that lets them count */
+	if (!rust || !(wanted & KVM_P9_ABI_WANTED_STATS))
+		kvm_p9_stop_all_counters();
+	if (!(wanted & KVM_P9_ABI_WANTED_STATS))
+		static_branch_disable(&kvm_p9_counts_cycles);
 
 	if (!wanted)
 		ret = patch_instruction_site(&patch__kvm_p9_hcall_arrives,

@@ -303,12 +303,14 @@ _GLOBAL(kvm_p9_exit_hcall)
 
 /*
  * Takes down when an hcall arrived. The timebase is the guest's, and so is the one
- * that it will be compared with.
+ * that it will be compared with. Whether the counter of cycles is ours is asked later.
  */
 _GLOBAL(kvm_p9_hcall_arrives)
 	ld	r10, HSTATE_KVM_VCPU(r13)
 	mftb	r11
+	mfspr	r12, SPRN_PMC6
 	std	r11, VCPU_P9 + KVM_P9_ABI_VCPU_HCALL_TB(r10)
+	std	r12, VCPU_P9 + KVM_P9_ABI_VCPU_HCALL_CYCLES(r10)
 	b	.Lhcall
 .size kvm_p9_hcall_arrives, . - kvm_p9_hcall_arrives
 

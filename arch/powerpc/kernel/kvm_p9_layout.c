@@ -13,6 +13,7 @@
 #include <asm/hw_irq.h>
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
+#include <asm/lppaca.h>
 #include <asm/paca.h>
 #include <asm/page.h>
 #include <asm/reg.h>
@@ -84,6 +85,7 @@ int main(void)
 	FIELD64(VCPU_TFHAR, kvm_vcpu, arch.tfhar);
 	FIELD64(VCPU_TFIAR, kvm_vcpu, arch.tfiar);
 	FIELD64(VCPU_HFSCR, kvm_vcpu, arch.hfscr);
+	FIELD64(VCPU_VPA, kvm_vcpu, arch.vpa.pinned_addr);
 	FIELD64(VCPU_CIABR, kvm_vcpu, arch.ciabr);
 	FIELD64(VCPU_DAWR0, kvm_vcpu, arch.dawr0);
 	FIELD64(VCPU_DAWRX0, kvm_vcpu, arch.dawrx0);
@@ -99,6 +101,9 @@ int main(void)
 	FIELD64(VCPU_SRR1, kvm_vcpu, arch.shregs.srr1);
 	FIELD64(VCPU_DAR, kvm_vcpu, arch.shregs.dar);
 	FIELD32(VCPU_DSISR, kvm_vcpu, arch.shregs.dsisr);
+
+	/* struct lppaca */
+	FIELD8(VPA_PMCREGS_IN_USE, lppaca, pmcregs_in_use);
 
 	/* struct kvmppc_slb */
 	FIELD64(SLB_ORIGE, kvmppc_slb, orige);
@@ -148,6 +153,7 @@ int main(void)
 	FIELD8(PACA_IN_GUEST, paca_struct, kvm_hstate.in_guest);
 	FIELD8(PACA_FAKE_SUSPEND, paca_struct, kvm_hstate.fake_suspend);
 	FIELD64(PACA_TRAP, paca_struct, kvm_hstate.scratch0);
+	FIELD8(PACA_PMCREGS_IN_USE, paca_struct, pmcregs_in_use);
 
 	/* struct task_struct */
 	FIELD64(TASK_USER_REGS, task_struct, thread.regs);
@@ -208,6 +214,7 @@ int main(void)
 	OFFSET(P9_VCPU_LIST, kvm_p9_vcpu, list);
 	OFFSET(P9_VCPU_STATS, kvm_p9_vcpu, stats);
 	OFFSET(P9_VCPU_HCALL_TB, kvm_p9_vcpu, hcall_tb);
+	OFFSET(P9_VCPU_HCALL_CYCLES, kvm_p9_vcpu, hcall_cycles);
 	DEFINE(SIZEOF_P9_VCPU, sizeof(struct kvm_p9_vcpu));
 
 	OFFSET(P9_COUNTERS_ENTRY_RUST, kvm_p9_counters, entry_rust);
@@ -223,6 +230,10 @@ int main(void)
 	OFFSET(P9_STATS_TB_OFFSET, kvm_p9_stats, tb_offset);
 	OFFSET(P9_STATS_OPEN, kvm_p9_stats, open);
 	OFFSET(P9_STATS_SINCE, kvm_p9_stats, since);
+	OFFSET(P9_STATS_COUNTER, kvm_p9_stats, counter);
+	OFFSET(P9_STATS_COUNTED, kvm_p9_stats, counted);
+	OFFSET(P9_STATS_SINCE_COUNTED, kvm_p9_stats, since_counted);
+	OFFSET(P9_STATS_SINCE_CYCLES, kvm_p9_stats, since_cycles);
 	OFFSET(P9_STATS_IN_USERSPACE, kvm_p9_stats, in_userspace);
 	OFFSET(P9_STATS_RESET, kvm_p9_stats, reset);
 	OFFSET(P9_STATS_EVENT_COUNT, kvm_p9_stats, event_count);
@@ -237,12 +248,16 @@ int main(void)
 	OFFSET(P9_EVENT_TICKS, kvm_p9_event, ticks);
 	DEFINE(SIZEOF_P9_EVENT, sizeof(struct kvm_p9_event));
 
-	OFFSET(P9_PATH_COUNT, kvm_p9_path, count);
-	OFFSET(P9_PATH_TOTAL, kvm_p9_path, total);
-	OFFSET(P9_PATH_MIN, kvm_p9_path, min);
-	OFFSET(P9_PATH_MAX, kvm_p9_path, max);
-	OFFSET(P9_PATH_HISTOGRAM, kvm_p9_path, histogram);
+	OFFSET(P9_PATH_TICKS, kvm_p9_path, ticks);
+	OFFSET(P9_PATH_CYCLES, kvm_p9_path, cycles);
 	DEFINE(SIZEOF_P9_PATH, sizeof(struct kvm_p9_path));
+
+	OFFSET(P9_DISTRIBUTION_COUNT, kvm_p9_distribution, count);
+	OFFSET(P9_DISTRIBUTION_TOTAL, kvm_p9_distribution, total);
+	OFFSET(P9_DISTRIBUTION_MIN, kvm_p9_distribution, min);
+	OFFSET(P9_DISTRIBUTION_MAX, kvm_p9_distribution, max);
+	OFFSET(P9_DISTRIBUTION_HISTOGRAM, kvm_p9_distribution, histogram);
+	DEFINE(SIZEOF_P9_DISTRIBUTION, sizeof(struct kvm_p9_distribution));
 
 	/* Numbers and codes */
 	DEFINE(PAGE_SHIFT, PAGE_SHIFT);

@@ -17,10 +17,13 @@
 #include <linux/mutex.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/smp.h>
 #include <linux/string.h>
 #include <asm/hvcall.h>
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
+#include <asm/pmc.h>
+#include <asm/reg.h>
 #include <asm/time.h>
 
 #include "book3s_hv.h"
@@ -37,6 +40,10 @@ ASSERT_FIELD(kvm_p9_stats, wanted, KVM_P9_ABI_STATS_WANTED);
 ASSERT_FIELD(kvm_p9_stats, tb_offset, KVM_P9_ABI_STATS_TB_OFFSET);
 ASSERT_FIELD(kvm_p9_stats, open, KVM_P9_ABI_STATS_OPEN);
 ASSERT_FIELD(kvm_p9_stats, since, KVM_P9_ABI_STATS_SINCE);
+ASSERT_FIELD(kvm_p9_stats, counter, KVM_P9_ABI_STATS_COUNTER);
+ASSERT_FIELD(kvm_p9_stats, counted, KVM_P9_ABI_STATS_COUNTED);
+ASSERT_FIELD(kvm_p9_stats, since_counted, KVM_P9_ABI_STATS_SINCE_COUNTED);
+ASSERT_FIELD(kvm_p9_stats, since_cycles, KVM_P9_ABI_STATS_SINCE_CYCLES);
 ASSERT_FIELD(kvm_p9_stats, in_userspace, KVM_P9_ABI_STATS_IN_USERSPACE);
 ASSERT_FIELD(kvm_p9_stats, reset, KVM_P9_ABI_STATS_RESET);
 ASSERT_FIELD(kvm_p9_stats, event_count, KVM_P9_ABI_STATS_EVENT_COUNT);
@@ -49,12 +56,21 @@ ASSERT_FIELD(kvm_p9_event, code, KVM_P9_ABI_EVENT_CODE);
 ASSERT_FIELD(kvm_p9_event, number, KVM_P9_ABI_EVENT_NUMBER);
 ASSERT_FIELD(kvm_p9_event, ticks, KVM_P9_ABI_EVENT_TICKS);
 static_assert(sizeof(struct kvm_p9_event) == KVM_P9_ABI_EVENT_SIZE);
-ASSERT_FIELD(kvm_p9_path, count, KVM_P9_ABI_PATH_COUNT);
-ASSERT_FIELD(kvm_p9_path, total, KVM_P9_ABI_PATH_TOTAL);
-ASSERT_FIELD(kvm_p9_path, min, KVM_P9_ABI_PATH_MIN);
-ASSERT_FIELD(kvm_p9_path, max, KVM_P9_ABI_PATH_MAX);
-ASSERT_FIELD(kvm_p9_path, histogram, KVM_P9_ABI_PATH_HISTOGRAM);
+ASSERT_FIELD(kvm_p9_path, ticks, KVM_P9_ABI_PATH_TICKS);
+ASSERT_FIELD(kvm_p9_path, cycles, KVM_P9_ABI_PATH_CYCLES);
 static_assert(sizeof(struct kvm_p9_path) == KVM_P9_ABI_PATH_SIZE);
+ASSERT_FIELD(kvm_p9_distribution, count, KVM_P9_ABI_DISTRIBUTION_COUNT);
+ASSERT_FIELD(kvm_p9_distribution, total, KVM_P9_ABI_DISTRIBUTION_TOTAL);
+ASSERT_FIELD(kvm_p9_distribution, min, KVM_P9_ABI_DISTRIBUTION_MIN);
+ASSERT_FIELD(kvm_p9_distribution, max, KVM_P9_ABI_DISTRIBUTION_MAX);
+ASSERT_FIELD(kvm_p9_distribution, histogram, KVM_P9_ABI_DISTRIBUTION_HISTOGRAM);
+static_assert(sizeof(struct kvm_p9_distribution) == KVM_P9_ABI_DISTRIBUTION_SIZE);
+/* Counters 5 and 6 only, and nothing that could raise an interrupt */
+static_assert((KVM_P9_ABI_MMCR0_COUNTING & MMCR0_C56RUN) &&
+	      !(KVM_P9_ABI_MMCR0_COUNTING &
+		(MMCR0_FC | MMCR0_FC56 | MMCR0_FCS | MMCR0_FCP | MMCR0_FCHV | MMCR0_FCWAIT |
+		 MMCR0_PMXE | MMCR0_FCECE | MMCR0_TBEE | MMCR0_EBE | MMCR0_PMCC |
+		 MMCR0_PMC1CE | MMCR0_PMCjCE | MMCR0_PMAO)));
 
 static const char * const kvm_p9_path_names[KVM_P9_ABI_SPANS] = {
 	[KVM_P9_ABI_SPAN_FAST_NULL] = "fast_null",
@@ -91,6 +107,10 @@ struct kvm_p9_recorder {
 
 DEFINE_STATIC_KEY_FALSE(kvm_p9_path_is_rust);
 EXPORT_SYMBOL_GPL(kvm_p9_path_is_rust);
+
+/* On while a vcpu may have cycles counted */
+DEFINE_STATIC_KEY_FALSE(kvm_p9_counts_cycles);
+EXPORT_SYMBOL_GPL(kvm_p9_counts_cycles);
 
 DEFINE_MUTEX(kvm_p9_lock);
 static LIST_HEAD(kvm_p9_vms);
@@ -135,6 +155,57 @@ void kvm_p9_emit_later(struct kvm_vcpu *vcpu)
 		irq_work_queue(&container_of(stats, struct kvm_p9_recorder, stats)->emit);
 }
 
+/*
+ * Stops this CPU's counters of cycles, if Rust has let them count and nobody has
+ * taken them since: entry/src/cycles.rs. perf can take them by an interrupt.
+ */
+static void kvm_p9_stop_counter(void *unused)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	if (!ppc_get_pmu_inuse() && mfspr(SPRN_MMCR0) == KVM_P9_ABI_MMCR0_COUNTING) {
+		mtspr(SPRN_MMCR0, MMCR0_FC);
+		isync();
+		mtspr(SPRN_PMC5, 0);
+		mtspr(SPRN_PMC6, 0);
+	}
+	local_irq_restore(flags);
+}
+
+void kvm_p9_stop_all_counters(void)
+{
+	if (system_state >= SYSTEM_RUNNING)
+		on_each_cpu(kvm_p9_stop_counter, NULL, 1);
+}
+
+/* The vcpu's thread leaves this CPU, or KVM_RUN. */
+void __kvm_p9_sched_out(struct kvm_vcpu *vcpu)
+{
+	struct kvm_p9_recorder *recorder = kvm_p9_recorder(vcpu);
+
+	kvm_p9_stop_counter(NULL);
+	if (recorder)
+		recorder->stats.counter = 0;
+}
+EXPORT_SYMBOL_GPL(__kvm_p9_sched_out);
+
+/*
+ * After the guest has come out. If it has said meanwhile that it uses the PMU, KVM
+ * has saved as the guest's what was Rust's. As long as the guest has not itself had
+ * the PMU, this is the only way by which it can have such a value.
+ */
+void kvm_p9_disown_counter(struct kvm_vcpu *vcpu)
+{
+	struct kvm_p9_stats *stats = READ_ONCE(vcpu->arch.p9.stats);
+
+	if (stats && stats->counter && vcpu->arch.mmcr[0] == KVM_P9_ABI_MMCR0_COUNTING) {
+		vcpu->arch.mmcr[0] = MMCR0_FC;
+		vcpu->arch.pmc[4] = 0;
+		vcpu->arch.pmc[5] = 0;
+	}
+}
+
 int kvm_p9_trace_reg(void)
 {
 	return kvm_p9_want(KVM_P9_ABI_WANTED_TRACE, true);
@@ -160,7 +231,11 @@ static int kvm_p9_record(struct kvm_vcpu *vcpu)
 		/* Whoever finds it finds it clear */
 		smp_store_release(&vcpu->arch.p9_served.recorder, recorder);
 	}
-	smp_store_release(&vcpu->arch.p9.stats, &recorder->stats);
+	if (!vcpu->arch.p9.stats) {
+		/* Stopped, if it counted when times were last taken */
+		recorder->stats.counter = 0;
+		smp_store_release(&vcpu->arch.p9.stats, &recorder->stats);
+	}
 	return 0;
 }
 
@@ -341,8 +416,10 @@ void __kvm_p9_to_userspace(struct kvm_vcpu *vcpu, int r)
 	unsigned long number = kvmppc_get_gpr(vcpu, 3);
 	int hcall = kvm_p9_hcall(number);
 
-	if (stats)
+	if (stats) {
 		WRITE_ONCE(stats->in_userspace, 1);
+		kvm_p9_sched_out(vcpu);
+	}
 	if (r != RESUME_HOST || vcpu->run->exit_reason != KVM_EXIT_PAPR_HCALL ||
 	    hcall == KVM_P9_HCALLS)
 		return;
@@ -378,27 +455,38 @@ static void kvm_p9_read_path(const struct kvm_p9_stats *stats, int path,
 		memset(copy, 0, sizeof(*copy));
 }
 
+static void kvm_p9_show_distribution(struct seq_file *m, const char *path, const char *unit,
+				     const struct kvm_p9_distribution *spans)
+{
+	int place;
+
+	seq_printf(m, "%s %s %llu %llu %llu %llu", path, unit,
+		   spans->count, spans->total, spans->min, spans->max);
+	for (place = 0; place < KVM_P9_ABI_BUCKETS; place++) {
+		if (spans->histogram[place])
+			seq_printf(m, " %llu:%llu", place ? 1ULL << (place - 1) : 0,
+				   spans->histogram[place]);
+	}
+	seq_putc(m, '\n');
+}
+
 static int kvm_p9_times_show(struct seq_file *m, void *unused)
 {
 	struct kvm_vcpu *vcpu = m->private;
 	struct kvm_p9_recorder *recorder = kvm_p9_recorder(vcpu);
 	struct kvm_p9_path copy = {};
-	int path, place;
+	int path;
 
-	seq_printf(m, "# in ticks, %lu a second; from:spans for each power of two\n",
+	seq_printf(m, "# ticks: all spans, in ticks of the timebase, %lu a second\n",
 		   tb_ticks_per_sec);
-	seq_puts(m, "# path count total min max histogram\n");
+	seq_puts(m, "# cycles: those while the PMU was not in use, in cycles of the CPU\n");
+	seq_puts(m, "# from:spans: how many were that long, or up to twice as long\n");
+	seq_puts(m, "# path unit count total min max from:spans...\n");
 	for (path = 0; path < KVM_P9_ABI_SPANS; path++) {
 		if (recorder)
 			kvm_p9_read_path(&recorder->stats, path, &copy);
-		seq_printf(m, "%s %llu %llu %llu %llu", kvm_p9_path_names[path],
-			   copy.count, copy.total, copy.min, copy.max);
-		for (place = 0; place < KVM_P9_ABI_BUCKETS; place++) {
-			if (copy.histogram[place])
-				seq_printf(m, " %llu:%llu", place ? 1ULL << (place - 1) : 0,
-					   copy.histogram[place]);
-		}
-		seq_putc(m, '\n');
+		kvm_p9_show_distribution(m, kvm_p9_path_names[path], "ticks", &copy.ticks);
+		kvm_p9_show_distribution(m, kvm_p9_path_names[path], "cycles", &copy.cycles);
 	}
 	return 0;
 }

@@ -23,13 +23,19 @@ struct kvm_p9_event {
 	u32 ticks;
 };
 
-/* Spans of time of one kind, in ticks of the timebase */
-struct kvm_p9_path {
+/* Lengths of spans of time */
+struct kvm_p9_distribution {
 	u64 count;
 	u64 total;
 	u64 min;
 	u64 max;
 	u64 histogram[KVM_P9_ABI_BUCKETS];
+};
+
+/* Spans of time of one kind, in ticks of the timebase, and of some in cycles */
+struct kvm_p9_path {
+	struct kvm_p9_distribution ticks;
+	struct kvm_p9_distribution cycles;
 };
 
 struct kvm_p9_stats {
@@ -38,6 +44,10 @@ struct kvm_p9_stats {
 	u64 tb_offset;
 	u64 open;
 	u64 since;
+	u64 counter;
+	u64 counted;
+	u64 since_counted;
+	u64 since_cycles;
 	u64 in_userspace;
 	u64 reset;
 	u64 event_count;
@@ -60,6 +70,9 @@ void kvm_p9_record_none(void);
 void kvm_p9_sum_fast(u64 *sum);
 /* After the guest has come out. */
 void kvm_p9_emit_later(struct kvm_vcpu *vcpu);
+void kvm_p9_disown_counter(struct kvm_vcpu *vcpu);
+/* Stops what still counts cycles, on any CPU. */
+void kvm_p9_stop_all_counters(void);
 void kvm_p9_stats_init(struct dentry *dir);
 
 #endif /* KVM_P9_STATS_H */

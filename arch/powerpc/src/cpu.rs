@@ -114,6 +114,12 @@ sprs! {
 	PCR = 338;
 	/// Hypervisor Emulation Instruction Register.
 	HEIR = 339;
+	/// Monitor Mode Control Register 2.
+	MMCR2 = 785;
+	/// Performance Monitor Counter 6: cycles.
+	PMC6 = 792;
+	/// Monitor Mode Control Register 0.
+	MMCR0 = 795;
 	/// Event-Based Branch Handler Register.
 	EBBHR = 804;
 	/// Event-Based Branch Return Register.

@@ -15,5 +15,8 @@ pub use cpu::{Cpu, Spr};
 pub use shared::{
 	Counter, Counters, FAST_TABLE, HostFacts, LIST_ENTRIES, NO_FAST_TABLE, P9Vcpu, TIMED_FAST_TABLE,
 };
-pub use spr::{Lpcr, Msr};
-pub use stats::{BUCKETS, EVENTS, Event, PathStats, SpanKind, Stats, Wanted};
+pub use spr::{Lpcr, Mmcr0, Msr};
+pub use stats::{
+	BUCKETS, Cycles, Distribution, EVENTS, Event, LONGEST_WITH_CYCLES, PathStats, SpanKind, Stats,
+	Wanted,
+};

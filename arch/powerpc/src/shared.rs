@@ -52,6 +52,8 @@ pub struct P9Vcpu {
 	pub stats: AtomicPtr<Stats>,
 	/// The timebase when the last `sc 1` arrived, while somebody wants to know.
 	pub hcall_tb: Cell<u64>,
+	/// The counter of cycles then, whoever's it is.
+	pub hcall_cycles: Cell<u64>,
 }
 
 /// Entries of the longest list that H_PUT_TCE_INDIRECT takes.
@@ -75,6 +77,7 @@ impl P9Vcpu {
 			list: UnsafeCell::new([0; LIST_ENTRIES]),
 			stats: AtomicPtr::new(ptr::null_mut()),
 			hcall_tb: Cell::new(0),
+			hcall_cycles: Cell::new(0),
 		}
 	}
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Bits of MSR and LPCR.
+//! Bits of MSR, LPCR and MMCR0.
 //!
 //! Saved values are kept with `from_bits_retain`: a bit that has no name here is
 //! still somebody's state and must survive.
@@ -64,4 +64,22 @@ bitflags! {
 		/// The partition uses the radix MMU.
 		const HR = 1 << 20;
 	}
+}
+
+bitflags! {
+	/// Monitor Mode Control Register 0 (Power ISA 3.0B, Book III, 9.4.4).
+	#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+	pub struct Mmcr0: u64 {
+		/// No counter counts.
+		const FC = 1 << 31;
+		/// Counters 5 and 6 count whatever the run latch is.
+		const CC56RUN = 1 << 8;
+		/// Counters 1 to 4 don't count.
+		const FC14 = 1 << 5;
+	}
+}
+
+impl Mmcr0 {
+	/// While the switch path has counters 5 and 6 count: see `entry/src/cycles.rs`.
+	pub const COUNTING: Self = Self::CC56RUN.union(Self::FC14);
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What `kvm_p9.stats` and the tracepoint `kvm_p9:fast_hcall` know of a vcpu.
 //!
-//! All times are ticks of the timebase, 512 MHz on a POWER9. Cycles are not to be had
-//! where these are taken: while a fast handler runs, the PMU is the guest's or nobody's,
-//! and on the full path it is whatever perf made of it.
+//! Times are ticks of the timebase, 512 MHz on a POWER9, and of some spans cycles, too:
+//! of those during which the PMU was nobody's. Who may have it, and how it is known that
+//! nobody else had it meanwhile, is said in `entry/src/cycles.rs`.
 //!
 //! # What is measured
 //!
@@ -21,7 +21,8 @@
 //!
 //! The vcpu's own thread, with preemption off, and in a handler. debugfs reads at any
 //! time; `sequence` is odd while numbers that belong together are being changed, and
-//! another afterwards. Others write only `reset` and `in_userspace`.
+//! another afterwards. Others write only `reset` and `in_userspace`, and the glue, on the
+//! vcpu's own thread, `counter`.
 
 use core::array;
 use core::cell::Cell;
@@ -29,9 +30,12 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::Counter;
 
-/// Places of a histogram: durations of 0, of 1, of 2 and 3, of 4 to 7 ticks, and so on;
-/// the last has all that are longer, 2^26 ticks (0.13 s) and more.
-pub const BUCKETS: usize = 28;
+/// Places of a histogram: durations of 0, of 1, of 2 and 3, of 4 to 7 ticks or cycles, and
+/// so on; the last has all that are longer, 2^30 (two seconds of ticks) and more.
+pub const BUCKETS: usize = 32;
+/// Only shorter spans have cycles, in ticks: half a second. The counter has 32 bits, and
+/// up to 16 cycles a tick, four times what a POWER9 does, they can't have wrapped.
+pub const LONGEST_WITH_CYCLES: u64 = 1 << 28;
 /// Fast hcalls that a vcpu can remember for the tracepoint.
 pub const EVENTS: usize = 16;
 
@@ -70,11 +74,12 @@ impl SpanKind {
 	pub const COUNT: usize = Self::Userspace as usize + 1;
 }
 
-/// The spans of one kind: `struct kvm_p9_path` in `kvm_p9_stats.h`.
+/// Lengths of spans, in ticks or in cycles: `struct kvm_p9_distribution` in
+/// `kvm_p9_stats.h`.
 #[repr(C)]
 #[derive(Debug)]
-pub struct PathStats {
-	/// How many.
+pub struct Distribution {
+	/// How many spans.
 	pub count: Counter,
 	/// Their sum.
 	pub total: Counter,
@@ -86,7 +91,7 @@ pub struct PathStats {
 	pub histogram: [Counter; BUCKETS],
 }
 
-impl PathStats {
+impl Distribution {
 	fn new() -> Self {
 		Self {
 			count: Counter::new(0),
@@ -99,25 +104,27 @@ impl PathStats {
 
 	/// The histogram's place for a span.
 	#[inline]
-	pub fn bucket(ticks: u64) -> usize {
-		((u64::BITS - ticks.leading_zeros()) as usize).min(BUCKETS - 1)
+	pub fn bucket(length: u64) -> usize {
+		((u64::BITS - length.leading_zeros()) as usize).min(BUCKETS - 1)
 	}
 
 	#[inline]
-	fn record(&self, ticks: u64) {
-		if self.count.get() == 0 || ticks < self.min.get() {
-			self.min.set(ticks);
+	fn record(&self, length: u64) {
+		if self.count.get() == 0 || length < self.min.get() {
+			self.min.set(length);
 		}
-		if ticks > self.max.get() {
-			self.max.set(ticks);
+		if length > self.max.get() {
+			self.max.set(length);
 		}
 		self.count.add(1);
-		self.total.add(ticks);
-		if let Some(place) = self.histogram.get(Self::bucket(ticks)) {
+		self.total.add(length);
+		if let Some(place) = self.histogram.get(Self::bucket(length)) {
 			place.add(1);
 		}
 	}
 
+	#[cold]
+	#[inline(never)]
 	fn clear(&self) {
 		for counter in [&self.count, &self.total, &self.min, &self.max] {
 			counter.set(0);
@@ -126,6 +133,51 @@ impl PathStats {
 			place.set(0);
 		}
 	}
+}
+
+/// The spans of one kind: `struct kvm_p9_path` in `kvm_p9_stats.h`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct PathStats {
+	/// All of them, in ticks of the timebase.
+	pub ticks: Distribution,
+	/// Those that have cycles, in these.
+	pub cycles: Distribution,
+}
+
+impl PathStats {
+	fn new() -> Self {
+		Self {
+			ticks: Distribution::new(),
+			cycles: Distribution::new(),
+		}
+	}
+
+	#[inline]
+	fn record(&self, ticks: u64, cycles: Option<u32>) {
+		self.ticks.record(ticks);
+		if let Some(cycles) = cycles
+			&& ticks < LONGEST_WITH_CYCLES
+		{
+			self.cycles.record(cycles.into());
+		}
+	}
+
+	fn clear(&self) {
+		self.ticks.clear();
+		self.cycles.clear();
+	}
+}
+
+/// What the counter of cycles says when a guest is about to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cycles {
+	/// Nothing: it is not ours.
+	Unknown,
+	/// It begins to count with this.
+	Begun(u32),
+	/// It has gone on all the time since the vcpu's last run.
+	Continued(u32),
 }
 
 /// One hcall that a fast handler answered: `struct kvm_p9_event`.
@@ -177,6 +229,15 @@ pub struct Stats {
 	pub open: Cell<u64>,
 	/// The host's timebase at its begin.
 	pub since: Cell<u64>,
+	/// Which CPU's counter of cycles the vcpu has counting, plus 1, or 0. The glue stops it
+	/// before the vcpu leaves the CPU.
+	pub counter: Cell<u64>,
+	/// Not 0 if it counts during this run of the guest.
+	pub counted: Cell<u64>,
+	/// Not 0 if it did at the open span's begin.
+	pub since_counted: Cell<u64>,
+	/// What it said then, in 32 bits.
+	pub since_cycles: Cell<u64>,
 	/// Set by the glue when the thread returns to userspace.
 	pub in_userspace: AtomicU64,
 	/// Set by debugfs: start again.
@@ -198,6 +259,10 @@ impl Stats {
 			tb_offset: Cell::new(0),
 			open: Cell::new(0),
 			since: Cell::new(0),
+			counter: Cell::new(0),
+			counted: Cell::new(0),
+			since_counted: Cell::new(0),
+			since_cycles: Cell::new(0),
 			in_userspace: AtomicU64::new(0),
 			reset: AtomicU64::new(0),
 			event_count: AtomicU64::new(0),
@@ -228,10 +293,10 @@ impl Stats {
 	}
 
 	#[inline(never)]
-	fn record(&self, kind: u64, ticks: u64) {
+	fn record(&self, kind: u64, ticks: u64, cycles: Option<u32>) {
 		self.change(|paths| {
 			if let Some(path) = paths.get(kind as usize) {
-				path.record(ticks);
+				path.record(ticks, cycles);
 			}
 		});
 	}
@@ -259,8 +324,9 @@ impl Stats {
 
 	/// The guest is about to run. `guest_tb` is the timebase now, with `tb_offset` in it.
 	#[inline]
-	pub fn enter(&self, guest_tb: u64, tb_offset: u64) {
+	pub fn enter(&self, guest_tb: u64, tb_offset: u64, cycles: Cycles) {
 		self.tb_offset.set(tb_offset);
+		self.counted.set((cycles != Cycles::Unknown).into());
 		let open = self.open.take();
 		let was_in_userspace = self.in_userspace.load(Ordering::Relaxed) != 0;
 		if was_in_userspace {
@@ -273,15 +339,30 @@ impl Stats {
 				open - 1
 			};
 			let now = guest_tb.wrapping_sub(tb_offset);
-			self.record(kind, now.wrapping_sub(self.since.get()));
+			let cycles = match cycles {
+				Cycles::Continued(now) if self.since_counted.get() != 0 => {
+					Some(now.wrapping_sub(self.since_cycles.get() as u32))
+				}
+				_ => None,
+			};
+			self.record(kind, now.wrapping_sub(self.since.get()), cycles);
 		}
 	}
 
-	/// The guest came out, at `guest_tb` by the guest's timebase.
+	/// Whether cycles are counted during this run of the guest.
 	#[inline]
-	pub fn leave(&self, kind: SpanKind, guest_tb: u64) {
+	pub fn counts_cycles(&self) -> bool {
+		self.counted.get() != 0
+	}
+
+	/// The guest came out, at `guest_tb` by the guest's timebase and at `cycles` by the
+	/// counter, whoever's it is.
+	#[inline]
+	pub fn leave(&self, kind: SpanKind, guest_tb: u64, cycles: u32) {
 		if Wanted(self.wanted.get()).has(Wanted::STATS) {
 			self.since.set(guest_tb.wrapping_sub(self.tb_offset.get()));
+			self.since_counted.set(self.counted.get());
+			self.since_cycles.set(cycles.into());
 			self.open.set(kind as u64 + 1);
 		}
 	}
@@ -293,13 +374,15 @@ impl Stats {
 			&& self.event_count.load(Ordering::Relaxed) >= EVENTS as u64
 	}
 
-	/// A fast handler has answered. `start` and `end` are by the guest's timebase.
+	/// A fast handler has answered. `start` and `end` are by the guest's timebase, and
+	/// `cycles` what passed by the counter, whoever's it is.
 	#[inline]
-	pub fn fast(&self, kind: SpanKind, start: u64, end: u64, call: Event) {
+	pub fn fast(&self, kind: SpanKind, start: u64, end: u64, cycles: u32, call: Event) {
 		let wanted = Wanted(self.wanted.get());
 		let ticks = end.wrapping_sub(start);
 		if wanted.has(Wanted::STATS) {
-			self.record(kind as u64, ticks);
+			let cycles = self.counts_cycles().then_some(cycles);
+			self.record(kind as u64, ticks, cycles);
 		}
 		if wanted.has(Wanted::TRACE) {
 			let count = self.event_count.load(Ordering::Relaxed);
@@ -331,7 +414,11 @@ mod tests {
 	const USERSPACE: usize = SpanKind::Userspace as usize;
 
 	fn counts(stats: &Stats) -> Vec<u64> {
-		stats.paths.iter().map(|path| path.count.get()).collect()
+		stats
+			.paths
+			.iter()
+			.map(|path| path.ticks.count.get())
+			.collect()
 	}
 
 	#[test]
@@ -344,21 +431,21 @@ mod tests {
 			(4, 3),
 			(7, 3),
 			(8, 4),
-			((1 << 26) - 1, 26),
-			(1 << 26, 27),
-			(1 << 27, 27),
-			(u64::MAX, 27),
+			((1 << 30) - 1, 30),
+			(1 << 30, 31),
+			(1 << 31, 31),
+			(u64::MAX, 31),
 		];
 		for (ticks, bucket) in expected {
-			assert_eq!(PathStats::bucket(ticks), bucket, "{ticks}");
+			assert_eq!(Distribution::bucket(ticks), bucket, "{ticks}");
 		}
 	}
 
 	proptest! {
 		#[test]
-		fn numbers_of_a_path_agree(spans in proptest::collection::vec(
+		fn numbers_of_a_distribution_agree(spans in proptest::collection::vec(
 			prop_oneof![any::<u64>(), 0..1000_u64], 1..50)) {
-			let path = PathStats::new();
+			let path = Distribution::new();
 			for &ticks in &spans {
 				path.record(ticks);
 			}
@@ -368,7 +455,7 @@ mod tests {
 			prop_assert_eq!(Some(path.min.get()), spans.iter().copied().min());
 			prop_assert_eq!(Some(path.max.get()), spans.iter().copied().max());
 			for (place, counter) in path.histogram.iter().enumerate() {
-				let here = spans.iter().filter(|&&t| PathStats::bucket(t) == place);
+				let here = spans.iter().filter(|&&t| Distribution::bucket(t) == place);
 				prop_assert_eq!(counter.get(), here.count() as u64);
 			}
 			path.clear();
@@ -383,11 +470,11 @@ mod tests {
 		) {
 			let stats = Stats::new();
 			stats.begin(STATS);
-			stats.enter(start.wrapping_add(before), before);
-			stats.leave(SpanKind::FullHcall, start.wrapping_add(before));
+			stats.enter(start.wrapping_add(before), before, Cycles::Unknown);
+			stats.leave(SpanKind::FullHcall, start.wrapping_add(before), 0);
 			stats.begin(STATS);
-			stats.enter(start.wrapping_add(ticks).wrapping_add(after), after);
-			prop_assert_eq!(stats.paths[HCALL].total.get(), ticks);
+			stats.enter(start.wrapping_add(ticks).wrapping_add(after), after, Cycles::Unknown);
+			prop_assert_eq!(stats.paths[HCALL].ticks.total.get(), ticks);
 			prop_assert_eq!(counts(&stats).iter().sum::<u64>(), 1);
 		}
 	}
@@ -396,33 +483,109 @@ mod tests {
 	fn a_visit_to_userspace_is_told_apart() {
 		let stats = Stats::new();
 		stats.begin(STATS);
-		stats.enter(100, 0);
-		stats.leave(SpanKind::FullHcall, 110);
+		stats.enter(100, 0, Cycles::Unknown);
+		stats.leave(SpanKind::FullHcall, 110, 0);
 		stats.in_userspace.store(1, Ordering::Relaxed);
-		stats.enter(150, 0);
-		stats.leave(SpanKind::FullHcall, 160);
-		stats.enter(165, 0);
-		assert_eq!(stats.paths[USERSPACE].total.get(), 40);
-		assert_eq!(stats.paths[HCALL].total.get(), 5);
+		stats.enter(150, 0, Cycles::Unknown);
+		stats.leave(SpanKind::FullHcall, 160, 0);
+		stats.enter(165, 0, Cycles::Unknown);
+		assert_eq!(stats.paths[USERSPACE].ticks.total.get(), 40);
+		assert_eq!(stats.paths[HCALL].ticks.total.get(), 5);
 		// Twice in a row without a run of the guest is still one.
 		stats.in_userspace.store(1, Ordering::Relaxed);
-		stats.enter(170, 0);
+		stats.enter(170, 0, Cycles::Unknown);
 		assert_eq!(counts(&stats).iter().sum::<u64>(), 2);
+	}
+
+	fn cycles(stats: &Stats, path: usize) -> (u64, u64) {
+		let cycles = &stats.paths[path].cycles;
+		(cycles.count.get(), cycles.total.get())
+	}
+
+	#[test]
+	fn a_span_has_cycles_if_the_counter_was_ours_at_both_ends_and_between() {
+		use Cycles::{Begun, Continued, Unknown};
+		// At its begin, and at its end.
+		let cases = [
+			(Begun(7), Continued(0x1234), Some(0x234)),
+			(Continued(7), Continued(0x1234), Some(0x234)),
+			(Continued(7), Continued(0x1000), Some(0)),
+			(Continued(7), Continued(0xfff), Some(u32::MAX)),
+			(Unknown, Continued(0x1234), None),
+			(Continued(7), Begun(0x1234), None),
+			(Continued(7), Unknown, None),
+			(Unknown, Begun(0x1234), None),
+		];
+		for (begin, end, expected) in cases {
+			let stats = Stats::new();
+			stats.begin(STATS);
+			stats.enter(100, 0, begin);
+			assert_eq!(stats.counts_cycles(), begin != Unknown);
+			stats.leave(SpanKind::FullHcall, 110, 0x1000);
+			stats.enter(150, 0, end);
+			let expected = expected.map_or((0, 0), |cycles| (1, cycles.into()));
+			assert_eq!(cycles(&stats, HCALL), expected, "{begin:?} {end:?}");
+			assert_eq!(counts(&stats)[HCALL], 1);
+		}
+	}
+
+	#[test]
+	fn the_counter_may_wrap_once_and_no_more() {
+		for (ticks, expected) in [
+			(1, (1, 0x20)),
+			(LONGEST_WITH_CYCLES - 1, (1, 0x20)),
+			(LONGEST_WITH_CYCLES, (0, 0)),
+			(u64::MAX, (0, 0)),
+		] {
+			let stats = Stats::new();
+			stats.begin(STATS);
+			stats.enter(100, 0, Cycles::Begun(0));
+			stats.leave(SpanKind::FullHcall, 110, 0xffff_fff0);
+			stats.enter(110_u64.wrapping_add(ticks), 0, Cycles::Continued(0x10));
+			assert_eq!(cycles(&stats, HCALL), expected, "{ticks}");
+			assert_eq!(counts(&stats)[HCALL], 1);
+			stats.fast(
+				SpanKind::FastNull,
+				5,
+				ticks.wrapping_add(5),
+				0x20,
+				Event::default(),
+			);
+			assert_eq!(cycles(&stats, 0), expected, "{ticks}");
+		}
+	}
+
+	#[test]
+	fn a_fast_hcall_has_cycles_if_they_are_counted() {
+		let stats = Stats::new();
+		stats.begin(STATS);
+		stats.enter(100, 0, Cycles::Unknown);
+		stats.fast(SpanKind::FastNull, 1, 9, 40, Event::default());
+		assert_eq!(cycles(&stats, 0), (0, 0));
+		stats.enter(100, 0, Cycles::Begun(3));
+		stats.fast(SpanKind::FastNull, 1, 9, 40, Event::default());
+		stats.fast(SpanKind::FastNull, 1, 9, 50, Event::default());
+		assert_eq!(cycles(&stats, 0), (2, 90));
+		assert_eq!(counts(&stats)[0], 3);
+		// Starting again is for both.
+		stats.reset.store(1, Ordering::Relaxed);
+		stats.begin(STATS);
+		assert_eq!(cycles(&stats, 0), (0, 0));
 	}
 
 	#[test]
 	fn a_change_of_settings_ends_an_open_span() {
 		let stats = Stats::new();
 		stats.begin(STATS);
-		stats.leave(SpanKind::FullOther, 10);
+		stats.leave(SpanKind::FullOther, 10, 0);
 		stats.begin(Wanted(Wanted::STATS | 1 << 8));
-		stats.enter(1000, 0);
+		stats.enter(1000, 0, Cycles::Unknown);
 		assert_eq!(counts(&stats), [0; SpanKind::COUNT]);
 		// What is not wanted is not kept.
 		stats.begin(Wanted(Wanted::TRACE));
-		stats.leave(SpanKind::FullOther, 10);
-		stats.enter(20, 0);
-		stats.fast(SpanKind::FastNull, 1, 2, Event::default());
+		stats.leave(SpanKind::FullOther, 10, 0);
+		stats.enter(20, 0, Cycles::Unknown);
+		stats.fast(SpanKind::FastNull, 1, 2, 0, Event::default());
 		assert_eq!(counts(&stats), [0; SpanKind::COUNT]);
 	}
 
@@ -430,16 +593,16 @@ mod tests {
 	fn a_reset_clears_all_and_is_acknowledged() {
 		let stats = Stats::new();
 		stats.begin(STATS);
-		stats.fast(SpanKind::FastNull, 1, 9, Event::default());
-		stats.leave(SpanKind::FullOther, 10);
+		stats.fast(SpanKind::FastNull, 1, 9, 0, Event::default());
+		stats.leave(SpanKind::FullOther, 10, 0);
 		stats.reset.store(1, Ordering::Relaxed);
 		stats.begin(STATS);
-		stats.enter(20, 0);
+		stats.enter(20, 0, Cycles::Unknown);
 		assert_eq!(stats.reset.load(Ordering::Relaxed), 0);
 		assert_eq!(counts(&stats), [0; SpanKind::COUNT]);
 		assert_eq!(stats.sequence.load(Ordering::Relaxed) % 2, 0);
-		stats.fast(SpanKind::FastNull, 1, 9, Event::default());
-		assert_eq!(stats.paths[0].min.get(), 8);
+		stats.fast(SpanKind::FastNull, 1, 9, 0, Event::default());
+		assert_eq!(stats.paths[0].ticks.min.get(), 8);
 	}
 
 	#[test]
@@ -450,7 +613,7 @@ mod tests {
 		assert!(!stats.is_full(), "nobody wants events");
 		stats.event_count.store(0, Ordering::Relaxed);
 		stats.begin(Wanted(Wanted::TRACE));
-		stats.enter(5000, 1000);
+		stats.enter(5000, 1000, Cycles::Unknown);
 		for n in 0..EVENTS as u64 {
 			assert!(!stats.is_full());
 			let call = Event {
@@ -459,14 +622,14 @@ mod tests {
 				code: -4,
 				..Event::default()
 			};
-			stats.fast(SpanKind::FastHGetTce, 5000 + n, 5007 + n, call);
+			stats.fast(SpanKind::FastHGetTce, 5000 + n, 5007 + n, 0, call);
 			let event = stats.events[n as usize].get();
 			assert_eq!((event.tb, event.r4, event.ticks), (4000 + n, n, 7));
 			assert_eq!((event.number, event.code), (0x1c, -4));
 		}
 		assert!(stats.is_full());
 		let last = stats.events[EVENTS - 1].get();
-		stats.fast(SpanKind::FastHGetTce, 1, 2, Event::default());
+		stats.fast(SpanKind::FastHGetTce, 1, 2, 0, Event::default());
 		assert_eq!(stats.events[EVENTS - 1].get(), last);
 		assert_eq!(stats.event_count.load(Ordering::Relaxed), EVENTS as u64);
 	}

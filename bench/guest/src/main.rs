@@ -277,6 +277,16 @@ fn calls(command: &Command, outcome: &mut Outcome) {
 	}
 }
 
+fn claim_pmu(outcome: &mut Outcome) {
+	let in_use = at::<u8>(map::VPA + map::VPA_PMCREGS_IN_USE);
+	// SAFETY: a byte of the VPA that is for us to write.
+	unsafe { in_use.write_volatile(1) };
+	tell(private::UNKNOWN, 0);
+	// SAFETY: as above.
+	unsafe { in_use.write_volatile(0) };
+	outcome.rounds = 1;
+}
+
 fn problem_state(command: &Command, outcome: &mut Outcome) {
 	// SAFETY: the VMM gives this job to translated guests only; the save area is the
 	// assembly's.
@@ -327,6 +337,7 @@ extern "C" fn main(hash_translation: u64) -> ! {
 				Job::PROBLEM => problem_state(&command, outcome),
 				Job::TRAP => asm::trap(),
 				Job::CALLS => calls(&command, outcome),
+				Job::CLAIM_PMU => claim_pmu(outcome),
 				Job::ROUNDS => rounds::run(&command, outcome),
 				_ => status = Outcome::UNKNOWN_JOB,
 			}

@@ -71,8 +71,6 @@ const SYSTEM_CALL: u64 = 0xc00;
 
 /// Entries after which KVM looks whether a facility is still used, and some more.
 const CALLS_BEFORE: u64 = 260;
-/// `pmcregs_in_use` in the VPA.
-const VPA_PMCREGS_IN_USE: u64 = 0xbb;
 /// The number of vs5 and f5, which rounds load and store.
 const VS5: usize = regs::VSR + 10;
 
@@ -602,7 +600,7 @@ pub fn run(command: &Command, outcome: &mut Outcome) {
 	}
 	// SAFETY: a byte of the VPA that is for us to write.
 	unsafe {
-		at::<u8>(map::VPA + VPA_PMCREGS_IN_USE).write_volatile(u8::from(plan.pmu != 0));
+		at::<u8>(map::VPA + map::VPA_PMCREGS_IN_USE).write_volatile(u8::from(plan.pmu != 0));
 	}
 	let own_msr: u64;
 	// SAFETY: reading the MSR has no effect.
@@ -669,5 +667,5 @@ pub fn run(command: &Command, outcome: &mut Outcome) {
 		unsafe { ptr::write_volatile(&raw mut outcome.rounds, number + 1) };
 	}
 	// SAFETY: as above.
-	unsafe { at::<u8>(map::VPA + VPA_PMCREGS_IN_USE).write_volatile(0) };
+	unsafe { at::<u8>(map::VPA + map::VPA_PMCREGS_IN_USE).write_volatile(0) };
 }

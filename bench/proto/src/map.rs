@@ -37,6 +37,8 @@ pub const STACK_TOP: u64 = 0x10_0000;
 pub const VPA: u64 = 0x11_0000;
 /// Bytes of the VPA that are registered: the least that KVM accepts.
 pub const VPA_SIZE: u16 = 640;
+/// Offset of the byte by which a guest says that it uses the PMU.
+pub const VPA_PMCREGS_IN_USE: u64 = 0xbb;
 /// Offset of the VPA's own size, a big-endian u16.
 pub const VPA_SIZE_OFFSET: u64 = 4;
 /// The numbers to probe, and what came back: an array of [`Probe`](crate::block::Probe).

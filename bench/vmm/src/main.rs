@@ -16,6 +16,7 @@ mod kmsg;
 mod kvm;
 mod machine;
 mod marker;
+mod perf;
 mod rounds;
 mod soak;
 mod stats;

@@ -18,7 +18,7 @@ use crate::abi::{self, KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128, Mmio}
 use crate::host;
 use crate::kvm::{Memory, Slot};
 use crate::machine::{Config, Failure, Machine, Step};
-use crate::timer::Timer;
+use crate::timer::{self, Timer};
 
 /// Rounds of each path if nobody says otherwise.
 pub const ROUNDS: u64 = 5_000;
@@ -448,6 +448,87 @@ pub fn compare(
 		digests.unwrap_or_default(),
 		told.join("; ")
 	))
+}
+
+/// Moves a thread of ours from CPU to CPU until it is told to stop. Says how often.
+fn drive(thread: i32, stop: &AtomicBool, interval: Duration) -> Result<u64, Failure> {
+	// SAFETY: it has no preconditions.
+	unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+	let mut moves = 0;
+	while !stop.load(Ordering::Relaxed) {
+		// SAFETY: an empty set is all zeroes, and the call reads one of that size.
+		let result = unsafe {
+			let mut one: libc::cpu_set_t = core::mem::zeroed();
+			libc::CPU_SET(moves as usize % 2, &mut one);
+			libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), &one)
+		};
+		if result != 0 {
+			return Err(std::io::Error::last_os_error().into());
+		}
+		moves += 1;
+		std::thread::sleep(interval);
+	}
+	Ok(moves)
+}
+
+/// Rounds of a vcpu that goes from CPU to CPU: it finds everything as it left it, on every
+/// path, but for the registers of transactional memory. KVM switches those for guests
+/// that have asked for the facility, which takes an interrupt that QEMU doesn't know; the
+/// host's scheduler has no reason to; so they are the CPU's, and 0 where no guest
+/// has been. EBB's registers, which are on demand as well, the scheduler switches always.
+pub fn moving(guest: Guest, seed: u64, rounds: u64, cfar: u64) -> Result<String, Failure> {
+	const TM: [u32; 3] = [128, 129, 130];
+	let mut told = vec![];
+	for path in [Path::C, Path::RustFull] {
+		host::choose(path).map_err(Failure::Unsupported)?;
+		let mut arena = Arena::new(guest)?;
+		arena.start(
+			command(rounds, seed, cfar),
+			Plan {
+				kinds: kinds(guest),
+				pmu: 0,
+				dec_tolerance: DEC_TOLERANCE,
+				dec_slip: 0,
+				longest: LONGEST,
+				table_is_ours: 1,
+			},
+		);
+		let cpu = OneCpu::new(0)?;
+		let stop = AtomicBool::new(false);
+		let thread = timer::thread();
+		let (outcome, moves) = std::thread::scope(|scope| {
+			let driver = scope.spawn(|| {
+				let _cpu = OneCpu::new(1)?;
+				drive(thread, &stop, Duration::from_micros(330))
+			});
+			let outcome = arena.finish(|_| Ok(()));
+			stop.store(true, Ordering::Relaxed);
+			(outcome, driver.join().expect("it doesn't panic"))
+		});
+		drop(cpu);
+		let (outcome, moves) = (outcome?, moves?);
+		let report = arena.report();
+		let listed = (outcome.mismatches as usize).min(report.mismatches.len());
+		let is_tm = |index: &usize| {
+			let register = report.mismatches[*index].register as usize;
+			// That kind of round reads TFHAR into r5.
+			let copy = register == 5 && report.mismatch_kinds[*index] == Kind::Tm as u64;
+			copy || TM.iter().any(|&spr| regs::spr_index(spr) == register)
+		};
+		let lost = (0..listed).filter(is_tm).count();
+		if lost < listed {
+			return check(&outcome, &report)
+				.map_err(|failure| of_guest(failure, path, false))
+				.map(|()| String::new());
+		}
+		told.push(format!(
+			"{}: {moves} moves, {} registers of transactional memory stayed behind, the first {:#x}",
+			path.name(),
+			outcome.mismatches,
+			report.mismatches[0].got
+		));
+	}
+	Ok(format!("{rounds} rounds; {}", told.join("; ")))
 }
 
 /// How to change a register while its guest waits for userspace.

@@ -719,6 +719,21 @@ fn all(amounts: Amounts) -> Vec<Test> {
 				rounds::compare(guest, &PATHS, seed, amounts.rounds, cfar)
 			}),
 		);
+		add(
+			format!("rounds-{g}-timed"),
+			Box::new(move |seed| {
+				let cfar = c_path_cfar(guest)?;
+				let _stats = stats::Setting::on("stats")?;
+				let paths = [Path::C, Path::RustFast];
+				rounds::compare(guest, &paths, seed, amounts.rounds, cfar)
+			}),
+		);
+		add(
+			format!("rounds-{g}-moving"),
+			Box::new(move |seed| {
+				rounds::moving(guest, seed, amounts.rounds / 2, c_path_cfar(guest)?)
+			}),
+		);
 		for path in PATHS {
 			let p = path.name();
 			for case in [Case::Null, Case::HProd, Case::Unknown] {

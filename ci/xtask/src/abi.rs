@@ -10,8 +10,8 @@ use std::mem::{offset_of, size_of};
 
 use hcall::{Code, FastTable, Number};
 use powerpc::{
-	BUCKETS, Counters, EVENTS, Event, FAST_TABLE, HostFacts, NO_FAST_TABLE, P9Vcpu, PathStats,
-	SpanKind, Stats, TIMED_FAST_TABLE, Wanted,
+	BUCKETS, Counters, Distribution, EVENTS, Event, FAST_TABLE, HostFacts, Mmcr0, NO_FAST_TABLE,
+	P9Vcpu, PathStats, SpanKind, Stats, TIMED_FAST_TABLE, Wanted,
 };
 
 /// The text of `kvm_p9_abi.h`.
@@ -46,6 +46,7 @@ pub fn header() -> String {
 		("VCPU_LIST", offset_of!(P9Vcpu, list) as u64),
 		("VCPU_STATS", offset_of!(P9Vcpu, stats) as u64),
 		("VCPU_HCALL_TB", offset_of!(P9Vcpu, hcall_tb) as u64),
+		("VCPU_HCALL_CYCLES", offset_of!(P9Vcpu, hcall_cycles) as u64),
 		("VCPU_SIZE", size_of::<P9Vcpu>() as u64),
 		(
 			"COUNTERS_ENTRY_RUST",
@@ -65,6 +66,13 @@ pub fn header() -> String {
 		("STATS_TB_OFFSET", offset_of!(Stats, tb_offset) as u64),
 		("STATS_OPEN", offset_of!(Stats, open) as u64),
 		("STATS_SINCE", offset_of!(Stats, since) as u64),
+		("STATS_COUNTER", offset_of!(Stats, counter) as u64),
+		("STATS_COUNTED", offset_of!(Stats, counted) as u64),
+		(
+			"STATS_SINCE_COUNTED",
+			offset_of!(Stats, since_counted) as u64,
+		),
+		("STATS_SINCE_CYCLES", offset_of!(Stats, since_cycles) as u64),
 		("STATS_IN_USERSPACE", offset_of!(Stats, in_userspace) as u64),
 		("STATS_RESET", offset_of!(Stats, reset) as u64),
 		("STATS_EVENT_COUNT", offset_of!(Stats, event_count) as u64),
@@ -77,12 +85,18 @@ pub fn header() -> String {
 		("EVENT_NUMBER", offset_of!(Event, number) as u64),
 		("EVENT_TICKS", offset_of!(Event, ticks) as u64),
 		("EVENT_SIZE", size_of::<Event>() as u64),
-		("PATH_COUNT", offset_of!(PathStats, count) as u64),
-		("PATH_TOTAL", offset_of!(PathStats, total) as u64),
-		("PATH_MIN", offset_of!(PathStats, min) as u64),
-		("PATH_MAX", offset_of!(PathStats, max) as u64),
-		("PATH_HISTOGRAM", offset_of!(PathStats, histogram) as u64),
+		("PATH_TICKS", offset_of!(PathStats, ticks) as u64),
+		("PATH_CYCLES", offset_of!(PathStats, cycles) as u64),
 		("PATH_SIZE", size_of::<PathStats>() as u64),
+		("DISTRIBUTION_COUNT", offset_of!(Distribution, count) as u64),
+		("DISTRIBUTION_TOTAL", offset_of!(Distribution, total) as u64),
+		("DISTRIBUTION_MIN", offset_of!(Distribution, min) as u64),
+		("DISTRIBUTION_MAX", offset_of!(Distribution, max) as u64),
+		(
+			"DISTRIBUTION_HISTOGRAM",
+			offset_of!(Distribution, histogram) as u64,
+		),
+		("DISTRIBUTION_SIZE", size_of::<Distribution>() as u64),
 		("SPAN_FAST_NULL", SpanKind::FastNull as u64),
 		("SPAN_FAST_H_GET_TCE", SpanKind::FastHGetTce as u64),
 		("SPAN_FAST_H_PUT_TCE", SpanKind::FastHPutTce as u64),
@@ -103,6 +117,7 @@ pub fn header() -> String {
 		("EVENTS", EVENTS as u64),
 		("WANTED_STATS", Wanted::STATS),
 		("WANTED_TRACE", Wanted::TRACE),
+		("MMCR0_COUNTING", Mmcr0::COUNTING.bits()),
 		("HOST_CPU_SUPPORTED", HostFacts::CPU_SUPPORTED.bits()),
 		("HOST_RADIX", HostFacts::RADIX.bits()),
 		("HOST_TM_ASSIST", HostFacts::TM_ASSIST.bits()),

@@ -12,7 +12,8 @@
 //!   or VSX register: they are the guest's or the user's;
 //! - the way of a fast hcall, trampoline and handlers, uses a short list of SPRs.
 //!   LPIDR, PIDR, LPCR, the timebase and the PMU are not on it. Only handlers that are
-//!   timed (`kvm_p9.stats`), which have a table of their own, read the timebase;
+//!   timed (`kvm_p9.stats`), which have a table of their own, and what takes down for
+//!   them when an hcall arrives read the timebase and the counter of cycles;
 //! - handlers call nothing of the kernel's, so nothing that could block;
 //! - how much text and stack each function takes, printed and limited.
 
@@ -46,8 +47,8 @@ const FAST_SPRS: [(u16, &str); 9] = [
 	(896, "PPR"),
 ];
 
-/// What handlers that are timed may read besides: the timebase.
-const TB: u16 = 268;
+/// What handlers that are timed may read besides: the timebase, and PMC6 (cycles).
+const CLOCKS: [u16; 2] = [268, 792];
 
 /// Whether this is the name of a handler that is timed.
 fn is_timed(name: &str) -> bool {
@@ -77,7 +78,10 @@ impl Function {
 		self.code
 			.iter()
 			.filter_map(|insn| insn.spr())
-			.filter(|access| !timed || *access != SprAccess::Read(TB))
+			.filter(|access| match access {
+				SprAccess::Read(spr) => !timed || !CLOCKS.contains(spr),
+				SprAccess::Write(_) => true,
+			})
 			.find(|access| {
 				let (SprAccess::Read(spr) | SprAccess::Write(spr)) = access;
 				!FAST_SPRS.iter().any(|(known, _)| known == spr)
@@ -320,12 +324,21 @@ fn trampoline_findings(trampoline: &ObjectFile) -> Vec<Finding> {
 			.map(|access| format!("{access:?}"))
 			.collect(),
 	};
+	let arrival = match trampoline.functions.get("kvm_p9_hcall_arrives") {
+		None => vec![String::from("there is no kvm_p9_hcall_arrives")],
+		Some(arrival) => arrival
+			.bad_spr(true)
+			.iter()
+			.map(|access| format!("{access:?}"))
+			.collect(),
+	};
 	vec![
 		(
 			"no FP or vector instruction in the trampoline",
 			fp_or_vector(trampoline),
 		),
 		("fast path uses only its SPRs", fast_sprs),
+		("a timed hcall's arrival only reads clocks", arrival),
 	]
 }
 
@@ -476,8 +489,11 @@ mod tests {
 	}
 
 	#[test]
-	fn only_timed_handlers_read_the_timebase() {
+	fn only_timed_handlers_read_clocks() {
 		let (mftb, mttbl) = (0x7c6c_42a6, 0x7c7c_43a6);
+		// PMC6 by its privileged number; PMC5; and MMCR0.
+		let (mfpmc6, mtpmc6) = (0x7c78_c2a6, 0x7c78_c3a6);
+		let (mfpmc5, mfmmcr0) = (0x7c77_c2a6, 0x7c7b_c2a6);
 		let broken_with = |name: &str, word| {
 			let mut object = good();
 			object
@@ -489,36 +505,44 @@ mod tests {
 		let timed = "_RNvNtNtCseJo9QQ1QxOe_5entry6kernel5timed4null";
 		let plain = "_RNvNtCseJo9QQ1QxOe_5entry8handlers9h_put_tce";
 		assert!(is_timed(timed) && !is_timed(plain) && !is_timed("timed"));
-		assert!(broken_with(timed, mftb).is_empty());
-		assert_eq!(broken_with(timed, mttbl), ["handlers leave SPRs alone"]);
-		assert_eq!(broken_with(plain, mftb), ["handlers leave SPRs alone"]);
+		for word in [mftb, mfpmc6] {
+			assert!(broken_with(timed, word).is_empty(), "{word:#x}");
+			assert_eq!(broken_with(plain, word), ["handlers leave SPRs alone"]);
+		}
+		for word in [mttbl, mtpmc6, mfpmc5, mfmmcr0] {
+			assert_eq!(broken_with(timed, word), ["handlers leave SPRs alone"]);
+		}
 	}
 
 	#[test]
 	fn trampoline_may_only_use_its_sprs() {
-		let broken = |words: &[u32]| {
+		let broken = |hcall: &[u32], arrival: &[u32]| {
 			let mut object = good();
-			object
-				.functions
-				.insert(String::from("kvm_p9_exit_hcall"), function(words));
-			trampoline_findings(&object)
-				.iter()
-				.filter(|(_, what)| !what.is_empty())
-				.count()
+			for (name, words) in [
+				("kvm_p9_exit_hcall", hcall),
+				("kvm_p9_hcall_arrives", arrival),
+			] {
+				object.functions.insert(String::from(name), function(words));
+			}
+			let findings = trampoline_findings(&object);
+			let broken = findings.iter().filter(|(_, what)| !what.is_empty());
+			broken.map(|(rule, _)| *rule).collect::<Vec<_>>()
 		};
 		let (hrfid, mtspr_hsrr0, mtspr_lpidr, mftb) =
 			(0x4c00_0224, 0x7c9a_4ba6, 0x7c7f_4ba6, 0x7c6c_42a6);
-		assert_eq!(broken(&[mtspr_hsrr0, hrfid]), 0);
-		assert_eq!(broken(&[mtspr_hsrr0]), 1);
-		assert_eq!(broken(&[mtspr_lpidr, hrfid]), 1);
-		assert_eq!(broken(&[mftb, hrfid]), 1);
-		assert_eq!(
-			trampoline_findings(&good())
-				.iter()
-				.filter(|(_, w)| !w.is_empty())
-				.count(),
-			1
-		);
+		let (mfpmc6, mtpmc6) = (0x7c78_c2a6, 0x7c78_c3a6);
+		let fast = ["fast path uses only its SPRs"];
+		let arrival = ["a timed hcall's arrival only reads clocks"];
+		assert!(broken(&[mtspr_hsrr0, hrfid], &[mftb, mfpmc6]).is_empty());
+		assert_eq!(broken(&[mtspr_hsrr0], &[]), fast);
+		assert_eq!(broken(&[mtspr_lpidr, hrfid], &[]), fast);
+		assert_eq!(broken(&[mftb, hrfid], &[]), fast);
+		assert_eq!(broken(&[mfpmc6, hrfid], &[]), fast);
+		assert_eq!(broken(&[hrfid], &[mtspr_lpidr]), arrival);
+		assert_eq!(broken(&[hrfid], &[mtpmc6]), arrival);
+		let missing = trampoline_findings(&good());
+		let missing = missing.iter().filter(|(_, what)| !what.is_empty());
+		assert_eq!(missing.count(), 2);
 	}
 
 	#[test]
