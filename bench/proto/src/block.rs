@@ -219,9 +219,15 @@ pub struct Hammer {
 	pub bad: u64,
 	/// The last such hcall, its code and its r4.
 	pub last_bad: [u64; 3],
+	/// Bus address of the first entry that it works on.
+	pub first: u64,
+	/// Bits of an hcall's entry, counted from there, that are always 0.
+	pub cleared: u64,
+	/// Bits of an hcall's number of entries, less one, that are always 1.
+	pub more: u64,
 }
 
-assert_eq_size!(Hammer, [u64; 10]);
+assert_eq_size!(Hammer, [u64; 13]);
 const_assert_eq!(offset_of!(Hammer, seed), 0);
 const_assert_eq!(offset_of!(Hammer, lists), 8);
 const_assert_eq!(offset_of!(Hammer, rounds), 24);
@@ -229,8 +235,12 @@ const_assert_eq!(offset_of!(Hammer, answered), 32);
 const_assert_eq!(offset_of!(Hammer, refused), 40);
 const_assert_eq!(offset_of!(Hammer, bad), 48);
 const_assert_eq!(offset_of!(Hammer, last_bad), 56);
+const_assert_eq!(offset_of!(Hammer, first), 80);
+const_assert_eq!(offset_of!(Hammer, cleared), 88);
+const_assert_eq!(offset_of!(Hammer, more), 96);
 
 impl Hammer {
-	/// Entries that it works on, and a few more behind them: at most this many at once.
+	/// Entries that it works on, and a few more behind them: at most this many at once,
+	/// if `more` is 0.
 	pub const ENTRIES: u64 = 16;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The part of the KVM API that we use, as powerpc has it.
+//! The parts of the KVM and VFIO APIs that we use, as powerpc has them.
 //!
 //! By hand, because the usual crates don't serve powerpc64, whose ioctl numbers are
 //! also encoded unlike everybody else's (three direction bits, 13 size bits); libc's
@@ -183,6 +183,155 @@ const_assert_eq!(offset_of!(Mmio, data), 8);
 const_assert_eq!(offset_of!(Mmio, len), 16);
 const_assert_eq!(offset_of!(Mmio, is_write), 20);
 
+/// A device of KVM's own (KVM_CREATE_DEVICE); KVM fills in `fd`.
+#[repr(C)]
+pub struct CreateDevice {
+	pub kind: u32,
+	pub fd: u32,
+	pub flags: u32,
+}
+
+assert_eq_size!(CreateDevice, [u32; 3]);
+const_assert_eq!(offset_of!(CreateDevice, fd), 4);
+
+/// An attribute of such a device (KVM_SET_DEVICE_ATTR); `addr` points to its value.
+#[repr(C)]
+pub struct DeviceAttr {
+	pub flags: u32,
+	pub group: u32,
+	pub attr: u64,
+	pub addr: u64,
+}
+
+assert_eq_size!(DeviceAttr, [u64; 3]);
+const_assert_eq!(offset_of!(DeviceAttr, group), 4);
+const_assert_eq!(offset_of!(DeviceAttr, attr), 8);
+const_assert_eq!(offset_of!(DeviceAttr, addr), 16);
+
+/// The value of KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE: whose hardware serves which table.
+#[repr(C)]
+pub struct VfioSpaprTce {
+	pub groupfd: i32,
+	pub tablefd: i32,
+}
+
+assert_eq_size!(VfioSpaprTce, [i32; 2]);
+const_assert_eq!(offset_of!(VfioSpaprTce, tablefd), 4);
+
+/// Userspace memory for DMA (VFIO_IOMMU_SPAPR_REGISTER_MEMORY and its counterpart).
+#[repr(C)]
+pub struct RegisterMemory {
+	pub argsz: u32,
+	pub flags: u32,
+	pub vaddr: u64,
+	pub size: u64,
+}
+
+assert_eq_size!(RegisterMemory, [u64; 3]);
+const_assert_eq!(offset_of!(RegisterMemory, vaddr), 8);
+const_assert_eq!(offset_of!(RegisterMemory, size), 16);
+
+/// A DMA window of the hardware (VFIO_IOMMU_SPAPR_TCE_CREATE); the kernel says where it
+/// starts.
+#[repr(C)]
+pub struct TceCreate {
+	pub argsz: u32,
+	pub flags: u32,
+	pub page_shift: u32,
+	pub resv1: u32,
+	pub window_size: u64,
+	pub levels: u32,
+	pub resv2: u32,
+	pub start_addr: u64,
+}
+
+assert_eq_size!(TceCreate, [u64; 5]);
+const_assert_eq!(offset_of!(TceCreate, page_shift), 8);
+const_assert_eq!(offset_of!(TceCreate, window_size), 16);
+const_assert_eq!(offset_of!(TceCreate, levels), 24);
+const_assert_eq!(offset_of!(TceCreate, start_addr), 32);
+
+/// Where such a window starts (VFIO_IOMMU_SPAPR_TCE_REMOVE).
+#[repr(C)]
+pub struct TceRemove {
+	pub argsz: u32,
+	pub flags: u32,
+	pub start_addr: u64,
+}
+
+assert_eq_size!(TceRemove, [u64; 2]);
+const_assert_eq!(offset_of!(TceRemove, start_addr), 8);
+
+/// What userspace maps for DMA itself (VFIO_IOMMU_MAP_DMA).
+#[repr(C)]
+pub struct DmaMap {
+	pub argsz: u32,
+	pub flags: u32,
+	pub vaddr: u64,
+	pub iova: u64,
+	pub size: u64,
+}
+
+assert_eq_size!(DmaMap, [u64; 4]);
+const_assert_eq!(offset_of!(DmaMap, vaddr), 8);
+const_assert_eq!(offset_of!(DmaMap, iova), 16);
+const_assert_eq!(offset_of!(DmaMap, size), 24);
+
+/// What userspace unmaps (VFIO_IOMMU_UNMAP_DMA).
+#[repr(C)]
+pub struct DmaUnmap {
+	pub argsz: u32,
+	pub flags: u32,
+	pub iova: u64,
+	pub size: u64,
+}
+
+assert_eq_size!(DmaUnmap, [u64; 3]);
+const_assert_eq!(offset_of!(DmaUnmap, iova), 8);
+const_assert_eq!(offset_of!(DmaUnmap, size), 16);
+
+/// A region of a passed-through device (VFIO_DEVICE_GET_REGION_INFO).
+#[derive(Default)]
+#[repr(C)]
+pub struct RegionInfo {
+	pub argsz: u32,
+	pub flags: u32,
+	pub index: u32,
+	pub cap_offset: u32,
+	pub size: u64,
+	pub offset: u64,
+}
+
+assert_eq_size!(RegionInfo, [u64; 4]);
+const_assert_eq!(offset_of!(RegionInfo, index), 8);
+const_assert_eq!(offset_of!(RegionInfo, size), 16);
+const_assert_eq!(offset_of!(RegionInfo, offset), 24);
+
+/// VFIO's ioctls carry no size: each structure has its own.
+const fn vfio(number: u32) -> Ioctl {
+	const TYPE: u32 = b';' as u32;
+	const BASE: u32 = 100;
+	libc::_IO(TYPE, BASE + number)
+}
+
+pub const VFIO_SET_IOMMU: Ioctl = vfio(2);
+pub const VFIO_GROUP_SET_CONTAINER: Ioctl = vfio(4);
+pub const VFIO_GROUP_GET_DEVICE_FD: Ioctl = vfio(6);
+pub const VFIO_DEVICE_GET_REGION_INFO: Ioctl = vfio(8);
+pub const VFIO_IOMMU_MAP_DMA: Ioctl = vfio(13);
+pub const VFIO_IOMMU_UNMAP_DMA: Ioctl = vfio(14);
+pub const VFIO_IOMMU_SPAPR_REGISTER_MEMORY: Ioctl = vfio(17);
+pub const VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY: Ioctl = vfio(18);
+pub const VFIO_IOMMU_SPAPR_TCE_CREATE: Ioctl = vfio(19);
+pub const VFIO_IOMMU_SPAPR_TCE_REMOVE: Ioctl = vfio(20);
+
+/// The IOMMU type whose memory is registered.
+pub const VFIO_SPAPR_TCE_V2_IOMMU: u64 = 7;
+pub const VFIO_DMA_MAP_FLAG_READ: u32 = 1 << 0;
+pub const VFIO_DMA_MAP_FLAG_WRITE: u32 = 1 << 1;
+pub const VFIO_PCI_BAR0_REGION_INDEX: u32 = 0;
+pub const VFIO_PCI_CONFIG_REGION_INDEX: u32 = 7;
+
 const KVMIO: u32 = 0xae;
 
 pub const KVM_CREATE_VM: Ioctl = libc::_IO(KVMIO, 0x01);
@@ -202,6 +351,8 @@ pub const KVM_CREATE_SPAPR_TCE_64: Ioctl = libc::_IOW::<SpaprTce64>(KVMIO, 0xa8)
 pub const KVM_GET_ONE_REG: Ioctl = libc::_IOW::<OneReg>(KVMIO, 0xab);
 pub const KVM_SET_ONE_REG: Ioctl = libc::_IOW::<OneReg>(KVMIO, 0xac);
 pub const KVM_PPC_CONFIGURE_V3_MMU: Ioctl = libc::_IOW::<MmuV3Config>(KVMIO, 0xaf);
+pub const KVM_CREATE_DEVICE: Ioctl = libc::_IOWR::<CreateDevice>(KVMIO, 0xe0);
+pub const KVM_SET_DEVICE_ATTR: Ioctl = libc::_IOW::<DeviceAttr>(KVMIO, 0xe1);
 
 /// Type of a VM that KVM-HV runs.
 pub const KVM_VM_PPC_HV: u64 = 1;
@@ -222,3 +373,9 @@ pub const KVM_REG_PPC_PMC6: u64 = KVM_REG_PPC_U32 | 0x1d;
 pub const KVM_REG_PPC_CIABR: u64 = KVM_REG_PPC_U64 | 0xac;
 pub const KVM_PPC_MMUV3_RADIX: u64 = 1;
 pub const KVM_PPC_MMUV3_GTSE: u64 = 2;
+/// The device that brings VFIO groups and VMs together.
+pub const KVM_DEV_TYPE_VFIO: u32 = 4;
+pub const KVM_DEV_VFIO_GROUP: u32 = 1;
+pub const KVM_DEV_VFIO_GROUP_ADD: u64 = 1;
+pub const KVM_DEV_VFIO_GROUP_DEL: u64 = 2;
+pub const KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE: u64 = 3;

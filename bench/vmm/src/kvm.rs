@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hcall::{Code, Number};
 
@@ -19,7 +20,7 @@ use crate::userregs::{UserRegs, kvm_run_with_user_regs};
 ///
 /// `request` must not take `argument` for an address, or it must be one that the
 /// request may use.
-unsafe fn ioctl(fd: &impl AsRawFd, request: libc::Ioctl, argument: u64) -> Result<i32> {
+pub unsafe fn ioctl(fd: &impl AsRawFd, request: libc::Ioctl, argument: u64) -> Result<i32> {
 	// SAFETY: the fd is open; the rest is the caller's promise.
 	let result = unsafe { libc::ioctl(fd.as_raw_fd(), request, argument) };
 	if result < 0 {
@@ -34,7 +35,7 @@ unsafe fn ioctl(fd: &impl AsRawFd, request: libc::Ioctl, argument: u64) -> Resul
 /// # Safety
 ///
 /// `request` must read a `T`, and its other effects must be sound.
-unsafe fn ioctl_in<T>(fd: &impl AsRawFd, request: libc::Ioctl, argument: &T) -> Result<()> {
+pub unsafe fn ioctl_in<T>(fd: &impl AsRawFd, request: libc::Ioctl, argument: &T) -> Result<()> {
 	// SAFETY: as the caller promises.
 	unsafe {
 		ioctl(
@@ -47,7 +48,7 @@ unsafe fn ioctl_in<T>(fd: &impl AsRawFd, request: libc::Ioctl, argument: &T) -> 
 }
 
 /// Names the ioctl that failed.
-fn failed(what: &'static str) -> impl FnOnce(Error) -> Error {
+pub fn failed(what: &'static str) -> impl FnOnce(Error) -> Error {
 	move |e| Error::new(e.kind(), format!("{what}: {e}"))
 }
 
@@ -55,6 +56,7 @@ fn failed(what: &'static str) -> impl FnOnce(Error) -> Error {
 pub struct Memory {
 	base: NonNull<u8>,
 	size: usize,
+	addresses_stay: AtomicBool,
 }
 
 // SAFETY: it is a mapping of the whole process, and there are no references into it.
@@ -105,7 +107,17 @@ impl Memory {
 			return Err(Error::last_os_error());
 		}
 		let base = NonNull::new(base.cast()).expect("mmap maps nothing at 0");
-		Ok(Self { base, size })
+		Ok(Self {
+			base,
+			size,
+			addresses_stay: AtomicBool::new(false),
+		})
+	}
+
+	/// Makes sure that nothing else ever has this memory's user addresses, for whoever may
+	/// not forget them in time.
+	pub fn keep_addresses(&self) {
+		self.addresses_stay.store(true, Ordering::Relaxed);
 	}
 
 	fn at<T>(&self, address: u64) -> *mut T {
@@ -132,6 +144,16 @@ impl Memory {
 	pub fn write<T: Plain>(&self, address: u64, value: T) {
 		// SAFETY: `at` checked it; volatile as the guest may be reading.
 		unsafe { ptr::write_volatile(self.at(address), value) }
+	}
+
+	/// Where it is for this process, and so for what takes userspace's addresses.
+	pub fn user_address(&self, address: u64) -> u64 {
+		self.at::<u8>(address).expose_provenance() as u64
+	}
+
+	/// Its bytes.
+	pub fn size(&self) -> u64 {
+		self.size as u64
 	}
 
 	/// Replaces host pages by new ones, all zero.
@@ -214,9 +236,25 @@ impl Memory {
 
 impl Drop for Memory {
 	fn drop(&mut self) {
+		let base = self.base.as_ptr().cast();
+		if *self.addresses_stay.get_mut() {
+			// SAFETY: instead of our mapping, one without memory.
+			let nothing = unsafe {
+				libc::mmap(
+					base,
+					self.size,
+					libc::PROT_NONE,
+					libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+					-1,
+					0,
+				)
+			};
+			assert!(nothing == base, "memory can be replaced by nothing");
+			return;
+		}
 		// SAFETY: our mapping; KVM keeps no pointer, it looks pages up as it needs them
 		// and the VM's fds are closed before (see `Vm`).
-		unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
+		unsafe { libc::munmap(base, self.size) };
 	}
 }
 
@@ -400,6 +438,21 @@ impl Vm {
 		self.windows()?.create(window)
 	}
 
+	/// Creates what VFIO groups are made known to the VM by.
+	pub fn create_vfio(&self) -> Result<Vfio> {
+		let mut device = abi::CreateDevice {
+			kind: abi::KVM_DEV_TYPE_VFIO,
+			fd: 0,
+			flags: 0,
+		};
+		let argument = (&raw mut device).expose_provenance() as u64;
+		// SAFETY: the request reads and writes a structure of that type there.
+		unsafe { ioctl(&self.fd, abi::KVM_CREATE_DEVICE, argument) }
+			.map_err(failed("KVM_CREATE_DEVICE(VFIO)"))?;
+		// SAFETY: a new fd that nobody else has.
+		Ok(Vfio(unsafe { OwnedFd::from_raw_fd(device.fd as i32) }))
+	}
+
 	/// Creates the vcpu with that id.
 	pub fn create_vcpu(&self, id: u64) -> Result<Vcpu> {
 		// SAFETY: no address is passed.
@@ -428,6 +481,52 @@ impl Vm {
 			run,
 			mmap_size: self.mmap_size,
 		})
+	}
+}
+
+/// What VFIO groups are made known to a VM by. When it is dropped the VM's tables have no
+/// hardware any more.
+pub struct Vfio(OwnedFd);
+
+impl Vfio {
+	/// Makes a group known.
+	pub fn add(&self, group: &impl AsRawFd) -> Result<()> {
+		// SAFETY: the attribute is a file descriptor.
+		unsafe { self.set(abi::KVM_DEV_VFIO_GROUP_ADD, &group.as_raw_fd()) }
+			.map_err(failed("KVM_DEV_VFIO_GROUP_ADD"))
+	}
+
+	/// Takes a group away, and its hardware from the VM's tables.
+	pub fn remove(&self, group: &impl AsRawFd) -> Result<()> {
+		// SAFETY: the attribute is a file descriptor.
+		unsafe { self.set(abi::KVM_DEV_VFIO_GROUP_DEL, &group.as_raw_fd()) }
+			.map_err(failed("KVM_DEV_VFIO_GROUP_DEL"))
+	}
+
+	/// Has the group's hardware table at the same addresses follow the window's.
+	pub fn attach(&self, group: &impl AsRawFd, window: &Window) -> Result<()> {
+		let value = abi::VfioSpaprTce {
+			groupfd: group.as_raw_fd(),
+			tablefd: window.fd.as_raw_fd(),
+		};
+		// SAFETY: the attribute is such a structure.
+		unsafe { self.set(abi::KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, &value) }
+			.map_err(failed("KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE"))
+	}
+
+	/// # Safety
+	///
+	/// The attribute must be a `T`.
+	unsafe fn set<T>(&self, attr: u64, value: &T) -> Result<()> {
+		let attr = abi::DeviceAttr {
+			flags: 0,
+			group: abi::KVM_DEV_VFIO_GROUP,
+			attr,
+			addr: ptr::from_ref(value).expose_provenance() as u64,
+		};
+		// SAFETY: the structure is what the request reads, and so is what it points to, as
+		// the caller promises.
+		unsafe { ioctl_in(&self.0, abi::KVM_SET_DEVICE_ATTR, &attr) }
 	}
 }
 

@@ -9,6 +9,7 @@ mod abi;
 mod bench;
 mod console;
 mod elf;
+mod hardware;
 mod host;
 mod hostile;
 mod job;
@@ -24,6 +25,7 @@ mod tce;
 mod tests;
 mod timer;
 mod userregs;
+mod vfio;
 
 use console::{Line, say};
 

@@ -25,13 +25,13 @@ use crate::machine::{Config, Failure, Machine};
 pub const CALLS: u64 = 16_384;
 
 /// Hcalls that the guest does in one go.
-const BATCH: u64 = 256;
+pub const BATCH: u64 = 256;
 /// Batches on the same tables.
 const ROUND: u64 = 8;
 /// Longer than a batch takes, in the emulated host's time.
 const LIMIT: Duration = Duration::from_secs(60);
 
-const TCES: [Number; 4] = [
+pub const TCES: [Number; 4] = [
 	Number::GET_TCE,
 	Number::PUT_TCE,
 	Number::PUT_TCE_INDIRECT,
@@ -39,11 +39,11 @@ const TCES: [Number; 4] = [
 ];
 
 /// Host pages, which tables and memory slots are made of.
-const PAGE: u64 = 1 << 16;
+pub const PAGE: u64 = 1 << 16;
 /// Entries of such a page.
-const PAGE_ENTRIES: u64 = PAGE / 8;
+pub const PAGE_ENTRIES: u64 = PAGE / 8;
 /// Size of a list.
-const LIST: u64 = 4096;
+pub const LIST: u64 = 4096;
 
 /// More guest memory: slot, address, size. The last comes and goes.
 const SLOTS: [(u32, u64, u64); 3] = [
@@ -53,7 +53,7 @@ const SLOTS: [(u32, u64, u64); 3] = [
 ];
 
 /// A window: LIOBN, page shift, offset and size.
-const fn window(liobn: u64, page_shift: u32, offset: u64, size: u64) -> SpaprTce64 {
+pub const fn window(liobn: u64, page_shift: u32, offset: u64, size: u64) -> SpaprTce64 {
 	SpaprTce64 {
 		liobn,
 		page_shift,
@@ -84,10 +84,10 @@ const fn other(index: u64) -> u64 {
 }
 
 /// SplitMix64.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-	fn next(&mut self) -> u64 {
+	pub fn next(&mut self) -> u64 {
 		self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
 		let mut z = self.0;
 		z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -95,16 +95,16 @@ impl Random {
 		z ^ z >> 31
 	}
 
-	fn below(&mut self, n: u64) -> u64 {
+	pub fn below(&mut self, n: u64) -> u64 {
 		self.next() % n
 	}
 
 	/// True in `percent` of all cases.
-	fn chance(&mut self, percent: u64) -> bool {
+	pub fn chance(&mut self, percent: u64) -> bool {
 		self.below(100) < percent
 	}
 
-	fn of<T: Copy>(&mut self, choice: &[T]) -> T {
+	pub fn of<T: Copy>(&mut self, choice: &[T]) -> T {
 		choice[self.below(choice.len() as u64) as usize]
 	}
 
@@ -138,7 +138,7 @@ impl Random {
 	}
 
 	/// How many entries, for a window with that many.
-	fn pages(&mut self, size: u64) -> u64 {
+	pub fn pages(&mut self, size: u64) -> u64 {
 		match self.below(100) {
 			0..55 => 1 + self.below(4),
 			55..75 => 1 + self.below(64),
@@ -293,51 +293,55 @@ impl Side {
 		Ok(())
 	}
 
-	/// Does the calls. Returns them, with what came back, and which of them userspace saw.
+	/// Does the calls on the side's path.
 	fn perform(&mut self, calls: &[Call]) -> Result<(Vec<Call>, Vec<usize>), Failure> {
 		host::choose(self.path).map_err(Failure::Unsupported)?;
-		let place = |index: usize| map::CALLS + (index * size_of::<Call>()) as u64;
-		for (index, &call) in calls.iter().enumerate() {
-			self.machine.memory().write(place(index), call);
-		}
-		let command = Command {
-			job: Job::CALLS,
-			iterations: calls.len() as u64,
-			..Command::default()
-		};
-		// How many are done before the one that userspace sees: the guest counts them.
-		let mut seen = vec![];
-		let outcome = self
-			.machine
-			.perform(command, LIMIT, |call| seen.push(call))?;
-		if outcome.rounds != calls.len() as u64 {
-			let done = outcome.rounds;
-			return Err(Failure::Wrong(format!(
-				"{done} of {} calls done",
-				calls.len()
-			)));
-		}
-		let memory = self.machine.memory();
-		let done: Vec<Call> = (0..calls.len())
-			.map(|index| memory.read(place(index)))
-			.collect();
-		// They come in order, each with its own arguments.
-		let mut to_userspace = vec![];
-		let mut rest = done.iter().enumerate();
-		for (number, args) in seen {
-			let found = rest.find(|(_, call)| call.number == number.0 && call.args == args[..4]);
-			match found {
-				Some((index, _)) => to_userspace.push(index),
-				None => {
-					let number = number.0;
-					return Err(Failure::Wrong(format!(
-						"hcall {number:#x} {args:x?} reached userspace; the guest didn't do it"
-					)));
-				}
+		perform(&mut self.machine, calls)
+	}
+}
+
+/// Has a guest do the calls. Returns them, with what came back, and which of them userspace
+/// saw.
+pub fn perform(machine: &mut Machine, calls: &[Call]) -> Result<(Vec<Call>, Vec<usize>), Failure> {
+	let place = |index: usize| map::CALLS + (index * size_of::<Call>()) as u64;
+	for (index, &call) in calls.iter().enumerate() {
+		machine.memory().write(place(index), call);
+	}
+	let command = Command {
+		job: Job::CALLS,
+		iterations: calls.len() as u64,
+		..Command::default()
+	};
+	// How many are done before the one that userspace sees: the guest counts them.
+	let mut seen = vec![];
+	let outcome = machine.perform(command, LIMIT, |call| seen.push(call))?;
+	if outcome.rounds != calls.len() as u64 {
+		let done = outcome.rounds;
+		return Err(Failure::Wrong(format!(
+			"{done} of {} calls done",
+			calls.len()
+		)));
+	}
+	let memory = machine.memory();
+	let done: Vec<Call> = (0..calls.len())
+		.map(|index| memory.read(place(index)))
+		.collect();
+	// They come in order, each with its own arguments.
+	let mut to_userspace = vec![];
+	let mut rest = done.iter().enumerate();
+	for (number, args) in seen {
+		let found = rest.find(|(_, call)| call.number == number.0 && call.args == args[..4]);
+		match found {
+			Some((index, _)) => to_userspace.push(index),
+			None => {
+				let number = number.0;
+				return Err(Failure::Wrong(format!(
+					"hcall {number:#x} {args:x?} reached userspace; the guest didn't do it"
+				)));
 			}
 		}
-		Ok((done, to_userspace))
 	}
+	Ok((done, to_userspace))
 }
 
 /// Hcalls that fast handlers have answered so far.
@@ -367,7 +371,7 @@ fn compare(sides: &[Side; 2], which: impl Fn(usize) -> bool) -> Result<u64, Fail
 	Ok(filled)
 }
 
-fn write_list(memory: &Memory, address: u64, entries: &[u64; 512]) {
+pub fn write_list(memory: &Memory, address: u64, entries: &[u64; 512]) {
 	for (place, entry) in (address..).step_by(8).zip(entries) {
 		memory.write(place, entry.to_be());
 	}

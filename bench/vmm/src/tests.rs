@@ -15,12 +15,13 @@ use proto::regs;
 use proto::{Case, Command, Guest, Job, Outcome, Path, map, private};
 
 use crate::console::{Line, Status, say};
+use crate::hardware::Meanwhile;
 use crate::kmsg::Kmsg;
 use crate::kvm::VectorRegs;
 use crate::machine::{Call, Config, Failure, Machine, Step, unexpected};
 use crate::rounds::{self, OneCpu};
 use crate::timer::{self, Timer};
-use crate::{bench, host, hostile, soak, stats, tce, userregs};
+use crate::{bench, hardware, host, hostile, soak, stats, tce, userregs, vfio};
 
 /// Longer than any test's guest takes, in the emulated host's time.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -820,6 +821,29 @@ fn all(amounts: Amounts) -> Vec<Test> {
 		);
 	}
 	for path in PATHS {
+		let (guest, p) = (Guest::Radix, path.name());
+		add(
+			format!("tce-hw-dma-{p}"),
+			Box::new(move |_| hardware::translation(guest, path)),
+		);
+		add(
+			format!("tce-hw-count-{p}"),
+			Box::new(move |_| hardware::counts(guest, path)),
+		);
+		add(
+			format!("tce-hw-list-unmap-{p}"),
+			Box::new(move |_| hardware::list_unmaps(guest, path)),
+		);
+		if path != Path::C {
+			add(
+				format!("tce-hw-diff-{p}"),
+				Box::new(move |seed| {
+					hardware::differential(guest, path, seed, amounts.tce_calls / 4)
+				}),
+			);
+		}
+	}
+	for path in PATHS {
 		for case in [Case::Null, Case::HProd] {
 			add(
 				format!("pr-sc1-{}-{}", path.name(), case.name()),
@@ -832,6 +856,19 @@ fn all(amounts: Amounts) -> Vec<Test> {
 		"smp-tce-hammer".into(),
 		Box::new(|seed| soak::hammer(Guest::Radix, seed, Duration::from_secs(8))),
 	);
+	for path in PATHS {
+		for (name, meanwhile) in [
+			("hammer", Meanwhile::Registrations),
+			("attach", Meanwhile::Attachments),
+		] {
+			add(
+				format!("smp-tce-hw-{name}-{}", path.name()),
+				Box::new(move |seed| {
+					hardware::hammer(path, seed, meanwhile, Duration::from_secs(6))
+				}),
+			);
+		}
+	}
 	add(
 		"smp-soak".into(),
 		Box::new(move |seed| {
@@ -865,6 +902,7 @@ pub fn run(names: &[String], except: &[String], seed: u64, amounts: Amounts) -> 
 	{
 		return Err(format!("there is no test \"{name}\""));
 	}
+	vfio::take_devices().map_err(|e| format!("devices for DMA: {e}"))?;
 	let mut kmsg = Kmsg::from_now().map_err(|e| format!("/dev/kmsg: {e}"))?;
 	for test in tests.iter().filter(|test| match names {
 		[] => !test.name.starts_with("smp-") && !except.contains(&test.name),
