@@ -246,7 +246,9 @@ const HASH_LPCR: u64 = LPCR & !(Lpcr::HR.bits() | Lpcr::UPRT.bits());
 /// A profile: transactional memory, and the kind of guest by number.
 struct Model<const TM_ASSIST: bool, const KIND: u8>;
 impl<const TM_ASSIST: bool, const KIND: u8> Profile for Model<TM_ASSIST, KIND> {
-	const TM_ASSIST: bool = TM_ASSIST;
+	fn tm_assist() -> bool {
+		TM_ASSIST
+	}
 	const KIND: Kind = [Kind::Radix, Kind::L2, Kind::Hash][KIND as usize];
 }
 

@@ -351,10 +351,45 @@ impl Kernel for Power9 {
 
 /// POWER9 with or without transactional memory, which firmware can disable: as it was
 /// shipped, that needs the hypervisor's help.
-struct Power9Profile<const TM_ASSIST: bool, G>(PhantomData<G>);
-impl<const TM_ASSIST: bool, G: Guest> Profile for Power9Profile<TM_ASSIST, G> {
-	const TM_ASSIST: bool = TM_ASSIST;
+struct Power9Profile<T, G>(PhantomData<(T, G)>);
+impl<T: Tm, G: Guest> Profile for Power9Profile<T, G> {
+	#[inline(always)]
+	fn tm_assist() -> bool {
+		T::assist()
+	}
+
 	const KIND: Kind = G::KIND;
+}
+
+/// Whether there is transactional memory, as a type.
+trait Tm {
+	fn assist() -> bool;
+}
+
+struct WithTm;
+impl Tm for WithTm {
+	#[inline(always)]
+	fn assist() -> bool {
+		true
+	}
+}
+
+struct WithoutTm;
+impl Tm for WithoutTm {
+	#[inline(always)]
+	fn assist() -> bool {
+		false
+	}
+}
+
+/// Asked at each entry: guests of the rarer kinds share one path, lest the object grow by
+/// a path for each.
+struct PerhapsTm;
+impl Tm for PerhapsTm {
+	#[inline(always)]
+	fn assist() -> bool {
+		HostFacts::from_bits_retain(kvm_p9_host_facts).contains(HostFacts::TM_ASSIST)
+	}
 }
 
 /// A kind of guest, as a type.
@@ -442,11 +477,17 @@ mod timed {
 				number: number.0 as u32,
 				..Event::default()
 			};
-			let (end, end_cycles) = (timebase(), cycle_counter());
-			let cycles = end_cycles.wrapping_sub(own.hcall_cycles.get() as u32);
-			stats.fast(kind, own.hcall_tb.get(), end, cycles, call);
+			record(own, stats, kind, call);
 		}
 		code
+	}
+
+	/// Takes down what the hcall took until now. Here once, for all of them.
+	#[inline(never)]
+	fn record(own: &P9Vcpu, stats: &Stats, kind: SpanKind, call: Event) {
+		let (end, end_cycles) = (timebase(), cycle_counter());
+		let cycles = end_cycles.wrapping_sub(own.hcall_cycles.get() as u32);
+		stats.fast(kind, own.hcall_tb.get(), end, cycles, call);
 	}
 
 	macro_rules! timed {
@@ -571,17 +612,15 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	let trap = unsafe {
 		let k = &mut power9;
 		macro_rules! run {
-			($tm_assist:literal, $guest:ident) => {
-				switch::run::<Power9Profile<$tm_assist, $guest>, _>(k, context, limit, lpcr, tb)
+			($tm:ident, $guest:ident) => {
+				switch::run::<Power9Profile<$tm, $guest>, _>(k, context, limit, lpcr, tb)
 			};
 		}
-		match (host.contains(HostFacts::TM_ASSIST), kind) {
-			(true, Kind::Radix) => run!(true, Radix),
-			(true, Kind::L2) => run!(true, L2),
-			(true, Kind::Hash) => run!(true, Hash),
-			(false, Kind::Radix) => run!(false, Radix),
-			(false, Kind::L2) => run!(false, L2),
-			(false, Kind::Hash) => run!(false, Hash),
+		match (kind, host.contains(HostFacts::TM_ASSIST)) {
+			(Kind::Radix, true) => run!(WithTm, Radix),
+			(Kind::Radix, false) => run!(WithoutTm, Radix),
+			(Kind::L2, _) => run!(PerhapsTm, L2),
+			(Kind::Hash, _) => run!(PerhapsTm, Hash),
 		}
 	};
 

@@ -146,7 +146,7 @@ pub trait Profile {
 	/// The CPU has transactional memory, and the hypervisor has to help with it
 	/// (POWER9 DD2.2 and 2.3). Without, it has none: an MSR or HFSCR that says
 	/// otherwise is userspace's, and must not make this code use the facility.
-	const TM_ASSIST: bool;
+	fn tm_assist() -> bool;
 }
 
 /// What kind of guest the vcpu is at present.
@@ -288,7 +288,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	let hdec = hdec.min(k.decrementer_max());
 	vcpu.set_ceded(0);
 
-	let has_tm = P::TM_ASSIST && layout::HAVE_TM != 0;
+	let has_tm = P::tm_assist() && layout::HAVE_TM != 0;
 	let hfscr = vcpu.hfscr();
 	let on = Conditions {
 		ebb: hfscr & hfscr::EBB != 0,
@@ -327,7 +327,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	let host_interrupt = Interrupt::host(k, on);
 	let host_hfscr = k.mfspr::<{ Spr::HFSCR.0 }>();
 	let host_pidr = k.mfspr::<{ Spr::PIDR.0 }>();
-	let host_psscr = if P::TM_ASSIST {
+	let host_psscr = if P::tm_assist() {
 		k.mfspr::<{ Spr::PSSCR.0 }>()
 	} else {
 		k.mfspr::<{ Spr::PSSCR_PR.0 }>()
@@ -378,7 +378,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 			k.mtspr::<{ Spr::DPDES.0 }>(1);
 		}
 		host_debug.load(k, &context, on);
-		if P::TM_ASSIST {
+		if P::tm_assist() {
 			let fake_suspend = u64::from(paca.fake_suspend()) << PSSCR_FAKE_SUSPEND_SHIFT;
 			k.mtspr::<{ Spr::PSSCR.0 }>(vcpu.psscr() | PSSCR_EC | fake_suspend);
 		} else if vcpu.psscr() != host_psscr {
@@ -525,7 +525,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 
 		k.mtspr::<{ Spr::PURR.0 }>(host_purr);
 		k.mtspr::<{ Spr::SPURR.0 }>(host_spurr);
-		if P::TM_ASSIST {
+		if P::tm_assist() {
 			// [FAKE_SUSPEND] was needed until the transaction was saved.
 			let fake_suspend = u64::from(paca.fake_suspend()) << PSSCR_FAKE_SUSPEND_SHIFT;
 			k.mtspr::<{ Spr::PSSCR.0 }>(host_psscr | fake_suspend);
