@@ -22,7 +22,9 @@ mod assertions {
 	use core::mem::{offset_of, size_of};
 
 	use hcall::{Code, FastTable, Number};
-	use powerpc::{Counters, Distribution, Event, LIST_ENTRIES, P9Vcpu, PathStats, Stats};
+	use powerpc::{
+		Counters, Distribution, Event, LIST_ENTRIES, Missing, P9Vcpu, PathStats, Stats, TceCall,
+	};
 	use static_assertions::{const_assert, const_assert_eq};
 	use tce::Permission;
 
@@ -62,6 +64,25 @@ mod assertions {
 		kernel::P9_VCPU_HCALL_CYCLES
 	);
 	const_assert_eq!(size_of::<P9Vcpu>(), kernel::SIZEOF_P9_VCPU);
+
+	const_assert_eq!(offset_of!(TceCall, number), kernel::P9_TCE_CALL_NUMBER);
+	const_assert_eq!(offset_of!(TceCall, done), kernel::P9_TCE_CALL_DONE);
+	const_assert_eq!(
+		offset_of!(TceCall, list_read),
+		kernel::P9_TCE_CALL_LIST_READ
+	);
+	const_assert_eq!(offset_of!(TceCall, quiet), kernel::P9_TCE_CALL_QUIET);
+	const_assert_eq!(offset_of!(TceCall, missing), kernel::P9_TCE_CALL_MISSING);
+	const_assert_eq!(offset_of!(TceCall, table), kernel::P9_TCE_CALL_TABLE);
+	const_assert_eq!(offset_of!(TceCall, index), kernel::P9_TCE_CALL_INDEX);
+	const_assert_eq!(size_of::<TceCall>(), kernel::SIZEOF_P9_TCE_CALL);
+	const_assert_eq!(Missing::Nothing as usize, kernel::MISSING_NOTHING);
+	const_assert_eq!(Missing::Page as usize, kernel::MISSING_PAGE);
+	const_assert_eq!(Missing::Levels as usize, kernel::MISSING_LEVELS);
+	const_assert_eq!(Missing::List as usize, kernel::MISSING_LIST);
+	const_assert_eq!(Missing::Steps as usize, kernel::MISSING_STEPS);
+	const_assert_eq!(Missing::Quiet as usize, kernel::MISSING_QUIET);
+	const_assert_eq!(Missing::All as usize, kernel::MISSING_ALL);
 
 	const_assert_eq!(
 		offset_of!(Counters, entry_rust),

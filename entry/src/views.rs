@@ -213,6 +213,7 @@ view! {
 		radix / set_radix: u8 @ KVM_RADIX;
 		secure_guest / set_secure_guest: u8 @ KVM_SECURE_GUEST;
 		memslots / set_memslots: u64 @ KVM_MEMSLOTS;
+		mm / set_mm: u64 @ KVM_MM;
 	}
 }
 
@@ -276,6 +277,8 @@ view! {
 	SlotView {
 		base_gfn / set_base_gfn: u64 @ SLOT_BASE_GFN;
 		npages / set_npages: u64 @ SLOT_NPAGES;
+		/// Where it is in userspace.
+		user / set_user: u64 @ SLOT_USER;
 	}
 }
 
@@ -296,6 +299,63 @@ view! {
 		size / set_size: u64 @ STT_SIZE;
 		iommu_tables / set_iommu_tables: u64 @ STT_IOMMU_TABLES;
 		p9_next / set_p9_next: u64 @ STT_P9_NEXT;
-		p9_pages / set_p9_pages: u64 @ STT_P9_PAGES;
+	}
+}
+
+view! {
+	/// `struct kvmppc_spapr_tce_iommu_table`: that a table of hardware's is attached.
+	StitView {
+		next / set_next: u64 @ STIT_NEXT;
+		table / set_table: u64 @ STIT_TABLE;
+	}
+}
+
+view! {
+	/// `struct iommu_table`: a table of hardware's.
+	IommuTableView {
+		/// Levels of the table less one.
+		levels / set_levels: u64 @ IOMMU_LEVELS;
+		/// Entries of an array of each level.
+		level_size / set_level_size: u64 @ IOMMU_LEVEL_SIZE;
+		/// Entries.
+		size / set_size: u64 @ IOMMU_SIZE;
+		/// Number of the first entry, for everybody else.
+		offset / set_offset: u64 @ IOMMU_OFFSET;
+		base / set_base: u64 @ IOMMU_BASE;
+		page_shift / set_page_shift: u64 @ IOMMU_PAGE_SHIFT;
+		/// Of the same shape, with userspace addresses.
+		userspace / set_userspace: u64 @ IOMMU_USERSPACE;
+		ops / set_ops: u64 @ IOMMU_OPS;
+	}
+}
+
+view! {
+	/// `struct iommu_table_ops`.
+	IommuOpsView {
+		useraddrptr / set_useraddrptr: u64 @ IOMMU_OPS_USER;
+	}
+}
+
+view! {
+	/// `struct mm_struct`.
+	MmView {
+		/// The first of its regions, in a circle.
+		regions / set_regions: u64 @ MM_REGIONS;
+	}
+}
+
+view! {
+	/// `struct mm_iommu_table_group_mem_t`: memory that is registered for DMA.
+	RegionView {
+		next / set_next: u64 @ REGION_NEXT;
+		page_shift / set_page_shift: u32 @ REGION_PAGE_SHIFT;
+		/// Where it begins in userspace.
+		user / set_user: u64 @ REGION_UA;
+		/// The kernel's pages of it.
+		entries / set_entries: u64 @ REGION_ENTRIES;
+		/// Host addresses of pages, or null for a device's memory.
+		hpas / set_hpas: u64 @ REGION_HPAS;
+		/// Where a device's memory begins.
+		device / set_device: u64 @ REGION_DEV_HPA;
 	}
 }

@@ -8,10 +8,10 @@
 //!
 //! The bodies in [`body`] are generic over how they reach the table, the guest's
 //! memory and its list ([`Table`], [`Guest`]), so that they can be run on the host
-//! against a model, and on more than one path in the kernel. What they answer is
-//! what `kvmppc_h_*tce*()` in `arch/powerpc/kvm/book3s_64_vio.c` answer, with one
-//! liberty: [`Code::TOO_HARD`](hcall::Code::TOO_HARD), which no guest ever sees,
-//! hands the whole hcall on to C. A body that answers it has changed nothing.
+//! against a model, and in the kernel by fast handlers and on the full path. What they
+//! answer is what `kvmppc_h_*tce*()` in `arch/powerpc/kvm/book3s_64_vio.c` answer, or
+//! [`Hard`], which says what would have to be done first and has changed nothing.
+//! Tables of hardware's, which follow the guest's, are written by [`attached`].
 //!
 //! # What C does that may surprise
 //!
@@ -25,8 +25,19 @@
 //! - H_STUFF_TCE has no limit but the window, H_PUT_TCE_INDIRECT has 512 entries.
 //! - Zero entries are fine everywhere in the window and just behind its end.
 //! - Table pages come into being with the first entry that isn't zero.
+//!
+//! # What is different on purpose
+//!
+//! - Of an entry that takes several of a hardware table's, C looks for the first part
+//!   only before it writes them one by one, and stops where it can't go on, with a wrong
+//!   count. Here all parts are looked for, or nothing is changed.
+//! - An entry of H_PUT_TCE_INDIRECT without permission bits maps nothing for hardware, as
+//!   with the other two. C counts its page as mapped, and never takes that back.
+//! - The hardware is told to forget what it may have cached, once an hcall. C tells it
+//!   once an entry, of entries that mapped nothing, too.
 #![cfg_attr(not(test), no_std)]
 
+pub mod attached;
 pub mod body;
 mod entry;
 mod window;
@@ -34,6 +45,7 @@ mod window;
 #[cfg(test)]
 mod model;
 
-pub use body::{Guest, List, MAX_ENTRIES, Range, Table};
+pub use attached::{Attached, MAX_ATTACHED, Region, Run};
+pub use body::{Guest, Hard, List, MAX_ENTRIES, Range, Refusal, Table, Values};
 pub use entry::{Permission, Tce};
 pub use window::Window;

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the tests hold the bodies against: a world for them to run in, and a model
 //! of the C handlers that takes one entry at a time and knows no tricks.
+//!
+//! Of tables of hardware's the model says what C does when nothing goes wrong half-way,
+//! and it knows one thing better: an entry of H_PUT_TCE_INDIRECT that gives the device
+//! no permission is no mapping. C counts it as one and never takes that back.
 
-use core::cell::{Cell, OnceCell, RefCell};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, OnceLock};
 
 use hcall::Code;
 use proptest::prelude::*;
 
-use crate::body::{self, Guest, List, MAX_ENTRIES, Range, Table};
-use crate::{Tce, Window};
+use crate::body::{self, Guest, Hard, List, MAX_ENTRIES, Range, Refusal, Table};
+use crate::{Attached, MAX_ATTACHED, Region, Run, Tce, Window};
 
 /// Entries of a page of the table, as with 4 KiB pages: the least that a body allows.
 const PAGE: u64 = 512;
@@ -21,15 +27,55 @@ pub struct Setup {
 	pub window: Window,
 	/// Which pages of the table exist.
 	pub present: Vec<bool>,
-	/// The table is attached to hardware.
-	pub hardware: bool,
+	/// Tables of the hardware's.
+	pub hardware: Vec<Hardware>,
 	/// The guest's memory slots.
 	pub memory: Vec<Range>,
+	/// Parts of them that are registered for DMA, by userspace addresses.
+	pub regions: Vec<Registered>,
 	/// Lists below this address can be read at once.
 	pub readable: u64,
 	/// The instance can make pages and read every list.
 	pub full: bool,
 }
+
+/// Entries of hardware's tables that one call may write.
+pub const MOST_WRITES: u64 = 2048;
+/// Entries of an array of a hardware table.
+const ARRAY: u64 = 256;
+
+/// A table of the hardware's, at first: it has no entries.
+#[derive(Clone, Debug)]
+pub struct Hardware {
+	/// Size of its pages, as a shift.
+	pub page_shift: u32,
+	/// Which of its arrays exist.
+	pub present: Vec<bool>,
+}
+
+/// Memory that is registered for DMA.
+#[derive(Clone, Copy, Debug)]
+pub struct Registered {
+	pub user: u64,
+	pub length: u64,
+	/// Where it is in the host, in one piece.
+	pub host: u64,
+	/// In pieces of this size at least.
+	pub page_shift: u32,
+}
+
+impl Registered {
+	fn host(&self, user: u64, shift: u32) -> Option<u64> {
+		let offset = user.checked_sub(self.user)?;
+		let host = self.host.wrapping_add(offset);
+		let inside = u128::from(offset) + (1 << shift) <= u128::from(self.length);
+		let whole = shift <= self.page_shift && host.is_multiple_of(1 << shift);
+		(inside && whole).then_some(host)
+	}
+}
+
+/// Guest address 0 in userspace, unless a slot says something else.
+pub const USER: u64 = 0x7fff_0000_0000;
 
 impl Default for Setup {
 	fn default() -> Self {
@@ -40,11 +86,13 @@ impl Default for Setup {
 				size: 1,
 			},
 			present: vec![],
-			hardware: false,
+			hardware: vec![],
 			memory: vec![Range {
 				start: 0,
 				length: 1 << 24,
+				user: USER,
 			}],
+			regions: vec![],
 			readable: 1 << 20,
 			full: false,
 		}
@@ -61,6 +109,26 @@ impl Setup {
 			.iter()
 			.copied()
 			.find(|slot| address >= slot.start && address - slot.start < slot.length)
+	}
+
+	/// How many of a hardware table's entries there are for one of the guest's.
+	fn parts(&self, hardware: &Hardware) -> u64 {
+		1 << (self.window.page_shift - hardware.page_shift)
+	}
+
+	/// The region and the host address of part of a page; `None` if it can't be mapped.
+	fn translate(&self, tce: u64, part: u64, shift: u32) -> Option<(usize, u64, u64)> {
+		let slot = self.slot(tce)?;
+		let user = slot
+			.user
+			.wrapping_add((tce & !3).wrapping_sub(slot.start))
+			.wrapping_add(part << shift);
+		let mut regions = self.regions.iter().enumerate();
+		let (number, region) = regions.find(|(_, region)| {
+			user >= region.user
+				&& u128::from(user - region.user) + (1 << shift) <= u128::from(region.length)
+		})?;
+		Some((number, user, region.host(user, shift)?))
 	}
 }
 
@@ -97,6 +165,18 @@ impl Call {
 		}
 	}
 
+	/// How many of hardware's entries it may write, each of its steps if it takes some.
+	pub fn writes(&self, setup: &Setup) -> u64 {
+		let pages = match *self {
+			Self::Stuff { pages, .. } | Self::Indirect { pages, .. } => {
+				pages.min(MAX_ENTRIES as u64)
+			}
+			_ => 1,
+		};
+		let parts = setup.hardware.iter().map(|one| setup.parts(one));
+		pages * parts.sum::<u64>()
+	}
+
 	/// The same with small I/O bus addresses moved to the window: their page numbers are
 	/// meant from there, and four less.
 	pub fn within(&self, setup: &Setup) -> Self {
@@ -125,44 +205,144 @@ impl Call {
 /// The world of the instance under test.
 pub struct World {
 	setup: Setup,
-	table: Vec<OnceCell<Vec<AtomicU64>>>,
-	list: RefCell<Vec<u64>>,
-	reads: RefCell<Vec<usize>>,
-	spoil: Cell<bool>,
+	table: Vec<OnceLock<Vec<AtomicU64>>>,
+	attached: Vec<HardwareTable>,
+	regions: Vec<RegionState>,
+	list: Mutex<Vec<u64>>,
+	reads: Mutex<Vec<usize>>,
+	spoil: AtomicBool,
+}
+
+pub struct HardwareTable {
+	page_shift: u32,
+	arrays: Vec<OnceLock<[Vec<AtomicU64>; 2]>>,
+	forgotten: Mutex<Vec<(u64, u64)>>,
+}
+
+pub struct RegionState {
+	region: Registered,
+	/// One more than there are entries, or 0.
+	mapped: AtomicU64,
+	written: Mutex<BTreeSet<u64>>,
+}
+
+/// A [`RegionState`] as a body sees it.
+#[derive(Clone, Copy)]
+pub struct RegionOf<'w>(&'w RegionState);
+
+impl PartialEq for RegionOf<'_> {
+	fn eq(&self, other: &Self) -> bool {
+		core::ptr::eq(self.0, other.0)
+	}
+}
+
+impl Region for RegionOf<'_> {
+	fn host(&self, user: u64, shift: u32) -> Option<u64> {
+		self.0.region.host(user, shift)
+	}
+
+	fn take(&self, count: u64) -> bool {
+		let taken = self
+			.0
+			.mapped
+			.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |mapped| {
+				(mapped > 0).then_some(mapped + count)
+			});
+		taken.is_ok()
+	}
+
+	fn give(&self, count: u64) {
+		let before = self.0.mapped.fetch_sub(count, Ordering::Relaxed);
+		assert!(before > count, "{count} were given back of {before}");
+	}
+
+	fn written(&self, user: u64) {
+		self.0.written.lock().unwrap().insert(user);
+	}
+}
+
+impl Attached for &HardwareTable {
+	fn page_shift(&self) -> u32 {
+		self.page_shift
+	}
+
+	fn run(&self, index: u64) -> Option<Run<'_>> {
+		let [tces, users] = self.arrays[(index / ARRAY) as usize].get()?;
+		let at = (index % ARRAY) as usize;
+		Some(Run {
+			tces: &tces[at..],
+			users: &users[at..],
+		})
+	}
+
+	fn forget(&self, first: u64, count: u64) {
+		self.forgotten.lock().unwrap().push((first, count));
+	}
 }
 
 fn new_page() -> Vec<AtomicU64> {
-	(0..PAGE).map(|_| AtomicU64::new(0)).collect()
+	new_array(PAGE)
 }
+
+fn new_array(length: u64) -> Vec<AtomicU64> {
+	(0..length).map(|_| AtomicU64::new(0)).collect()
+}
+
+/// What a hardware table has: its entries, and their userspace addresses.
+pub type Entries = BTreeMap<u64, (u64, u64)>;
 
 impl World {
 	pub fn new(setup: &Setup) -> Self {
 		let table = (0..setup.pages()).map(|number| {
-			let page = OnceCell::new();
+			let page = OnceLock::new();
 			if setup.present.get(number).copied().unwrap_or(false) {
 				page.get_or_init(new_page);
 			}
 			page
 		});
+		let attached = setup.hardware.iter().map(|hardware| {
+			let arrays = (setup.window.size * setup.parts(hardware)).div_ceil(ARRAY) as usize;
+			let world = HardwareTable {
+				page_shift: hardware.page_shift,
+				arrays: (0..arrays).map(|_| OnceLock::new()).collect(),
+				forgotten: Mutex::new(vec![]),
+			};
+			for (array, _) in world
+				.arrays
+				.iter()
+				.zip(&hardware.present)
+				.filter(|(_, present)| **present)
+			{
+				array.get_or_init(|| [new_array(ARRAY), new_array(ARRAY)]);
+			}
+			world
+		});
+		let regions = setup.regions.iter().map(|region| RegionState {
+			region: *region,
+			mapped: AtomicU64::new(1),
+			written: Mutex::default(),
+		});
 		Self {
 			table: table.collect(),
+			attached: attached.collect(),
+			regions: regions.collect(),
 			setup: setup.clone(),
-			list: RefCell::new(vec![]),
-			reads: RefCell::new(vec![]),
-			spoil: Cell::new(false),
+			list: Mutex::new(vec![]),
+			reads: Mutex::new(vec![]),
+			spoil: AtomicBool::new(false),
 		}
 	}
 
 	pub fn set_list(&self, entries: &[u64]) {
-		*self.list.borrow_mut() = entries.to_vec();
+		*self.list.lock().unwrap() = entries.to_vec();
 	}
 
 	pub fn spoil_list(&self) {
-		self.spoil.set(true);
+		self.spoil.store(true, Ordering::Relaxed);
 	}
 
 	pub fn reads(&self) -> Vec<usize> {
-		self.reads.borrow().clone()
+		self.reads.lock().unwrap().clone()
 	}
 
 	pub fn contents(&self) -> Vec<u64> {
@@ -180,13 +360,61 @@ impl World {
 		self.table.iter().map(|page| page.get().is_some()).collect()
 	}
 
+	/// What maps something in each hardware table.
+	pub fn hardware(&self) -> Vec<Entries> {
+		let entries = |table: &HardwareTable| {
+			let mut entries = Entries::new();
+			for (number, array) in table.arrays.iter().enumerate() {
+				let Some([tces, users]) = array.get() else {
+					continue;
+				};
+				for (at, (tce, user)) in tces.iter().zip(users).enumerate() {
+					let tce = u64::from_be(tce.load(Ordering::Relaxed));
+					let user = u64::from_be(user.load(Ordering::Relaxed));
+					if tce & 3 != 0 {
+						entries.insert(number as u64 * ARRAY + at as u64, (tce, user));
+					} else {
+						assert_eq!(user, 0, "of what maps nothing");
+					}
+				}
+			}
+			entries
+		};
+		self.attached.iter().map(entries).collect()
+	}
+
+	/// How many entries each region thinks there are.
+	pub fn mapped(&self) -> Vec<u64> {
+		let mapped = |region: &RegionState| region.mapped.load(Ordering::Relaxed) - 1;
+		self.regions.iter().map(mapped).collect()
+	}
+
+	/// The pages that a device may have written, as the regions know.
+	pub fn written(&self) -> BTreeSet<u64> {
+		let written = |region: &RegionState| region.written.lock().unwrap().clone();
+		self.regions.iter().flat_map(written).collect()
+	}
+
+	/// What each hardware table was told to forget since this was asked last.
+	pub fn forgotten(&self) -> Vec<Vec<(u64, u64)>> {
+		let tables = self.attached.iter();
+		tables
+			.map(|table| core::mem::take(&mut *table.forgotten.lock().unwrap()))
+			.collect()
+	}
+
+	/// From now on no entry more may map the region.
+	pub fn unregister(&self, region: usize) {
+		assert_eq!(self.regions[region].mapped.swap(0, Ordering::Relaxed), 1);
+	}
+
 	pub fn prepare(&self, call: &Call) {
 		if let Call::Indirect { entries, .. } = call {
 			self.set_list(entries);
 		}
 	}
 
-	/// Takes over what C has made of its table.
+	/// Takes over what C has made of its tables.
 	pub fn follow(&self, c: &C) {
 		for (number, page) in self.table.iter().enumerate() {
 			if !c.present[number] {
@@ -198,52 +426,122 @@ impl World {
 				cell.store(entry, Ordering::Relaxed);
 			}
 		}
+		for (table, entries) in self.attached.iter().zip(&c.hardware) {
+			for index in entries.keys() {
+				table.make(*index);
+			}
+			for (number, array) in table.arrays.iter().enumerate() {
+				let Some([tces, users]) = array.get() else {
+					continue;
+				};
+				for (at, (tce, user)) in tces.iter().zip(users).enumerate() {
+					let entry = entries.get(&(number as u64 * ARRAY + at as u64));
+					let (new_tce, new_user) = entry.copied().unwrap_or_default();
+					tce.store(new_tce.to_be(), Ordering::Relaxed);
+					user.store(new_user.to_be(), Ordering::Relaxed);
+				}
+			}
+		}
+		for (region, mapped) in self.regions.iter().zip(c.mapped()) {
+			region.mapped.store(mapped + 1, Ordering::Relaxed);
+			*region.written.lock().unwrap() = c.written.clone();
+		}
+	}
+
+	/// Does an hcall as the full path does: what is missing is made, and then it is tried
+	/// again.
+	fn full(&self, mut attempt: impl FnMut() -> Result<(), Refusal>) -> Result<(), Refusal> {
+		loop {
+			match attempt() {
+				Err(Refusal::Hard(Hard::Page(number))) if self.setup.full => {
+					self.table[number as usize].get_or_init(new_page);
+				}
+				Err(Refusal::Hard(Hard::Level { table, index })) if self.setup.full => {
+					self.attached[table].make(index);
+				}
+				result => return result,
+			}
+		}
 	}
 
 	pub fn perform(&self, call: &Call) -> (Code, Option<u64>) {
+		let (table, guest) = (&self, &self);
 		let result = match *call {
-			Call::Get { ioba } => match body::get(self, ioba) {
+			Call::Get { ioba } => match body::get(table, ioba) {
 				Ok(tce) => return (Code::SUCCESS, Some(tce.0)),
-				Err(code) => Err(code),
+				Err(refusal) => Err(refusal),
 			},
-			Call::Put { ioba, tce } => body::put(self, self, ioba, Tce(tce)),
-			Call::Stuff { ioba, value, pages } => body::stuff(self, ioba, Tce(value), pages),
+			Call::Put { ioba, tce } => self.full(|| body::put(table, guest, ioba, Tce(tce))),
+			Call::Stuff { ioba, value, pages } => {
+				let mut done = 0;
+				self.full(|| {
+					if pages > MAX_ENTRIES as u64 && !self.setup.full {
+						let checked = self.window().index(ioba, pages);
+						return checked.and(Err(Hard::Steps.into()));
+					}
+					loop {
+						done = body::stuff(table, guest, ioba, Tce(value), pages, done)?;
+						if done == pages {
+							return Ok(());
+						}
+					}
+				})
+			}
 			Call::Indirect {
 				ioba, list, pages, ..
 			} => {
-				let mut buffer = [0x5a; MAX_ENTRIES];
-				body::put_indirect(self, self, &mut buffer, ioba, list, pages)
+				let buffer = [const { Cell::new(0x5a) }; MAX_ENTRIES];
+				self.full(|| body::put_indirect(table, guest, &buffer, ioba, list, pages))
 			}
 		};
-		(result.err().unwrap_or(Code::SUCCESS), None)
+		(result.err().map_or(Code::SUCCESS, Refusal::code), None)
 	}
 }
 
-impl Table for World {
+impl HardwareTable {
+	fn make(&self, index: u64) {
+		self.arrays[(index / ARRAY) as usize].get_or_init(|| [new_array(ARRAY), new_array(ARRAY)]);
+	}
+}
+
+impl<'w> Table for &'w World {
 	const PAGE_SHIFT: u32 = PAGE.trailing_zeros();
+	const IN_LINE: bool = true;
+
+	type Attached = &'w HardwareTable;
 
 	fn window(&self) -> Window {
 		self.setup.window
 	}
 
 	fn is_emulated(&self) -> bool {
-		!self.setup.hardware
+		self.attached.is_empty()
+	}
+
+	fn most_writes(&self) -> u64 {
+		MOST_WRITES
+	}
+
+	fn attached(&self) -> Result<[Option<&'w HardwareTable>; MAX_ATTACHED], Refusal> {
+		let mut attached = [None; MAX_ATTACHED];
+		for (number, table) in self.attached.iter().enumerate() {
+			*attached.get_mut(number).ok_or(Hard::Kernel)? = Some(table);
+		}
+		Ok(attached)
 	}
 
 	fn page(&self, number: u64) -> Option<&[AtomicU64]> {
 		Some(self.table[number as usize].get()?)
 	}
-
-	fn make_page(&self, number: u64) -> Result<&[AtomicU64], Code> {
-		if !self.setup.full {
-			return Err(Code::TOO_HARD);
-		}
-		Ok(self.table[number as usize].get_or_init(new_page))
-	}
 }
 
-impl Guest for World {
-	type List<'a> = &'a World;
+impl<'w> Guest for &'w World {
+	type List<'a>
+		= &'a World
+	where
+		Self: 'a;
+
+	type Region = RegionOf<'w>;
 
 	fn memory(&self, address: u64) -> Option<Range> {
 		self.setup.slot(address)
@@ -252,25 +550,42 @@ impl Guest for World {
 	fn list(&self, address: u64) -> Option<&World> {
 		(self.setup.full || address < self.setup.readable).then_some(self)
 	}
+
+	fn region(&self, user: u64, length: u64) -> Result<RegionOf<'w>, Refusal> {
+		let has = |state: &&RegionState| {
+			let region = &state.region;
+			user >= region.user
+				&& u128::from(user - region.user) + u128::from(length) <= u128::from(region.length)
+		};
+		let region = self.regions.iter().find(has).map(RegionOf);
+		region.ok_or(Hard::Userspace.into())
+	}
 }
 
 impl List for &World {
 	fn entry(&self, index: usize) -> Tce {
-		self.reads.borrow_mut().push(index);
-		let mut list = self.list.borrow_mut();
+		self.reads.lock().unwrap().push(index);
+		let mut list = self.list.lock().unwrap();
 		let value = list.get(index).copied().unwrap_or(0);
-		if self.spoil.get() {
+		if self.spoil.load(Ordering::Relaxed) {
 			list[index] = !0;
 		}
 		Tce(value)
 	}
 }
 
-/// The C handlers, with an emulated table.
+/// The C handlers.
+#[derive(Clone)]
 pub struct C {
 	setup: Setup,
 	table: Vec<u64>,
 	pub present: Vec<bool>,
+	/// What maps something in each hardware table.
+	pub hardware: Vec<Entries>,
+	/// Pages of which the device may have written something.
+	pub written: BTreeSet<u64>,
+	/// Entries of each hardware table that mapped something and were changed.
+	stale: Vec<BTreeSet<u64>>,
 }
 
 impl C {
@@ -281,7 +596,26 @@ impl C {
 			setup: setup.clone(),
 			table: vec![0; setup.pages() * PAGE as usize],
 			present,
+			hardware: vec![Entries::new(); setup.hardware.len()],
+			written: BTreeSet::new(),
+			stale: vec![BTreeSet::new(); setup.hardware.len()],
 		}
+	}
+
+	/// How many entries map each region.
+	pub fn mapped(&self) -> Vec<u64> {
+		let mut mapped = vec![0; self.setup.regions.len()];
+		for (_, user) in self.hardware.iter().flat_map(Entries::values) {
+			let mut regions = self.setup.regions.iter();
+			let of = regions.position(|region| user.wrapping_sub(region.user) < region.length);
+			mapped[of.expect("mapped, so registered")] += 1;
+		}
+		mapped
+	}
+
+	/// What the hardware has to forget since this was asked last.
+	pub fn stale(&mut self) -> Vec<BTreeSet<u64>> {
+		self.stale.iter_mut().map(core::mem::take).collect()
 	}
 
 	pub fn contents(&self) -> Vec<u64> {
@@ -303,10 +637,35 @@ impl C {
 
 	fn good(&self, tce: u64) -> bool {
 		let aligned = (tce & !3).is_multiple_of(1 << self.setup.window.page_shift);
-		tce & 3 == 0 || aligned && self.setup.slot(tce).is_some()
+		let registered = self.setup.hardware.iter().all(|hardware| {
+			(0..self.setup.parts(hardware)).all(|part| {
+				self.setup
+					.translate(tce, part, hardware.page_shift)
+					.is_some()
+			})
+		});
+		tce & 3 == 0 || aligned && self.setup.slot(tce).is_some() && registered
 	}
 
 	fn write(&mut self, index: usize, tce: u64) {
+		for (number, hardware) in self.setup.hardware.iter().enumerate() {
+			let parts = self.setup.parts(hardware);
+			for part in 0..parts {
+				let at = index as u64 * parts + part;
+				if let Some((old, user)) = self.hardware[number].remove(&at) {
+					self.stale[number].insert(at);
+					if old & 2 != 0 {
+						self.written.insert(user);
+					}
+				}
+				if tce & 3 != 0 {
+					let translated = self.setup.translate(tce, part, hardware.page_shift);
+					let (_, user, host) = translated.expect("it was good");
+					let permission = if tce & 2 != 0 { 3 } else { tce & 3 };
+					self.hardware[number].insert(at, (host | permission, user));
+				}
+			}
+		}
 		if tce != 0 {
 			self.present[index / PAGE as usize] = true;
 		}
@@ -360,19 +719,25 @@ impl C {
 	/// Is there a reason for a fast instance to leave this to C?
 	pub fn may_be_hard(&self, call: &Call, world: &World) -> bool {
 		let absent = world.present().iter().any(|present| !present);
-		let c = C {
-			setup: self.setup.clone(),
-			table: self.table.clone(),
-			present: self.present.clone(),
-		}
-		.perform(call);
+		let mut c = self.clone();
+		let code = c.perform(call).0;
 		if matches!(call, Call::Get { .. }) {
 			return false;
 		}
+		// It would have to be written where there is no array yet.
+		let lacking = c
+			.hardware
+			.iter()
+			.zip(&world.attached)
+			.any(|(entries, table)| {
+				let absent = |index: &u64| table.arrays[(index / ARRAY) as usize].get().is_none();
+				entries.keys().any(absent)
+			});
+		let many = call.writes(&self.setup) > MOST_WRITES;
 		let long = matches!(call, Call::Stuff { pages, .. } if *pages > MAX_ENTRIES as u64);
 		let unreadable =
 			matches!(call, Call::Indirect { list, .. } if *list >= self.setup.readable);
-		c.0 == Code::TOO_HARD || self.setup.hardware || absent || long || unreadable
+		code == Code::TOO_HARD || lacking || many || absent || long || unreadable
 	}
 }
 
@@ -394,6 +759,18 @@ pub fn setups() -> impl Strategy<Value = Setup> {
 		1000..1100_u64,
 		1..2000_u64
 	];
+	let table = (
+		prop_oneof![3 => Just(0_u32), 1 => Just(1), 1 => Just(4)],
+		prop_oneof![
+			Just(vec![true; 125]),
+			proptest::collection::vec(any::<bool>(), 125)
+		],
+	);
+	let hardware = prop_oneof![
+		3 => Just(vec![]),
+		3 => proptest::collection::vec(table.clone(), 1),
+		1 => proptest::collection::vec(table, 2..4),
+	];
 	let memory = prop_oneof![
 		3 => Just(vec![(0, 1 << 24)]),
 		1 => Just(vec![(0, 1 << 16), (1 << 16, 1 << 16), (1 << 34, 1 << 34)]),
@@ -405,12 +782,22 @@ pub fn setups() -> impl Strategy<Value = Setup> {
 		prop_oneof![Just(0_u64), 0..0x1_0000_u64, any::<u64>()],
 		size,
 		proptest::collection::vec(any::<bool>(), 4),
-		proptest::bool::weighted(0.1),
+		// How much smaller than the guest's the pages of hardware's tables are, and which
+		// of their arrays exist.
+		hardware,
 		memory,
+		// How much of each slot is registered, in sixteenths, and how well it lies.
+		proptest::collection::vec(
+			(
+				prop_oneof![Just(16_u64), Just(8), 0..17_u64],
+				prop_oneof![4 => Just(34_u32), 1 => 12..25_u32],
+			),
+			3,
+		),
 		prop_oneof![Just(u64::MAX), Just(0_u64), Just(1 << 15)],
 	)
 		.prop_map(
-			|(page_shift, offset, size, mut present, hardware, memory, readable)| {
+			|(page_shift, offset, size, mut present, hardware, memory, registered, readable)| {
 				// What KVM creates ends within the address space.
 				let most = (u64::MAX >> page_shift) - size;
 				let window = Window {
@@ -419,14 +806,30 @@ pub fn setups() -> impl Strategy<Value = Setup> {
 					size,
 				};
 				present.truncate(window.size.div_ceil(PAGE) as usize);
-				let memory = memory
-					.into_iter()
-					.map(|(start, length)| Range { start, length });
+				let memory = memory.into_iter().map(|(start, length): (u64, u64)| Range {
+					start,
+					length,
+					user: USER.wrapping_add(start.wrapping_mul(2)),
+				});
+				let memory: Vec<_> = memory.collect();
+				let regions = memory.iter().zip(registered).enumerate();
+				let regions =
+					regions.map(|(number, (slot, (sixteenths, page_shift)))| Registered {
+						user: slot.user,
+						length: slot.length / 16 * sixteenths,
+						host: (number as u64 + 1) << 40,
+						page_shift,
+					});
+				let hardware = hardware.into_iter().map(|(less, present)| Hardware {
+					page_shift: (page_shift - less.min(page_shift - 12)),
+					present,
+				});
 				Setup {
 					window,
 					present,
-					hardware,
-					memory: memory.collect(),
+					hardware: hardware.collect(),
+					regions: regions.collect(),
+					memory,
 					readable,
 					full: false,
 				}

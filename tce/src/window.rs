@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! DMA windows.
 
-use hcall::Code;
+use crate::Refusal;
 
 /// Where a table's window lies in I/O bus address space, in pages of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,11 +23,11 @@ impl Window {
 
 	/// Index of the table's entry for the I/O bus address, if that is a page's, and
 	/// this page and those behind it, `pages` together, are all in the window.
-	/// [`Code::PARAMETER`] if not.
+	/// [`Refusal::Parameter`] if not.
 	///
 	/// With no pages the index may be one too many.
 	#[inline]
-	pub fn index(&self, ioba: u64, pages: u64) -> Result<u64, Code> {
+	pub fn index(&self, ioba: u64, pages: u64) -> Result<u64, Refusal> {
 		let number = ioba.wrapping_shr(self.page_shift);
 		let end = number.checked_add(pages);
 		match (number.checked_sub(self.offset), end) {
@@ -37,7 +37,7 @@ impl Window {
 			{
 				Ok(index)
 			}
-			_ => Err(Code::PARAMETER),
+			_ => Err(Refusal::Parameter),
 		}
 	}
 }
@@ -67,7 +67,7 @@ mod tests {
 		assert_eq!(index(0x100_1000, 1), None);
 		assert_eq!(index(0x101_0000, u64::MAX), None);
 		assert_eq!(index(0x101_0000, u64::MAX - 0x100), None);
-		assert_eq!(window.index(0x181_0000, 1), Err(Code::PARAMETER));
+		assert_eq!(window.index(0x181_0000, 1), Err(Refusal::Parameter));
 	}
 
 	proptest! {
@@ -90,7 +90,7 @@ mod tests {
 			let end = u128::from(page) + u128::from(pages);
 			let inside = page >= offset && end <= u128::from(offset) + u128::from(size);
 			let aligned = ioba.is_multiple_of(1 << page_shift);
-			let expected = if inside && aligned { Ok(page - offset) } else { Err(Code::PARAMETER) };
+			let expected = if inside && aligned { Ok(page - offset) } else { Err(Refusal::Parameter) };
 			prop_assert_eq!(window.index(ioba, pages), expected);
 		}
 	}

@@ -7,6 +7,7 @@
  */
 #define pr_fmt(fmt) "kvm_p9: " fmt
 
+#include <linux/context_tracking.h>
 #include <linux/cpu.h>
 #include <linux/debugfs.h>
 #include <linux/init.h>
@@ -32,6 +33,7 @@
 #include "book3s_hv.h"
 #include "kvm_p9_abi.h"
 #include "kvm_p9_stats.h"
+#include "kvm_p9_tce.h"
 
 /* In kvm_p9_entry.S */
 extern s32 patch__kvm_p9_seam;
@@ -408,6 +410,11 @@ static int __init kvm_p9_init(void)
 		kvm_p9_host_facts |= KVM_P9_ABI_HOST_RADIX;
 	if (cpu_has_feature(CPU_FTR_P9_TM_HV_ASSIST))
 		kvm_p9_host_facts |= KVM_P9_ABI_HOST_TM_ASSIST;
+
+	/* With full dynticks RCU doesn't wait for a CPU that is in a guest */
+	if (!context_tracking_enabled())
+		kvm_p9_host_facts |= KVM_P9_ABI_HOST_RCU_SEES_GUESTS;
+	kvm_p9_tce_init();
 
 	kvm_p9_say_what_stays_with_c();
 	dir = debugfs_create_dir("kvm_p9", NULL);

@@ -11,6 +11,7 @@
 #include <asm/exception-64s.h>
 #include <asm/hvcall.h>
 #include <asm/hw_irq.h>
+#include <asm/iommu.h>
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
 #include <asm/lppaca.h>
@@ -21,6 +22,12 @@
 
 #include "book3s_hv.h"
 #include "kvm_p9_stats.h"
+
+/*
+ * Its structure of registered memory is its own. Nothing but assembly is made of
+ * this file, so there is only one iommu_api.o.
+ */
+#include <../mm/book3s64/iommu_api.c>
 
 /* A field that Rust uses, and its width in bits */
 #define FIELD(sym, str, mem, width) \
@@ -126,6 +133,17 @@ int main(void)
 	FIELD8(KVM_RADIX, kvm, arch.radix);
 	FIELD8(KVM_SECURE_GUEST, kvm, arch.secure_guest);
 	FIELD64(KVM_MEMSLOTS, kvm, memslots[0]);
+	FIELD64(KVM_MM, kvm, mm);
+
+	/* struct mm_struct, and the regions that it has registered for DMA */
+	FIELD64(MM_REGIONS, mm_struct, context.iommu_group_mem_list.next);
+	FIELD64(REGION_NEXT, mm_iommu_table_group_mem_t, next.next);
+	FIELD64(REGION_MAPPED, mm_iommu_table_group_mem_t, mapped);
+	FIELD32(REGION_PAGE_SHIFT, mm_iommu_table_group_mem_t, pageshift);
+	FIELD64(REGION_UA, mm_iommu_table_group_mem_t, ua);
+	FIELD64(REGION_ENTRIES, mm_iommu_table_group_mem_t, entries);
+	FIELD64(REGION_HPAS, mm_iommu_table_group_mem_t, hpas);
+	FIELD64(REGION_DEV_HPA, mm_iommu_table_group_mem_t, dev_hpa);
 
 	/* struct kvm_memslots, kvm_memory_slot and rb_node */
 	FIELD64(MEMSLOTS_GENERATION, kvm_memslots, generation);
@@ -134,6 +152,7 @@ int main(void)
 	FIELD32(MEMSLOTS_NODE_IDX, kvm_memslots, node_idx);
 	FIELD64(SLOT_BASE_GFN, kvm_memory_slot, base_gfn);
 	FIELD64(SLOT_NPAGES, kvm_memory_slot, npages);
+	FIELD64(SLOT_USER, kvm_memory_slot, userspace_addr);
 	FIELD64(NODE_LEFT, rb_node, rb_left);
 	FIELD64(NODE_RIGHT, rb_node, rb_right);
 
@@ -144,7 +163,19 @@ int main(void)
 	FIELD64(STT_SIZE, kvmppc_spapr_tce_table, size);
 	FIELD64(STT_IOMMU_TABLES, kvmppc_spapr_tce_table, iommu_tables.next);
 	FIELD64(STT_P9_NEXT, kvmppc_spapr_tce_table, p9_next);
-	FIELD64(STT_P9_PAGES, kvmppc_spapr_tce_table, p9_pages);
+
+	/* struct kvmppc_spapr_tce_iommu_table, iommu_table and iommu_table_ops */
+	FIELD64(STIT_NEXT, kvmppc_spapr_tce_iommu_table, next.next);
+	FIELD64(STIT_TABLE, kvmppc_spapr_tce_iommu_table, tbl);
+	FIELD64(IOMMU_LEVELS, iommu_table, it_indirect_levels);
+	FIELD64(IOMMU_LEVEL_SIZE, iommu_table, it_level_size);
+	FIELD64(IOMMU_SIZE, iommu_table, it_size);
+	FIELD64(IOMMU_OFFSET, iommu_table, it_offset);
+	FIELD64(IOMMU_BASE, iommu_table, it_base);
+	FIELD64(IOMMU_PAGE_SHIFT, iommu_table, it_page_shift);
+	FIELD64(IOMMU_USERSPACE, iommu_table, it_userspace);
+	FIELD64(IOMMU_OPS, iommu_table, it_ops);
+	FIELD64(IOMMU_OPS_USER, iommu_table_ops, useraddrptr);
 
 	/* struct paca_struct */
 	FIELD64(PACA_CURRENT, paca_struct, __current);
@@ -191,6 +222,8 @@ int main(void)
 	OFFSET(KVM_NEED_TLB_FLUSH, kvm, arch.need_tlb_flush);
 	OFFSET(NESTED_NEED_TLB_FLUSH, kvm_nested_guest, need_tlb_flush);
 	OFFSET(KVM_P9_TABLES, kvm, arch.p9.tables);
+	OFFSET(STT_PAGES, kvmppc_spapr_tce_table, pages);
+	DEFINE(SIZEOF_STRUCT_PAGE, sizeof(struct page));
 	OFFSET(SLOT_GFN_NODE, kvm_memory_slot, gfn_node);
 	DEFINE(SIZEOF_NODE, sizeof(struct rb_node));
 	OFFSET(PT_REGS_MSR, pt_regs, msr);
@@ -216,6 +249,15 @@ int main(void)
 	OFFSET(P9_VCPU_HCALL_TB, kvm_p9_vcpu, hcall_tb);
 	OFFSET(P9_VCPU_HCALL_CYCLES, kvm_p9_vcpu, hcall_cycles);
 	DEFINE(SIZEOF_P9_VCPU, sizeof(struct kvm_p9_vcpu));
+
+	OFFSET(P9_TCE_CALL_NUMBER, kvm_p9_tce_call, number);
+	OFFSET(P9_TCE_CALL_DONE, kvm_p9_tce_call, done);
+	OFFSET(P9_TCE_CALL_LIST_READ, kvm_p9_tce_call, list_read);
+	OFFSET(P9_TCE_CALL_QUIET, kvm_p9_tce_call, quiet);
+	OFFSET(P9_TCE_CALL_MISSING, kvm_p9_tce_call, missing);
+	OFFSET(P9_TCE_CALL_TABLE, kvm_p9_tce_call, table);
+	OFFSET(P9_TCE_CALL_INDEX, kvm_p9_tce_call, index);
+	DEFINE(SIZEOF_P9_TCE_CALL, sizeof(struct kvm_p9_tce_call));
 
 	OFFSET(P9_COUNTERS_ENTRY_RUST, kvm_p9_counters, entry_rust);
 	OFFSET(P9_COUNTERS_C_CPU, kvm_p9_counters, c_cpu);
@@ -261,6 +303,9 @@ int main(void)
 
 	/* Numbers and codes */
 	DEFINE(PAGE_SHIFT, PAGE_SHIFT);
+	DEFINE(LINEAR_MAP, PAGE_OFFSET);
+	DEFINE(REGION_PAGE_WRITTEN, MM_IOMMU_TABLE_GROUP_PAGE_DIRTY);
+	DEFINE(REGION_PAGE_MASK, MM_IOMMU_TABLE_GROUP_PAGE_MASK);
 	DEFINE(KVM_P9_TABLE_BITS, KVM_P9_TABLE_BITS);
 	DEFINE(HASH_64_FACTOR, GOLDEN_RATIO_64);
 	DEFINE(TCE_PCI_READ, TCE_PCI_READ);
@@ -274,6 +319,13 @@ int main(void)
 	DEFINE(HCALL_NULL, KVMPPC_H_NULL);
 	DEFINE(HCALL_MAX, MAX_HCALL_OPCODE);
 	DEFINE(HCALL_TOO_HARD, H_TOO_HARD);
+	DEFINE(MISSING_NOTHING, KVM_P9_MISSING_NOTHING);
+	DEFINE(MISSING_PAGE, KVM_P9_MISSING_PAGE);
+	DEFINE(MISSING_LEVELS, KVM_P9_MISSING_LEVELS);
+	DEFINE(MISSING_LIST, KVM_P9_MISSING_LIST);
+	DEFINE(MISSING_STEPS, KVM_P9_MISSING_STEPS);
+	DEFINE(MISSING_QUIET, KVM_P9_MISSING_QUIET);
+	DEFINE(MISSING_ALL, KVM_P9_MISSING_ALL);
 	DEFINE(GUEST_MODE_NONE, KVM_GUEST_MODE_NONE);
 	DEFINE(GUEST_MODE_P9_RS, KVM_GUEST_MODE_HV_P9_RS);
 	DEFINE(INST_FETCH_FAILED, KVM_INST_FETCH_FAILED);

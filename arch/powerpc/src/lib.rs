@@ -13,7 +13,8 @@ mod stats;
 
 pub use cpu::{Cpu, Spr};
 pub use shared::{
-	Counter, Counters, FAST_TABLE, HostFacts, LIST_ENTRIES, NO_FAST_TABLE, P9Vcpu, TIMED_FAST_TABLE,
+	Counter, Counters, FAST_TABLE, HostFacts, LIST_ENTRIES, Missing, NO_FAST_TABLE, P9Vcpu,
+	TIMED_FAST_TABLE, TceCall,
 };
 pub use spr::{Lpcr, Mmcr0, Msr};
 pub use stats::{

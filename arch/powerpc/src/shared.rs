@@ -7,7 +7,7 @@
 //! which `cargo xtask abi` prints from these.
 
 use bitflags::bitflags;
-use core::cell::{Cell, UnsafeCell};
+use core::cell::Cell;
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -45,8 +45,9 @@ pub struct P9Vcpu {
 	pub list_busy: AtomicU64,
 	/// Not 0 asks the C handler, which runs next, to remember its list's page.
 	pub list_wanted: Cell<u64>,
-	/// The list of an H_PUT_TCE_INDIRECT, while its handler runs.
-	pub list: UnsafeCell<[u64; LIST_ENTRIES]>,
+	/// The list of an H_PUT_TCE_INDIRECT, while its handler runs, or when the kernel
+	/// has brought it here for the full path.
+	pub list: [Cell<u64>; LIST_ENTRIES],
 	/// What `kvm_p9.stats` and the tracepoint know, or null while neither is on. What
 	/// it points to stays as long as the vcpu.
 	pub stats: AtomicPtr<Stats>,
@@ -74,7 +75,7 @@ impl P9Vcpu {
 			list_page: AtomicPtr::new(ptr::null_mut()),
 			list_busy: AtomicU64::new(0),
 			list_wanted: Cell::new(0),
-			list: UnsafeCell::new([0; LIST_ENTRIES]),
+			list: [const { Cell::new(0) }; LIST_ENTRIES],
 			stats: AtomicPtr::new(ptr::null_mut()),
 			hcall_tb: Cell::new(0),
 			hcall_cycles: Cell::new(0),
@@ -86,6 +87,47 @@ impl Default for P9Vcpu {
 	fn default() -> Self {
 		Self::new()
 	}
+}
+
+/// A TCE hcall on the full path, between one attempt and the next:
+/// `struct kvm_p9_tce_call` in `book3s_hv.h`.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct TceCall {
+	/// The hcall's number.
+	pub number: u64,
+	/// Entries that are written: H_STUFF_TCE goes in steps.
+	pub done: u64,
+	/// Not 0 if the list is in the vcpu's `list`.
+	pub list_read: u64,
+	/// Not 0 if interrupts are off.
+	pub quiet: u64,
+	/// One of [`Missing`], if it was too hard.
+	pub missing: u64,
+	/// The table that is short of something.
+	pub table: u64,
+	/// The page or the entry that it is short of.
+	pub index: u64,
+}
+
+/// What a TCE hcall lacks: `enum kvm_p9_missing` in `book3s_hv.h`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Missing {
+	/// Nothing that the kernel could help with; userspace may know better.
+	Nothing,
+	/// A page of the table.
+	Page,
+	/// Levels of a hardware table.
+	Levels,
+	/// The list of H_PUT_TCE_INDIRECT.
+	List,
+	/// Time: there are more entries than one attempt does.
+	Steps,
+	/// That interrupts are off.
+	Quiet,
+	/// It can't be done here at all: C does it.
+	All,
 }
 
 /// Per-CPU counters: `struct kvm_p9_counters` in `book3s_hv.h`.
@@ -160,5 +202,8 @@ bitflags! {
 		const RADIX = 1 << 1;
 		/// The hypervisor has to help with transactional memory.
 		const TM_ASSIST = 1 << 2;
+		/// A CPU that is in a guest counts as busy with RCU, so that a grace period
+		/// waits for a fast handler.
+		const RCU_SEES_GUESTS = 1 << 3;
 	}
 }

@@ -10,8 +10,8 @@ use std::mem::{offset_of, size_of};
 
 use hcall::{Code, FastTable, Number};
 use powerpc::{
-	BUCKETS, Counters, Distribution, EVENTS, Event, FAST_TABLE, HostFacts, Mmcr0, NO_FAST_TABLE,
-	P9Vcpu, PathStats, SpanKind, Stats, TIMED_FAST_TABLE, Wanted,
+	BUCKETS, Counters, Distribution, EVENTS, Event, FAST_TABLE, HostFacts, Missing, Mmcr0,
+	NO_FAST_TABLE, P9Vcpu, PathStats, SpanKind, Stats, TIMED_FAST_TABLE, TceCall, Wanted,
 };
 
 /// The text of `kvm_p9_abi.h`.
@@ -48,6 +48,21 @@ pub fn header() -> String {
 		("VCPU_HCALL_TB", offset_of!(P9Vcpu, hcall_tb) as u64),
 		("VCPU_HCALL_CYCLES", offset_of!(P9Vcpu, hcall_cycles) as u64),
 		("VCPU_SIZE", size_of::<P9Vcpu>() as u64),
+		("TCE_CALL_NUMBER", offset_of!(TceCall, number) as u64),
+		("TCE_CALL_DONE", offset_of!(TceCall, done) as u64),
+		("TCE_CALL_LIST_READ", offset_of!(TceCall, list_read) as u64),
+		("TCE_CALL_QUIET", offset_of!(TceCall, quiet) as u64),
+		("TCE_CALL_MISSING", offset_of!(TceCall, missing) as u64),
+		("TCE_CALL_TABLE", offset_of!(TceCall, table) as u64),
+		("TCE_CALL_INDEX", offset_of!(TceCall, index) as u64),
+		("TCE_CALL_SIZE", size_of::<TceCall>() as u64),
+		("MISSING_NOTHING", Missing::Nothing as u64),
+		("MISSING_PAGE", Missing::Page as u64),
+		("MISSING_LEVELS", Missing::Levels as u64),
+		("MISSING_LIST", Missing::List as u64),
+		("MISSING_STEPS", Missing::Steps as u64),
+		("MISSING_QUIET", Missing::Quiet as u64),
+		("MISSING_ALL", Missing::All as u64),
 		(
 			"COUNTERS_ENTRY_RUST",
 			offset_of!(Counters, entry_rust) as u64,
@@ -121,6 +136,7 @@ pub fn header() -> String {
 		("HOST_CPU_SUPPORTED", HostFacts::CPU_SUPPORTED.bits()),
 		("HOST_RADIX", HostFacts::RADIX.bits()),
 		("HOST_TM_ASSIST", HostFacts::TM_ASSIST.bits()),
+		("HOST_RCU_SEES_GUESTS", HostFacts::RCU_SEES_GUESTS.bits()),
 		("TABLE_NO_FAST", NO_FAST_TABLE.into()),
 		("TABLE_FAST", FAST_TABLE.into()),
 		("TABLE_TIMED_FAST", TIMED_FAST_TABLE.into()),

@@ -14,7 +14,9 @@
 //!   LPIDR, PIDR, LPCR, the timebase and the PMU are not on it. Only handlers that are
 //!   timed (`kvm_p9.stats`), which have a table of their own, and what takes down for
 //!   them when an hcall arrives read the timebase and the counter of cycles;
-//! - handlers call nothing of the kernel's, so nothing that could block;
+//! - handlers call nothing of the kernel's, so nothing that could block, but one
+//!   function of the glue's, which tells the PHBs through firmware to forget TCEs, and
+//!   that function calls nothing else and touches no SPR but (H)SRR0/1;
 //! - how much text and stack each function takes, printed and limited.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +35,10 @@ use crate::test::{Check, Found};
 const MAX_TEXT: u64 = 32 * 1024;
 /// Of any entry point, in bytes, without what the kernel's functions use.
 const MAX_STACK: u32 = 1024;
+/// The same on the way to hardware's TCE tables, which begins at a function of its own.
+/// C's handlers need 880 there.
+const MAX_STACK_HARDWARE: u32 = 1600;
+const TO_HARDWARE: &str = "::handlers::general_";
 
 /// SPRs that the way of a fast hcall may read or write, by number and name.
 const FAST_SPRS: [(u16, &str); 9] = [
@@ -46,6 +52,22 @@ const FAST_SPRS: [(u16, &str); 9] = [
 	(315, "HSRR1"),
 	(896, "PPR"),
 ];
+
+/// What handlers may refer to outside of the object: the TOC, variables of the glue's,
+/// and one function.
+const HANDLERS_MAY: [&str; 5] = [
+	".TOC.",
+	"kvm_p9_host_facts",
+	"kvm_p9_known_table",
+	"kvm_p9_struct_pages",
+	GLUE_FUNCTION,
+];
+
+/// The glue's function that handlers call.
+const GLUE_FUNCTION: &str = "kvm_p9_tce_kill";
+
+/// What that may refer to.
+const GLUE_MAY: [&str; 2] = [".TOC.", "__opal_call"];
 
 /// What handlers that are timed may read besides: the timebase, and PMC6 (cycles).
 const CLOCKS: [u16; 2] = [268, 792];
@@ -198,8 +220,17 @@ impl ObjectFile {
 		})
 	}
 
-	/// The deepest stack below and including `name`, in bytes.
-	fn stack(&self, name: &str, above: &mut Vec<String>) -> Result<u32> {
+	/// The deepest stack below and including `name`, in bytes, but for functions that are
+	/// left out.
+	fn stack(
+		&self,
+		name: &str,
+		above: &mut Vec<String>,
+		left_out: &dyn Fn(&str) -> bool,
+	) -> Result<u32> {
+		if left_out(name) {
+			return Ok(0);
+		}
 		ensure!(
 			!above.iter().any(|n| n == name),
 			"{name} is recursive: no bound on its stack"
@@ -208,7 +239,7 @@ impl ObjectFile {
 		above.push(name.to_owned());
 		let mut deepest = 0;
 		for callee in &function.calls {
-			deepest = deepest.max(self.stack(callee, above)?);
+			deepest = deepest.max(self.stack(callee, above, left_out)?);
 		}
 		above.pop();
 		Ok(function.frame() + deepest)
@@ -236,11 +267,13 @@ pub fn run(tree: &Path) -> Result<Found> {
 	let kvm = tree.join("arch/powerpc/kvm");
 	let rust = ObjectFile::read(&kvm.join("kvm_p9_rust.o"))?;
 	let trampoline = ObjectFile::read(&kvm.join("kvm_p9_entry.o"))?;
+	let glue = ObjectFile::read(&kvm.join("kvm_p9_tce.o"))?;
 	let allowed = allow_list(&paths::root().join("entry/undefined.allow"))?;
 
 	let findings = rust_findings(&rust, &allowed)
 		.into_iter()
-		.chain(trampoline_findings(&trampoline));
+		.chain(trampoline_findings(&trampoline))
+		.chain(glue_findings(&glue));
 	let checks = findings.map(|(rule, broken)| {
 		let complaint = (!broken.is_empty()).then(|| broken.join("; "));
 		Check::new(format!("object: {rule}"), complaint)
@@ -282,7 +315,10 @@ fn rust_findings(rust: &ObjectFile, allowed: &BTreeSet<String>) -> Vec<Finding> 
 			"text below 32 KiB",
 			some(rust.text >= MAX_TEXT, || format!("{} bytes", rust.text)),
 		),
-		("stack below 1 KiB", stack_findings(rust)),
+		(
+			"stack below 1 KiB, or 1600 bytes with hardware's tables",
+			stack_findings(rust),
+		),
 		("no FP or vector instruction", fp_or_vector(rust)),
 		(
 			"has fast handlers",
@@ -302,7 +338,7 @@ fn rust_findings(rust: &ObjectFile, allowed: &BTreeSet<String>) -> Vec<Finding> 
 			"handlers call nothing of the kernel",
 			handlers
 				.flat_map(|(name, f)| f.outside.iter().map(move |outside| (name, outside)))
-				.filter(|(_, outside)| *outside != ".TOC.")
+				.filter(|(_, outside)| !HANDLERS_MAY.contains(&outside.as_str()))
 				.map(|(name, outside)| format!("{name}: {outside}"))
 				.collect(),
 		),
@@ -342,20 +378,55 @@ fn trampoline_findings(trampoline: &ObjectFile) -> Vec<Finding> {
 	]
 }
 
+fn glue_findings(glue: &ObjectFile) -> Vec<Finding> {
+	let roots = BTreeSet::from([String::from(GLUE_FUNCTION)]);
+	if !glue.functions.contains_key(GLUE_FUNCTION) {
+		let what = format!("there is no {GLUE_FUNCTION}");
+		return vec![("what handlers call stays small", vec![what])];
+	}
+	let reachable = glue.reachable(&roots);
+	let functions = || reachable.iter().map(|name| (name, &glue.functions[name]));
+	let outside = functions()
+		.flat_map(|(name, f)| f.outside.iter().map(move |outside| (name, outside)))
+		.filter(|(_, outside)| !GLUE_MAY.contains(&outside.as_str()))
+		.map(|(name, outside)| format!("{name}: {outside}"));
+	let sprs = functions().filter_map(|(name, f)| {
+		let access = f.bad_spr(false)?;
+		Some(format!("{name}: {access:?}"))
+	});
+	let vectors = functions().filter_map(|(name, f)| {
+		let vector = f.code.iter().find(|insn| insn.uses_fp_or_vector())?;
+		Some(format!("{name}: FP or vector instruction {:08x}", vector.0))
+	});
+	let what = outside.chain(sprs).chain(vectors).collect();
+	vec![("what handlers call stays small", what)]
+}
+
 fn some(broken: bool, what: impl FnOnce() -> String) -> Vec<String> {
 	broken.then(what).into_iter().collect()
 }
 
 fn stack_findings(rust: &ObjectFile) -> Vec<String> {
+	let to_hardware =
+		|name: &str| format!("{:#}", rustc_demangle::demangle(name)).contains(TO_HARDWARE);
 	let roots = ENTRY_POINTS.iter().map(|entry| String::from(*entry));
-	roots
-		.chain(rust.pointed_at.iter().cloned())
-		.filter_map(|name| match rust.stack(&name, &mut Vec::new()) {
-			Ok(stack) if stack <= MAX_STACK => None,
-			Ok(stack) => Some(format!("{name} needs {stack} bytes")),
+	let mut findings = Vec::new();
+	for name in roots.chain(rust.pointed_at.iter().cloned()) {
+		let stacks = [
+			(MAX_STACK, rust.stack(&name, &mut Vec::new(), &to_hardware)),
+			(
+				MAX_STACK_HARDWARE,
+				rust.stack(&name, &mut Vec::new(), &|_| false),
+			),
+		];
+		let bad = stacks.into_iter().find_map(|(limit, stack)| match stack {
+			Ok(stack) if stack <= limit => None,
+			Ok(stack) => Some(format!("{name} needs {stack} bytes of {limit}")),
 			Err(error) => Some(error.to_string()),
-		})
-		.collect()
+		});
+		findings.extend(bad);
+	}
+	findings
 }
 
 fn fp_or_vector(file: &ObjectFile) -> Vec<String> {
@@ -377,7 +448,7 @@ fn fp_or_vector(file: &ObjectFile) -> Vec<String> {
 fn table(rust: &ObjectFile) -> String {
 	let mut table = format!("{:>6} {:>6} {:>6}  function\n", "text", "frame", "stack");
 	for (name, function) in &rust.functions {
-		let stack = rust.stack(name, &mut Vec::new());
+		let stack = rust.stack(name, &mut Vec::new(), &|_| false);
 		let stack = stack.map_or_else(|_| String::from("?"), |bytes| bytes.to_string());
 		let (text, frame) = (function.code.len() * 4, function.frame());
 		table.push_str(&format!(
@@ -466,9 +537,10 @@ mod tests {
 			}),
 			("no writable data", |o| o.writable = 8),
 			("text below 32 KiB", |o| o.text = MAX_TEXT),
-			("stack below 1 KiB", |o| {
-				handler(o).code.push(Insn(0xf821_8001))
-			}),
+			(
+				"stack below 1 KiB, or 1600 bytes with hardware's tables",
+				|o| handler(o).code.push(Insn(0xf821_8001)),
+			),
 			("no FP or vector instruction", |o| {
 				handler(o).code.push(Insn(0xc823_0000))
 			}),
@@ -477,6 +549,7 @@ mod tests {
 				handler(o).code.push(Insn(0x7c7f_4ba6))
 			}),
 			("handlers call nothing of the kernel", |o| {
+				handler(o).outside.insert(String::from(GLUE_FUNCTION));
 				handler(o).outside.insert(String::from("allowed"));
 			}),
 		];
@@ -512,6 +585,23 @@ mod tests {
 		for word in [mttbl, mtpmc6, mfpmc5, mfmmcr0] {
 			assert_eq!(broken_with(timed, word), ["handlers leave SPRs alone"]);
 		}
+	}
+
+	#[test]
+	fn what_handlers_call_is_looked_at() {
+		let broken = |words: &[u32], outside: &str| {
+			let mut glue = good();
+			let mut kill = function(words);
+			kill.outside.insert(String::from(outside));
+			glue.functions.insert(String::from(GLUE_FUNCTION), kill);
+			glue_findings(&glue)[0].1.len()
+		};
+		let (mfhsrr0, mtlpidr, lfd) = (0x7c7a_4aa6, 0x7c7f_4ba6, 0xc823_0000);
+		assert_eq!(broken(&[mfhsrr0], "__opal_call"), 0);
+		assert_eq!(broken(&[mfhsrr0], "opal_call"), 1);
+		assert_eq!(broken(&[mtlpidr], "__opal_call"), 1);
+		assert_eq!(broken(&[lfd, mtlpidr], "printk"), 3);
+		assert_eq!(glue_findings(&good())[0].1.len(), 1);
 	}
 
 	#[test]
@@ -561,13 +651,18 @@ mod tests {
 			.unwrap()
 			.calls
 			.insert(String::from("handler"));
-		assert_eq!(object.stack(entry, &mut Vec::new()).unwrap(), 64 + 128);
+		assert_eq!(
+			object.stack(entry, &mut Vec::new(), &|_| false).unwrap(),
+			64 + 128
+		);
+		let without = object.stack(entry, &mut Vec::new(), &|name| name == "handler");
+		assert_eq!(without.unwrap(), 64);
 		object
 			.functions
 			.get_mut("handler")
 			.unwrap()
 			.calls
 			.insert(String::from(entry));
-		assert!(object.stack(entry, &mut Vec::new()).is_err());
+		assert!(object.stack(entry, &mut Vec::new(), &|_| false).is_err());
 	}
 }

@@ -17,7 +17,12 @@ use anyhow::{Context, Result, bail};
 use crate::run;
 
 /// Functions that the kernel calls. Everything else in the object is local.
-pub const ENTRY_POINTS: [&str; 3] = ["kvm_p9_vcpu_entry", "kvm_p9_time_entry", "kvm_p9_time_exit"];
+pub const ENTRY_POINTS: [&str; 4] = [
+	"kvm_p9_vcpu_entry",
+	"kvm_p9_time_entry",
+	"kvm_p9_time_exit",
+	"kvm_p9_tce",
+];
 
 /// The compilation target.
 pub const TARGET: &str = "powerpc64le-unknown-linux-gnu";

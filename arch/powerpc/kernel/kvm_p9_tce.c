@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * kvm-p9's glue for TCE hcalls: what Rust has to know of the host's own TCE
+ * tables, and what it can't do to them by itself.
+ */
+#include <linux/export.h>
+#include <linux/init.h>
+#include <linux/iommu.h>
+#include <linux/kvm_host.h>
+#include <linux/rculist.h>
+#include <asm/asm-prototypes.h>
+#include <asm/firmware.h>
+#include <asm/iommu.h>
+#include <asm/kvm_book3s.h>
+#include <asm/kvm_ppc.h>
+#include <asm/opal.h>
+#include <asm/reg.h>
+
+#include "../platforms/powernv/pci.h"
+#include "book3s_hv.h"
+#include "kvm_p9_abi.h"
+#include "kvm_p9_tce.h"
+
+#define ASSERT_FIELD(field, offset) \
+	static_assert(offsetof(struct kvm_p9_tce_call, field) == (offset))
+
+ASSERT_FIELD(number, KVM_P9_ABI_TCE_CALL_NUMBER);
+ASSERT_FIELD(done, KVM_P9_ABI_TCE_CALL_DONE);
+ASSERT_FIELD(list_read, KVM_P9_ABI_TCE_CALL_LIST_READ);
+ASSERT_FIELD(quiet, KVM_P9_ABI_TCE_CALL_QUIET);
+ASSERT_FIELD(missing, KVM_P9_ABI_TCE_CALL_MISSING);
+ASSERT_FIELD(table, KVM_P9_ABI_TCE_CALL_TABLE);
+ASSERT_FIELD(index, KVM_P9_ABI_TCE_CALL_INDEX);
+static_assert(sizeof(struct kvm_p9_tce_call) == KVM_P9_ABI_TCE_CALL_SIZE);
+static_assert(KVM_P9_MISSING_NOTHING == KVM_P9_ABI_MISSING_NOTHING);
+static_assert(KVM_P9_MISSING_PAGE == KVM_P9_ABI_MISSING_PAGE);
+static_assert(KVM_P9_MISSING_LEVELS == KVM_P9_ABI_MISSING_LEVELS);
+static_assert(KVM_P9_MISSING_LIST == KVM_P9_ABI_MISSING_LIST);
+static_assert(KVM_P9_MISSING_STEPS == KVM_P9_ABI_MISSING_STEPS);
+static_assert(KVM_P9_MISSING_QUIET == KVM_P9_ABI_MISSING_QUIET);
+static_assert(KVM_P9_MISSING_ALL == KVM_P9_ABI_MISSING_ALL);
+
+EXPORT_SYMBOL_GPL(kvm_p9_tce);
+
+/* Where the struct page of the page at physical address 0 would be */
+u64 kvm_p9_struct_pages __ro_after_init;
+
+/* What iommu_table_ops of tables have that Rust knows: PHB4's. 0 if there are none. */
+u64 kvm_p9_known_table __ro_after_init;
+
+void __init kvm_p9_tce_init(void)
+{
+	kvm_p9_struct_pages = (u64)pfn_to_page(0);
+	if (firmware_has_feature(FW_FEATURE_OPAL))
+		kvm_p9_known_table = (u64)pnv_tce_useraddrptr;
+}
+
+/* Makes what a hardware table lacks for an entry. In an RCU read section. */
+bool kvm_p9_make_tce_levels(struct iommu_table *tbl, unsigned long entry)
+{
+	return pnv_tce_make_levels(tbl, entry);
+}
+EXPORT_SYMBOL_GPL(kvm_p9_make_tce_levels);
+
+/*
+ * What iommu_tce_kill() does for such tables on a POWER9. A fast handler calls it
+ * with a guest's context loaded, where nothing can be traced and (H)SRR0/1 are the
+ * way back. Firmware runs in real mode, which no guest context changes, and finds
+ * the timebase of a guest instead of the host's, of which it only takes differences.
+ * MSR[EE] is off, and so it is in firmware.
+ */
+void kvm_p9_tce_kill(struct iommu_table *tbl, unsigned long entry, unsigned long pages)
+{
+	unsigned long srr0 = mfspr(SPRN_SRR0), srr1 = mfspr(SPRN_SRR1);
+	unsigned long hsrr0 = mfspr(SPRN_HSRR0), hsrr1 = mfspr(SPRN_HSRR1);
+	struct iommu_table_group_link *tgl;
+
+	list_for_each_entry_lockless(tgl, &tbl->it_group_list, next) {
+		struct pnv_ioda_pe *pe = container_of(tgl->table_group, struct pnv_ioda_pe,
+						      table_group);
+
+		__opal_call(pe->phb->opal_id, OPAL_PCI_TCE_KILL_PAGES, pe->pe_number,
+			    1ul << tbl->it_page_shift, entry << tbl->it_page_shift, pages,
+			    0, 0, OPAL_PCI_TCE_KILL, mfmsr());
+	}
+
+	mtspr(SPRN_HSRR0, hsrr0);
+	mtspr(SPRN_HSRR1, hsrr1);
+	mtspr(SPRN_SRR0, srr0);
+	mtspr(SPRN_SRR1, srr1);
+}
