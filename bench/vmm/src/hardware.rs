@@ -32,12 +32,12 @@ use crate::timer::Timer;
 use crate::vfio::{self, Container, Edu, Group};
 
 /// Fast handlers serve tables that hardware follows.
-const FAST_HARDWARE_TABLES: bool = false;
+const FAST_HARDWARE_TABLES: bool = true;
 /// On the Rust paths an entry of H_PUT_TCE_INDIRECT without permissions unmaps, and two
 /// vcpus may change one entry at the same time, without a wrong count. C counts such an
 /// entry's region once more for ever, or gives the hcall up with the entry cleared and
 /// still counted; and counts wrong when two change one entry.
-const RUST_COUNTS: bool = false;
+const RUST_COUNTS: bool = true;
 
 /// A device may read, and write.
 const READ: u64 = 1;

@@ -1353,6 +1353,21 @@ fn same(case: Case) -> f64 {
 	}
 }
 
+/// Where the Rust path may be above C, and by how much: the full path brings the list of an
+/// H_PUT_TCE_INDIRECT before its entries are looked at, which pays from the second entry on.
+/// For radix guests the shorter way into the guest makes up for that.
+const ABOVE_C: [(Case, Guest, f64); 2] = [
+	(Case::HPutTceIndirect, Guest::Hash, 1.035),
+	(Case::HPutTceIndirect, Guest::HashReal, 1.035),
+];
+
+/// What the Rust path may need in a cell, as a multiple of what C does.
+fn allowed(cell: Cell) -> f64 {
+	let mut known = ABOVE_C.iter();
+	let known = known.find(|(case, guest, _)| (*case, *guest) == (cell.case, cell.guest));
+	known.map_or_else(|| same(cell.case), |(_, _, factor)| *factor)
+}
+
 fn measure(args: &Args) -> Result<Found> {
 	let options = bench::Args {
 		quick: !args.all,
@@ -1387,7 +1402,7 @@ fn measure(args: &Args) -> Result<Found> {
 		let name = format!("{cell} not above C");
 		let complaint = match reports[0].median(cell.case, cell.guest, Column::C) {
 			None => Some("C was not measured".to_owned()),
-			Some(c) => (cost > c * same(cell.case)).then(|| format!("{cost:.1}, C {c:.1}")),
+			Some(c) => (cost > c * allowed(cell)).then(|| format!("{cost:.1}, C {c:.1}")),
 		};
 		checks.push(Check::new(name, complaint));
 	}
