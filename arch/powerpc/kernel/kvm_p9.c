@@ -196,7 +196,8 @@ static int kvm_p9_apply(bool rust, bool fast, u64 wanted)
 	kvm_p9_setting_changed();
 
 	/* No vcpu is in the guest by an entry that lets them count */
-	if (!rust || !(wanted & KVM_P9_ABI_WANTED_STATS))
+	if (static_key_enabled(&kvm_p9_counts_cycles) &&
+	    (!rust || !(wanted & KVM_P9_ABI_WANTED_STATS)))
 		kvm_p9_stop_all_counters();
 	if (!(wanted & KVM_P9_ABI_WANTED_STATS))
 		static_branch_disable(&kvm_p9_counts_cycles);
