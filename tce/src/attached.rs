@@ -448,7 +448,9 @@ impl<T: Table, G: Guest> Entries<'_, T, G> {
 	fn is_somebodys(&self, entry: Entry<'_>, page_shift: u32) -> Result<(), Refusal> {
 		if from_hardware(entry.tce.load(Ordering::Relaxed)).is_mapping() {
 			let user = address(entry.user.load(Ordering::Relaxed));
-			self.guest.region(user, 1 << page_shift)?;
+			self.guest
+				.region(user, 1 << page_shift)
+				.map_err(|_| Hard::Kernel)?;
 		}
 		Ok(())
 	}
