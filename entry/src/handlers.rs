@@ -13,7 +13,8 @@
 //! after it has left: whoever removes a table or a slot makes it unreachable and
 //! then waits for such readers. RCU itself would not do: with full dynticks the
 //! CPU counts as idle while it is in a guest, and a handler doesn't tell RCU
-//! otherwise.
+//! otherwise. H_GET_TCE on the full path is under RCU alone, where that does: a table is
+//! freed by `call_rcu()`, and it uses no memory slot.
 //!
 //! Of hardware's tables and registered memory only RCU keeps track. Without full
 //! dynticks a CPU in a guest is a busy one, which reports nothing to RCU as long as
@@ -83,7 +84,7 @@ fn at<T>(address: u64) -> Option<NonNull<T>> {
 /// The vcpu that did the hcall.
 ///
 /// For as long as this lives the vcpu is in a handler: its thread does nothing else, and
-/// `kvm->srcu` is held.
+/// `kvm->srcu` is held, or RCU for H_GET_TCE on the full path.
 struct Caller<'a> {
 	p9: &'a P9Vcpu,
 	vcpu: VcpuView,
@@ -157,8 +158,8 @@ impl<'a> Caller<'a> {
 			let Some(table) = at(next) else {
 				return Err(Hard::Userspace.into());
 			};
-			// SAFETY: tables stay while `kvm->srcu` is held, and one that was removed
-			// still leads on to the next.
+			// SAFETY: tables stay while `kvm->srcu` is held, or RCU outside of a guest, and
+			// one that was removed still leads on to the next.
 			let stt = unsafe { SttView::new(table) };
 			if stt.liobn() == liobn {
 				return Ok(stt);
@@ -180,7 +181,8 @@ impl<'a> Caller<'a> {
 		let slots = at(self.kvm.memslots()).ok_or(Hard::Kernel)?;
 		Ok(Memory {
 			caller: self,
-			// SAFETY: it is read under `kvm->srcu`, which keeps what it points to.
+			// SAFETY: it is read under `kvm->srcu`, which keeps what it points to: H_GET_TCE
+			// does not come here.
 			slots: unsafe { SlotsView::new(slots) },
 			region: Cell::new(None),
 		})
