@@ -403,17 +403,26 @@ fn write<T: Table, G: Guest>(
 	values: Values<'_>,
 	counts: (usize, usize),
 ) -> Result<(), Refusal> {
-	if !T::IN_LINE {
-		write_apart(table, guest, index, values, counts)
-	} else if table.is_emulated() {
-		write_emulated(table, index, values, counts.0)
+	if T::IN_LINE {
+		write_here(table, guest, index, values, counts)
 	} else {
-		attached::write(table, guest, index, values, counts)
+		write_apart(table, guest, index, values, counts)
 	}
 }
 
 #[inline(never)]
 fn write_apart<T: Table, G: Guest>(
+	table: &T,
+	guest: &G,
+	index: u64,
+	values: Values<'_>,
+	counts: (usize, usize),
+) -> Result<(), Refusal> {
+	write_here(table, guest, index, values, counts)
+}
+
+#[inline(always)]
+fn write_here<T: Table, G: Guest>(
 	table: &T,
 	guest: &G,
 	index: u64,
