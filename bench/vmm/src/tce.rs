@@ -8,6 +8,7 @@
 //! replaces the page that the lists are in, takes memory slots away and gives them
 //! back, maps tables before or after their pages exist.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -377,11 +378,59 @@ pub fn write_list(memory: &Memory, address: u64, entries: &[u64; 512]) {
 	}
 }
 
+/// What hcalls were answered, on C and on Rust alike.
+#[derive(Default)]
+pub struct Answers(BTreeMap<(u64, i64), u64>);
+
+impl Answers {
+	/// Adds an hcall as it came back from each, and whether userspace saw it. Fails if they
+	/// are not alike.
+	pub fn agree(
+		&mut self,
+		(c, c_seen): (Call, bool),
+		(rust, rust_seen): (Call, bool),
+		place: impl FnOnce() -> String,
+	) -> Result<(), Failure> {
+		if (c, c_seen) != (rust, rust_seen) {
+			return Err(Failure::Wrong(format!(
+				"{}: hcall {:#x} {:x?}: code {} r4 {:#x} userspace {rust_seen} instead of code {} \
+				 r4 {:#x} userspace {c_seen}",
+				place(),
+				c.number,
+				c.args,
+				rust.code as i64,
+				rust.r4,
+				c.code as i64,
+				c.r4,
+			)));
+		}
+		*self.0.entry((c.number, c.code as i64)).or_insert(0) += 1;
+		Ok(())
+	}
+
+	/// Of so many hcalls, each was answered with each of these codes, and not too seldom.
+	pub fn cover(&self, done: u64, codes: &[Code]) -> Result<(), Failure> {
+		for number in TCES {
+			for code in codes {
+				let times = self.0.get(&(number.0, code.0)).copied().unwrap_or(0);
+				if times == 0 || times < done / 1000 {
+					let (number, code) = (number.0, code.0);
+					return Err(Failure::Wrong(format!(
+						"too few calls of {number:#x} with code {code}: {:?}",
+						self.0
+					)));
+				}
+			}
+		}
+		Ok(())
+	}
+}
+
 /// The same calls on both paths.
 pub fn differential(guest: Guest, seed: u64, calls: u64) -> Result<String, Failure> {
 	let mut random = Random(seed);
 	let (mut done, mut served, mut filled, mut to_userspace) = (0, 0, 0, 0);
-	let mut codes = std::collections::BTreeMap::new();
+	let mut answers = Answers::default();
 	while done < calls {
 		let mut sides = [
 			Side::new(guest, Path::C)?,
@@ -433,21 +482,9 @@ pub fn differential(guest: Guest, seed: u64, calls: u64) -> Result<String, Failu
 			}
 			for (index, (c_call, rust_call)) in c.0.iter().zip(&rust.0).enumerate() {
 				let [c_seen, rust_seen] = [&c, &rust].map(|side| side.1.contains(&index));
-				if c_call != rust_call || c_seen != rust_seen {
-					return Err(Failure::Wrong(format!(
-						"hcall {:#x} {:x?} (batch {batch} from {done}): code {} r4 {:#x} \
-						 userspace {rust_seen} instead of code {} r4 {:#x} userspace {c_seen}",
-						c_call.number,
-						c_call.args,
-						rust_call.code as i64,
-						rust_call.r4,
-						c_call.code as i64,
-						c_call.r4,
-					)));
-				}
-				*codes
-					.entry((c_call.number, c_call.code as i64))
-					.or_insert(0_u64) += 1;
+				answers.agree((*c_call, c_seen), (*rust_call, rust_seen), || {
+					format!("batch {batch} from {done}")
+				})?;
 			}
 			to_userspace += c.1.len();
 			compare(&sides, |index| mapped >> index & 1 != 0)?;
@@ -461,19 +498,7 @@ pub fn differential(guest: Guest, seed: u64, calls: u64) -> Result<String, Failu
 			"only {served} of {done} hcalls served fast, {filled} entries written"
 		)));
 	}
-	for number in TCES {
-		for code in [Code::SUCCESS, Code::PARAMETER, Code::FUNCTION] {
-			if codes
-				.get(&(number.0, code.0))
-				.is_none_or(|&n| n < done / 1000)
-			{
-				let (number, code) = (number.0, code.0);
-				return Err(Failure::Wrong(format!(
-					"too few calls of {number:#x} with code {code}: {codes:?}"
-				)));
-			}
-		}
-	}
+	answers.cover(done, &[Code::SUCCESS, Code::PARAMETER, Code::FUNCTION])?;
 	Ok(format!(
 		"{done} hcalls, {served} fast, {to_userspace} to userspace, {filled} entries at the end"
 	))

@@ -429,7 +429,7 @@ fn table(costs: &[Cost]) -> String {
 }
 
 /// Judges the costs of all phases.
-fn judge(costs: &[Cost], fast_serves_hardware: bool) -> Vec<Check> {
+fn judge(costs: &[Cost]) -> Vec<Check> {
 	let mut checks = Vec::new();
 	for path in PATHS {
 		let shares: Vec<f64> = costs
@@ -459,18 +459,10 @@ fn judge(costs: &[Cost], fast_serves_hardware: bool) -> Vec<Check> {
 			)),
 			_ => Err(anyhow!("not measured")),
 		};
-		(format!("cost, TCE hcalls on {}", path.name()), result)
+		Check::of(format!("cost, TCE hcalls on {}", path.name()), result)
 	};
-	let (name, result) = at_most(Column::RustFull, 1.0 + NOT_MORE);
-	checks.push(Check::of(name, result));
-	let (name, result) = at_most(Column::RustFast, FAST);
-	checks.push(match result {
-		Err(why) if !fast_serves_hardware && share(Column::RustFast).is_some() => Check::skipped(
-			name,
-			format!("fast handlers leave tables of hardware to C: {why}"),
-		),
-		result => Check::of(name, result),
-	});
+	checks.push(at_most(Column::RustFull, 1.0 + NOT_MORE));
+	checks.push(at_most(Column::RustFast, FAST));
 	checks
 }
 
@@ -628,7 +620,7 @@ impl Spans {
 	}
 
 	/// Reads the record, tells and keeps what it says, and judges it.
-	pub fn judge(&self, image: &Image, reads: u64, fast_serves_hardware: bool) -> Vec<Check> {
+	pub fn judge(&self, image: &Image, reads: u64) -> Vec<Check> {
 		let recorded = match read(&self.file) {
 			Ok(recorded) => recorded,
 			Err(why) => return vec![Check::of("cost, record", Err(why))],
@@ -655,7 +647,7 @@ impl Spans {
 					.collect::<Vec<_>>()
 			})
 			.collect();
-		checks.extend(judge(&costs, fast_serves_hardware));
+		checks.extend(judge(&costs));
 		say(format_args!(
 			"instructions of the hypervisor, {reads} reads of 64 KiB on each path, {ROUNDS} times:"
 		));
@@ -809,8 +801,8 @@ mod tests {
 		assert_eq!(error(&[lost], 10), "3 exits came through no vector");
 	}
 
-	fn failed(costs: &[Cost], fast_serves_hardware: bool) -> Vec<String> {
-		judge(costs, fast_serves_hardware)
+	fn failed(costs: &[Cost]) -> Vec<String> {
+		judge(costs)
 			.into_iter()
 			.filter(|check| matches!(check.verdict, Verdict::Failed(_)))
 			.map(|check| check.name)
@@ -820,15 +812,15 @@ mod tests {
 	#[test]
 	fn each_way_to_cost_too_much() {
 		let none: [&str; 0] = [];
-		assert_eq!(failed(&costs([1000, 1000, 400]), true), none);
+		assert_eq!(failed(&costs([1000, 1000, 400])), none);
 		// 1050 and 525 with the firmware's part.
-		assert_eq!(failed(&costs([1000, 1000, 475]), true), none);
+		assert_eq!(failed(&costs([1000, 1000, 475])), none);
 		assert_eq!(
-			failed(&costs([1000, 1000, 476]), true),
+			failed(&costs([1000, 1000, 476])),
 			["cost, TCE hcalls on rust-fast"]
 		);
 		assert_eq!(
-			failed(&costs([1000, 1020, 400]), true),
+			failed(&costs([1000, 1020, 400])),
 			["cost, TCE hcalls on rust-full"]
 		);
 		let mut unsteady = costs([1000, 1000, 400]);
@@ -837,27 +829,8 @@ mod tests {
 			..unsteady[4].clone()
 		};
 		unsteady[0].tce_per_read *= 1.02;
-		assert_eq!(failed(&unsteady, true), ["cost, steady on rust-full"]);
-		assert_eq!(failed(&[], true).len(), 5);
-		assert_eq!(failed(&[], false).len(), 5);
-	}
-
-	#[test]
-	fn what_fast_handlers_leave_to_c_is_said() {
-		let checks = judge(&costs([1000, 1000, 1000]), false);
-		let skipped: Vec<_> = checks
-			.iter()
-			.filter_map(|check| match &check.verdict {
-				Verdict::Skipped(why) => Some(why.as_str()),
-				_ => None,
-			})
-			.collect();
-		assert_eq!(
-			skipped,
-			[
-				"fast handlers leave tables of hardware to C: 2100 instructions per read, and C's 2100: 100.0%, not 50.0%"
-			]
-		);
+		assert_eq!(failed(&unsteady), ["cost, steady on rust-full"]);
+		assert_eq!(failed(&[]).len(), 5);
 	}
 
 	#[test]

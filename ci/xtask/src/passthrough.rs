@@ -42,10 +42,6 @@ use crate::run::{self, say};
 use crate::setup::{self, Brought};
 use crate::test::Check;
 
-/// The fast handlers serve tables of hardware. If so, a guest on the 32-bit window
-/// without fast hcalls has failed.
-const FAST_HARDWARE_TABLES: bool = true;
-
 /// Of the disk: 32 MiB, so that all of it can be looked at often.
 const CELLS: u64 = 8192;
 
@@ -358,7 +354,7 @@ impl Boot {
 			compared,
 		));
 		if let Some(spans) = spans {
-			checks.extend(spans.judge(image, READS, FAST_HARDWARE_TABLES));
+			checks.extend(spans.judge(image, READS));
 		}
 		Ok(checks)
 	}
@@ -661,7 +657,7 @@ impl Guest {
 			exits + fast >= least,
 			"{exits} exits and {fast} fast hcalls, not {least}"
 		);
-		if FAST_HARDWARE_TABLES && self.path == Column::RustFast {
+		if self.path == Column::RustFast {
 			ensure!(fast >= least, "{fast} fast hcalls, not {least}");
 		}
 		Ok(())
