@@ -457,11 +457,8 @@ mod timed {
 	unsafe fn run(p9: NonNull<P9Vcpu>, kind: SpanKind, number: Number, handler: Handler) -> Code {
 		// SAFETY: as the caller vouches; the handler's own reference to it is shared, too.
 		let own = unsafe { p9.as_ref() };
-		let Some(stats) = stats(own) else {
-			// SAFETY: as the caller vouches.
-			return unsafe { handler(p9) };
-		};
-		if stats.is_full() {
+		let stats = stats(own);
+		if stats.is_some_and(Stats::is_full) {
 			// Before the handler has done anything. On the full path the vcpu gets rid of
 			// its events.
 			return Code::TOO_HARD;
@@ -470,22 +467,24 @@ mod timed {
 		let r4 = unsafe { VcpuView::new(p9.cast().sub(layout::VCPU_P9)) }.gpr4();
 		// SAFETY: as the caller vouches.
 		let code = unsafe { handler(p9) };
-		if code != Code::TOO_HARD {
-			let call = Event {
-				r4,
-				code: code.0,
-				number: number.0 as u32,
-				..Event::default()
-			};
-			record(own, stats, kind, call);
+		if let Some(stats) = stats
+			&& code != Code::TOO_HARD
+		{
+			record(own, stats, kind, number, r4, code);
 		}
 		code
 	}
 
 	/// Takes down what the hcall took until now. Here once, for all of them.
 	#[inline(never)]
-	fn record(own: &P9Vcpu, stats: &Stats, kind: SpanKind, call: Event) {
+	fn record(own: &P9Vcpu, stats: &Stats, kind: SpanKind, number: Number, r4: u64, code: Code) {
 		let (end, end_cycles) = (timebase(), cycle_counter());
+		let call = Event {
+			r4,
+			code: code.0,
+			number: number.0 as u32,
+			..Event::default()
+		};
 		let cycles = end_cycles.wrapping_sub(own.hcall_cycles.get() as u32);
 		stats.fast(kind, own.hcall_tb.get(), end, cycles, call);
 	}

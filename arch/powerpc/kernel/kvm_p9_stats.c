@@ -16,6 +16,7 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/seq_file.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/string.h>
@@ -104,6 +105,10 @@ struct kvm_p9_recorder {
 	struct irq_work emit;
 	struct kvm_vcpu *vcpu;
 };
+
+/* What a vcpu needs more than without kvm-p9, at most */
+static_assert(sizeof(struct kvm_p9_vcpu) + sizeof(struct kvm_p9_served) +
+	      sizeof(struct kvm_p9_recorder) <= SZ_8K);
 
 DEFINE_STATIC_KEY_FALSE(kvm_p9_path_is_rust);
 EXPORT_SYMBOL_GPL(kvm_p9_path_is_rust);
@@ -464,7 +469,8 @@ static void kvm_p9_show_distribution(struct seq_file *m, const char *path, const
 		   spans->count, spans->total, spans->min, spans->max);
 	for (place = 0; place < KVM_P9_ABI_BUCKETS; place++) {
 		if (spans->histogram[place])
-			seq_printf(m, " %llu:%llu", place ? 1ULL << (place - 1) : 0,
+			seq_printf(m, " %llu:%u",
+				   place ? 1ULL << (place + KVM_P9_ABI_SHORTEST_BITS - 1) : 0,
 				   spans->histogram[place]);
 	}
 	seq_putc(m, '\n');

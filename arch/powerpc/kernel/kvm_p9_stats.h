@@ -29,7 +29,7 @@ struct kvm_p9_distribution {
 	u64 total;
 	u64 min;
 	u64 max;
-	u64 histogram[KVM_P9_ABI_BUCKETS];
+	u32 histogram[KVM_P9_ABI_BUCKETS];
 };
 
 /* Spans of time of one kind, in ticks of the timebase, and of some in cycles */

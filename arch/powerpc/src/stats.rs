@@ -26,18 +26,20 @@
 
 use core::array;
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::Counter;
 
-/// Places of a histogram: durations of 0, of 1, of 2 and 3, of 4 to 7 ticks or cycles, and
-/// so on; the last has all that are longer, 2^30 (two seconds of ticks) and more.
-pub const BUCKETS: usize = 32;
+/// Places of a histogram: durations below 8 ticks or cycles, of 8 to 15, of 16 to 31, and so
+/// on; the last has all that are longer, 2^27 (a quarter second of ticks) and more.
+pub const BUCKETS: usize = 26;
+/// The first place has durations of so many bits. Nothing that a guest can do is shorter.
+pub const SHORTEST_BITS: u32 = 3;
 /// Only shorter spans have cycles, in ticks: half a second. The counter has 32 bits, and
 /// up to 16 cycles a tick, four times what a POWER9 does, they can't have wrapped.
 pub const LONGEST_WITH_CYCLES: u64 = 1 << 28;
 /// Fast hcalls that a vcpu can remember for the tracepoint.
-pub const EVENTS: usize = 16;
+pub const EVENTS: usize = 8;
 
 /// What a span of time went to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +76,27 @@ impl SpanKind {
 	pub const COUNT: usize = Self::Userspace as usize + 1;
 }
 
+/// A place of a histogram: how many spans. It stays at 2^32 - 1 once it is there; that takes
+/// minutes of nothing else, and twice the memory for all would take a vcpu's above 8 KiB.
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub struct Place(AtomicU32);
+
+impl Place {
+	const fn new() -> Self {
+		Self(AtomicU32::new(0))
+	}
+
+	fn get(&self) -> u32 {
+		self.0.load(Ordering::Relaxed)
+	}
+
+	/// Sets it. Only the vcpu may call this.
+	fn set(&self, n: u32) {
+		self.0.store(n, Ordering::Relaxed);
+	}
+}
+
 /// Lengths of spans, in ticks or in cycles: `struct kvm_p9_distribution` in
 /// `kvm_p9_stats.h`.
 #[repr(C)]
@@ -88,7 +111,7 @@ pub struct Distribution {
 	/// The longest.
 	pub max: Counter,
 	/// How many by length, see [`BUCKETS`].
-	pub histogram: [Counter; BUCKETS],
+	pub histogram: [Place; BUCKETS],
 }
 
 impl Distribution {
@@ -98,14 +121,15 @@ impl Distribution {
 			total: Counter::new(0),
 			min: Counter::new(0),
 			max: Counter::new(0),
-			histogram: [const { Counter::new(0) }; BUCKETS],
+			histogram: [const { Place::new() }; BUCKETS],
 		}
 	}
 
 	/// The histogram's place for a span.
 	#[inline]
 	pub fn bucket(length: u64) -> usize {
-		((u64::BITS - length.leading_zeros()) as usize).min(BUCKETS - 1)
+		let bits = u64::BITS - length.leading_zeros();
+		(bits.saturating_sub(SHORTEST_BITS) as usize).min(BUCKETS - 1)
 	}
 
 	#[inline]
@@ -119,7 +143,7 @@ impl Distribution {
 		self.count.add(1);
 		self.total.add(length);
 		if let Some(place) = self.histogram.get(Self::bucket(length)) {
-			place.add(1);
+			place.set(place.get().saturating_add(1));
 		}
 	}
 
@@ -425,20 +449,30 @@ mod tests {
 	fn buckets_are_powers_of_two() {
 		let expected = [
 			(0, 0),
-			(1, 1),
-			(2, 2),
-			(3, 2),
-			(4, 3),
-			(7, 3),
-			(8, 4),
-			((1 << 30) - 1, 30),
-			(1 << 30, 31),
-			(1 << 31, 31),
-			(u64::MAX, 31),
+			(1, 0),
+			(7, 0),
+			(8, 1),
+			(15, 1),
+			(16, 2),
+			((1 << 27) - 1, 24),
+			(1 << 27, 25),
+			(1 << 28, 25),
+			(u64::MAX, 25),
 		];
 		for (ticks, bucket) in expected {
 			assert_eq!(Distribution::bucket(ticks), bucket, "{ticks}");
 		}
+	}
+
+	#[test]
+	fn a_place_stays_at_its_highest() {
+		let path = Distribution::new();
+		path.histogram[1].set(u32::MAX - 1);
+		for _ in 0..3 {
+			path.record(8);
+		}
+		assert_eq!(path.histogram[1].get(), u32::MAX);
+		assert_eq!(path.count.get(), 3);
 	}
 
 	proptest! {
@@ -456,7 +490,7 @@ mod tests {
 			prop_assert_eq!(Some(path.max.get()), spans.iter().copied().max());
 			for (place, counter) in path.histogram.iter().enumerate() {
 				let here = spans.iter().filter(|&&t| Distribution::bucket(t) == place);
-				prop_assert_eq!(counter.get(), here.count() as u64);
+				prop_assert_eq!(counter.get(), here.count() as u32);
 			}
 			path.clear();
 			prop_assert_eq!(path.count.get() | path.total.get() | path.max.get(), 0);

@@ -789,8 +789,8 @@ pub fn traced(guest: Guest) -> Result<String, Failure> {
 			"{hcall}: {calls} calls, {fast} fast, {full} full, {} events, {good} of them right",
 			these.count()
 		);
-		// A vcpu remembers 16, so one in 17 at most is sent the other way.
-		if fast + full != calls || good != fast || full == 0 || full > calls / 16 {
+		// A vcpu remembers 8, so one in 9 at most is sent the other way.
+		if fast + full != calls || good != fast || full == 0 || full > calls / 8 {
 			return wrong(what);
 		}
 		told.push(what);

@@ -11,7 +11,8 @@ use std::mem::{offset_of, size_of};
 use hcall::{Code, FastTable, Number};
 use powerpc::{
 	BUCKETS, Counters, Distribution, EVENTS, Event, FAST_TABLE, HostFacts, Missing, Mmcr0,
-	NO_FAST_TABLE, P9Vcpu, PathStats, SpanKind, Stats, TIMED_FAST_TABLE, TceCall, Wanted,
+	NO_FAST_TABLE, P9Vcpu, PathStats, SHORTEST_BITS, SpanKind, Stats, TIMED_FAST_TABLE, TceCall,
+	Wanted,
 };
 
 /// The text of `kvm_p9_abi.h`.
@@ -129,6 +130,7 @@ pub fn header() -> String {
 		("SPAN_USERSPACE", SpanKind::Userspace as u64),
 		("SPANS", SpanKind::COUNT as u64),
 		("BUCKETS", BUCKETS as u64),
+		("SHORTEST_BITS", SHORTEST_BITS.into()),
 		("EVENTS", EVENTS as u64),
 		("WANTED_STATS", Wanted::STATS),
 		("WANTED_TRACE", Wanted::TRACE),
