@@ -485,8 +485,8 @@ impl KernelRegion {
 	#[inline]
 	fn offset(&self, user: u64, length: u64) -> Option<u64> {
 		let offset = user.checked_sub(self.0.user())?;
-		let end = offset.checked_add(length)?;
-		(end <= self.0.entries() << layout::PAGE_SHIFT).then_some(offset)
+		let last = (self.0.entries() << layout::PAGE_SHIFT).checked_sub(length)?;
+		(offset <= last).then_some(offset)
 	}
 
 	/// How many entries map it, and one; 0 when it can't be mapped any more.
@@ -582,7 +582,7 @@ fn range(slot: SlotView) -> Range {
 /// Looks for the slot with this address in the tree of all of them.
 #[cold]
 #[inline(never)]
-fn search(slots: SlotsView, address: u64) -> Option<Range> {
+fn search(slots: SlotsView, address: u64) -> Option<SlotView> {
 	let index = slots.node_idx() as usize & 1;
 	let offset = layout::SLOT_GFN_NODE + index * layout::SIZEOF_NODE;
 	let mut next = slots.gfn_tree();
@@ -593,7 +593,7 @@ fn search(slots: SlotsView, address: u64) -> Option<Range> {
 		let (slot, node) = unsafe { (SlotView::new(node.sub(offset)), NodeView::new(node)) };
 		let range = range(slot);
 		if range.contains(address) {
-			return Some(range);
+			return Some(slot);
 		}
 		next = if address < range.start {
 			node.left()
@@ -622,7 +622,7 @@ impl Guest for Memory<'_> {
 				return Some(range);
 			}
 		}
-		search(self.slots, address)
+		search(self.slots, address).map(range)
 	}
 
 	#[inline]

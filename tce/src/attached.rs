@@ -172,8 +172,12 @@ fn translate<G: Guest>(
 	part: u64,
 	shift: u32,
 ) -> Result<Mapping<G::Region>, Refusal> {
-	let memory = guest.memory(tce.0).ok_or(Hard::Userspace)?;
-	let user = memory.user(tce.address()).wrapping_add(part << shift);
+	// Each part by itself: the page may go on in another slot, or end with its slot.
+	let address = tce.address().wrapping_add(part << shift);
+	let memory = guest.memory(address);
+	let user = memory
+		.and_then(|memory| memory.user(address, 1 << shift))
+		.ok_or(Hard::Userspace)?;
 	let region = guest.region(user, 1 << shift)?;
 	let host = region.host(user, shift).ok_or(Hard::Userspace)?;
 	let mut permission = tce.permission();

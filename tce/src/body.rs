@@ -130,10 +130,14 @@ impl Range {
 		address.wrapping_sub(self.start) < self.length
 	}
 
-	/// Where this one of them is in userspace.
+	/// Where `length` of them from this one on are in userspace, if they all are of them.
 	#[inline]
-	pub const fn user(&self, address: u64) -> u64 {
-		address.wrapping_sub(self.start).wrapping_add(self.user)
+	pub const fn user(&self, address: u64, length: u64) -> Option<u64> {
+		let offset = address.wrapping_sub(self.start);
+		match self.length.checked_sub(length) {
+			Some(last) if offset <= last => Some(self.user.wrapping_add(offset)),
+			_ => None,
+		}
 	}
 }
 
@@ -738,6 +742,58 @@ mod tests {
 		assert_eq!(put(256, 0), Ok(()));
 		assert_eq!(put(256, 0x5a5a_0000), Ok(()));
 		assert_eq!(get(&world, IOBA + (256 << 12)), Ok(Tce(0x5a5a_0000)));
+	}
+
+	#[test]
+	fn a_page_ends_with_its_slot_or_goes_on_in_the_next() {
+		const SHIFT: u32 = 16;
+		let slot = |start, length, user| Range {
+			start,
+			length,
+			user: model::USER + user,
+		};
+		let setup = Setup {
+			window: Window {
+				page_shift: SHIFT,
+				..attached().window
+			},
+			// The first two pages, in another order in userspace; then half a page, and in
+			// userspace the memory goes on.
+			memory: vec![
+				slot(0, 0x8000, 0x10_0000),
+				slot(0x8000, 0x1_8000, 0x8_0000),
+				slot(0x2_0000, 0x8000, 0),
+				slot(0x3_0000, 0x8800, 0x20_0000),
+			],
+			regions: vec![model::Registered {
+				user: model::USER,
+				length: 1 << 24,
+				host: 1 << 40,
+				page_shift: 12,
+			}],
+			..attached()
+		};
+		let world = &World::new(&setup);
+		let ioba = 0x800 << SHIFT;
+		let put = |page: u64, tce| put(&world, &world, ioba + (page << SHIFT), Tce(tce));
+		assert_eq!(put(0, 0x3), Ok(()));
+		assert_eq!(put(1, 0x1_0003), Ok(()));
+		let mapped = world.hardware();
+		let users: Vec<_> = mapped[0]
+			.values()
+			.map(|(_, user)| user - model::USER)
+			.collect();
+		let expected: Vec<_> = (0..8)
+			.map(|part| 0x10_0000 + (part << 12))
+			.chain((0..24).map(|part| 0x8_0000 + (part << 12)))
+			.collect();
+		assert_eq!(users, expected);
+		let before = (world.contents(), world.mapped());
+		// Its slot ends at a page of the hardware's, or within one.
+		assert_eq!(put(0, 0x2_0003), HARD);
+		assert_eq!(put(1, 0x3_0003), HARD);
+		assert_eq!((world.contents(), world.mapped()), before);
+		assert_eq!(world.hardware(), mapped);
 	}
 
 	#[test]

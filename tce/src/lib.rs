@@ -33,6 +33,11 @@
 //!   count. Here all parts are looked for, or nothing is changed.
 //! - An entry of H_PUT_TCE_INDIRECT without permission bits maps nothing for hardware, as
 //!   with the other two. C counts its page as mapped, and never takes that back.
+//! - A page of the guest's table that is larger than the hardware's may go on in another
+//!   memory slot, or be longer than the last. Each part is looked for where it is in the
+//!   guest, and if it is nowhere then nothing is changed. C looks for the first, and goes on
+//!   from there in userspace's memory: what is behind the slot and happens to be registered
+//!   is mapped for the guest's device.
 //! - The hardware is told to forget what it may have cached, once an hcall. C tells it
 //!   once an entry, of entries that mapped nothing, too.
 #![cfg_attr(not(test), no_std)]

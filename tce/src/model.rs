@@ -3,8 +3,10 @@
 //! of the C handlers that takes one entry at a time and knows no tricks.
 //!
 //! Of tables of hardware's the model says what C does when nothing goes wrong half-way,
-//! and it knows one thing better: an entry of H_PUT_TCE_INDIRECT that gives the device
-//! no permission is no mapping. C counts it as one and never takes that back.
+//! and it knows two things better. An entry of H_PUT_TCE_INDIRECT that gives the device
+//! no permission is no mapping; C counts it as one and never takes that back. And a page
+//! ends with its memory slot, unless there is another one behind it; C goes on in
+//! userspace's memory.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -118,11 +120,13 @@ impl Setup {
 
 	/// The region and the host address of part of a page; `None` if it can't be mapped.
 	fn translate(&self, tce: u64, part: u64, shift: u32) -> Option<(usize, u64, u64)> {
-		let slot = self.slot(tce)?;
-		let user = slot
-			.user
-			.wrapping_add((tce & !3).wrapping_sub(slot.start))
-			.wrapping_add(part << shift);
+		let address = (tce & !3).checked_add(part << shift)?;
+		let slot = self.slot(address)?;
+		let offset = address - slot.start;
+		if u128::from(offset) + (1 << shift) > u128::from(slot.length) {
+			return None;
+		}
+		let user = slot.user.wrapping_add(offset);
 		let mut regions = self.regions.iter().enumerate();
 		let (number, region) = regions.find(|(_, region)| {
 			user >= region.user
@@ -774,6 +778,7 @@ pub fn setups() -> impl Strategy<Value = Setup> {
 	let memory = prop_oneof![
 		3 => Just(vec![(0, 1 << 24)]),
 		1 => Just(vec![(0, 1 << 16), (1 << 16, 1 << 16), (1 << 34, 1 << 34)]),
+		1 => Just(vec![(0, 1 << 20), (1 << 20, 7 << 20), (8 << 20, 8 << 20), (1 << 24, 1 << 12)]),
 		1 => Just(vec![(1 << 20, 1 << 20), (u64::MAX - 0xffff, 0x1_0000)]),
 		1 => Just(vec![]),
 	];
@@ -792,12 +797,24 @@ pub fn setups() -> impl Strategy<Value = Setup> {
 				prop_oneof![Just(16_u64), Just(8), 0..17_u64],
 				prop_oneof![4 => Just(34_u32), 1 => 12..25_u32],
 			),
-			3,
+			4,
 		),
+		// Where they are in userspace: each somewhere else, or one behind the other.
+		prop_oneof![Just(1_u64), Just(2)],
 		prop_oneof![Just(u64::MAX), Just(0_u64), Just(1 << 15)],
 	)
 		.prop_map(
-			|(page_shift, offset, size, mut present, hardware, memory, registered, readable)| {
+			|(
+				page_shift,
+				offset,
+				size,
+				mut present,
+				hardware,
+				memory,
+				registered,
+				apart,
+				readable,
+			)| {
 				// What KVM creates ends within the address space.
 				let most = (u64::MAX >> page_shift) - size;
 				let window = Window {
@@ -809,7 +826,7 @@ pub fn setups() -> impl Strategy<Value = Setup> {
 				let memory = memory.into_iter().map(|(start, length): (u64, u64)| Range {
 					start,
 					length,
-					user: USER.wrapping_add(start.wrapping_mul(2)),
+					user: USER.wrapping_add(start.wrapping_mul(apart)),
 				});
 				let memory: Vec<_> = memory.collect();
 				let regions = memory.iter().zip(registered).enumerate();

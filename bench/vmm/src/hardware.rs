@@ -793,6 +793,104 @@ pub fn list_unmaps(guest: Guest, path: Path) -> Verdict {
 	})
 }
 
+/// A page that is longer than the memory slot it begins in. Userspace's memory goes on
+/// behind the slot, all of it registered; but it isn't the guest's.
+pub fn slot_end(guest: Guest, path: Path) -> Verdict {
+	const MIB: u64 = 1 << 20;
+	/// Here the guest's memory ends with the slot.
+	const SHORT: u64 = 0x4000_0000;
+	/// Here another slot begins where the first ends, which is elsewhere in userspace.
+	const FIRST: u64 = 0x6000_0000;
+	const SECOND: u64 = FIRST + 8 * MIB;
+	/// What userspace's memory begins with where it is not the guest's.
+	const BEHIND: u64 = 0x7000_0000;
+	host::choose(path).map_err(Failure::Unsupported)?;
+	let ours = path != Path::C;
+	let machine = Machine::new(Config {
+		guest,
+		enable: &TCES,
+		window: false,
+	})?;
+	let (mut slots, mut places, mut regions) = (vec![], vec![], vec![]);
+	for (slot, address, size, mapped) in [
+		(1, SHORT, MIB, 16 * MIB),
+		(2, FIRST, 8 * MIB, 16 * MIB),
+		(3, SECOND, 8 * MIB, 8 * MIB),
+	] {
+		let memory = Arc::new(Memory::new(mapped as usize)?);
+		slots.push(machine.vm().add_part(slot, address, &memory, size)?);
+		let place = |address, offset, size| Place {
+			memory: memory.clone(),
+			address,
+			offset,
+			size,
+		};
+		places.push(place(address, 0, size));
+		if size < mapped {
+			places.push(place(BEHIND + address, size, mapped - size));
+		}
+		regions.push(place(address, 0, mapped));
+	}
+	// Pages of 16 MiB, and for the hardware of 64 KiB.
+	let mut rig = Rig::with(machine, LARGE, slots, places, regions)?;
+	let entry = |index| Entry { table: 1, index };
+	let calls = [
+		rig.put(entry(0), SHORT | BOTH),
+		rig.put(entry(1), FIRST | BOTH),
+		rig.list(entry(2), 0, &[FIRST | READ, SHORT | READ]),
+	];
+	let (done, seen) = tce::perform(&mut rig.machine, &calls)?;
+	let codes: Vec<_> = done.iter().map(|call| call.code as i64).collect();
+	let (good, refused) = (Code::SUCCESS.0, Code::FUNCTION.0);
+	let (wanted, wanted_seen): (_, &[usize]) = if ours {
+		([refused, good, refused], &[0, 2])
+	} else {
+		([good; 3], &[])
+	};
+	if codes != wanted || seen != wanted_seen {
+		return wrong(format!("codes {codes:?}, userspace had {seen:?}"));
+	}
+	let short = if ours { 0 } else { SHORT };
+	let second = if ours { SECOND } else { BEHIND + FIRST };
+	let list = if ours { 0 } else { BEHIND + FIRST };
+	// The page, where in it, and what is there.
+	let expected = [
+		(0, 0, short),
+		(0, MIB, if ours { 0 } else { BEHIND + SHORT }),
+		(1, 0, FIRST),
+		(1, 8 * MIB - UNIT, FIRST + 8 * MIB - UNIT),
+		(1, 8 * MIB, second),
+		(1, 16 * MIB - UNIT, second + 8 * MIB - UNIT),
+		(2, 8 * MIB, list),
+		(3, 0, short),
+	];
+	let addresses: Vec<_> = expected
+		.iter()
+		.map(|&(index, offset, _)| rig.bus(entry(index)) + offset)
+		.collect();
+	let found = rig.edus[0].read(&addresses, NOTHING)?;
+	for ((index, offset, address), found) in expected.into_iter().zip(found) {
+		let good = match address {
+			0 => found == 0 || found == NOTHING,
+			address => found == identity(address),
+		};
+		if !good {
+			return wrong(format!(
+				"entry {index} + {offset:#x}: {found:#x}, not {address:#x}"
+			));
+		}
+	}
+	rig.succeed(&[rig.stuff(entry(0), 0, 4)])?;
+	for region in 0..rig.regions.len() {
+		rig.check_free(region)?;
+	}
+	Ok(if ours {
+		"a page ends with its slot, or goes on in the next".to_owned()
+	} else {
+		"the C path's known bug: userspace's memory behind a slot was mapped".to_owned()
+	})
+}
+
 /// Random hcalls for the windows of a rig.
 struct Script<'a> {
 	random: &'a mut Random,

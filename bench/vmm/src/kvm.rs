@@ -335,14 +335,27 @@ impl Vm {
 
 	/// Gives the guest more memory, in a slot of its own.
 	pub fn add_memory(&self, slot: u32, address: u64, memory: Memory) -> Result<Slot> {
+		let size = memory.size();
+		self.add_part(slot, address, &Arc::new(memory), size)
+	}
+
+	/// Gives the guest the first `size` bytes of some memory, in the same way.
+	pub fn add_part(
+		&self,
+		slot: u32,
+		address: u64,
+		memory: &Arc<Memory>,
+		size: u64,
+	) -> Result<Slot> {
+		assert!(size <= memory.size(), "{size:#x} bytes are too many");
 		let vm = self.fd.try_clone()?;
 		// SAFETY: the slot ends with the value that is returned, before the memory.
-		unsafe { set_slot(&vm, slot, address, &memory, memory.size as u64) }?;
+		unsafe { set_slot(&vm, slot, address, memory, size) }?;
 		Ok(Slot {
 			vm,
 			slot,
 			address,
-			memory: Arc::new(memory),
+			memory: memory.clone(),
 		})
 	}
 

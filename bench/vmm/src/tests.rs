@@ -834,6 +834,10 @@ fn all(amounts: Amounts) -> Vec<Test> {
 			format!("tce-hw-list-unmap-{p}"),
 			Box::new(move |_| hardware::list_unmaps(guest, path)),
 		);
+		add(
+			format!("tce-hw-slot-end-{p}"),
+			Box::new(move |_| hardware::slot_end(guest, path)),
+		);
 		if path != Path::C {
 			add(
 				format!("tce-hw-diff-{p}"),
