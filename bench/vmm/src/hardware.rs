@@ -1198,6 +1198,8 @@ const HAMMERS: [u64; 2] = [1, 2];
 /// different speeds, and so are often at the same one where both have the same.
 const HAMMER_ENTRIES: u64 = 512;
 const_assert!(HAMMERS.len() as u64 * HAMMER_ENTRIES == map::TCE_PAGES);
+/// Regions of what the vcpus' lists point to, which stay registered.
+const COUNTED_REGIONS: usize = 2;
 /// Entries with a mapping that the device looks at in the end, and entries without.
 const LOOKED_AT: usize = 6;
 
@@ -1245,7 +1247,9 @@ pub fn hammer(path: Path, seed: u64, meanwhile: Meanwhile, time: Duration) -> Ve
 		let list = map::TCE_LIST + number * LIST;
 		write_list(machine.memory(), list, &hammer_list(0, 256, step));
 	}
-	// All that the entries point to. The second half has many regions, to lose some.
+	// All that the entries point to. The lists' pages are in the first half, of two regions:
+	// where the vcpus meet at an entry there often is one in each, and whoever takes the
+	// other's for its own counts wrong. The second half has many regions, to lose some.
 	let (start, size) = (map::TCE_TARGET, 512 << map::TCE_SHIFT);
 	let place = |address, size| Place {
 		memory: machine.memory().clone(),
@@ -1254,7 +1258,9 @@ pub fn hammer(path: Path, seed: u64, meanwhile: Meanwhile, time: Duration) -> Ve
 		size,
 	};
 	let places = vec![place(start, size)];
-	let mut regions = vec![place(start, size / 2)];
+	let mut regions: Vec<_> = (0..COUNTED_REGIONS as u64)
+		.map(|number| place(start + number * size / 4, size / 4))
+		.collect();
 	let small = (start + size / 2..start + size).step_by(PAGE as usize);
 	regions.extend(small.map(|address| place(address, PAGE)));
 	let mut rig = Rig::with(machine, HAMMERED, vec![], places, regions)?;
@@ -1455,9 +1461,10 @@ impl Disturber<'_> {
 	fn registrations(&mut self, memory: &Memory, stop: &AtomicBool) -> Result<(), Failure> {
 		const PAGES: u64 = PAGE >> map::TCE_SHIFT;
 		let list = map::TCE_LIST + LIST;
-		// Not the first, which is for counting.
-		for number in (1..self.regions.len()).cycle() {
-			if stop.load(Ordering::Relaxed) || self.lost.len() + 1 == self.regions.len() {
+		// Not the first, which are for counting.
+		for number in (COUNTED_REGIONS..self.regions.len()).cycle() {
+			let left = self.regions.len() - self.lost.len();
+			if stop.load(Ordering::Relaxed) || left == COUNTED_REGIONS {
 				break;
 			}
 			if self.lost.contains(&number) {
