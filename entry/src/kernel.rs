@@ -349,47 +349,46 @@ impl Kernel for Power9 {
 	}
 }
 
-/// POWER9 with or without transactional memory, which firmware can disable: as it was
-/// shipped, that needs the hypervisor's help.
-struct Power9Profile<T, G>(PhantomData<(T, G)>);
-impl<T: Tm, G: Guest> Profile for Power9Profile<T, G> {
+/// POWER9 and a kind of guest.
+struct Power9Profile<G>(PhantomData<G>);
+impl<G: Guest> Profile for Power9Profile<G> {
+	const KIND: Kind = G::KIND;
+
+	/// Firmware can disable transactional memory. As POWER9 was shipped, it needs the
+	/// hypervisor's help otherwise.
+	///
+	/// Decided at boot by the kernel's feature patching: a branch stays where the feature is
+	/// missing and becomes a nop where it is not. One path each for CPUs with and without
+	/// would be decided by the compiler, but the object would be a third larger.
 	#[inline(always)]
 	fn tm_assist() -> bool {
-		T::assist()
-	}
-
-	const KIND: Kind = G::KIND;
-}
-
-/// Whether there is transactional memory, as a type.
-trait Tm {
-	fn assist() -> bool;
-}
-
-struct WithTm;
-impl Tm for WithTm {
-	#[inline(always)]
-	fn assist() -> bool {
+		// SAFETY: a branch within this function, or a nop. The section's entry has the form of
+		// `struct fixup_entry` (arch/powerpc/lib/feature-fixups.c): mask and value of the
+		// features with which the code from 2 to 3 stays as it is, where it is and where what
+		// replaces it is: nothing, and what is left over is filled with nops. That it has
+		// this form, `kvm_p9_init()` sees by asking.
+		unsafe {
+			asm!(
+				"2: b {without}",
+				"3:",
+				".pushsection __ftr_fixup, \"a\"",
+				".balign 8",
+				"4: .8byte {feature}, 0, 2b - 4b, 3b - 4b, 0, 0",
+				".popsection",
+				feature = const layout::FEATURE_TM_ASSIST,
+				without = label { return false },
+				options(nomem, nostack, preserves_flags),
+			);
+		}
 		true
 	}
 }
 
-struct WithoutTm;
-impl Tm for WithoutTm {
-	#[inline(always)]
-	fn assist() -> bool {
-		false
-	}
-}
-
-/// Asked at each entry: guests of the rarer kinds share one path, lest the object grow by
-/// a path for each.
-struct PerhapsTm;
-impl Tm for PerhapsTm {
-	#[inline(always)]
-	fn assist() -> bool {
-		HostFacts::from_bits_retain(kvm_p9_host_facts).contains(HostFacts::TM_ASSIST)
-	}
+/// What the kernel's feature patching has made of [`Profile::tm_assist`], for the glue to
+/// compare.
+#[unsafe(no_mangle)]
+pub extern "C" fn kvm_p9_assists_tm() -> bool {
+	Power9Profile::<Radix>::tm_assist()
 }
 
 /// A kind of guest, as a type.
@@ -611,15 +610,14 @@ pub unsafe extern "C" fn kvm_p9_vcpu_entry(
 	let trap = unsafe {
 		let k = &mut power9;
 		macro_rules! run {
-			($tm:ident, $guest:ident) => {
-				switch::run::<Power9Profile<$tm, $guest>, _>(k, context, limit, lpcr, tb)
+			($guest:ident) => {
+				switch::run::<Power9Profile<$guest>, _>(k, context, limit, lpcr, tb)
 			};
 		}
-		match (kind, host.contains(HostFacts::TM_ASSIST)) {
-			(Kind::Radix, true) => run!(WithTm, Radix),
-			(Kind::Radix, false) => run!(WithoutTm, Radix),
-			(Kind::L2, _) => run!(PerhapsTm, L2),
-			(Kind::Hash, _) => run!(PerhapsTm, Hash),
+		match kind {
+			Kind::Radix => run!(Radix),
+			Kind::L2 => run!(L2),
+			Kind::Hash => run!(Hash),
 		}
 	};
 

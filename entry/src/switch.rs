@@ -145,8 +145,15 @@ pub trait Profile {
 	const KIND: Kind;
 	/// The CPU has transactional memory, and the hypervisor has to help with it
 	/// (POWER9 DD2.2 and 2.3). Without, it has none: an MSR or HFSCR that says
-	/// otherwise is userspace's, and must not make this code use the facility.
+	/// otherwise is userspace's, and must not make this code use the facility. To ask costs
+	/// nothing that matters.
 	fn tm_assist() -> bool;
+}
+
+/// There is transactional memory, and the kernel knows of it.
+#[inline(always)]
+fn has_tm<P: Profile>() -> bool {
+	layout::HAVE_TM != 0 && P::tm_assist()
 }
 
 /// What kind of guest the vcpu is at present.
@@ -288,11 +295,10 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	let hdec = hdec.min(k.decrementer_max());
 	vcpu.set_ceded(0);
 
-	let has_tm = P::tm_assist() && layout::HAVE_TM != 0;
 	let hfscr = vcpu.hfscr();
 	let on = Conditions {
 		ebb: hfscr & hfscr::EBB != 0,
-		tm: has_tm && hfscr & hfscr::TM != 0,
+		tm: has_tm::<P>() && hfscr & hfscr::TM != 0,
 		dawr: k.dawr_enabled(),
 		tidr: true,
 		srr: true,
@@ -335,7 +341,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	let host_purr = k.mfspr::<{ Spr::PURR.0 }>();
 	let host_spurr = k.mfspr::<{ Spr::SPURR.0 }>();
 
-	if has_tm && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) {
+	if has_tm::<P>() && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) {
 		k.restore_tm(vcpu, vcpu.msr());
 		// Perhaps with other facilities. The transaction is not the host's.
 		msr = k.mfmsr() & !Msr::TS.bits();
@@ -429,7 +435,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		k.pmu_to_host(vcpu);
 
 		let out = leave(k, &context, on);
-		if has_tm
+		if has_tm::<P>()
 			&& out.trap == trap::HV_SOFTPATCH
 			&& paca.fake_suspend() == 0
 			&& vcpu.msr() & Msr::TS_S.bits() != 0
@@ -482,7 +488,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 
 	// An interrupt suspends a transaction, and mtmsrd must not change that: with another
 	// [TS] than there is it would be a program interrupt.
-	let active = has_tm && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS);
+	let active = has_tm::<P>() && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS);
 	if active {
 		msr |= Msr::TS_S.bits();
 	}

@@ -48,6 +48,7 @@ void kvm_p9_flush_guest_tlb(struct kvm *kvm, cpumask_t *wanted, int pcpu);
 void kvm_p9_clear_slb(void);
 
 /* In Rust: entry/src/kernel.rs */
+bool kvm_p9_assists_tm(void);
 int kvm_p9_vcpu_entry(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
 		      u64 *tb, struct kvm_p9_counters *counters);
 
@@ -399,18 +400,18 @@ static int __init kvm_p9_init(void)
 	/*
 	 * The vector facilities and TIDR are switched without asking again, and
 	 * transactional memory where the hypervisor has to assist with it: on a
-	 * POWER9 there is no other kind.
+	 * POWER9 there is no other kind. That is patched into Rust's code at boot,
+	 * which has to have worked.
 	 */
 	if (cpu_has_feature(CPU_FTR_HVMODE) && cpu_has_feature(CPU_FTR_ARCH_300) &&
 	    !cpu_has_feature(CPU_FTR_ARCH_31) && cpu_has_feature(CPU_FTR_P9_TIDR) &&
 	    cpu_has_feature(CPU_FTR_ALTIVEC) && cpu_has_feature(CPU_FTR_VSX) &&
 	    (cpu_has_feature(CPU_FTR_P9_TM_HV_ASSIST) || !cpu_has_feature(CPU_FTR_TM)) &&
+	    !WARN_ON(kvm_p9_assists_tm() != cpu_has_feature(CPU_FTR_P9_TM_HV_ASSIST)) &&
 	    !cpu_has_feature(CPU_FTR_P9_RADIX_PREFETCH_BUG))
 		kvm_p9_host_facts |= KVM_P9_ABI_HOST_CPU_SUPPORTED;
 	if (radix_enabled())
 		kvm_p9_host_facts |= KVM_P9_ABI_HOST_RADIX;
-	if (cpu_has_feature(CPU_FTR_P9_TM_HV_ASSIST))
-		kvm_p9_host_facts |= KVM_P9_ABI_HOST_TM_ASSIST;
 
 	/* With full dynticks RCU doesn't wait for a CPU that is in a guest */
 	if (!context_tracking_enabled())

@@ -200,10 +200,8 @@ bitflags! {
 		const CPU_SUPPORTED = 1 << 0;
 		/// The host uses the radix MMU.
 		const RADIX = 1 << 1;
-		/// The hypervisor has to help with transactional memory.
-		const TM_ASSIST = 1 << 2;
 		/// A CPU that is in a guest counts as busy with RCU, so that a grace period
 		/// waits for a fast handler.
-		const RCU_SEES_GUESTS = 1 << 3;
+		const RCU_SEES_GUESTS = 1 << 2;
 	}
 }

@@ -137,7 +137,6 @@ pub fn header() -> String {
 		("MMCR0_COUNTING", Mmcr0::COUNTING.bits()),
 		("HOST_CPU_SUPPORTED", HostFacts::CPU_SUPPORTED.bits()),
 		("HOST_RADIX", HostFacts::RADIX.bits()),
-		("HOST_TM_ASSIST", HostFacts::TM_ASSIST.bits()),
 		("HOST_RCU_SEES_GUESTS", HostFacts::RCU_SEES_GUESTS.bits()),
 		("TABLE_NO_FAST", NO_FAST_TABLE.into()),
 		("TABLE_FAST", FAST_TABLE.into()),

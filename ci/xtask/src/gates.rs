@@ -111,6 +111,9 @@ impl Function {
 	}
 }
 
+/// The section of places that depend on what the CPU can do.
+const FEATURES: &str = "__ftr_fixup";
+
 /// An object file, as far as the gates look at it.
 #[derive(Debug)]
 struct ObjectFile {
@@ -206,6 +209,8 @@ impl ObjectFile {
 							caller.outside.insert(symbol.name()?.to_owned());
 						}
 					}
+					// Says where the kernel patches code, and is no table of handlers.
+					None if name == FEATURES => {}
 					None => pointed_at.extend(inside),
 				}
 			}

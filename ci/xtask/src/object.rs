@@ -17,7 +17,8 @@ use anyhow::{Context, Result, bail};
 use crate::run;
 
 /// Functions that the kernel calls. Everything else in the object is local.
-pub const ENTRY_POINTS: [&str; 4] = [
+pub const ENTRY_POINTS: [&str; 5] = [
+	"kvm_p9_assists_tm",
 	"kvm_p9_vcpu_entry",
 	"kvm_p9_time_entry",
 	"kvm_p9_time_exit",
