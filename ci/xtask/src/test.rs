@@ -1130,7 +1130,8 @@ impl Boot {
 		expected: Vec<String>,
 	) -> Self {
 		// A test says nothing before its end.
-		let long = Duration::from_millis(20 * args.rounds.unwrap_or(0));
+		let tce_calls = args.tce_calls.unwrap_or(0);
+		let long = Duration::from_millis(20 * args.rounds.unwrap_or(0) + tce_calls);
 		Self {
 			log,
 			append,
