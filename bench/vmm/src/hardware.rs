@@ -137,6 +137,16 @@ struct Place {
 }
 
 impl Place {
+	/// So many bytes of a memory, from an offset on.
+	fn new(memory: &Arc<Memory>, address: u64, offset: u64, size: u64) -> Self {
+		Self {
+			memory: memory.clone(),
+			address,
+			offset,
+			size,
+		}
+	}
+
 	/// By guest address.
 	fn units(&self) -> impl Iterator<Item = (u64, u64)> {
 		let addresses = (self.address..self.address + self.size).step_by(UNIT as usize);
@@ -163,6 +173,23 @@ struct Sample {
 	tce: u64,
 }
 
+/// What a device's read brings is what lies at that guest address; at none, nothing.
+fn is_read(found: u64, address: Option<u64>) -> bool {
+	match address {
+		Some(address) => found == identity(address),
+		None => found == 0 || found == NOTHING,
+	}
+}
+
+/// A VM whose TCE hcalls KVM answers, without windows.
+fn machine(guest: Guest) -> Result<Machine, Failure> {
+	Machine::new(Config {
+		guest,
+		enable: &TCES,
+		window: false,
+	})
+}
+
 /// A VM, its windows, the hardware behind them, and memory for DMA.
 // The order of the fields is the order in which they are dropped.
 struct Rig {
@@ -183,22 +210,13 @@ struct Rig {
 
 impl Rig {
 	fn new(guest: Guest, tables: Tables, targets: &[Target]) -> Result<Self, Failure> {
-		let machine = Machine::new(Config {
-			guest,
-			enable: &TCES,
-			window: false,
-		})?;
+		let machine = machine(guest)?;
 		let (mut slots, mut places, mut regions) = (vec![], vec![], vec![]);
 		for &(slot, address, size, region) in targets {
 			let slot = machine
 				.vm()
 				.add_memory(slot, address, Memory::new(size as usize)?)?;
-			let place = |offset, size| Place {
-				memory: slot.memory.clone(),
-				address: address + offset,
-				offset,
-				size,
-			};
+			let place = |offset, size| Place::new(&slot.memory, address + offset, offset, size);
 			places.push(place(0, size));
 			if region != 0 {
 				regions.extend((0..size).step_by(region as usize).map(|o| place(o, region)));
@@ -351,11 +369,7 @@ impl Rig {
 			let found = edu.read(&addresses, NOTHING)?;
 			for (&sample, found) in samples.iter().zip(found) {
 				// The kernel lets devices read wherever they may write.
-				let good = match self.page(sample) {
-					Some(address) => found == identity(address),
-					None => found == 0 || found == NOTHING,
-				};
-				if !good {
+				if !is_read(found, self.page(sample)) {
 					return wrong(format!("device {device} reads {found:#x} at {sample:x?}"));
 				}
 			}
@@ -806,11 +820,7 @@ pub fn slot_end(guest: Guest, path: Path) -> Verdict {
 	const BEHIND: u64 = 0x7000_0000;
 	host::choose(path).map_err(Failure::Unsupported)?;
 	let ours = path != Path::C;
-	let machine = Machine::new(Config {
-		guest,
-		enable: &TCES,
-		window: false,
-	})?;
+	let machine = machine(guest)?;
 	let (mut slots, mut places, mut regions) = (vec![], vec![], vec![]);
 	for (slot, address, size, mapped) in [
 		(1, SHORT, MIB, 16 * MIB),
@@ -819,12 +829,7 @@ pub fn slot_end(guest: Guest, path: Path) -> Verdict {
 	] {
 		let memory = Arc::new(Memory::new(mapped as usize)?);
 		slots.push(machine.vm().add_part(slot, address, &memory, size)?);
-		let place = |address, offset, size| Place {
-			memory: memory.clone(),
-			address,
-			offset,
-			size,
-		};
+		let place = |address, offset, size| Place::new(&memory, address, offset, size);
 		places.push(place(address, 0, size));
 		if size < mapped {
 			places.push(place(BEHIND + address, size, mapped - size));
@@ -850,19 +855,18 @@ pub fn slot_end(guest: Guest, path: Path) -> Verdict {
 	if codes != wanted || seen != wanted_seen {
 		return wrong(format!("codes {codes:?}, userspace had {seen:?}"));
 	}
-	let short = if ours { 0 } else { SHORT };
+	let only_c = |address| (!ours).then_some(address);
 	let second = if ours { SECOND } else { BEHIND + FIRST };
-	let list = if ours { 0 } else { BEHIND + FIRST };
 	// The page, where in it, and what is there.
 	let expected = [
-		(0, 0, short),
-		(0, MIB, if ours { 0 } else { BEHIND + SHORT }),
-		(1, 0, FIRST),
-		(1, 8 * MIB - UNIT, FIRST + 8 * MIB - UNIT),
-		(1, 8 * MIB, second),
-		(1, 16 * MIB - UNIT, second + 8 * MIB - UNIT),
-		(2, 8 * MIB, list),
-		(3, 0, short),
+		(0, 0, only_c(SHORT)),
+		(0, MIB, only_c(BEHIND + SHORT)),
+		(1, 0, Some(FIRST)),
+		(1, 8 * MIB - UNIT, Some(FIRST + 8 * MIB - UNIT)),
+		(1, 8 * MIB, Some(second)),
+		(1, 16 * MIB - UNIT, Some(second + 8 * MIB - UNIT)),
+		(2, 8 * MIB, only_c(BEHIND + FIRST)),
+		(3, 0, only_c(SHORT)),
 	];
 	let addresses: Vec<_> = expected
 		.iter()
@@ -870,13 +874,9 @@ pub fn slot_end(guest: Guest, path: Path) -> Verdict {
 		.collect();
 	let found = rig.edus[0].read(&addresses, NOTHING)?;
 	for ((index, offset, address), found) in expected.into_iter().zip(found) {
-		let good = match address {
-			0 => found == 0 || found == NOTHING,
-			address => found == identity(address),
-		};
-		if !good {
+		if !is_read(found, address) {
 			return wrong(format!(
-				"entry {index} + {offset:#x}: {found:#x}, not {address:#x}"
+				"entry {index} + {offset:#x}: {found:#x}, not what is at {address:#x?}"
 			));
 		}
 	}
@@ -1219,11 +1219,7 @@ pub enum Meanwhile {
 pub fn hammer(path: Path, seed: u64, meanwhile: Meanwhile, time: Duration) -> Verdict {
 	host::choose(path).map_err(Failure::Unsupported)?;
 	let ours = path != Path::C;
-	let machine = Machine::new(Config {
-		guest: Guest::Radix,
-		enable: &TCES,
-		window: false,
-	})?;
+	let machine = machine(Guest::Radix)?;
 	let mut vcpus = HAMMERS
 		.iter()
 		.map(|&id| {
@@ -1251,12 +1247,8 @@ pub fn hammer(path: Path, seed: u64, meanwhile: Meanwhile, time: Duration) -> Ve
 	// where the vcpus meet at an entry there often is one in each, and whoever takes the
 	// other's for its own counts wrong. The second half has many regions, to lose some.
 	let (start, size) = (map::TCE_TARGET, 512 << map::TCE_SHIFT);
-	let place = |address, size| Place {
-		memory: machine.memory().clone(),
-		address,
-		offset: address,
-		size,
-	};
+	let memory = machine.memory().clone();
+	let place = |address, size| Place::new(&memory, address, address, size);
 	let places = vec![place(start, size)];
 	let mut regions: Vec<_> = (0..COUNTED_REGIONS as u64)
 		.map(|number| place(start + number * size / 4, size / 4))
