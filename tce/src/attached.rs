@@ -16,23 +16,27 @@
 //! be mapped is found, and counted as mapped. Then, entry by entry, it exchanges what
 //! the hardware sees, writes the guest's own table, and remembers whom the old value
 //! counted for. When all entries are written the hardware is told, once, to forget
-//! those of them that it may have cached, which are those that mapped something; what
-//! was invalid is not cached. Only then is the old pages' count given back: as soon as
-//! a region's count allows it, its pages may become somebody else's.
+//! those of them that mapped something, or do so now: we know of nothing that says a
+//! host bridge doesn't cache entries that map nothing, and Linux tells it both ways.
+//! Only then is the old pages' count given back: as soon as a region's count allows it,
+//! its pages may become somebody else's.
 //!
 //! # Two vcpus at the same entry
 //!
-//! The lowest bit of the userspace address, which is that of a page, is a lock, of
-//! this entry only. It is held for the few instructions of one entry, with interrupts
-//! off, and never two at a time. Hence hardware table, guest's table and counts agree
-//! with each other whoever comes first. VFIO's ioctls know nothing of the lock; where
-//! userspace lets one of them change an entry at the same time as a vcpu, what is
-//! removed is counted back by whoever removed it, as the exchange tells, and a value
-//! whose region isn't known stays where it is.
+//! The lowest bit of the userspace address, which is that of a page, is a lock of this
+//! one entry of the hardware table. Whoever exchanges an entry holds it, for these few
+//! instructions, with interrupts off, and never two at a time; the kernel's own handlers
+//! and VFIO's ioctls take it, too (`kvm_p9_tce_lock.h`). So what is removed is counted
+//! back once, for the region that it was counted for, whichever guest's tables and page
+//! sizes the hardware table is attached to. The guest's own table is written under the
+//! lock of the last of the entries that stand for its entry: if there is just one, as
+//! nearly always, the two agree whoever comes first. If there are more, two vcpus that
+//! write the same entry at the same time may leave some of one's and some of the other's,
+//! as with C.
 
 use core::hint::spin_loop;
+use core::mem;
 use core::sync::atomic::{AtomicU64, Ordering};
-use core::{mem, ptr};
 
 use crate::body::{self, Values};
 use crate::{Guest, Hard, Permission, Refusal, Table, Tce};
@@ -41,7 +45,7 @@ use crate::{Guest, Hard, Permission, Refusal, Table, Tce};
 /// for each PCI host bridge that has a device with this window.
 pub const MAX_ATTACHED: usize = 4;
 /// Regions that one hcall's pages may lie in, or have lain in.
-const MAX_REGIONS: usize = 4;
+const MAX_REGIONS: usize = 5;
 
 /// The lock of an entry, in the userspace address as it is stored: big-endian.
 const LOCK: u64 = 1_u64.to_be();
@@ -98,6 +102,11 @@ impl<R: Region> Tally<R> {
 		}
 	}
 
+	/// Is there room for any region?
+	fn has_room(&self) -> bool {
+		self.regions[MAX_REGIONS - 1].is_none()
+	}
+
 	/// One more of this region; not if there are too many regions.
 	#[inline(never)]
 	fn add(&mut self, region: R) -> bool {
@@ -115,6 +124,12 @@ impl<R: Region> Tally<R> {
 			}
 		}
 		false
+	}
+
+	fn regions(&self) -> impl Iterator<Item = R> {
+		self.regions
+			.iter()
+			.map_while(|place| Some(place.as_ref()?.0))
 	}
 
 	/// Counts them all at their regions, or none.
@@ -150,16 +165,18 @@ struct Mapping<R> {
 }
 
 /// Finds the page, or part of a page of the guest's table, that entry `part` of those
-/// for `tce` maps. `None` if `tce` maps nothing.
+/// for `tce` maps, in one of the regions that are `known` already if it can. `None` if
+/// `tce` maps nothing.
 #[inline]
 fn mapping<G: Guest>(
 	guest: &G,
+	known: &Tally<G::Region>,
 	tce: Tce,
 	part: u64,
 	shift: u32,
 ) -> Result<Option<Mapping<G::Region>>, Refusal> {
 	if tce.is_mapping() {
-		translate(guest, tce, part, shift).map(Some)
+		translate(guest, known, tce, part, shift).map(Some)
 	} else {
 		Ok(None)
 	}
@@ -168,6 +185,7 @@ fn mapping<G: Guest>(
 #[inline(never)]
 fn translate<G: Guest>(
 	guest: &G,
+	known: &Tally<G::Region>,
 	tce: Tce,
 	part: u64,
 	shift: u32,
@@ -178,8 +196,11 @@ fn translate<G: Guest>(
 	let user = memory
 		.and_then(|memory| memory.user(address, 1 << shift))
 		.ok_or(Hard::Userspace)?;
-	let region = guest.region(user, 1 << shift)?;
-	let host = region.host(user, shift).ok_or(Hard::Userspace)?;
+	let in_region = |region: G::Region| Some((region, region.host(user, shift)?));
+	let (region, host) = match known.regions().find_map(in_region) {
+		Some(found) => found,
+		None => in_region(guest.region(user, 1 << shift)?).ok_or(Hard::Userspace)?,
+	};
 	let mut permission = tce.permission();
 	// The hardware knows no pages that can only be written.
 	if permission.contains(Permission::WRITE) {
@@ -206,18 +227,26 @@ fn lock(user: &AtomicU64) -> u64 {
 	}
 }
 
-/// The lock of an entry of the guest's table: that of the first hardware entry that
-/// there is for it. Nothing is mapped where there is none.
+/// An entry whose lock is held.
 struct Locked<'a> {
-	user: &'a AtomicU64,
-	/// What is put there when the lock is left.
-	value: u64,
+	entry: Entry<'a>,
+	/// Its userspace address as it is stored when the lock is left.
+	user: u64,
+}
+
+impl<'a> Locked<'a> {
+	fn new(entry: Entry<'a>) -> Self {
+		Self {
+			user: lock(entry.user),
+			entry,
+		}
+	}
 }
 
 impl Drop for Locked<'_> {
 	fn drop(&mut self) {
 		// Release: all that was done under the lock can be seen by whoever has it next.
-		self.user.store(self.value, Ordering::Release);
+		self.entry.user.store(self.user, Ordering::Release);
 	}
 }
 
@@ -225,8 +254,8 @@ impl Drop for Locked<'_> {
 struct After<R> {
 	/// Whom the old entries counted for.
 	old: Tally<R>,
-	/// For each table, the first of the entries that mapped something and the last, if it
-	/// isn't below the first.
+	/// For each table, the first of the entries that mapped something or do now, and the
+	/// last, if it isn't below the first.
 	stale: [(u64, u64); MAX_ATTACHED],
 }
 
@@ -234,22 +263,23 @@ struct After<R> {
 const NONE_STALE: (u64, u64) = (u64::MAX, 0);
 
 impl<R: Region> After<R> {
-	/// An entry that mapped something of this region does so no longer.
-	fn replaced<A: Attached>(
-		&mut self,
-		tables: &[Option<A>; MAX_ATTACHED],
-		table: usize,
-		index: u64,
-		region: R,
-	) {
+	/// Makes room for one entry more, of whatever region it was. No lock may be held, as
+	/// firmware takes its time.
+	fn make_room<A: Attached>(&mut self, tables: &[Option<A>; MAX_ATTACHED]) {
+		if !self.old.has_room() {
+			// Seldom: pages of that many regions were mapped here.
+			self.forget(tables);
+		}
+	}
+
+	/// An entry was changed, and mapped something of this region until then.
+	fn changed(&mut self, table: usize, index: u64, old: Option<R>) {
 		if let Some(stale) = self.stale.get_mut(table) {
 			let (first, last) = *stale;
 			*stale = (first.min(index), last.max(index));
 		}
-		if !self.old.add(region) {
-			// Seldom: pages of that many regions were mapped here.
-			self.forget(tables);
-			// There is room now.
+		if let Some(region) = old {
+			// There is room.
 			self.old.add(region);
 		}
 	}
@@ -355,21 +385,10 @@ impl<T: Table, G: Guest> Entries<'_, T, G> {
 		(0..1 << shift).map(move |part| (part, first.wrapping_add(part)))
 	}
 
-	/// Takes the lock of entry `n`.
-	fn lock<'a>(&'a self, n: usize, finder: &mut Finder<'a>) -> Option<Locked<'a>> {
-		let user = self.tables().find_map(|table| {
-			let (_, index) = self.parts(table.1, n).next()?;
-			Some(finder.entry(table, index)?.user)
-		})?;
-		Some(Locked {
-			value: lock(user),
-			user,
-		})
-	}
-
-	/// Finds out what can't be done, and has the regions count what will be mapped.
+	/// Finds out what can't be done, and has the regions count what will be mapped:
+	/// those of `new`, which are none yet.
 	#[inline(never)]
-	fn reserve(&self) -> Result<(), Refusal> {
+	fn reserve(&self, new: &mut Tally<G::Region>) -> Result<(), Refusal> {
 		let mut writes = 0;
 		for (_, attached) in self.tables() {
 			writes += (self.checked as u64) << self.shift(attached);
@@ -377,9 +396,9 @@ impl<T: Table, G: Guest> Entries<'_, T, G> {
 		if writes > self.table.most_writes() {
 			return Err(Hard::Kernel.into());
 		}
-		let (mut new, mut finder) = (Tally::new(), Finder::new());
+		let mut finder = Finder::new();
 		for table in self.tables() {
-			self.check(table, &mut finder, &mut new)?;
+			self.check(table, &mut finder, new)?;
 		}
 		// Of the guest's own table, too.
 		body::ready(self.table, self.index, self.count, self.values)?;
@@ -392,7 +411,7 @@ impl<T: Table, G: Guest> Entries<'_, T, G> {
 
 	/// Writes all entries, which are [reserved](Self::reserve).
 	#[inline(never)]
-	fn commit(&self) -> Result<(), Refusal> {
+	fn commit(&self, new: &Tally<G::Region>) -> Result<(), Refusal> {
 		let mut after = After {
 			old: Tally::new(),
 			stale: [NONE_STALE; MAX_ATTACHED],
@@ -400,10 +419,9 @@ impl<T: Table, G: Guest> Entries<'_, T, G> {
 		let (mut result, mut finder) = (Ok(()), Finder::new());
 		for n in 0..self.count {
 			let tce = self.values.get(n);
-			let mut locked = self.lock(n, &mut finder);
-			match self.write(n, tce, &mut finder, &mut locked, &mut after) {
-				Ok(()) => body::set(self.table, self.index.wrapping_add(n as u64), tce),
-				refused => result = refused,
+			match self.write(n, tce, new, &mut finder, &mut after) {
+				Ok(_locked) => body::set(self.table, self.index.wrapping_add(n as u64), tce),
+				Err(refusal) => result = Err(refusal),
 			}
 		}
 		after.forget(&self.tables);
@@ -421,7 +439,7 @@ impl<T: Table, G: Guest> Entries<'_, T, G> {
 		for n in 0..self.checked {
 			let tce = self.values.get(n);
 			for (part, index) in self.parts(table.1, n) {
-				let mapping = mapping(self.guest, tce, part, page_shift)?;
+				let mapping = mapping(self.guest, new, tce, part, page_shift)?;
 				if n >= self.count {
 					continue;
 				}
@@ -440,7 +458,7 @@ impl<T: Table, G: Guest> Entries<'_, T, G> {
 				if let Some(entry) = entry
 					&& self.is_somebodys(entry, page_shift).is_err()
 				{
-					let _locked = self.lock(n, &mut Finder::new());
+					let _locked = Locked::new(entry);
 					self.is_somebodys(entry, page_shift)?;
 				}
 			}
@@ -459,26 +477,33 @@ impl<T: Table, G: Guest> Entries<'_, T, G> {
 		Ok(())
 	}
 
-	/// Writes entry `n` to all the hardware's tables.
+	/// Writes entry `n` to all the hardware's tables. The last of its entries there stays
+	/// locked, for the guest's own table to be written.
 	fn write<'a>(
 		&'a self,
 		n: usize,
 		tce: Tce,
+		new: &Tally<G::Region>,
 		finder: &mut Finder<'a>,
-		locked: &mut Option<Locked<'_>>,
 		after: &mut After<G::Region>,
-	) -> Result<(), Refusal> {
-		let mut result = Ok(());
+	) -> Result<Option<Locked<'a>>, Refusal> {
+		let (mut result, mut locked) = (Ok(()), None);
 		for (number, attached) in self.tables() {
 			for (part, index) in self.parts(attached, n) {
-				// It was found before, and what was found has been counted since.
-				let mapping = mapping(self.guest, tce, part, attached.page_shift());
-				let mapping = mapping.unwrap_or(None);
-				let entry = finder.entry((number, attached), index);
-				let (shift, locked) = (attached.page_shift(), locked.as_mut());
-				match self.exchange(entry, shift, &mapping, locked) {
-					Ok(None) => {}
-					Ok(Some(old)) => after.replaced(&self.tables, number, index, old),
+				// Never two at a time, and none while the hardware is told.
+				drop(locked.take());
+				after.make_room(&self.tables);
+				let shift = attached.page_shift();
+				// It was found before, in one of these regions, which count it since.
+				let mapping = mapping(self.guest, new, tce, part, shift).unwrap_or(None);
+				// If there is something to map, there was an entry, and they don't go.
+				let Some(entry) = finder.entry((number, attached), index) else {
+					continue;
+				};
+				let locked = locked.insert(Locked::new(entry));
+				match self.exchange(locked, shift, &mapping) {
+					Ok(None) if mapping.is_none() => {}
+					Ok(old) => after.changed(number, index, old),
 					Err(refusal) => {
 						if let Some(mapping) = mapping {
 							mapping.region.give(1);
@@ -488,36 +513,26 @@ impl<T: Table, G: Guest> Entries<'_, T, G> {
 				}
 			}
 		}
-		result
+		result.map(|()| locked)
 	}
 
-	/// Puts a mapping, or nothing, into one entry of a hardware table, which is locked
-	/// unless there is none. Returns what it has mapped until now.
+	/// Puts a mapping, or nothing, into one entry of a hardware table. Returns what it
+	/// has mapped until now.
 	fn exchange(
 		&self,
-		entry: Option<Entry<'_>>,
+		locked: &mut Locked<'_>,
 		page_shift: u32,
 		mapping: &Option<Mapping<G::Region>>,
-		locked: Option<&mut Locked<'_>>,
 	) -> Result<Option<G::Region>, Refusal> {
-		let Some(Entry { tce, user }) = entry else {
-			// If there is something to map, there was one, and they don't go.
-			return match mapping {
-				None => Ok(None),
-				Some(_) => Err(Hard::Userspace.into()),
-			};
-		};
-		let mut locked = locked.filter(|locked| ptr::eq(locked.user, user));
-		let old_user = address(match &locked {
-			Some(locked) => locked.value,
-			None => user.load(Ordering::Relaxed),
-		});
+		let tce = locked.entry.tce;
+		let old_user = address(locked.user);
 		let (new, new_user) = match mapping {
 			Some(mapping) => (mapping.tce.to_be(), mapping.user.to_be()),
 			None => (0, 0),
 		};
 
-		// Only VFIO's ioctls can get in between, so this comes to an end.
+		// Under the lock the first attempt succeeds, if not for lack of a reservation. A
+		// value that came without one would be counted back as what it replaced.
 		let mut old = tce.load(Ordering::Relaxed);
 		let removed = loop {
 			let region = match from_hardware(old).is_mapping() {
@@ -531,10 +546,7 @@ impl<T: Table, G: Guest> Entries<'_, T, G> {
 				Err(other) => old = other,
 			}
 		};
-		match &mut locked {
-			Some(locked) => locked.value = new_user,
-			None => user.store(new_user, Ordering::Relaxed),
-		}
+		locked.user = new_user;
 
 		let may_have_written = from_hardware(old).permission().contains(Permission::WRITE);
 		if let Some(region) = removed
@@ -562,7 +574,7 @@ fn address(stored: u64) -> u64 {
 /// of the guest's own. The pages of further values, up to `checked`, are only looked for.
 ///
 /// [`Refusal::Hard`] if that can't be done, with nothing changed, unless userspace
-/// changes the same entries by ioctls just now.
+/// registers memory or changes the same entries by ioctls just now.
 pub fn write<T: Table, G: Guest>(
 	table: &T,
 	guest: &G,
@@ -579,6 +591,7 @@ pub fn write<T: Table, G: Guest>(
 		count,
 		checked,
 	};
-	entries.reserve()?;
-	entries.commit()
+	let mut new = Tally::new();
+	entries.reserve(&mut new)?;
+	entries.commit(&new)
 }

@@ -11,7 +11,7 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use hcall::Code;
 use proptest::prelude::*;
@@ -210,8 +210,8 @@ impl Call {
 pub struct World {
 	setup: Setup,
 	table: Vec<OnceLock<Vec<AtomicU64>>>,
-	attached: Vec<HardwareTable>,
-	regions: Vec<RegionState>,
+	attached: Vec<Arc<HardwareTable>>,
+	regions: Arc<Vec<RegionState>>,
 	list: Mutex<Vec<u64>>,
 	reads: Mutex<Vec<usize>>,
 	spoil: AtomicBool,
@@ -319,7 +319,7 @@ impl World {
 			{
 				array.get_or_init(|| [new_array(ARRAY), new_array(ARRAY)]);
 			}
-			world
+			Arc::new(world)
 		});
 		let regions = setup.regions.iter().map(|region| RegionState {
 			region: *region,
@@ -329,11 +329,21 @@ impl World {
 		Self {
 			table: table.collect(),
 			attached: attached.collect(),
-			regions: regions.collect(),
+			regions: Arc::new(regions.collect()),
 			setup: setup.clone(),
 			list: Mutex::new(vec![]),
 			reads: Mutex::new(vec![]),
 			spoil: AtomicBool::new(false),
+		}
+	}
+
+	/// Another table of the same guest's, to which the same tables of the hardware's are
+	/// attached.
+	pub fn sibling(&self, setup: &Setup) -> Self {
+		Self {
+			attached: self.attached.clone(),
+			regions: self.regions.clone(),
+			..Self::new(setup)
 		}
 	}
 
@@ -366,7 +376,7 @@ impl World {
 
 	/// What maps something in each hardware table.
 	pub fn hardware(&self) -> Vec<Entries> {
-		let entries = |table: &HardwareTable| {
+		let entries = |table: &Arc<HardwareTable>| {
 			let mut entries = Entries::new();
 			for (number, array) in table.arrays.iter().enumerate() {
 				let Some([tces, users]) = array.get() else {
@@ -529,7 +539,7 @@ impl<'w> Table for &'w World {
 	fn attached(&self) -> Result<[Option<&'w HardwareTable>; MAX_ATTACHED], Refusal> {
 		let mut attached = [None; MAX_ATTACHED];
 		for (number, table) in self.attached.iter().enumerate() {
-			*attached.get_mut(number).ok_or(Hard::Kernel)? = Some(table);
+			*attached.get_mut(number).ok_or(Hard::Kernel)? = Some(&**table);
 		}
 		Ok(attached)
 	}
@@ -588,7 +598,7 @@ pub struct C {
 	pub hardware: Vec<Entries>,
 	/// Pages of which the device may have written something.
 	pub written: BTreeSet<u64>,
-	/// Entries of each hardware table that mapped something and were changed.
+	/// Entries of each hardware table that were changed and mapped something, or do now.
 	stale: Vec<BTreeSet<u64>>,
 }
 
@@ -666,6 +676,7 @@ impl C {
 					let translated = self.setup.translate(tce, part, hardware.page_shift);
 					let (_, user, host) = translated.expect("it was good");
 					let permission = if tce & 2 != 0 { 3 } else { tce & 3 };
+					self.stale[number].insert(at);
 					self.hardware[number].insert(at, (host | permission, user));
 				}
 			}
