@@ -70,6 +70,10 @@ const DEEPEST_TREE: usize = 32;
 /// Regions of registered memory that are looked through before it is left to C:
 /// userspace may register as many as it likes.
 const MOST_REGIONS: usize = 64;
+/// Largest page of a hardware table whose pages in the host are looked at here, as a shift:
+/// 256 of them. What is larger is left to userspace, whose ioctls ask the page itself how
+/// large it is.
+const LARGEST_PAGE: u32 = 24;
 /// Levels of a hardware table, beyond the last (`POWERNV_IOMMU_MAX_LEVELS`).
 const MOST_LEVELS: u64 = 4;
 /// Permissions, which entries of upper levels have, too.
@@ -339,8 +343,8 @@ impl<A: Attachment> Table for KernelTable<'_, A> {
 		match self.path {
 			// A longest list's for two tables. All the while nothing interrupts.
 			Path::Fast => 2 * MAX_ENTRIES as u64,
-			// As many as 4 KiB pages for each of a longest list's 64 KiB pages.
-			Path::Full { .. } => 16 * MAX_ENTRIES as u64,
+			// A longest list's for all tables. Interrupts are off here, too.
+			Path::Full { .. } => (MAX_ATTACHED * MAX_ENTRIES) as u64,
 		}
 	}
 
@@ -510,21 +514,40 @@ impl KernelRegion {
 	}
 }
 
+impl KernelRegion {
+	/// The host address of the page with this offset. None of a device's memory.
+	#[inline]
+	fn host_page(&self, offset: u64) -> Option<u64> {
+		let page = self.page(offset)?.load(Ordering::Relaxed);
+		Some(page & layout::REGION_PAGE_MASK as u64)
+	}
+
+	/// Is what begins at this offset so large a piece of the host's memory? The region's
+	/// page size doesn't tell: of normal pages behind large ones the kernel takes it to be
+	/// the large ones' (`mm_iommu_do_alloc()`). A device's memory always is.
+	#[inline]
+	fn is_in_one_piece(&self, offset: u64, host: u64, size: u64) -> bool {
+		let mut others = (1 << layout::PAGE_SHIFT..size).step_by(1 << layout::PAGE_SHIFT);
+		others.all(|at| {
+			self.host_page(offset + at)
+				.is_none_or(|page| page == host + at)
+		})
+	}
+}
+
 impl Region for KernelRegion {
 	fn host(&self, user: u64, shift: u32) -> Option<u64> {
-		if shift > self.0.page_shift() {
+		if shift > self.0.page_shift().min(LARGEST_PAGE) {
 			return None;
 		}
 		let size = 1_u64.wrapping_shl(shift);
 		let offset = self.offset(user, size)?;
-		let host = match self.page(offset) {
-			Some(page) => {
-				let page = page.load(Ordering::Relaxed) & layout::REGION_PAGE_MASK as u64;
-				page | (user & ((1 << layout::PAGE_SHIFT) - 1))
-			}
+		let host = match self.host_page(offset) {
+			Some(page) => page | (user & ((1 << layout::PAGE_SHIFT) - 1)),
 			None => self.0.device().wrapping_add(offset),
 		};
-		(host & (size - 1) == 0).then_some(host)
+		let is_aligned = host & (size - 1) == 0;
+		(is_aligned && self.is_in_one_piece(offset, host, size)).then_some(host)
 	}
 
 	#[inline(never)]
