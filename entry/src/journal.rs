@@ -74,6 +74,9 @@ struct Machine {
 	guest_slb: Option<BTreeMap<u64, (u64, u64)>>,
 	/// Its interrupts arrive with the MMU on.
 	arrives_virtual: bool,
+	/// What a transaction began with: of these registers the processor has the values
+	/// in a checkpoint.
+	checkpoint: BTreeMap<u16, u64>,
 	/// How long it runs.
 	runs: u64,
 	/// An interrupt is pending when the host's timer is set again.
@@ -130,6 +133,7 @@ impl Machine {
 			found_slb: BTreeMap::new(),
 			guest_slb: None,
 			arrives_virtual: true,
+			checkpoint: BTreeMap::new(),
 			runs: 1000,
 			timer_due: false,
 			lpcr: LPCR,
@@ -375,12 +379,24 @@ impl Kernel for Machine {
 		self.event(Event::Call("store_vectors"));
 	}
 
-	fn restore_tm(&mut self, _: VcpuView, _: u64) {
+	fn restore_tm(&mut self, vcpu: VcpuView, _: u64) {
 		self.event(Event::Call("restore_tm"));
+		// The checkpoint is what the registers held at trechkpt. DSCR is put back.
+		self.sprs.extend(&self.checkpoint);
+		self.set(Spr::TEXASR, vcpu.texasr());
+		self.set(Spr::TFHAR, vcpu.tfhar());
+		self.set(Spr::TFIAR, vcpu.tfiar());
 	}
 
-	fn save_tm(&mut self, _: VcpuView, _: u64) {
+	fn save_tm(&mut self, vcpu: VcpuView, _: u64) {
 		self.event(Event::Call("save_tm"));
+		assert_ne!(self.msr & Msr::TS.bits(), 0, "there is no transaction");
+		// treclaim loads the checkpoint and ends the transaction. DSCR is put back.
+		self.sprs.extend(&self.checkpoint);
+		vcpu.set_texasr(self.spr(Spr::TEXASR));
+		vcpu.set_tfhar(self.spr(Spr::TFHAR));
+		vcpu.set_tfiar(self.spr(Spr::TFIAR));
+		self.msr &= !Msr::TS.bits();
 	}
 
 	fn tm_emulation_early(&mut self, _: VcpuView) -> bool {
@@ -532,6 +548,10 @@ const GUEST: [(Spr, u32); 25] = [
 	(Spr::TFHAR, 64),
 	(Spr::TFIAR, 64),
 ];
+
+/// What of these the kernel's `__kvmppc_restore_tm` and `__kvmppc_save_tm` leave as the
+/// checkpoint has it.
+const CHECKPOINTED: [Spr; 3] = [Spr::TAR, Spr::VRSAVE, Spr::AMR];
 
 fn in_vcpu(vcpu: VcpuView, spr: Spr) -> u64 {
 	match spr {
@@ -715,12 +735,15 @@ fn switched(spr: Spr, facilities: u64, dawr: bool, assist: bool) -> bool {
 proptest! {
 	/// Whatever the host, the vcpu and the guest have in their registers: the guest
 	/// finds what the vcpu has, the vcpu gets what the guest leaves, and the host is
-	/// as it was.
+	/// as it was. A suspended transaction, be it loaded, saved or both, has registers
+	/// of its own.
 	#[test]
 	fn nobody_sees_anothers_registers(
 		host in values(HOST.len()),
 		vcpu_values in values(29),
 		guest in values(GUEST.len()),
+		checkpoint in values(CHECKPOINTED.len()),
+		suspended in proptest::array::uniform2(any::<bool>()),
 		facilities in facilities(),
 		assist in any::<bool>(),
 		dawr in any::<bool>(),
@@ -732,6 +755,12 @@ proptest! {
 		m.dawr = dawr;
 		m.traps = vec![way_out];
 		let vcpu = m.context.vcpu;
+		m.checkpoint = CHECKPOINTED.iter().map(|spr| spr.0).zip(checkpoint).collect();
+		let [loaded, saved] = suspended.map(|suspended| {
+			if suspended { GUEST_MSR | Msr::TS_S } else { GUEST_MSR }.bits()
+		});
+		vcpu.set_msr(loaded);
+		m.guest_writes.insert(Spr::SRR1.0, saved);
 		let before = m.sprs.clone();
 		let had: BTreeMap<_, _> = GUEST.iter().map(|(spr, _)| (spr.0, in_vcpu(vcpu, *spr))).collect();
 		// `sc` leaves these.
@@ -1135,6 +1164,30 @@ fn suspended_transaction_is_saved_before_fake_suspend_goes() {
 		.rposition(|e| matches!(e, Event::Write(Spr::PSSCR, _)))
 		.unwrap();
 	assert!(save < psscr);
+}
+
+/// Where host and guest have the same in a register there is nothing to switch, but for
+/// what the transaction leaves there.
+#[test]
+fn checkpoint_reaches_neither_guest_nor_host() {
+	for (loaded, saved) in [(true, false), (false, true), (true, true)] {
+		let state = |suspended| {
+			let ts = if suspended { Msr::TS_S } else { Msr::empty() };
+			(GUEST_MSR | ts).bits()
+		};
+		let mut m = machine(&[0x55; 24], &[0x55; 29], &[0x55; 25], hfscr::TM);
+		m.checkpoint = CHECKPOINTED.map(|spr| (spr.0, 0xbad)).into();
+		m.context.vcpu.set_msr(state(loaded));
+		m.guest_writes.clear();
+		m.guest_writes.insert(Spr::SRR1.0, state(saved));
+		m.run(true);
+		for spr in CHECKPOINTED {
+			let which = format!("{spr:?}, {loaded} {saved}");
+			assert_eq!(m.found[&spr.0], 0x55, "the guest's {which}");
+			assert_eq!(in_vcpu(m.context.vcpu, spr), 0x55, "the vcpu's {which}");
+			assert_eq!(m.spr(spr), 0x55, "the host's {which}");
+		}
+	}
 }
 
 #[test]

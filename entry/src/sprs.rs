@@ -15,6 +15,10 @@
 //! - `nobody`: nothing that anybody wants back. What the register holds at an entry
 //!   is then unknown, so the guest's value is always written, and none restored.
 //!
+//! A row that ends in `checkpointed` is of a register that a transaction's checkpoint
+//! has, too, and that the kernel leaves as it is there when it loads or saves one. DSCR,
+//! which it puts back, is not marked.
+//!
 //! Each of these functions does only one kind of access, because an mfspr waits for
 //! an mtspr before it; and a write happens only if it changes the value, or if
 //! nobody knows whether it does.
@@ -85,11 +89,21 @@ macro_rules! host {
 	};
 }
 
+/// Whether a row has the mark.
+macro_rules! is_checkpointed {
+	() => {
+		false
+	};
+	(checkpointed) => {
+		true
+	};
+}
+
 macro_rules! group {
 	(
 		$(#[$doc:meta])*
 		$group:ident {
-			$($(#[$why:meta])* $name:ident: $spr:ident, $home:ident.$set:ident as $width:ident, $when:ident, $host:ident;)*
+			$($(#[$why:meta])* $name:ident: $spr:ident, $home:ident.$set:ident as $width:ident, $when:ident, $host:ident $(, $checkpointed:ident)?;)*
 		}
 	) => {
 		$(#[$doc])*
@@ -155,6 +169,29 @@ macro_rules! group {
 					}
 				})*
 			}
+
+			/// Restores the host's values of what is checkpointed, whatever the registers
+			/// hold. With that [`load`](Self::load) and [`restore`](Self::restore), which
+			/// compare values that are in memory, are right again.
+			///
+			/// # Safety
+			///
+			/// `self` must be what the host had.
+			#[inline(always)]
+			pub unsafe fn restore_checkpointed<C: Cpu>(
+				&self,
+				cpu: &mut C,
+				context: &Context,
+				on: Conditions,
+			) {
+				$(if is_checkpointed!($($checkpointed)?) && on.$when {
+					let host: Option<u64> = host!($host, self.$name, context, $name);
+					if let Some(host) = host {
+						// SAFETY: the host's own value, by the caller's word.
+						unsafe { cpu.mtspr::<{ Spr::$spr.0 }>(host) };
+					}
+				})*
+			}
 		}
 	};
 }
@@ -165,9 +202,9 @@ group! {
 	/// the same set.
 	User {
 		/// Branch target.
-		tar: TAR, vcpu.set_tar as u64, always, task;
+		tar: TAR, vcpu.set_tar as u64, always, task, checkpointed;
 		/// Which vector registers are in use.
-		vrsave: VRSAVE, vcpu.set_vrsave as u32, always, task;
+		vrsave: VRSAVE, vcpu.set_vrsave as u32, always, task, checkpointed;
 		/// Event-based branch handler.
 		ebbhr: EBBHR, vcpu.set_ebbhr as u64, ebb, task;
 		/// Event-based branch return address.
@@ -196,7 +233,7 @@ group! {
 		/// Execution of user pages by the kernel.
 		iamr: IAMR, vcpu.set_iamr as u64, always, register;
 		/// Access to user pages by the kernel.
-		amr: AMR, vcpu.set_amr as u64, always, register;
+		amr: AMR, vcpu.set_amr as u64, always, register, checkpointed;
 		/// Which bits of AMR problem state may change; the host has no such bits.
 		uamor: UAMOR, vcpu.set_uamor as u64, always, zero;
 	}

@@ -182,7 +182,8 @@ pub trait Kernel: Cpu {
 	unsafe fn load_vectors(&mut self, vcpu: VcpuView);
 	/// Stores them.
 	fn store_vectors(&mut self, vcpu: VcpuView);
-	/// `kvmppc_restore_tm_hv()` / `kvmppc_save_tm_hv()`, for an active transaction.
+	/// `kvmppc_restore_tm_hv()` / `kvmppc_save_tm_hv()`, for an active transaction. Both
+	/// may leave values of its checkpoint in the registers that are marked so.
 	fn restore_tm(&mut self, vcpu: VcpuView, msr: u64);
 	/// See [`restore_tm`](Self::restore_tm).
 	fn save_tm(&mut self, vcpu: VcpuView, msr: u64);
@@ -343,6 +344,14 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 
 	if has_tm::<P>() && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) {
 		k.restore_tm(vcpu, vcpu.msr());
+		// What loads the guest's compares them with the host's. (Where a suspended
+		// transaction is faked, as the kernel does on CPUs with assistance, these are there
+		// still.)
+		// SAFETY: they were read above.
+		unsafe {
+			host_user.restore_checkpointed(k, &context, on);
+			host_supervisor.restore_checkpointed(k, &context, on);
+		}
 		// Perhaps with other facilities. The transaction is not the host's.
 		msr = k.mfmsr() & !Msr::TS.bits();
 	} else {
@@ -526,7 +535,15 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 
 		if !late {
 			k.mtmsrd(msr);
-			store_facilities::<P, _>(k, &context, on, active);
+			if active {
+				k.store_vectors(vcpu);
+				k.save_tm(vcpu, vcpu.msr());
+				// They hold the checkpoint's values now, not those that were saved.
+				host_user.restore_checkpointed(k, &context, on);
+				host_supervisor.restore_checkpointed(k, &context, on);
+			} else {
+				store_facilities::<P, _>(k, &context, on);
+			}
 		}
 
 		k.mtspr::<{ Spr::PURR.0 }>(host_purr);
@@ -572,24 +589,17 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		// SAFETY: the host's MSR; all else is the host's, too, but for registers of
 		// facilities that nobody uses before they are saved here.
 		unsafe { k.mtmsrd(msr) };
-		store_facilities::<P, _>(k, &context, on, false);
+		store_facilities::<P, _>(k, &context, on);
 	}
 	out.trap
 }
 
-/// Saves what can only be read while MSR has the host's facilities on.
+/// Saves what can only be read while MSR has the host's facilities on, if there is no
+/// transaction.
 #[inline(always)]
-fn store_facilities<P: Profile, K: Kernel>(
-	k: &mut K,
-	context: &Context,
-	on: Conditions,
-	active: bool,
-) {
-	let vcpu = context.vcpu;
-	k.store_vectors(vcpu);
-	if active {
-		k.save_tm(vcpu, vcpu.msr());
-	} else if on.tm {
+fn store_facilities<P: Profile, K: Kernel>(k: &mut K, context: &Context, on: Conditions) {
+	k.store_vectors(context.vcpu);
+	if on.tm {
 		Transactions::save(k, context, on);
 		still_uses::<P>(context, hfscr::TM, VcpuView::load_tm, VcpuView::set_load_tm);
 	}
