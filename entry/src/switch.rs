@@ -53,12 +53,19 @@
 //! HDEC and DEC are written one behind the other, for a TB that was read before, and
 //! read so. HDEC's difference is the time that the guest ran, and so gives the time
 //! at the end without reading TB, which waits for everything before it. That time is
-//! behind by as much as passed between reading TB and writing HDEC, a microsecond at
-//! most. Since DEC was written just as late, an expiry time that the guest did not
-//! touch comes out as it went in. (With a TB read at the end, as C has it, it moves by
-//! that microsecond at each round trip.) One that the guest wrote comes out early by
-//! it, and is written late by as much at the next entry. A limit that was reached is
-//! reached by this time, too. After an HMI the timebase may be another, so it is read.
+//! behind by as much as passed between reading TB and writing HDEC, a microsecond if
+//! nothing holds the CPU up. Since DEC was written just as late, an expiry time that the
+//! guest did not touch comes out as it went in. (With a TB read at the end, as C has it,
+//! it moves by that microsecond at each round trip.) One that the guest wrote comes out
+//! early by it, and is written late by as much at the next entry. A limit that was
+//! reached is reached by this time, too. After an HMI the timebase may be another, so it
+//! is read.
+//!
+//! For a guest with an offset the timebase itself is moved, both ways by a TB that is
+//! read directly before. Only the upper bits can be written, so what is written has to
+//! be less than 2^24 ticks (33 ms) old. When it is older, as it can be on an emulated
+//! CPU that was held up, the timebase goes back by 2^24 ticks, and after the exit the
+//! host's stays so.
 //!
 //! # Enabling interrupts
 //!
@@ -238,10 +245,9 @@ pub struct Context {
 	pub nested: Option<NestedView>,
 }
 
-/// Moves the timebase to `tb`, what it should have been at some moment shortly before, by
-/// writing its upper bits. The low ones go on counting, and if they wrapped since that
-/// moment, the carry is lost with the write: put it in. For the caller's arithmetic `tb`
-/// is still the time: with the carry it would be 2^24 ticks too late.
+/// Moves the timebase to `tb`, what it should have been at some moment less than 2^24
+/// ticks before, by writing its upper bits. The low ones go on counting, and if they
+/// wrapped since that moment, the carry is lost with the write: put it in.
 ///
 /// That is told by the low ones having become less, so `tb` must be a time of this
 /// timebase but for the upper bits.
@@ -249,14 +255,13 @@ pub struct Context {
 /// # Safety
 ///
 /// What runs next must want `tb`.
-unsafe fn set_timebase<C: Cpu>(cpu: &mut C, tb: u64) -> u64 {
+unsafe fn set_timebase<C: Cpu>(cpu: &mut C, tb: u64) {
 	// SAFETY: the caller's word.
 	unsafe { cpu.mtspr::<{ Spr::TBU40.0 }>(tb) };
 	if cpu.mftb() & TB_LOW < tb & TB_LOW {
 		// SAFETY: the caller's word.
 		unsafe { cpu.mtspr::<{ Spr::TBU40.0 }>(tb.wrapping_add(TB_LOW + 1)) };
 	}
-	tb
 }
 
 /// Runs a guest once and says by what trap it came out.
@@ -377,7 +382,10 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 			// Nothing on this path takes the time but by `tb`. TBU40 can't move the low
 			// bits; an L1 may have asked for it.
 			let offset = vcore.tb_offset() & !TB_LOW;
-			*tb = set_timebase(k, started.wrapping_add(offset));
+			*tb = started.wrapping_add(offset);
+			// `started` is too old for this: see the module's text on time.
+			let now = k.mftb().wrapping_add(offset);
+			set_timebase(k, now);
 			vcore.set_tb_offset_applied(offset);
 		}
 		host_guest.load(k, &context, on);
@@ -509,9 +517,8 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	// SAFETY: to the end of the way out. Each value is the host's own.
 	unsafe {
 		if applied != 0 {
-			// To be exact now it has to be read.
-			let exact = k.mftb().wrapping_sub(applied);
-			set_timebase(k, exact);
+			let now = k.mftb().wrapping_sub(applied);
+			set_timebase(k, now);
 			vcore.set_tb_offset_applied(0);
 		}
 
