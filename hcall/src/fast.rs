@@ -20,7 +20,8 @@ use crate::{Code, Number};
 pub type Handler = unsafe extern "C" fn(NonNull<P9Vcpu>) -> Code;
 
 /// Fast handlers by hcall number, as the trampoline indexes them: 8 bytes each,
-/// zero where there is none.
+/// zero where there is none. The first is always zero: there the trampoline looks for
+/// numbers that have no place.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct FastTable([Option<Handler>; Self::LEN]);
@@ -43,9 +44,10 @@ impl FastTable {
 	}
 
 	/// The same table with a handler for `number`. For constants: a number that has
-	/// no place in the table is an error in the program.
+	/// no place in the table, or the first, is an error in the program.
 	pub const fn with(mut self, number: Number, handler: Handler) -> Self {
 		match number.index(Self::LAST) {
+			Some(0) => panic!("number 0 is what the trampoline makes of those beyond the table"),
 			Some(index) => self.0[index] = Some(handler),
 			None => panic!("number beyond the table"),
 		}
@@ -148,6 +150,12 @@ mod tests {
 	}
 
 	#[test]
+	#[should_panic(expected = "number 0")]
+	fn number_0_has_no_handler() {
+		FastTable::empty().with(Number(0), null);
+	}
+
+	#[test]
 	fn problem_state_and_transactions_take_the_full_path() {
 		let on = bitmap(&[Number::NULL]);
 		for bit in [Msr::PR, Msr::TS_S, Msr::TS_T] {
@@ -196,6 +204,21 @@ mod tests {
 				listed && enabled && privileged && !transaction
 			);
 			prop_assert!(!is_fast(&EMPTY, &words, r3, srr1));
+		}
+
+		/// The trampoline's arithmetic on the number: rotldi, cmpldi and iselgt. No number
+		/// gets it beyond the table, and none that has no place to a handler.
+		#[test]
+		fn trampoline_stays_in_the_table(
+			r3 in prop_oneof![any::<u64>(), 0..0x200u64, Just(0), Just(1), Just(u64::MAX),
+				(0..0x200u64).prop_map(|low| low | 1 << 63)],
+		) {
+			let rotated = r3.rotate_left(64 - 2);
+			let clamped = if rotated > FastTable::LAST.0 >> 2 { 0 } else { rotated } as usize;
+			prop_assert!(clamped < FastTable::LEN);
+			let number = Number(r3);
+			prop_assert_eq!(clamped, number.index(FastTable::LAST).unwrap_or(0));
+			prop_assert_eq!(ALL.0[clamped].is_some(), ALL.get(number).is_some());
 		}
 
 		/// The trampoline's arithmetic on the bitmap: rlwinm for the word, neg and

@@ -50,7 +50,8 @@ impl Number {
 	/// `max`; `None` for a number that has no place there.
 	///
 	/// PAPR numbers are multiples of 4. The trampoline computes the same with one
-	/// rotate and one unsigned compare: a misaligned number becomes huge.
+	/// rotate and one unsigned compare: a misaligned number becomes huge. It has 0 for
+	/// `None`.
 	#[inline]
 	pub const fn index(self, max: Number) -> Option<usize> {
 		let rotated = self.0.rotate_right(2);

@@ -170,13 +170,17 @@ _GLOBAL(kvm_p9_exit_hcall)
 .Lhcall:
 	/*
 	 * PAPR numbers are multiples of 4: rotating puts the low two bits at
-	 * the top, so a misaligned number fails the unsigned compare.
+	 * the top, so a misaligned number fails the unsigned compare. What
+	 * fails it becomes 0, which never has a handler. There is no branch for
+	 * it, as one could be mispredicted, and then the guest would choose from
+	 * all of memory what the handler's address is speculatively loaded from.
+	 * isel is not predicted. XER is the guest's still, so nothing may carry.
 	 */
 	ld	r10, HSTATE_KVM_VCPU(r13)
 	rotldi	r12, r3, 64 - 2
 	cmpldi	r12, KVM_P9_ABI_FAST_TABLE_LAST
 	ld	r11, VCPU_P9 + KVM_P9_ABI_VCPU_FAST_TABLE(r10)
-	bgt	.Lhcall_full
+	iselgt	r12, 0, r12
 	std	r0, VCPU_GPR(R0)(r10)
 	sldi	r0, r12, 3
 	ldx	r11, r11, r0
@@ -293,7 +297,6 @@ _GLOBAL(kvm_p9_exit_hcall)
 	GPRS	ld, 1, 8, VCPU_GPR(R1), r10
 .Lhcall_full_r0:
 	ld	r0, VCPU_GPR(R0)(r10)
-.Lhcall_full:
 	mfspr	r11, SPRN_SRR0
 	mfspr	r12, SPRN_SRR1
 	li	r10, BOOK3S_INTERRUPT_SYSCALL
