@@ -32,7 +32,8 @@
 //!   only before it writes them one by one, and stops where it can't go on, with a wrong
 //!   count. Here all parts are looked for, or nothing is changed.
 //! - An entry of H_PUT_TCE_INDIRECT without permission bits maps nothing for hardware, as
-//!   with the other two. C counts its page as mapped, and never takes that back.
+//!   with the other two. C as it comes counts its page as mapped, and never takes that
+//!   back; with `CONFIG_KVM_BOOK3S_HV_P9_RUST` it does as here.
 //! - A page of the guest's table that is larger than the hardware's may go on in another
 //!   memory slot, or be longer than the last. Each part is looked for where it is in the
 //!   guest, and if it is nowhere then nothing is changed. C looks for the first, and goes on
