@@ -58,7 +58,7 @@ void __init kvm_p9_tce_init(void)
 /* Makes what a hardware table lacks for an entry. In an RCU read section. */
 bool kvm_p9_make_tce_levels(struct iommu_table *tbl, unsigned long entry)
 {
-	return pnv_tce_make_levels(tbl, entry);
+	return pnv_tce_useraddrptr(tbl, entry, true);
 }
 EXPORT_SYMBOL_GPL(kvm_p9_make_tce_levels);
 
