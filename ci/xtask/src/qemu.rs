@@ -86,21 +86,11 @@ pub fn main(args: &Args) -> Result<()> {
 		icount: args.icount,
 	};
 	let total = Duration::from_secs(args.timeout);
-	let mut panicked = false;
-	machine.run(
-		Limits {
-			total,
-			silence: total,
-		},
-		Echo::Yes,
-		|line| {
-			panicked |= line.contains("Kernel panic - not syncing");
-			true
-		},
-	)?;
-	if panicked {
-		bail!("the kernel panicked");
-	}
+	let limits = Limits {
+		total,
+		silence: total,
+	};
+	machine.run(limits, Echo::Yes, |_| true)?;
 	Ok(())
 }
 
@@ -127,7 +117,7 @@ fn boot_kernel(name: &str) -> Result<PathBuf> {
 pub enum Echo {
 	/// It is.
 	Yes,
-	/// Only its end, and only if the machine wedges.
+	/// Only its end, and only if the machine wedges or its kernel panics.
 	No,
 }
 
@@ -222,6 +212,11 @@ impl Machine {
 			text
 		});
 
+		let mut panicked = false;
+		let mut line = |text: &str| {
+			panicked |= text.contains("Kernel panic - not syncing");
+			line(text)
+		};
 		let mut lines = Lines::default();
 		let mut alive = Instant::now();
 		let wedged = loop {
@@ -267,6 +262,13 @@ impl Machine {
 			say(format_args!("the end of the console:\n{}", lines.tail()));
 			bail!("{QEMU} failed ({status}): {reason}");
 		}
+		// The machine then ends as if nothing were wrong.
+		if panicked {
+			if echo == Echo::No {
+				say(format_args!("the end of the console:\n{}", lines.tail()));
+			}
+			bail!("the kernel panicked");
+		}
 		Ok(started.elapsed())
 	}
 }
@@ -279,7 +281,7 @@ struct Lines {
 }
 
 impl Lines {
-	const KEPT: usize = 25;
+	const KEPT: usize = 80;
 
 	fn feed(&mut self, bytes: &[u8], mut line: impl FnMut(&str)) {
 		self.partial.extend_from_slice(bytes);
