@@ -57,7 +57,9 @@ pub struct Args {
 	/// Seed of what is random in the booted tests [default: another each time]
 	#[arg(long)]
 	seed: Option<u64>,
-	/// Random hcalls of each booted test of TCEs [default: some 10,000]
+	/// Random hcalls of each booted test of TCEs, a quarter for hardware's [default: some 10,000].
+	/// Of tce-hw-diff-* a boot bears some 100,000: each round leaves a region pinned for ever, to
+	/// see that it can't be let go while it is mapped
 	#[arg(long, value_name = "N")]
 	tce_calls: Option<u64>,
 	/// Rounds of every register by every exit, for each path and guest mode [default: 5,000]; and a
