@@ -219,15 +219,13 @@ pub struct Hammer {
 	pub bad: u64,
 	/// The last such hcall, its code and its r4.
 	pub last_bad: [u64; 3],
-	/// Bus address of the first entry that it works on.
-	pub first: u64,
-	/// Bits of an hcall's entry, counted from there, that are always 0.
+	/// Bits of an hcall's entry that are always 0.
 	pub cleared: u64,
 	/// Bits of an hcall's number of entries, less one, that are always 1.
 	pub more: u64,
 }
 
-assert_eq_size!(Hammer, [u64; 13]);
+assert_eq_size!(Hammer, [u64; 12]);
 const_assert_eq!(offset_of!(Hammer, seed), 0);
 const_assert_eq!(offset_of!(Hammer, lists), 8);
 const_assert_eq!(offset_of!(Hammer, rounds), 24);
@@ -235,9 +233,8 @@ const_assert_eq!(offset_of!(Hammer, answered), 32);
 const_assert_eq!(offset_of!(Hammer, refused), 40);
 const_assert_eq!(offset_of!(Hammer, bad), 48);
 const_assert_eq!(offset_of!(Hammer, last_bad), 56);
-const_assert_eq!(offset_of!(Hammer, first), 80);
-const_assert_eq!(offset_of!(Hammer, cleared), 88);
-const_assert_eq!(offset_of!(Hammer, more), 96);
+const_assert_eq!(offset_of!(Hammer, cleared), 80);
+const_assert_eq!(offset_of!(Hammer, more), 88);
 
 impl Hammer {
 	/// Entries that it works on, and a few more behind them: at most this many at once,

@@ -1176,7 +1176,7 @@ pub fn differential(guest: Guest, path: Path, seed: u64, calls: u64) -> Verdict 
 /// Vcpus that hammer.
 const HAMMERS: [u64; 2] = [1, 2];
 /// Their lists and H_STUFF_TCEs have up to this many entries. They go over them at
-/// different speeds, and so are often at the same one where both have the same.
+/// different speeds, and so are often at the same one.
 const HAMMER_ENTRIES: u64 = 512;
 const_assert!(HAMMERS.len() as u64 * HAMMER_ENTRIES == map::TCE_PAGES);
 /// Regions of what the vcpus' lists point to, which stay registered.
@@ -1206,7 +1206,6 @@ pub fn hammer(path: Path, seed: u64, meanwhile: Meanwhile, time: Duration) -> Ve
 			let block = Hammer {
 				seed: seed.wrapping_mul(2 * id + 1) | 1,
 				lists: [map::TCE_LIST, map::TCE_LIST + LIST],
-				first: 0,
 				// Always from the first entry on, and nearly all of them.
 				cleared: Hammer::ENTRIES - 1,
 				more: HAMMER_ENTRIES - Hammer::ENTRIES,
