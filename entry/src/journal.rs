@@ -703,8 +703,8 @@ fn kinds() -> impl Strategy<Value = Sort> {
 	]
 }
 
-/// How long the CPU was held up between the reading of the time and the switch: rarely, and
-/// then for longer than the timebase's low bits count.
+/// How long the CPU was held up between the reading of the time and the switch: not at all,
+/// or for up to eight times what the timebase's low bits count.
 fn late() -> impl Strategy<Value = u64> {
 	prop_oneof![Just(0), 0..1_u64 << 27]
 }

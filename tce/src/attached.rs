@@ -531,8 +531,8 @@ impl<T: Table, G: Guest> Entries<'_, T, G> {
 			None => (0, 0),
 		};
 
-		// Under the lock the first attempt succeeds, if not for lack of a reservation. A
-		// value that came without one would be counted back as what it replaced.
+		// Whoever has the lock is alone, but for stdcx. failing without a reason, and for
+		// VFIO's ioctls on containers of the first kind, which know no userspace addresses.
 		let mut old = tce.load(Ordering::Relaxed);
 		let removed = loop {
 			let region = match from_hardware(old).is_mapping() {

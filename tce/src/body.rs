@@ -839,8 +839,8 @@ mod tests {
 		assert_eq!(get(&world, IOBA), Ok(Tce(0)));
 	}
 
-	/// Threads that write the same few entries, as vcpus do: `table` picks the table of
-	/// each hcall.
+	/// Threads that write the same few entries, as vcpus do, each time of one of these
+	/// tables.
 	fn write_at_once(worlds: &[World]) {
 		let rounds = if cfg!(miri) { 20 } else { 20_000 };
 		std::thread::scope(|scope| {
