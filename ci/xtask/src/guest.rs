@@ -85,9 +85,9 @@ const VMM: Foreign = Foreign {
 };
 
 /// Runs in the emulated host and in its guest, with an operating system each.
-const DISK: Foreign = Foreign {
-	package: "kvm-p9-disk",
-	binary: "disk",
+const DISKCHECK: Foreign = Foreign {
+	package: "kvm-p9-diskcheck",
+	binary: "diskcheck",
 	..VMM
 };
 
@@ -168,13 +168,13 @@ pub fn build() -> Result<Programs> {
 }
 
 /// Builds the program that does I/O on a disk.
-pub fn build_disk() -> Result<Vec<u8>> {
-	DISK.build()
+pub fn build_diskcheck() -> Result<Vec<u8>> {
+	DISKCHECK.build()
 }
 
 /// Clippy, as it has to be called for each.
 pub fn lints() -> [(&'static str, Command); 3] {
-	[GUEST, VMM, DISK].map(|foreign| (foreign.package, foreign.lint()))
+	[GUEST, VMM, DISKCHECK].map(|foreign| (foreign.package, foreign.lint()))
 }
 
 impl Programs {

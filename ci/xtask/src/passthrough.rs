@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use disk::{CELL, Expected, Tag, WORKERS};
+use diskcheck::{CELL, Expected, Tag, WORKERS};
 use proto::Path as Column;
 
 use crate::client::{self, Said};
@@ -229,7 +229,7 @@ pub fn run(image: &Image, options: &Options) -> Result<Vec<Check>> {
 		Brought::Here(folder) => folder,
 		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
 	};
-	let tool = guest::build_disk()?;
+	let tool = guest::build_diskcheck()?;
 	let mut checks = Vec::new();
 	for (name, count, guests) in options.boots() {
 		let boot = Boot {
@@ -367,8 +367,8 @@ impl Boot {
 		let inits = ("passthrough-host", "passthrough-guest");
 		client::pack(folder, "passthrough", inits, |host, guest| {
 			host.file("runs", false, runs.as_bytes());
-			host.file("disk", true, tool);
-			guest.file("disk", true, tool);
+			host.file("diskcheck", true, tool);
+			guest.file("diskcheck", true, tool);
 			guest.folder("modules");
 			for module in run::files_below(&folder.join("modules"))? {
 				let name = module.file_name().context("a module has a name")?;
@@ -481,7 +481,7 @@ fn make_disk(path: &Path, seed: u64) -> Result<()> {
 	let mut bytes = vec![0; CELL];
 	let mut whole = Vec::with_capacity(CELLS as usize * CELL);
 	for cell in 0..CELLS {
-		disk::fill(seed, cell, Tag(0), &mut bytes);
+		diskcheck::fill(seed, cell, Tag(0), &mut bytes);
 		whole.extend_from_slice(&bytes);
 	}
 	file.write_all(&whole)?;

@@ -210,7 +210,9 @@ impl Need {
 		match self {
 			Self::Kernel => kernel::build(Series::find(MAIN_SERIES)?, false).map(drop),
 			Self::OldKernel => kernel::build(Series::find(bench::ASM_SERIES)?, false).map(drop),
-			Self::Programs => guest::build().and_then(|_| guest::build_disk()).map(drop),
+			Self::Programs => guest::build()
+				.and_then(|_| guest::build_diskcheck())
+				.map(drop),
 			Self::Plugin => trace::plugin().map(drop),
 			Self::Client => setup::bring("client").map(drop),
 		}

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The I/O, for scripts in the emulated machine; what they pass on is printed.
 //!
-//! - `disk check DEVICE SEED`: reads all of a disk, prints the number of its cells.
-//! - `disk work DEVICE SEED RUN STEPS SECONDS`: checks it, does so many steps of the
+//! - `diskcheck check DEVICE SEED`: reads all of a disk, prints the number of its cells.
+//! - `diskcheck work DEVICE SEED RUN STEPS SECONDS`: checks it, does so many steps of the
 //!   run's plan or as many as there is time for, checks it again. Prints a line
 //!   `running` when the first steps are done, and how many each worker did.
-//! - `disk read DEVICE KIB COUNT TAG`: reads blocks of that size one after the other,
+//! - `diskcheck read DEVICE KIB COUNT TAG`: reads blocks of that size one after the other,
 //!   first some and then so many between two markers (`proto::marker`), which tell
 //!   whoever watches the instructions that it is TAG. Prints COUNT.
-//! - `disk isolate DRC`: asks the firmware of a pseries guest to isolate a slot, which
+//! - `diskcheck isolate DRC`: asks the firmware of a pseries guest to isolate a slot, which
 //!   is what lets the hypervisor take its device away.
 //!
 //! All I/O goes past the page cache, so that each step is one by the device.
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use disk::{CELL, LONGEST, Plan, Step, Tag, WORKERS};
+use diskcheck::{CELL, LONGEST, Plan, Step, Tag, WORKERS};
 #[cfg(target_arch = "powerpc64")]
 use proto::marker;
 
@@ -73,7 +73,7 @@ fn open(device: &str) -> Result<(File, u64)> {
 fn check(seed: u64, first: u64, bytes: &[u8]) -> Result<Vec<Tag>> {
 	let cells = (first..).zip(bytes.chunks_exact(CELL));
 	cells
-		.map(|(cell, bytes)| disk::check(seed, cell, bytes).map_err(wrong))
+		.map(|(cell, bytes)| diskcheck::check(seed, cell, bytes).map_err(wrong))
 		.collect()
 }
 
@@ -142,7 +142,7 @@ impl Worker<'_> {
 			};
 		};
 		for (cell, bytes) in (step.first..).zip(bytes.chunks_exact_mut(CELL)) {
-			disk::fill(self.seed, cell, tag, bytes);
+			diskcheck::fill(self.seed, cell, tag, bytes);
 		}
 		self.file.write_all_at(bytes, offset)?;
 		known.fill(tag);
