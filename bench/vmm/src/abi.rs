@@ -4,6 +4,10 @@
 //! By hand, because the usual crates don't serve powerpc64, whose ioctl numbers are
 //! also encoded unlike everybody else's (three direction bits, 13 size bits); libc's
 //! `_IOW` and friends know that.
+#![expect(
+	missing_docs,
+	reason = "fields and constants have the names of the kernel's headers, which document them"
+)]
 
 use core::mem::{offset_of, size_of};
 use libc::Ioctl;

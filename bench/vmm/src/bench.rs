@@ -12,13 +12,16 @@ use std::time::Duration;
 
 use hcall::Number;
 use proto::case::{Access, SPIN, Served, Tables, Verdict};
-use proto::{Case, Command, Guest, Job, Outcome, Path, map};
+use proto::{Case, Guest, Outcome, Path, map};
 
-use crate::console::{Line, say};
-use crate::kvm::{Event, Window};
-use crate::machine::{self, Config, Failure, Machine};
-use crate::timer::Volley;
-use crate::{abi, host, marker};
+use vmm::command::timing as command;
+use vmm::console::{Line, say};
+use vmm::kvm::{Event, Window};
+use vmm::machine::{self, Config, Failure, Machine};
+use vmm::timer::Volley;
+use vmm::{abi, host};
+
+use crate::marker;
 
 /// Longer than any measurement takes, in the emulated host's time.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -34,21 +37,6 @@ const VOLLEY_DELAY: Duration = Duration::from_micros(60);
 const SETTING: Duration = Duration::from_micros(8);
 /// From one of them to the next: all go off while the guest still spins.
 const VOLLEY_INTERVAL: Duration = Duration::from_nanos(SPIN / 2);
-
-/// The command for `batches` of `iterations` of a case.
-pub fn command(case: Case, iterations: u64, batches: u64) -> Command {
-	Command {
-		job: Job::BENCH,
-		number: case.number().0,
-		args: case.args(),
-		code: case.code().0,
-		iterations,
-		batches,
-		round: case.round(),
-		announce: case.needs_preparation().into(),
-		..Command::default()
-	}
-}
 
 fn wrong<T>(why: String) -> Result<T, Failure> {
 	Err(Failure::Wrong(why))

@@ -13,39 +13,65 @@ const PREFIX: &str = "@kvm-p9 ";
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Line<'a> {
 	/// The first.
-	Hello { release: &'a str, params: bool },
+	Hello {
+		/// `uname -r`.
+		release: &'a str,
+		/// The kernel has the parameters of kvm-p9.
+		params: bool,
+	},
 	/// A measurement.
 	Result {
+		/// The name of the case.
 		case: &'a str,
+		/// The name of the guest mode.
 		guest: &'a str,
+		/// The name of the path.
 		path: &'a str,
+		/// Round trips of a batch.
 		iterations: u64,
+		/// TB ticks of each batch of empty iterations.
 		empty_ticks: &'a [u64],
+		/// TB ticks of each batch of round trips.
 		ticks: &'a [u64],
+		/// Round trips that fast handlers served, where that is counted.
 		fast: Option<u64>,
 	},
 	/// A measurement that this kernel can't have.
 	Na {
+		/// The name of the case.
 		case: &'a str,
+		/// The name of the guest mode.
 		guest: &'a str,
+		/// The name of the path.
 		path: &'a str,
+		/// What the kernel lacks.
 		why: &'a str,
 	},
 	/// A measurement that failed.
 	Error {
+		/// The name of the case.
 		case: &'a str,
+		/// The name of the guest mode.
 		guest: &'a str,
+		/// The name of the path.
 		path: &'a str,
+		/// What went wrong.
 		why: &'a str,
 	},
 	/// A test.
 	Test {
+		/// Its name.
 		name: &'a str,
+		/// How it ended.
 		status: Status,
+		/// What it measured, or what went wrong.
 		detail: &'a str,
 	},
-	/// The VMM can't go on.
-	Fatal { why: &'a str },
+	/// Init can't go on.
+	Fatal {
+		/// What went wrong.
+		why: &'a str,
+	},
 	/// The last.
 	Done,
 }
@@ -54,8 +80,11 @@ pub enum Line<'a> {
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
+	/// As it should.
 	Pass,
+	/// Not so.
 	Fail,
+	/// The kernel lacks something that it needs.
 	Skip,
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hcall::{Code, Number};
 
 use crate::abi;
-use crate::userregs::{UserRegs, kvm_run_with_user_regs};
+use crate::user_regs::{UserRegs, kvm_run_with_user_regs};
 
 /// An ioctl whose argument is a number.
 ///

@@ -21,7 +21,7 @@ use proto::block::Hammer;
 use proto::{Command, Guest, Job, Outcome, map, private};
 
 use crate::kvm::{Exit, Vcpu, VectorRegs, Vm, Window};
-use crate::userregs::UserRegs;
+use crate::user_regs::UserRegs;
 use crate::{abi, elf, kvm, timer};
 
 /// What a guest that is to turn hash translation on finds in r4.

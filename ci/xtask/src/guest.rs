@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The programs that run inside the emulated host: the VMM, which is its init, and the
-//! payload of the VMM's guest. A [`Job`] tells the VMM what to do. For the real client
+//! The programs that run inside the emulated host: the benchmark or the booted tests,
+//! which are its init, and the payload of their guest. A [`Job`] tells init what to do. For the real client
 //! there is one that does I/O.
 
 use std::fs;
@@ -16,7 +16,7 @@ use crate::run::{self, Once};
 
 const TARGET: &str = "powerpc64le-unknown-linux-gnu";
 
-/// What the VMM is to do: `/job` in its initramfs.
+/// What init is to do: `/job` in its initramfs.
 #[derive(Serialize)]
 #[serde(tag = "job", rename_all = "lowercase")]
 pub enum Job {
@@ -84,6 +84,12 @@ const VMM: Foreign = Foreign {
 	flags: "-Ctarget-feature=+crt-static",
 };
 
+const BOOTED: Foreign = Foreign {
+	package: "kvm-p9-booted",
+	binary: "booted",
+	..VMM
+};
+
 /// Runs in the emulated host and in its guest, with an operating system each.
 const DISKCHECK: Foreign = Foreign {
 	package: "kvm-p9-diskcheck",
@@ -149,20 +155,22 @@ impl Foreign {
 	}
 }
 
-/// Both programs, built.
+/// The programs, built.
 #[derive(Clone)]
 pub struct Programs {
 	guest: Vec<u8>,
 	vmm: Vec<u8>,
+	booted: Vec<u8>,
 }
 
-/// Builds VMM and payload, or finds them built: each time that the runner runs, once.
+/// Builds benchmark, booted tests and payload, or finds them built: each time that the runner runs, once.
 pub fn build() -> Result<Programs> {
 	static BUILT: Once<Programs> = Once::new();
 	BUILT.get(|| {
 		Ok(Programs {
 			guest: GUEST.build()?,
 			vmm: VMM.build()?,
+			booted: BOOTED.build()?,
 		})
 	})
 }
@@ -173,14 +181,19 @@ pub fn build_diskcheck() -> Result<Vec<u8>> {
 }
 
 /// Clippy, as it has to be called for each.
-pub fn lints() -> [(&'static str, Command); 3] {
-	[GUEST, VMM, DISKCHECK].map(|foreign| (foreign.package, foreign.lint()))
+pub fn lints() -> [(&'static str, Command); 4] {
+	[GUEST, VMM, BOOTED, DISKCHECK].map(|foreign| (foreign.package, foreign.lint()))
 }
 
 impl Programs {
-	/// Puts them into an initramfs, the VMM by that name, with a job for it.
-	pub fn put(&self, initrd: &mut Initrd, vmm: &str, job: &Job) -> Result<()> {
-		initrd.file(vmm, true, &self.vmm);
+	/// Puts the payload and the program for that job into an initramfs, the latter by that
+	/// name, with the job for it.
+	pub fn put(&self, initrd: &mut Initrd, name: &str, job: &Job) -> Result<()> {
+		let program = match job {
+			Job::Bench { .. } => &self.vmm,
+			Job::Test { .. } => &self.booted,
+		};
+		initrd.file(name, true, program);
 		initrd.file("guest", false, &self.guest);
 		initrd.file("job", false, &serde_json::to_vec(job)?);
 		Ok(())

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Whose registers KVM_RUN returns with.
+//! KVM_RUN with a value in every register of the calling process.
 //!
-//! Around one KVM_RUN every register of the calling process is filled and read again:
-//! GPRs, CR, LR, CTR, XER, FP, VMX and VSX with FPSCR and VSCR, VRSAVE, TAR, DSCR, and
-//! SPRG3 (what getcpu() reads) and AMR, which a process only reads. A system call may
-//! lose the volatile ones, and Linux then clears them: so these may be zero, too, but not
-//! what a guest had.
+//! Around one KVM_RUN every register is filled and read again: GPRs, CR, LR, CTR, XER, FP,
+//! VMX and VSX with FPSCR and VSCR, VRSAVE, TAR, DSCR, and SPRG3 (what getcpu() reads) and
+//! AMR, which a process only reads.
 //!
 //! What a process doesn't have here: TIDR, PSPB, IAMR and UAMOR, which are for kernels;
 //! event-based branches, which Linux gives to users of perf events only; transactional
@@ -14,19 +12,8 @@
 
 use core::arch::global_asm;
 use core::mem::offset_of;
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use proto::regs::Pattern;
-use proto::round::{Kind, Plan};
-use proto::{Guest, Path};
-
-use crate::machine::{Failure, Step};
-use crate::rounds::{self, Arena, OneCpu};
-use crate::timer::Timer;
-use crate::{abi, host};
+use crate::abi;
 
 /// The registers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -266,45 +253,6 @@ global_asm!(
 	RUN = const abi::KVM_RUN,
 );
 
-/// Groups of registers, by what becomes of them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Class {
-	/// Non-volatile GPRs, LR, CR2 to CR4.
-	Integer,
-	/// Volatile GPRs, CTR, XER, the rest of CR.
-	Volatile,
-	/// FP, VMX and VSX registers.
-	Vectors,
-	/// FPSCR, VSCR.
-	VectorStatus,
-	/// VRSAVE.
-	Vrsave,
-	/// TAR.
-	Tar,
-	/// DSCR.
-	Dscr,
-	/// SPRG3.
-	Sprg3,
-	/// AMR.
-	Amr,
-}
-
-impl fmt::Display for Class {
-	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-		f.write_str(match self {
-			Self::Integer => "GPRs, LR or CR",
-			Self::Volatile => "volatile GPRs, CTR or XER",
-			Self::Vectors => "FP, VMX or VSX",
-			Self::VectorStatus => "FPSCR or VSCR",
-			Self::Vrsave => "VRSAVE",
-			Self::Tar => "TAR",
-			Self::Dscr => "DSCR",
-			Self::Sprg3 => "SPRG3",
-			Self::Amr => "AMR",
-		})
-	}
-}
-
 impl UserRegs {
 	/// All zero.
 	pub const fn zero() -> Self {
@@ -347,41 +295,6 @@ impl UserRegs {
 		}
 		regs
 	}
-
-	/// Which registers are not what they were, if `self` was found where `before` was
-	/// filled in.
-	pub fn lost(&self, before: &Self) -> Vec<Class> {
-		const CR_VOLATILE: u64 = 0xff00_0fff;
-		let own_or_zero = |after: u64, before: u64| after == before || after == 0;
-		let volatile = (6..=12).all(|n| own_or_zero(self.gpr[n], before.gpr[n]))
-			&& own_or_zero(self.ctr, before.ctr)
-			&& own_or_zero(self.xer, before.xer)
-			// CR0 says whether there was an error.
-			&& own_or_zero(
-				self.cr & CR_VOLATILE & 0x0fff_ffff,
-				before.cr & CR_VOLATILE & 0x0fff_ffff,
-			);
-		let integer = (14..32).all(|n| self.gpr[n] == before.gpr[n])
-			&& self.lr == before.lr
-			&& self.cr & !CR_VOLATILE == before.cr & !CR_VOLATILE;
-		[
-			(integer, Class::Integer),
-			(volatile, Class::Volatile),
-			(self.vsr == before.vsr, Class::Vectors),
-			(
-				self.fpscr == before.fpscr && self.vscr == before.vscr,
-				Class::VectorStatus,
-			),
-			(self.vrsave == before.vrsave, Class::Vrsave),
-			(self.tar == before.tar, Class::Tar),
-			(self.dscr == before.dscr, Class::Dscr),
-			(self.sprg3 == before.sprg3, Class::Sprg3),
-			(self.amr == before.amr, Class::Amr),
-		]
-		.into_iter()
-		.filter_map(|(kept, class)| (!kept).then_some(class))
-		.collect()
-	}
 }
 
 /// SPRG3 and AMR as they are on this CPU.
@@ -392,83 +305,4 @@ pub fn read_only() -> (u64, u64) {
 		core::arch::asm!("mfspr {}, 259", "mfspr {}, 13", out(reg) sprg3, out(reg) amr);
 	}
 	(sprg3, amr)
-}
-
-/// What the C path is known to lose (see the README).
-const LOST_BY_C: [Class; 2] = [Class::Vectors, Class::VectorStatus];
-
-/// KVM_RUN, again and again, of a guest that changes every register, with values of our
-/// own in all registers: which come back? Beside another thread that wants the CPU, too.
-pub fn kept(guest: Guest, path: Path, busy: bool, seed: u64) -> Result<String, Failure> {
-	let runs_wanted = if busy { 24 } else { 200 };
-	host::choose(path).map_err(Failure::Unsupported)?;
-	let _one_cpu = OneCpu::new(0)?;
-	let mut arena = Arena::new(guest)?;
-	// What isn't checked here may be off; the guest's timer is then late.
-	let plan = Plan {
-		kinds: rounds::kinds(guest) & !Kind::Decrementer.bit(),
-		pmu: 0,
-		dec_tolerance: u64::MAX >> 8,
-		dec_slip: 0,
-		longest: u64::MAX >> 8,
-		table_is_ours: 1,
-	};
-	// H_PROD's CFAR isn't known here, so the guest's own complaints are of no interest.
-	arena.start(rounds::command(u64::MAX, seed, 0), plan);
-	let stop = AtomicBool::new(false);
-	let mut pattern = Pattern::new(seed);
-	let lost = std::thread::scope(|scope| {
-		if busy {
-			scope.spawn(|| {
-				while !stop.load(Ordering::Relaxed) {
-					std::hint::spin_loop();
-				}
-			});
-		}
-		let result = (|| {
-			let interval = Duration::from_millis(if busy { 12 } else { 2 });
-			let _timer = Timer::every(interval, interval)?;
-			let mut lost: BTreeMap<Class, u64> = BTreeMap::new();
-			let (mut runs, mut left) = (0, runs_wanted);
-			while left > 0 {
-				let mut before = UserRegs::filled(|| pattern.next());
-				(before.sprg3, before.amr) = read_only();
-				let (step, after) = arena.machine.step_with_user_regs(&mut before)?;
-				// Beside a busy thread, what matters is runs that lasted until a signal.
-				if !busy || matches!(step, Step::Interrupted) {
-					left -= 1;
-				}
-				runs += 1;
-				for class in after.lost(&before) {
-					*lost.entry(class).or_default() += 1;
-				}
-				if arena.serve(step)?.is_some() {
-					return Err(Failure::Wrong("the rounds ended by themselves".into()));
-				}
-				if busy && runs > 2000 * runs_wanted {
-					return Err(Failure::Wrong("no signal ended a run".into()));
-				}
-			}
-			Ok((runs, lost))
-		})();
-		stop.store(true, Ordering::Relaxed);
-		result
-	});
-	let (runs, lost) = lost?;
-	let list: Vec<String> = lost
-		.iter()
-		.map(|(class, times)| format!("{class} {times} times"))
-		.collect();
-	let list = list.join(", ");
-	let known = path == Path::C && lost.keys().all(|class| LOST_BY_C.contains(class));
-	match (lost.is_empty(), known) {
-		(true, _) if path == Path::C && busy => Err(Failure::Wrong(format!(
-			"the C path's known bug did not show in {runs} runs"
-		))),
-		(true, _) => Ok(format!("unchanged after {runs} runs")),
-		(false, true) => Ok(format!(
-			"the C path's known bug: of {runs} runs, lost {list}"
-		)),
-		(false, false) => Err(Failure::Wrong(format!("of {runs} runs, lost {list}"))),
-	}
 }

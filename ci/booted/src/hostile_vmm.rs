@@ -18,12 +18,12 @@ use hcall::Code;
 use proto::Path;
 use proto::regs::Pattern;
 
-use crate::abi::{KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128, Regs};
-use crate::host;
 use crate::kmsg::Kmsg;
-use crate::kvm::{Exit, Vcpu, Vm};
-use crate::machine::Failure;
-use crate::timer::Timer;
+use vmm::abi::{KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128, Regs};
+use vmm::host;
+use vmm::kvm::{Exit, Vcpu, Vm};
+use vmm::machine::Failure;
+use vmm::timer::Timer;
 
 /// Rounds of a register test in whose time a case is done.
 pub const ROUNDS_OF_CASE: u64 = 10;

@@ -14,11 +14,11 @@ use proto::regs::{self, Pattern};
 use proto::round::{self, Kind, Plan, Report};
 use proto::{Command, Guest, Job, Outcome, Path, map, private};
 
-use crate::abi::{self, KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128, Mmio};
-use crate::host;
-use crate::kvm::{Memory, Slot};
-use crate::machine::{Config, Failure, Machine, Step};
-use crate::timer::{self, Timer};
+use vmm::abi::{self, KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128, Mmio};
+use vmm::host;
+use vmm::kvm::{Memory, Slot};
+use vmm::machine::{Config, Failure, Machine, Step};
+use vmm::timer::{self, Timer};
 
 /// Rounds of each path if nobody says otherwise.
 pub const ROUNDS: u64 = 5_000;
@@ -106,7 +106,7 @@ impl Arena {
 			.map(|place| place as usize)
 			.filter(|&place| length <= 8 && place + length <= self.device.len());
 		let Some(place) = place else {
-			return Err(crate::machine::unexpected(mmio));
+			return Err(vmm::machine::unexpected(mmio));
 		};
 		let bytes = &mut self.device[place..place + length];
 		if mmio.is_write != 0 {

@@ -14,14 +14,16 @@ use proto::block::Probe;
 use proto::regs;
 use proto::{Case, Command, Guest, Job, Outcome, Path, map, private};
 
-use crate::console::{Line, Status, say};
-use crate::hardware::Meanwhile;
+use vmm::console::{Line, Status, say};
+use vmm::kvm::VectorRegs;
+use vmm::machine::{Call, Config, Failure, Machine, Step, unexpected};
+use vmm::timer::{self, Timer};
+use vmm::{command, host};
+
 use crate::kmsg::Kmsg;
-use crate::kvm::VectorRegs;
-use crate::machine::{Call, Config, Failure, Machine, Step, unexpected};
-use crate::rounds::{self, OneCpu};
-use crate::timer::{self, Timer};
-use crate::{bench, hardware, host, hostile, soak, stats, tce, userregs, vfio};
+use crate::registers::{self, OneCpu};
+use crate::tce_hardware::{self, Meanwhile};
+use crate::{hostile_vmm, soak, stats, tce, user_regs, vfio};
 
 /// Longer than any test's guest takes, in the emulated host's time.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -68,7 +70,7 @@ fn machine_for(guest: Guest, case: Case) -> Result<Machine, Failure> {
 }
 
 /// Every register survives the hcall.
-fn registers(guest: Guest, path: Path, case: Case, seed: u64) -> Verdict {
+fn hcall_registers(guest: Guest, path: Path, case: Case, seed: u64) -> Verdict {
 	let cfar = c_path_cfar(guest)?;
 	choose(path)?;
 	let mut machine = machine_for(guest, case)?;
@@ -184,7 +186,7 @@ fn code_detect(guest: Guest) -> Verdict {
 	const CALLS: u64 = 100;
 	choose(Path::C)?;
 	let mut machine = machine_for(guest, Case::HProd)?;
-	let mut command = bench::command(Case::HProd, CALLS, 1);
+	let mut command = command::timing(Case::HProd, CALLS, 1);
 	command.code = Code::SUCCESS.0;
 	let outcome = machine.perform(command, LIMIT, |_| {})?;
 	if outcome.mismatches != CALLS || outcome.wrong_code as i64 != Case::HProd.code().0 {
@@ -480,7 +482,7 @@ fn fast_counted(guest: Guest) -> Verdict {
 		choose(path)?;
 		let mut machine = machine(guest, &[Number::NULL])?;
 		let before = counters()?;
-		let outcome = machine.perform(bench::command(Case::Null, CALLS, 1), LIMIT, |_| {})?;
+		let outcome = machine.perform(command::timing(Case::Null, CALLS, 1), LIMIT, |_| {})?;
 		let after = counters()?;
 		if outcome.mismatches > 0 {
 			return wrong(format!(
@@ -711,13 +713,13 @@ fn all(amounts: Amounts) -> Vec<Test> {
 		);
 		add(
 			format!("detect-rounds-{g}"),
-			Box::new(move |seed| rounds::detect(guest, seed, c_path_cfar(guest)?)),
+			Box::new(move |seed| registers::detect(guest, seed, c_path_cfar(guest)?)),
 		);
 		add(
 			format!("rounds-{g}"),
 			Box::new(move |seed| {
 				let cfar = c_path_cfar(guest)?;
-				rounds::compare(guest, &PATHS, seed, amounts.rounds, cfar)
+				registers::compare(guest, &PATHS, seed, amounts.rounds, cfar)
 			}),
 		);
 		add(
@@ -726,13 +728,13 @@ fn all(amounts: Amounts) -> Vec<Test> {
 				let cfar = c_path_cfar(guest)?;
 				let _stats = stats::Setting::on("stats")?;
 				let paths = [Path::C, Path::RustFast];
-				rounds::compare(guest, &paths, seed, amounts.rounds, cfar)
+				registers::compare(guest, &paths, seed, amounts.rounds, cfar)
 			}),
 		);
 		add(
 			format!("rounds-{g}-moving"),
 			Box::new(move |seed| {
-				rounds::moving(guest, seed, amounts.rounds / 2, c_path_cfar(guest)?)
+				registers::moving(guest, seed, amounts.rounds / 2, c_path_cfar(guest)?)
 			}),
 		);
 		for path in PATHS {
@@ -740,7 +742,7 @@ fn all(amounts: Amounts) -> Vec<Test> {
 			for case in [Case::Null, Case::HProd, Case::Unknown] {
 				add(
 					format!("regs-{g}-{p}-{}", case.name()),
-					Box::new(move |seed| registers(guest, path, case, seed)),
+					Box::new(move |seed| hcall_registers(guest, path, case, seed)),
 				);
 			}
 			add(
@@ -750,7 +752,7 @@ fn all(amounts: Amounts) -> Vec<Test> {
 			for (busy, name) in [(false, "idle"), (true, "busy")] {
 				add(
 					format!("user-regs-{g}-{p}-{name}"),
-					Box::new(move |seed| userregs::kept(guest, path, busy, seed)),
+					Box::new(move |seed| user_regs::kept(guest, path, busy, seed)),
 				);
 			}
 			add(
@@ -805,7 +807,7 @@ fn all(amounts: Amounts) -> Vec<Test> {
 			format!("regs-{g}-rust-fast-timed"),
 			Box::new(move |seed| {
 				let _stats = stats::Setting::on("stats")?;
-				registers(guest, Path::RustFast, Case::Null, seed)
+				hcall_registers(guest, Path::RustFast, Case::Null, seed)
 			}),
 		);
 		for (name, body) in stats::all(guest) {
@@ -816,7 +818,7 @@ fn all(amounts: Amounts) -> Vec<Test> {
 		add(
 			format!("hostile-{}", path.name()),
 			Box::new(move |seed| {
-				hostile::differential(path, seed, amounts.rounds / hostile::ROUNDS_OF_CASE)
+				hostile_vmm::differential(path, seed, amounts.rounds / hostile_vmm::ROUNDS_OF_CASE)
 			}),
 		);
 	}
@@ -824,25 +826,25 @@ fn all(amounts: Amounts) -> Vec<Test> {
 		let (guest, p) = (Guest::Radix, path.name());
 		add(
 			format!("tce-hw-dma-{p}"),
-			Box::new(move |_| hardware::translation(guest, path)),
+			Box::new(move |_| tce_hardware::translation(guest, path)),
 		);
 		add(
 			format!("tce-hw-count-{p}"),
-			Box::new(move |_| hardware::counts(guest, path)),
+			Box::new(move |_| tce_hardware::counts(guest, path)),
 		);
 		add(
 			format!("tce-hw-list-unmap-{p}"),
-			Box::new(move |_| hardware::list_unmaps(guest, path)),
+			Box::new(move |_| tce_hardware::list_unmaps(guest, path)),
 		);
 		add(
 			format!("tce-hw-slot-end-{p}"),
-			Box::new(move |_| hardware::slot_end(guest, path)),
+			Box::new(move |_| tce_hardware::slot_end(guest, path)),
 		);
 		if path != Path::C {
 			add(
 				format!("tce-hw-diff-{p}"),
 				Box::new(move |seed| {
-					hardware::differential(guest, path, seed, amounts.tce_calls / 4)
+					tce_hardware::differential(guest, path, seed, amounts.tce_calls / 4)
 				}),
 			);
 		}
@@ -868,7 +870,7 @@ fn all(amounts: Amounts) -> Vec<Test> {
 			add(
 				format!("smp-tce-hw-{name}-{}", path.name()),
 				Box::new(move |seed| {
-					hardware::hammer(path, seed, meanwhile, Duration::from_secs(6))
+					tce_hardware::hammer(path, seed, meanwhile, Duration::from_secs(6))
 				}),
 			);
 		}

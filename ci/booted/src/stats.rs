@@ -14,12 +14,12 @@ use hcall::Number;
 use powerpc::Mmcr0;
 use proto::{Case, Command, Guest, Job, Path, map, private};
 
-use crate::abi::{KVM_REG_PPC_MMCR0, KVM_REG_PPC_PMC6};
-use crate::bench;
-use crate::host;
-use crate::machine::{Config, Failure, Machine, Step};
 use crate::perf::PerfCycles;
-use crate::rounds::OneCpu;
+use crate::registers::OneCpu;
+use vmm::abi::{KVM_REG_PPC_MMCR0, KVM_REG_PPC_PMC6};
+use vmm::command;
+use vmm::host;
+use vmm::machine::{Config, Failure, Machine, Step};
 
 /// Longer than any of the guest's jobs here takes, in the emulated host's time.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -57,7 +57,7 @@ fn machine(guest: Guest, enable: &[Number]) -> Result<Machine, Failure> {
 /// Has the guest do an hcall `calls` times, and gives the ticks that it took, by the
 /// guest's clock.
 fn perform(machine: &mut Machine, case: Case, calls: u64) -> Result<u64, Failure> {
-	let outcome = machine.perform(bench::command(case, calls, 1), LIMIT, |_| {})?;
+	let outcome = machine.perform(command::timing(case, calls, 1), LIMIT, |_| {})?;
 	if outcome.mismatches > 0 {
 		let (name, code) = (case.name(), outcome.wrong_code as i64);
 		return wrong(format!("{name}: wrong codes, the first {code}"));
@@ -648,7 +648,7 @@ pub fn by_vm(guest: Guest) -> Result<String, Failure> {
 	choose(Path::RustFull)?;
 	perform(&mut one, Case::Null, 7)?;
 	perform(&mut one, Case::HGetTce, 5)?;
-	let mut command = bench::command(Case::Null, 9, 1);
+	let mut command = command::timing(Case::Null, 9, 1);
 	command.code = hcall::Code::FUNCTION.0;
 	other.perform(command, LIMIT, |_| {})?;
 	// Nobody counts on the C path.

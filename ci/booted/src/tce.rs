@@ -17,10 +17,10 @@ use hcall::{Code, Number};
 use proto::block::Call;
 use proto::{Case, Command, Guest, Job, Path, map};
 
-use crate::abi::SpaprTce64;
-use crate::host;
-use crate::kvm::{Memory, Slot, Window};
-use crate::machine::{Config, Failure, Machine};
+use vmm::abi::SpaprTce64;
+use vmm::host;
+use vmm::kvm::{Memory, Slot, Window};
+use vmm::machine::{Config, Failure, Machine};
 
 /// Hcalls of a test if nobody says otherwise.
 pub const CALLS: u64 = 16_384;

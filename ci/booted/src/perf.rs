@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Error, Read};
 use std::os::fd::FromRawFd;
 
-use crate::machine::Failure;
+use vmm::machine::Failure;
 
 /// `struct perf_event_attr`, in its first published size.
 #[repr(C)]

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::abi;
-use crate::kvm::{Memory, failed, ioctl, ioctl_in};
+use vmm::abi;
+use vmm::kvm::{Memory, failed, ioctl, ioctl_in};
 
 const DEVICES: &str = "/sys/bus/pci/devices";
 /// Its vendor and device, as sysfs has them.

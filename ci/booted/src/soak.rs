@@ -16,11 +16,11 @@ use proto::regs::Pattern;
 use proto::round::{Kind, Plan};
 use proto::{Case, Guest, Path, map};
 
-use crate::host;
-use crate::kvm::{Exit, Memory, Slot, Vcpu};
-use crate::machine::{Config, Failure, Machine};
-use crate::rounds::{self, Arena};
-use crate::timer::Timer;
+use crate::registers::{self, Arena};
+use vmm::host;
+use vmm::kvm::{Exit, Memory, Slot, Vcpu};
+use vmm::machine::{Config, Failure, Machine};
+use vmm::timer::Timer;
 
 const CPUS: usize = 2;
 /// The host's largest page.
@@ -80,7 +80,7 @@ fn run(vcpu: &mut Vcpu, seed: u64, stop: &AtomicBool) -> Result<(), Failure> {
 			// A list that isn't there, or a page of the table that KVM couldn't get.
 			Exit::Hcall(..) => vcpu.answer(Code::FUNCTION),
 			Exit::Interrupted => {
-				rounds::move_to_cpu(pattern.next() as usize % CPUS)?;
+				registers::move_to_cpu(pattern.next() as usize % CPUS)?;
 			}
 			exit => return Err(Failure::Wrong(format!("the hammer's guest: {exit:?}"))),
 		}
@@ -204,7 +204,7 @@ fn check_registers(
 	done: &AtomicU64,
 ) -> Result<(), Failure> {
 	const SEGMENT: u64 = 500;
-	const TB_OFFSET: u64 = crate::abi::KVM_REG_PPC_U64 | 0x9c;
+	const TB_OFFSET: u64 = vmm::abi::KVM_REG_PPC_U64 | 0x9c;
 	let mut pattern = Pattern::new(seed);
 	let interval = Duration::from_millis(11);
 	while !stop.load(Ordering::Relaxed) {
@@ -222,25 +222,25 @@ fn check_registers(
 			}
 			// Where time isn't counted in instructions, nothing is sure of it.
 			let plan = Plan {
-				kinds: rounds::kinds(guest) & !Kind::Decrementer.bit(),
+				kinds: registers::kinds(guest) & !Kind::Decrementer.bit(),
 				pmu: segment & 1,
 				dec_tolerance: u64::MAX >> 8,
 				dec_slip: 0,
 				longest: u64::MAX >> 8,
 				table_is_ours: 1,
 			};
-			arena.start(rounds::command(SEGMENT, pattern.next(), cfar), plan);
+			arena.start(registers::command(SEGMENT, pattern.next(), cfar), plan);
 			let outcome = loop {
 				let step = arena.machine.step()?;
-				let interrupted = matches!(step, crate::machine::Step::Interrupted);
+				let interrupted = matches!(step, vmm::machine::Step::Interrupted);
 				if let Some(outcome) = arena.serve(step)? {
 					break outcome;
 				}
 				if interrupted {
-					rounds::move_to_cpu(pattern.next() as usize % CPUS)?;
+					registers::move_to_cpu(pattern.next() as usize % CPUS)?;
 				}
 			};
-			rounds::check(&outcome, &arena.report())?;
+			registers::check(&outcome, &arena.report())?;
 			done.fetch_add(outcome.rounds, Ordering::Relaxed);
 		}
 	}
@@ -290,14 +290,12 @@ pub fn soak(cfars: [u64; 2], seed: u64, time: Duration) -> Result<String, Failur
 		}));
 		for cpu in 0..CPUS {
 			let stop = &stop;
-			threads.push(
-				scope.spawn(move || {
-					rounds::interrupt(stop, cpu, Duration::from_millis(3)).map(drop)
-				}),
-			);
 			threads.push(scope.spawn(move || {
-				let _cpu = rounds::OneCpu::new(cpu)?;
-				rounds::nap(stop, Duration::from_micros(1700));
+				registers::interrupt(stop, cpu, Duration::from_millis(3)).map(drop)
+			}));
+			threads.push(scope.spawn(move || {
+				let _cpu = registers::OneCpu::new(cpu)?;
+				registers::nap(stop, Duration::from_micros(1700));
 				Ok(())
 			}));
 		}

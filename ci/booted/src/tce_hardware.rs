@@ -23,15 +23,15 @@ use proto::block::{Call, Hammer};
 use proto::{Case, Guest, Path, map};
 use static_assertions::const_assert;
 
-use crate::host;
-use crate::kvm::{Exit, Memory, Slot, Vcpu, Vfio, Window, Windows};
-use crate::machine::{Config, Failure, Machine};
-use crate::rounds;
+use crate::registers;
 use crate::tce::{
 	self, Answers, BATCH, LIST, PAGE, PAGE_ENTRIES, Random, TCES, window, write_list,
 };
-use crate::timer::Timer;
 use crate::vfio::{self, Container, Edu, Group};
+use vmm::host;
+use vmm::kvm::{Exit, Memory, Slot, Vcpu, Vfio, Window, Windows};
+use vmm::machine::{Config, Failure, Machine};
+use vmm::timer::Timer;
 
 /// A device may read, and write.
 const READ: u64 = 1;
@@ -1357,7 +1357,7 @@ fn run(vcpu: &mut Vcpu, stop: &AtomicBool) -> Result<(), Failure> {
 	while !stop.load(Ordering::Relaxed) {
 		match vcpu.run()? {
 			Exit::Hcall(..) => vcpu.answer(Code::FUNCTION),
-			Exit::Interrupted => drop(rounds::move_to_cpu(runs % CPUS)?),
+			Exit::Interrupted => drop(registers::move_to_cpu(runs % CPUS)?),
 			exit => return wrong(format!("the hammer's guest: {exit:?}")),
 		}
 		runs += 1;
