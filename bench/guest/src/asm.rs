@@ -8,7 +8,7 @@
 //! trip's. The second vcpu of a machine answers doorbells and does nothing else. The
 //! register round is a single straight line from the first
 //! load to the last store: between them not one register is free, so it reaches
-//! memory by displacement from zero (see `proto::map`), and there is no branch
+//! memory by displacement from zero (see `protocol::map`), and there is no branch
 //! between its `sc 1` and the read of CFAR. The rounds of `rounds.rs` are that line
 //! again, with more registers and with other instructions in the `sc 1`'s place.
 //!
@@ -19,8 +19,8 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 use hcall::Number;
-use proto::block::{Call, Hammer};
-use proto::{map, marker, private, regs, round};
+use protocol::block::{Call, Hammer};
+use protocol::{map, marker, private, regs, round};
 
 /// What a timing loop starts from and ends with.
 #[derive(Default)]
@@ -602,7 +602,7 @@ macro_rules! assembly {
 			"VECTORS",
 			".text",
 
-			// With `more`, also what is in `proto::round`.
+			// With `more`, also what is in `protocol::round`.
 			".macro FILL_REGISTERS more=0",
 			"LFD 0, {FILL} + 8 * {FPSCR}",
 			"MTFSF 0",
@@ -836,7 +836,7 @@ macro_rules! assembly {
 			HAMMER_MORE = const offset_of!(Hammer, more),
 			ENTRIES = const Hammer::ENTRIES,
 			LIOBN_HIGH = const (map::LIOBN >> 16) as u16 as i16,
-			TCE = const proto::Case::tce(0),
+			TCE = const protocol::Case::tce(0),
 			TCE_SHIFT = const map::TCE_SHIFT,
 			GET_TCE = const hcall::Number::GET_TCE.0,
 			PUT_TCE = const hcall::Number::PUT_TCE.0,
@@ -893,10 +893,10 @@ macro_rules! assembly {
 }
 macro_rules! with_pmu {
 	($($sprs:tt)*) => {
-		proto::pmu_table!(assembly { $($sprs)* });
+		protocol::pmu_table!(assembly { $($sprs)* });
 	};
 }
-proto::spr_table!(with_pmu);
+protocol::spr_table!(with_pmu);
 
 const _: () = assert!(map::TEXT == 0x1_0000, "guest.ld has the same address");
 const _: () = assert!(

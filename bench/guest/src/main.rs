@@ -17,9 +17,9 @@ use asm::Loop;
 use core::panic::PanicInfo;
 use core::ptr;
 use hcall::{Code, Number};
-use proto::block::{Call, Mismatch, Probe};
-use proto::regs::{self, Pattern, Registers};
-use proto::{Command, Job, Outcome, Round, map, private};
+use protocol::block::{Call, Mismatch, Probe};
+use protocol::regs::{self, Pattern, Registers};
+use protocol::{Command, Job, Outcome, Round, map, private};
 
 /// MSR bits that an interrupt doesn't copy into SRR1, but overwrites: 33 to 36 and
 /// 42 to 47, counted from the left.
@@ -320,8 +320,8 @@ extern "C" fn main(hash_translation: u64) -> ! {
 			mismatch: Mismatch::default(),
 			srr0: 0,
 			srr1: 0,
-			empty_ticks: [0; proto::block::MAX_BATCHES],
-			ticks: [0; proto::block::MAX_BATCHES],
+			empty_ticks: [0; protocol::block::MAX_BATCHES],
+			ticks: [0; protocol::block::MAX_BATCHES],
 			varied: [0; regs::COUNT],
 			interrupts: 0,
 		};

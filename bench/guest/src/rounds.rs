@@ -13,10 +13,10 @@ use core::arch::asm;
 use core::ptr;
 
 use hcall::{Code, Number};
-use proto::block::Mismatch;
-use proto::regs::{self, Pattern};
-use proto::round::{self, Kind, Plan, Report, Words};
-use proto::{Case, Command, Outcome, map, private};
+use protocol::block::Mismatch;
+use protocol::regs::{self, Pattern};
+use protocol::round::{self, Kind, Plan, Report, Words};
+use protocol::{Case, Command, Outcome, map, private};
 
 use crate::{SRR1_STATUS, at, hcall_cr, tell, translated, values};
 

@@ -4,7 +4,7 @@
 //! It does as little as possible: it records the instructions of each batch, in
 //! order, and leaves it to the runner to say what they are and whose. When a batch
 //! begins and ends, the payload and the VMM say themselves, by executing words that
-//! do nothing (`proto::marker`); outside of batches each instruction costs one test
+//! do nothing (`protocol::marker`); outside of batches each instruction costs one test
 //! of a flag that QEMU does inline.
 //!
 //! `-plugin libkvm_p9_plugin.so,out=FILE` with one CPU and `-icount`, which makes
@@ -24,7 +24,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use proto::marker;
+use protocol::marker;
 use qemu_plugin::install::{Args, Info};
 use qemu_plugin::sys;
 use qemu_plugin::{

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use proto::marker;
+use protocol::marker;
 use qemu_plugin::{
 	CallbackFlags, Instruction, PluginCondition, RegisterDescriptor, TranslationBlock, VCPUIndex,
 	qemu_plugin_get_registers,

@@ -23,7 +23,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use proto::map;
+use protocol::map;
 
 use crate::insn::{self, Op};
 use crate::round::{Round, Step};

@@ -12,7 +12,7 @@
 //! | line | |
 //! |---|---|
 //! | `kvm-p9 spans 1` | the first line; the number is the format's version |
-//! | `phase TAG` | what follows was recorded after [`ARM`](proto::marker::ARM) with TAG in r3 |
+//! | `phase TAG` | what follows was recorded after [`ARM`](protocol::marker::ARM) with TAG in r3 |
 //! | `span EVENT KERNEL FIRMWARE USER INTERRUPTS COUNT` | so many spans were like this |
 //! | `code EVENT ADDRESS WORDS COUNT` | so often the spans of that kind executed each of these consecutive instructions; the address is real; only spans that are [quiet](Span::is_quiet) |
 //! | `end` | the last line, without which the file was cut off |

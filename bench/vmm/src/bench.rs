@@ -3,7 +3,7 @@
 //!
 //! A figure is worth nothing if the guest did something else than the case's name says.
 //! So there are three kinds of evidence for each: the guest compares r3 after every round
-//! trip; the kernel's counters tell who served it ([`proto::case::Served`]); and for what
+//! trip; the kernel's counters tell who served it ([`protocol::case::Served`]); and for what
 //! a round trip leaves behind (a table's entries, an eventfd's count, a page, an interrupt
 //! taken) see [`Scene::check`].
 
@@ -11,8 +11,8 @@ use std::arch::asm;
 use std::time::Duration;
 
 use hcall::Number;
-use proto::case::{Access, SPIN, Served, Tables, Verdict};
-use proto::{Case, Guest, Outcome, Path, map};
+use protocol::case::{Access, SPIN, Served, Tables, Verdict};
+use protocol::{Case, Guest, Outcome, Path, map};
 
 use vmm::command::timing as command;
 use vmm::console::{Line, say};
@@ -452,8 +452,8 @@ fn system_calls(iterations: u64, batches: u64) -> Result<Figures, Failure> {
 					"bne 2b",
 					"mftb {end}",
 					".long {END}",
-					BEGIN = const proto::marker::BEGIN,
-					END = const proto::marker::END,
+					BEGIN = const protocol::marker::BEGIN,
+					END = const protocol::marker::END,
 					number = const libc::SYS_getppid,
 					expected = in(reg) u64::from(parent),
 					count = inout(reg_nonzero) iterations => _,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Commands for the payload.
 
-use proto::{Case, Command, Job};
+use protocol::{Case, Command, Job};
 
 /// Times `batches` of `iterations` of a case.
 pub fn timing(case: Case, iterations: u64, batches: u64) -> Command {

@@ -6,8 +6,8 @@ use std::ffi::CString;
 use std::io::{Error, Result};
 use std::os::fd::IntoRawFd;
 
-use proto::case::Served;
-use proto::{Case, Path};
+use protocol::case::Served;
+use protocol::{Case, Path};
 
 const PARAMETERS: &str = "/sys/module/kvm_p9/parameters";
 const COUNTERS: &str = "/sys/kernel/debug/kvm_p9/counters";

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the runner wants: one JSON object in the initramfs.
 
-use proto::block::MAX_BATCHES;
-use proto::{Case, Guest, Path};
+use protocol::block::MAX_BATCHES;
+use protocol::{Case, Guest, Path};
 use serde::Deserialize;
 
 /// Where it is.

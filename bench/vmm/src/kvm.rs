@@ -75,19 +75,19 @@ unsafe impl Plain for u8 {}
 // SAFETY: an integer.
 unsafe impl Plain for u64 {}
 // SAFETY: 64-bit words only.
-unsafe impl Plain for proto::Command {}
+unsafe impl Plain for protocol::Command {}
 // SAFETY: 64-bit words only.
-unsafe impl Plain for proto::Outcome {}
+unsafe impl Plain for protocol::Outcome {}
 // SAFETY: 64-bit words only.
-unsafe impl Plain for proto::block::Probe {}
+unsafe impl Plain for protocol::block::Probe {}
 // SAFETY: 64-bit words only.
-unsafe impl Plain for proto::block::Call {}
+unsafe impl Plain for protocol::block::Call {}
 // SAFETY: 64-bit words only.
-unsafe impl Plain for proto::round::Plan {}
+unsafe impl Plain for protocol::round::Plan {}
 // SAFETY: 64-bit words only.
-unsafe impl Plain for proto::block::Hammer {}
+unsafe impl Plain for protocol::block::Hammer {}
 // SAFETY: 64-bit words only.
-unsafe impl Plain for proto::round::Report {}
+unsafe impl Plain for protocol::round::Report {}
 
 impl Memory {
 	/// Maps `size` bytes.

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
 use powerpc::{Lpcr, Msr};
-use proto::block::Hammer;
-use proto::{Command, Guest, Job, Outcome, map, private};
+use protocol::block::Hammer;
+use protocol::{Command, Guest, Job, Outcome, map, private};
 
 use crate::kvm::{Exit, Vcpu, VectorRegs, Vm, Window};
 use crate::user_regs::UserRegs;
@@ -102,7 +102,7 @@ impl Machine {
 		regs.gpr[4] = VPA_AREA;
 		regs.gpr[5] = 1;
 		regs.gpr[6] = map::PEER_VPA;
-		regs.gpr[20] = proto::case::doorbell(0);
+		regs.gpr[20] = protocol::case::doorbell(0);
 		vcpu.set_regs(&regs)?;
 		let vpa_size = map::VPA_SIZE.to_be_bytes();
 		let size_at = map::PEER_VPA + map::VPA_SIZE_OFFSET;
@@ -142,8 +142,10 @@ impl Machine {
 		}
 		let window = if config.window {
 			for index in 0..512 {
-				vm.memory
-					.write(map::TCE_LIST + 8 * index, proto::Case::tce(index).to_be());
+				vm.memory.write(
+					map::TCE_LIST + 8 * index,
+					protocol::Case::tce(index).to_be(),
+				);
 			}
 			Some(vm.create_window(&abi::SpaprTce64 {
 				liobn: map::LIOBN,

@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 
-use proto::{Case, Guest, Path, marker};
+use protocol::{Case, Guest, Path, marker};
 
 /// What follows is this cell.
 pub fn arm(case: Case, guest: Guest, path: Path) {

@@ -15,8 +15,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use hcall::Code;
-use proto::Path;
-use proto::regs::Pattern;
+use protocol::Path;
+use protocol::regs::Pattern;
 
 use crate::kmsg::Kmsg;
 use vmm::abi::{KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128, Regs};

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hcall::Number;
-use proto::regs::{self, Pattern};
-use proto::round::{self, Kind, Plan, Report};
-use proto::{Command, Guest, Job, Outcome, Path, map, private};
+use protocol::regs::{self, Pattern};
+use protocol::round::{self, Kind, Plan, Report};
+use protocol::{Command, Guest, Job, Outcome, Path, map, private};
 
 use vmm::abi::{self, KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128, Mmio};
 use vmm::host;
@@ -728,7 +728,7 @@ pub fn detect(guest: Guest, seed: u64, cfar: u64) -> Result<String, Failure> {
 	let report = arena.report();
 	let found = &report.mismatches[..(outcome.mismatches as usize).min(round::MAX_MISMATCHES)];
 	for (number, (word, ..)) in clocks.iter().enumerate() {
-		let of_round = |m: &&proto::block::Mismatch| m.round == number as u64;
+		let of_round = |m: &&protocol::block::Mismatch| m.round == number as u64;
 		let all = found.iter().filter(of_round);
 		if !all.clone().any(|m| m.register == *word as u64) {
 			let others: Vec<_> = all

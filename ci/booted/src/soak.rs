@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
-use proto::block::Hammer;
-use proto::regs::Pattern;
-use proto::round::{Kind, Plan};
-use proto::{Case, Guest, Path, map};
+use protocol::block::Hammer;
+use protocol::regs::Pattern;
+use protocol::round::{Kind, Plan};
+use protocol::{Case, Guest, Path, map};
 
 use crate::registers::{self, Arena};
 use vmm::host;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use hcall::Number;
 use powerpc::Mmcr0;
-use proto::{Case, Command, Guest, Job, Path, map, private};
+use protocol::{Case, Command, Guest, Job, Path, map, private};
 
 use crate::perf::PerfCycles;
 use crate::registers::OneCpu;

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
-use proto::block::Call;
-use proto::{Case, Command, Guest, Job, Path, map};
+use protocol::block::Call;
+use protocol::{Case, Command, Guest, Job, Path, map};
 
 use vmm::abi::SpaprTce64;
 use vmm::host;

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
-use proto::block::{Call, Hammer};
-use proto::{Case, Guest, Path, map};
+use protocol::block::{Call, Hammer};
+use protocol::{Case, Guest, Path, map};
 use static_assertions::const_assert;
 
 use crate::registers;

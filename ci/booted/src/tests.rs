@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
-use proto::block::Probe;
-use proto::regs;
-use proto::{Case, Command, Guest, Job, Outcome, Path, map, private};
+use protocol::block::Probe;
+use protocol::regs;
+use protocol::{Case, Command, Guest, Job, Outcome, Path, map, private};
 
 use vmm::console::{Line, Status, say};
 use vmm::kvm::VectorRegs;

@@ -10,9 +10,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use proto::regs::Pattern;
-use proto::round::{Kind, Plan};
-use proto::{Guest, Path};
+use protocol::regs::Pattern;
+use protocol::round::{Kind, Plan};
+use protocol::{Guest, Path};
 use vmm::host;
 use vmm::machine::{Failure, Step};
 use vmm::timer::Timer;

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
-use proto::regs::Pattern;
+use protocol::regs::Pattern;
 
 /// Bytes of a cell: the smallest page that a TCE maps.
 pub const CELL: usize = 4096;

@@ -6,7 +6,7 @@
 //!   run's plan or as many as there is time for, checks it again. Prints a line
 //!   `running` when the first steps are done, and how many each worker did.
 //! - `diskcheck read DEVICE KIB COUNT TAG`: reads blocks of that size one after the other,
-//!   first some and then so many between two markers (`proto::marker`), which tell
+//!   first some and then so many between two markers (`protocol::marker`), which tell
 //!   whoever watches the instructions that it is TAG. Prints COUNT.
 //! - `diskcheck isolate DRC`: asks the firmware of a pseries guest to isolate a slot, which
 //!   is what lets the hypervisor take its device away.
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use diskcheck::{CELL, LONGEST, Plan, Step, Tag, WORKERS};
 #[cfg(target_arch = "powerpc64")]
-use proto::marker;
+use protocol::marker;
 
 /// Cells of a read that looks at all of a disk.
 const CHUNK: u64 = 64;

@@ -11,13 +11,13 @@ use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ::bench::compare::{Comparison, Limit};
-use ::bench::console::{self, Cell, Line};
-use ::bench::measure;
-use ::bench::report::{Entry, Environment, Kernel, Missing, Report};
-use ::bench::{costly, html, spread, table};
+use ::report::compare::{Comparison, Limit};
+use ::report::console::{self, Cell, Line};
+use ::report::measure;
+use ::report::report::{Entry, Environment, Kernel, Missing, Report};
+use ::report::{costly, html, spread, table};
 use anyhow::{Result, bail};
-use proto::{Case, Guest, Path};
+use protocol::{Case, Guest, Path};
 
 use crate::guest::{self, Job, Programs};
 use crate::kernel::{self, Image, NoSource, Series};
@@ -837,7 +837,7 @@ fn forget() -> Result<()> {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use proto::map;
+	use protocol::map;
 
 	fn plan(names: &[&str]) -> Plan {
 		let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();

@@ -12,9 +12,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ::bench::console::{self, Line};
+use ::report::console::{self, Line};
 use anyhow::{Context, Result, bail};
-use proto::{Case, Guest};
+use protocol::{Case, Guest};
 
 use crate::guest::{self, Job};
 use crate::initrd::Initrd;
@@ -137,7 +137,7 @@ pub fn nested(kernel: &Path) -> Result<Vec<Check>> {
 		cases: L2_CASES.map(Case::name).to_vec(),
 		guests: L2_GUESTS.map(Guest::name).to_vec(),
 		// The L1's kernel is not ours: it has one path.
-		paths: vec![proto::Path::C.name()],
+		paths: vec![protocol::Path::C.name()],
 		iterations: L2_ROUNDS,
 		batches: L2_BATCHES,
 	};

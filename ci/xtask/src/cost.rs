@@ -21,14 +21,14 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ::bench::console::{self, Cell, Line, Measured};
-use ::bench::measure;
+use ::report::console::{self, Cell, Line, Measured};
+use ::report::measure;
 use ::trace::attribute::FIRMWARE;
 use ::trace::span::{self, Event, Part, Span};
 use ::trace::symbols::{self, LINEAR, Symbols};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use hcall::Number;
-use proto::{Case, Guest, Path as Column, marker};
+use protocol::{Case, Guest, Path as Column, marker};
 use serde::Serialize;
 
 use crate::guest::{self, Job};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The report's page, looked at in Chromium.
 //!
-//! The reports are invented ([`bench::sample`]), and go the way that `bench render` goes.
+//! The reports are invented ([`::report::sample`]), and go the way that `bench render` goes.
 //! Each is opened on a phone and on a desk, in light and in dark surroundings, and asked
 //! whether anything is cut off, lies on something else or can't be told from what is
 //! behind it; whether those who don't see it get names for its tables and figures; and
@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ::bench::report::{Environment, Report};
-use ::bench::sample;
+use ::report::report::{Environment, Report};
+use ::report::sample;
 use anyhow::{Context, Result};
 use serde_json::Value;
 

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use diskcheck::{CELL, Expected, Tag, WORKERS};
-use proto::Path as Column;
+use protocol::Path as Column;
 
 use crate::client::{self, Said};
 use crate::cost::{self, Spans};

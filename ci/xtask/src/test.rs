@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ::bench::compare::{Comparison, Limit, Verdict as Slowness};
-use ::bench::console::{self, Cell, Line, Status};
-use ::bench::report::Report as Measured;
-use ::bench::spread;
+use ::report::compare::{Comparison, Limit, Verdict as Slowness};
+use ::report::console::{self, Cell, Line, Status};
+use ::report::report::Report as Measured;
+use ::report::spread;
 use anyhow::{Context, Result, anyhow, bail};
-use proto::{Case, Guest, Path as Column};
+use protocol::{Case, Guest, Path as Column};
 
 use crate::bench;
 use crate::client;
@@ -1569,9 +1569,9 @@ mod tests {
 	#[test]
 	fn nextest_lines() {
 		let check =
-			nextest_check("        PASS [   0.005s] ( 1/20) kvm-p9-bench console::tests::x")
+			nextest_check("        PASS [   0.005s] ( 1/20) kvm-p9-report console::tests::x")
 				.unwrap();
-		assert_eq!(check.name, "kvm-p9-bench console::tests::x");
+		assert_eq!(check.name, "kvm-p9-report console::tests::x");
 		assert!(passed(&check));
 		let check = nextest_check("        FAIL [   1.005s] xtask a::b").unwrap();
 		assert_eq!(check.name, "xtask a::b");
@@ -1598,7 +1598,7 @@ mod tests {
 
 	#[test]
 	fn a_slower_path_is_a_failure() {
-		let reference = ::bench::sample::report();
+		let reference = ::report::sample::report();
 		let tally = |report: &Measured| Tally::of(regressions(&reference, report).iter());
 		assert_eq!(tally(&reference).failed, 0);
 		assert_eq!(tally(&reference).passed, reference.results.len());

@@ -15,15 +15,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use ::bench::console::{self, Cell, Line, Measured};
-use ::bench::report::{self, Report};
-use ::bench::{costly, measure};
+use ::report::console::{self, Cell, Line, Measured};
+use ::report::report::{self, Report};
+use ::report::{costly, measure};
 use ::trace::attribute::{self, Labelled};
 use ::trace::format::{Kind as Batch, Reader};
 use ::trace::round;
 use ::trace::symbols::{self, Kind, Sources, Symbols};
 use anyhow::{Context, Result, anyhow, bail};
-use proto::{Case, Guest, Path as Column, marker};
+use protocol::{Case, Guest, Path as Column, marker};
 
 use crate::guest::{Job, Programs};
 use crate::kernel::Image;

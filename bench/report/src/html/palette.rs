@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use proto::Path;
+use protocol::Path;
 
 /// An sRGB colour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

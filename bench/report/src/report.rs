@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use proto::{Case, Guest, Path};
+use protocol::{Case, Guest, Path};
 use serde::{Deserialize, Serialize};
 
 use crate::console::{Cell, Measured, Reason};

@@ -3,7 +3,7 @@
 //!
 //! Cycles are in it only as what the model makes of them, and always called so.
 
-use proto::{Case, Guest, Path};
+use protocol::{Case, Guest, Path};
 
 use crate::report::{Entry, Report};
 use crate::table::Table;

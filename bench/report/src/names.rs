@@ -26,6 +26,6 @@ macro_rules! by_name {
 	};
 }
 
-by_name!(case, proto::Case);
-by_name!(guest, proto::Guest);
-by_name!(path, proto::Path);
+by_name!(case, protocol::Case);
+by_name!(guest, protocol::Guest);
+by_name!(path, protocol::Path);

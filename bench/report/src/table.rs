@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The table that the user sees.
 
-use proto::{Case, Guest, Path};
+use protocol::{Case, Guest, Path};
 
 use crate::console::Cell;
 use crate::report::{Entry, Report};

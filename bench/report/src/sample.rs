@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::{Case, Guest, Path};
+use protocol::{Case, Guest, Path};
 
 use crate::console::Cell;
 use crate::measure::Summary;

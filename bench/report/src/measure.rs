@@ -103,7 +103,7 @@ pub fn resolution(iterations: u64) -> f64 {
 mod tests {
 	use super::*;
 	use crate::console::Cell;
-	use proto::{Case, Guest, Path};
+	use protocol::{Case, Guest, Path};
 
 	fn measured(iterations: u64, empty: &[u64], ticks: &[u64]) -> Measured {
 		Measured {

@@ -286,7 +286,7 @@ fn signed(value: f64, decimals: usize) -> String {
 mod tests {
 	use super::*;
 	use crate::report::tests::sample;
-	use proto::{Case, Guest, Path};
+	use protocol::{Case, Guest, Path};
 
 	const STRICT: Limit = Limit {
 		percent: 0.5,

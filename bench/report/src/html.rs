@@ -15,7 +15,7 @@ mod palette;
 use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use proto::{Case, Guest, Path};
+use protocol::{Case, Guest, Path};
 
 use crate::report::{Entry, Environment, Function, Kind, Modelled, Report};
 use crate::table;

@@ -7,7 +7,7 @@
 //! the page's tables, too.
 
 use maud::{Markup, Render, html};
-use proto::Path;
+use protocol::Path;
 
 use super::palette::class;
 use super::{amount, cycles, label};

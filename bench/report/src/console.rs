@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use proto::{Case, Guest, Path};
+use protocol::{Case, Guest, Path};
 use serde::{Deserialize, Serialize};
 
 use crate::names;
