@@ -58,8 +58,8 @@ use crate::views::{
 unsafe extern "C" {
 	fn kvm_p9_tce_kill(table: *mut u8, entry: u64, pages: u64);
 	safe static kvm_p9_host_facts: u64;
-	safe static kvm_p9_struct_pages: u64;
-	safe static kvm_p9_known_table: u64;
+	safe static kvm_p9_vmemmap: u64;
+	safe static kvm_p9_phb_useraddrptr: u64;
 }
 
 /// Tables that may share a bucket before a handler gives up looking.
@@ -103,7 +103,7 @@ enum Path {
 	Fast,
 	/// By the kernel.
 	Full {
-		/// The list is in `p9.list`.
+		/// The list is in `p9.tce_list`.
 		list_read: bool,
 		/// Interrupts are off.
 		quiet: bool,
@@ -205,7 +205,7 @@ impl<'a> Caller<'a> {
 			Number::PUT_TCE => body::put(table, &self.memory()?, ioba, Tce(r6))?,
 			// A vcpu is in one handler at a time, so nobody else uses the buffer.
 			Number::PUT_TCE_INDIRECT => {
-				body::put_indirect(table, &self.memory()?, &self.p9.list, ioba, r6, r7)?;
+				body::put_indirect(table, &self.memory()?, &self.p9.tce_list, ioba, r6, r7)?;
 			}
 			Number::STUFF_TCE => {
 				if matches!(self.path, Path::Fast) && r7 > MAX_ENTRIES as u64 {
@@ -380,7 +380,7 @@ impl<A: Attachment> Table for KernelTable<'_, A> {
 			return None;
 		}
 		// page_address(): all struct pages are in one array.
-		let frame = page.wrapping_sub(kvm_p9_struct_pages) / layout::SIZEOF_STRUCT_PAGE as u64;
+		let frame = page.wrapping_sub(kvm_p9_vmemmap) / layout::SIZEOF_STRUCT_PAGE as u64;
 		let page: NonNull<AtomicU64> =
 			at((frame << layout::PAGE_SHIFT) | layout::LINEAR_MAP as u64)?;
 		// SAFETY: a page stays as long as its table, is never written but 64 bits at a time,
@@ -411,8 +411,8 @@ impl HardwareTable {
 	fn new(table: IommuTableView) -> Option<Self> {
 		// SAFETY: every table has operations, which are constant.
 		let ops = unsafe { IommuOpsView::new(at(table.ops())?) };
-		(kvm_p9_known_table != 0
-			&& ops.useraddrptr() == kvm_p9_known_table
+		(kvm_p9_phb_useraddrptr != 0
+			&& ops.useraddrptr() == kvm_p9_phb_useraddrptr
 			&& table.levels() <= MOST_LEVELS
 			&& table.level_size().is_power_of_two()
 			&& table.userspace() != 0)
@@ -653,18 +653,18 @@ impl Guest for Memory<'_> {
 		let p9 = self.caller.p9;
 		if let Path::Full { list_read, .. } = self.caller.path {
 			return list_read.then(|| ListPage {
-				list: NonNull::from(&p9.list).cast(),
+				list: NonNull::from(&p9.tce_list).cast(),
 				_guard: None,
 			});
 		}
-		if p9.list_gfn.get() == address >> layout::PAGE_SHIFT
-			&& p9.list_generation.get() == self.slots.generation()
+		if p9.tce_list_gfn.get() == address >> layout::PAGE_SHIFT
+			&& p9.tce_list_generation.get() == self.slots.generation()
 		{
-			p9.list_busy.store(1, Ordering::Relaxed);
+			p9.tce_list_busy.store(1, Ordering::Relaxed);
 			let guard = Busy(p9);
 			// The notifier has a full barrier between its two steps as well.
 			fence(Ordering::SeqCst);
-			if let Some(page) = NonNull::new(p9.list_page.load(Ordering::Relaxed)) {
+			if let Some(page) = NonNull::new(p9.tce_list_page.load(Ordering::Relaxed)) {
 				let offset = address as usize & ((1 << layout::PAGE_SHIFT) - 1);
 				return Some(ListPage {
 					// SAFETY: the offset is inside the page.
@@ -673,7 +673,7 @@ impl Guest for Memory<'_> {
 				});
 			}
 		}
-		p9.list_wanted.set(1);
+		p9.tce_list_wanted.set(1);
 		None
 	}
 
@@ -716,7 +716,7 @@ impl Drop for Busy<'_> {
 	#[inline]
 	fn drop(&mut self) {
 		// Release: all has been read by then.
-		self.0.list_busy.store(0, Ordering::Release);
+		self.0.tce_list_busy.store(0, Ordering::Release);
 	}
 }
 

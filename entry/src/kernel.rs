@@ -11,7 +11,8 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use hcall::{FastTable, Number};
 use powerpc::{
-	Counters, Cpu, FAST_TABLE, HostFacts, Msr, NO_FAST_TABLE, P9Vcpu, SpanKind, Spr, Stats, Wanted,
+	Counters, Cpu, FAST_TABLE, HostFacts, Msr, NO_FAST_TABLE, P9Vcpu, SpanKind, Spr, Stats,
+	TimingFlags,
 };
 
 use crate::layout::kernel as layout;
@@ -50,7 +51,7 @@ type HostPmu = [u64; layout::SIZEOF_HOST_OS_SPRS / 8];
 // during boot.
 unsafe extern "C" {
 	fn kvmhv_vcpu_entry_p9(vcpu: *mut KvmVcpu, limit: u64, lpcr: u64, tb: *mut u64) -> c_int;
-	fn kvm_p9_enter_guest(vcpu: *mut u8);
+	fn kvm_p9_run_guest_site(vcpu: *mut u8);
 	fn kvm_p9_load_vectors(fp: *const u8, vr: *const u8);
 	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
 	fn kvm_p9_flush_guest_tlb(kvm: *mut u8, wanted: *mut u8, pcpu: c_int);
@@ -62,7 +63,7 @@ unsafe extern "C" {
 	fn timer_rearm_host_dec(now: u64);
 	safe static kvm_p9_host_facts: u64;
 	safe static kvm_p9_fast_table: AtomicU8;
-	safe static kvm_p9_timed: AtomicU64;
+	safe static kvm_p9_timing: AtomicU64;
 	safe static decrementer_max: u64;
 	safe static dawr_force_enable: AtomicU8;
 }
@@ -283,7 +284,7 @@ impl Kernel for Power9 {
 	unsafe fn run_guest(&mut self, vcpu: VcpuView) {
 		// SAFETY: the caller has loaded the guest's state. The trampoline keeps what
 		// the C calling convention says.
-		unsafe { kvm_p9_enter_guest(pointer(vcpu)) };
+		unsafe { kvm_p9_run_guest_site(pointer(vcpu)) };
 	}
 
 	fn machine_check(&mut self, vcpu: VcpuView) {
@@ -552,7 +553,7 @@ fn user_vectors_are_saved(task: TaskView) {
 /// `vcpu` must be loaded on this CPU by the current thread, preemption off,
 /// interrupts soft-disabled; `tb` must be valid; `counters` must be this CPU's.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvm_p9_vcpu_entry(
+pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 	vcpu: *mut KvmVcpu,
 	limit: u64,
 	lpcr: u64,
@@ -661,9 +662,9 @@ pub unsafe extern "C" fn kvm_p9_time_entry(vcpu: NonNull<u8>) {
 		(vcpu, vcore)
 	};
 	if let Some(stats) = stats(p9(&vcpu)) {
-		let wanted = Wanted(kvm_p9_timed.load(Ordering::Relaxed));
+		let wanted = TimingFlags(kvm_p9_timing.load(Ordering::Relaxed));
 		stats.begin(wanted);
-		let free = wanted.has(Wanted::STATS) && cycles::nobody_has_the_pmu(vcpu, power9.paca);
+		let free = wanted.has(TimingFlags::STATS) && cycles::nobody_has_the_pmu(vcpu, power9.paca);
 		let counter = cycles::enter(&mut power9, stats, vcore.pcpu(), free);
 		let (now, cycles) = (timebase(), counter.read(&mut power9));
 		stats.enter(now, vcore.tb_offset_applied(), cycles);

@@ -48,15 +48,27 @@ mod assertions {
 		offset_of!(P9Vcpu, fast_h_stuff_tce),
 		kernel::P9_VCPU_FAST_H_STUFF_TCE
 	);
-	const_assert_eq!(offset_of!(P9Vcpu, list_gfn), kernel::P9_VCPU_LIST_GFN);
 	const_assert_eq!(
-		offset_of!(P9Vcpu, list_generation),
-		kernel::P9_VCPU_LIST_GENERATION
+		offset_of!(P9Vcpu, tce_list_gfn),
+		kernel::P9_VCPU_TCE_LIST_GFN
 	);
-	const_assert_eq!(offset_of!(P9Vcpu, list_page), kernel::P9_VCPU_LIST_PAGE);
-	const_assert_eq!(offset_of!(P9Vcpu, list_busy), kernel::P9_VCPU_LIST_BUSY);
-	const_assert_eq!(offset_of!(P9Vcpu, list_wanted), kernel::P9_VCPU_LIST_WANTED);
-	const_assert_eq!(offset_of!(P9Vcpu, list), kernel::P9_VCPU_LIST);
+	const_assert_eq!(
+		offset_of!(P9Vcpu, tce_list_generation),
+		kernel::P9_VCPU_TCE_LIST_GENERATION
+	);
+	const_assert_eq!(
+		offset_of!(P9Vcpu, tce_list_page),
+		kernel::P9_VCPU_TCE_LIST_PAGE
+	);
+	const_assert_eq!(
+		offset_of!(P9Vcpu, tce_list_busy),
+		kernel::P9_VCPU_TCE_LIST_BUSY
+	);
+	const_assert_eq!(
+		offset_of!(P9Vcpu, tce_list_wanted),
+		kernel::P9_VCPU_TCE_LIST_WANTED
+	);
+	const_assert_eq!(offset_of!(P9Vcpu, tce_list), kernel::P9_VCPU_TCE_LIST);
 	const_assert_eq!(offset_of!(P9Vcpu, stats), kernel::P9_VCPU_STATS);
 	const_assert_eq!(offset_of!(P9Vcpu, hcall_tb), kernel::P9_VCPU_HCALL_TB);
 	const_assert_eq!(

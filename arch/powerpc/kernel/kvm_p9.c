@@ -37,9 +37,9 @@
 
 /* In kvm_p9_entry.S */
 extern s32 patch__kvm_p9_seam;
-extern s32 patch__kvm_p9_hcall_arrives;
-extern s32 patch__kvm_p9_enter_guest;
-void kvm_p9_hcall_arrives(void);
+extern s32 patch__kvm_p9_stamp_hcall;
+extern s32 patch__kvm_p9_run_guest;
+void kvm_p9_stamp_hcall(void);
 void kvm_p9_run_guest(struct kvm_vcpu *vcpu);
 void kvm_p9_run_guest_timed(struct kvm_vcpu *vcpu);
 
@@ -49,7 +49,7 @@ void kvm_p9_clear_slb(void);
 
 /* In Rust: entry/src/kernel.rs */
 bool kvm_p9_assists_tm(void);
-int kvm_p9_vcpu_entry(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
+int kvm_p9_rs_vcpu_entry(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
 		      u64 *tb, struct kvm_p9_counters *counters);
 
 /* The kernel's layout against Rust's; kvm_p9_layout.c has the other direction. */
@@ -62,12 +62,12 @@ ASSERT_FIELD(kvm_p9_vcpu, fast_h_get_tce, KVM_P9_ABI_VCPU_FAST_H_GET_TCE);
 ASSERT_FIELD(kvm_p9_vcpu, fast_h_put_tce, KVM_P9_ABI_VCPU_FAST_H_PUT_TCE);
 ASSERT_FIELD(kvm_p9_vcpu, fast_h_put_tce_indirect, KVM_P9_ABI_VCPU_FAST_H_PUT_TCE_INDIRECT);
 ASSERT_FIELD(kvm_p9_vcpu, fast_h_stuff_tce, KVM_P9_ABI_VCPU_FAST_H_STUFF_TCE);
-ASSERT_FIELD(kvm_p9_vcpu, list_gfn, KVM_P9_ABI_VCPU_LIST_GFN);
-ASSERT_FIELD(kvm_p9_vcpu, list_generation, KVM_P9_ABI_VCPU_LIST_GENERATION);
-ASSERT_FIELD(kvm_p9_vcpu, list_page, KVM_P9_ABI_VCPU_LIST_PAGE);
-ASSERT_FIELD(kvm_p9_vcpu, list_busy, KVM_P9_ABI_VCPU_LIST_BUSY);
-ASSERT_FIELD(kvm_p9_vcpu, list_wanted, KVM_P9_ABI_VCPU_LIST_WANTED);
-ASSERT_FIELD(kvm_p9_vcpu, list, KVM_P9_ABI_VCPU_LIST);
+ASSERT_FIELD(kvm_p9_vcpu, tce_list_gfn, KVM_P9_ABI_VCPU_TCE_LIST_GFN);
+ASSERT_FIELD(kvm_p9_vcpu, tce_list_generation, KVM_P9_ABI_VCPU_TCE_LIST_GENERATION);
+ASSERT_FIELD(kvm_p9_vcpu, tce_list_page, KVM_P9_ABI_VCPU_TCE_LIST_PAGE);
+ASSERT_FIELD(kvm_p9_vcpu, tce_list_busy, KVM_P9_ABI_VCPU_TCE_LIST_BUSY);
+ASSERT_FIELD(kvm_p9_vcpu, tce_list_wanted, KVM_P9_ABI_VCPU_TCE_LIST_WANTED);
+ASSERT_FIELD(kvm_p9_vcpu, tce_list, KVM_P9_ABI_VCPU_TCE_LIST);
 ASSERT_FIELD(kvm_p9_vcpu, stats, KVM_P9_ABI_VCPU_STATS);
 ASSERT_FIELD(kvm_p9_vcpu, hcall_tb, KVM_P9_ABI_VCPU_HCALL_TB);
 ASSERT_FIELD(kvm_p9_vcpu, hcall_cycles, KVM_P9_ABI_VCPU_HCALL_CYCLES);
@@ -82,25 +82,25 @@ static_assert(sizeof(struct kvm_p9_counters) == KVM_P9_ABI_COUNTERS_SIZE);
 static_assert(KVMPPC_H_NULL == KVM_P9_ABI_H_NULL);
 static_assert(H_TOO_HARD == KVM_P9_ABI_H_TOO_HARD);
 
-EXPORT_SYMBOL_GPL(kvm_p9_guest_enter);
+EXPORT_SYMBOL_GPL(kvm_p9_vcpu_entry);
 
 static DEFINE_PER_CPU(struct kvm_p9_counters, kvm_p9_counters);
 
 /* Where the seam leads while kvm_p9.path=rust. Preemption is off. */
-int kvm_p9_rust_enter(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr, u64 *tb)
+int kvm_p9_vcpu_entry_rust(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr, u64 *tb)
 {
-	return kvm_p9_vcpu_entry(vcpu, time_limit, lpcr, tb,
+	return kvm_p9_rs_vcpu_entry(vcpu, time_limit, lpcr, tb,
 				 this_cpu_ptr(&kvm_p9_counters));
 }
 
 /* The same while somebody wants to know about time. */
-static int kvm_p9_rust_enter_timed(struct kvm_vcpu *vcpu, u64 time_limit,
+static int kvm_p9_vcpu_entry_rust_timed(struct kvm_vcpu *vcpu, u64 time_limit,
 				   unsigned long lpcr, u64 *tb)
 {
-	int trap = kvm_p9_rust_enter(vcpu, time_limit, lpcr, tb);
+	int trap = kvm_p9_vcpu_entry_rust(vcpu, time_limit, lpcr, tb);
 
-	kvm_p9_disown_counter(vcpu);
-	kvm_p9_emit_later(vcpu);
+	kvm_p9_scrub_guest_pmc(vcpu);
+	kvm_p9_queue_events(vcpu);
 	return trap;
 }
 
@@ -124,7 +124,7 @@ static void kvm_p9_setting_changed(void)
 static bool kvm_p9_path_rust;
 
 /* Who has asked for Rust should know where it won't be had. */
-static void kvm_p9_say_what_stays_with_c(void)
+static void kvm_p9_warn_unsupported(void)
 {
 	if (!kvm_p9_path_rust)
 		return;
@@ -134,9 +134,9 @@ static void kvm_p9_say_what_stays_with_c(void)
 		pr_info_once("path=rust is for hosts with the radix MMU: guests here stay with C\n");
 }
 
-/* KVM_P9_ABI_WANTED_ bits; those above the lowest 8 change with every setting. */
-u64 kvm_p9_timed;
-#define KVM_P9_WANTED_BITS	0xffULL
+/* KVM_P9_ABI_TIMING_ bits; those above the lowest 8 change with every setting. */
+u64 kvm_p9_timing;
+#define KVM_P9_TIMING_BITS	0xffULL
 
 /*
  * The seam is one branch instruction. Branches may be exchanged for each other
@@ -157,13 +157,13 @@ static int kvm_p9_apply(bool rust, bool fast, u64 wanted)
 
 	lockdep_assert_held(&kvm_p9_lock);
 
-	if (wanted & KVM_P9_ABI_WANTED_STATS)
+	if (wanted & KVM_P9_ABI_TIMING_STATS)
 		static_branch_enable(&kvm_p9_counts_cycles);
-	WRITE_ONCE(kvm_p9_timed, ((kvm_p9_timed | KVM_P9_WANTED_BITS) + 1) | wanted);
+	WRITE_ONCE(kvm_p9_timing, ((kvm_p9_timing | KVM_P9_TIMING_BITS) + 1) | wanted);
 	if (wanted) {
 		/* Before anybody reads what it takes down */
-		ret = patch_branch_site(&patch__kvm_p9_hcall_arrives,
-					ppc_function_entry(kvm_p9_hcall_arrives), 0);
+		ret = patch_branch_site(&patch__kvm_p9_stamp_hcall,
+					ppc_function_entry(kvm_p9_stamp_hcall), 0);
 		if (ret)
 			return ret;
 		kvm_p9_setting_changed();
@@ -171,7 +171,7 @@ static int kvm_p9_apply(bool rust, bool fast, u64 wanted)
 
 	target = wanted ? ppc_function_entry(kvm_p9_run_guest_timed)
 			: ppc_function_entry(kvm_p9_run_guest);
-	ret = patch_branch_site(&patch__kvm_p9_enter_guest, target, 0);
+	ret = patch_branch_site(&patch__kvm_p9_run_guest, target, 0);
 	if (ret)
 		return ret;
 
@@ -181,9 +181,9 @@ static int kvm_p9_apply(bool rust, bool fast, u64 wanted)
 	if (!rust)
 		target = ppc_function_entry(kvmhv_vcpu_entry_p9);
 	else if (wanted)
-		target = ppc_function_entry(kvm_p9_rust_enter_timed);
+		target = ppc_function_entry(kvm_p9_vcpu_entry_rust_timed);
 	else
-		target = ppc_function_entry(kvm_p9_rust_enter);
+		target = ppc_function_entry(kvm_p9_vcpu_entry_rust);
 	ret = patch_branch_site(&patch__kvm_p9_seam, target, 0);
 	if (ret)
 		return ret;
@@ -198,24 +198,24 @@ static int kvm_p9_apply(bool rust, bool fast, u64 wanted)
 
 	/* No vcpu is in the guest by an entry that lets them count */
 	if (static_key_enabled(&kvm_p9_counts_cycles) &&
-	    (!rust || !(wanted & KVM_P9_ABI_WANTED_STATS)))
+	    (!rust || !(wanted & KVM_P9_ABI_TIMING_STATS)))
 		kvm_p9_stop_all_counters();
-	if (!(wanted & KVM_P9_ABI_WANTED_STATS))
+	if (!(wanted & KVM_P9_ABI_TIMING_STATS))
 		static_branch_disable(&kvm_p9_counts_cycles);
 
 	if (!wanted)
-		ret = patch_instruction_site(&patch__kvm_p9_hcall_arrives,
+		ret = patch_instruction_site(&patch__kvm_p9_stamp_hcall,
 					     ppc_inst(PPC_RAW_NOP()));
 	return ret;
 }
 
-int kvm_p9_want(u64 what, bool on)
+int kvm_p9_set_timing(u64 what, bool on)
 {
 	u64 wanted;
 	int ret = 0;
 
 	mutex_lock(&kvm_p9_lock);
-	wanted = kvm_p9_timed & KVM_P9_WANTED_BITS & ~what;
+	wanted = kvm_p9_timing & KVM_P9_TIMING_BITS & ~what;
 	if (on) {
 		wanted |= what;
 		ret = kvm_p9_record_all();
@@ -223,7 +223,7 @@ int kvm_p9_want(u64 what, bool on)
 	if (!ret)
 		ret = kvm_p9_apply(kvm_p9_path_rust, kvm_p9_fast, wanted);
 	/* No vcpu is in the guest by an entry that still asks */
-	if (ret ? !(kvm_p9_timed & KVM_P9_WANTED_BITS) : !wanted)
+	if (ret ? !(kvm_p9_timing & KVM_P9_TIMING_BITS) : !wanted)
 		kvm_p9_record_none();
 	mutex_unlock(&kvm_p9_lock);
 	return ret;
@@ -238,11 +238,11 @@ static int kvm_p9_set_path(const char *val, const struct kernel_param *kp)
 		return -EINVAL;
 
 	mutex_lock(&kvm_p9_lock);
-	ret = kvm_p9_apply(rust, kvm_p9_fast, kvm_p9_timed & KVM_P9_WANTED_BITS);
+	ret = kvm_p9_apply(rust, kvm_p9_fast, kvm_p9_timing & KVM_P9_TIMING_BITS);
 	mutex_unlock(&kvm_p9_lock);
 	/* Before there are facts, kvm_p9_init() will say it */
 	if (!ret && system_state >= SYSTEM_RUNNING)
-		kvm_p9_say_what_stays_with_c();
+		kvm_p9_warn_unsupported();
 	return ret;
 }
 
@@ -267,7 +267,7 @@ static int kvm_p9_set_fast(const char *val, const struct kernel_param *kp)
 		return ret;
 
 	mutex_lock(&kvm_p9_lock);
-	ret = kvm_p9_apply(kvm_p9_path_rust, fast, kvm_p9_timed & KVM_P9_WANTED_BITS);
+	ret = kvm_p9_apply(kvm_p9_path_rust, fast, kvm_p9_timing & KVM_P9_TIMING_BITS);
 	mutex_unlock(&kvm_p9_lock);
 	return ret;
 }
@@ -289,13 +289,13 @@ static int kvm_p9_set_stats(const char *val, const struct kernel_param *kp)
 	bool stats;
 	int ret = kstrtobool(val, &stats);
 
-	return ret ? ret : kvm_p9_want(KVM_P9_ABI_WANTED_STATS, stats);
+	return ret ? ret : kvm_p9_set_timing(KVM_P9_ABI_TIMING_STATS, stats);
 }
 
 static int kvm_p9_get_stats(char *buffer, const struct kernel_param *kp)
 {
 	return sysfs_emit(buffer, "%d\n",
-			  !!(READ_ONCE(kvm_p9_timed) & KVM_P9_ABI_WANTED_STATS));
+			  !!(READ_ONCE(kvm_p9_timing) & KVM_P9_ABI_TIMING_STATS));
 }
 
 static const struct kernel_param_ops kvm_p9_stats_ops = {
@@ -418,7 +418,7 @@ static int __init kvm_p9_init(void)
 		kvm_p9_host_facts |= KVM_P9_ABI_HOST_RCU_SEES_GUESTS;
 	kvm_p9_tce_init();
 
-	kvm_p9_say_what_stays_with_c();
+	kvm_p9_warn_unsupported();
 	dir = debugfs_create_dir("kvm_p9", NULL);
 	debugfs_create_file("counters", 0444, dir, NULL, &kvm_p9_counters_fops);
 	kvm_p9_stats_init(dir);

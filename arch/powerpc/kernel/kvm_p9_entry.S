@@ -6,12 +6,12 @@
  * What is here is what Rust cannot say: code that runs on guest registers, with
  * no stack, and perhaps with the MMU off.
  *
- *   kvm_p9_enter_guest	  called with the guest's SPRs and MMU context loaded;
+ *   kvm_p9_run_guest_site	  called with the guest's SPRs and MMU context loaded;
  *			  puts the GPRs in and does not return until the guest
  *			  comes out for something that the host must look at
  *   kvm_p9_exit_hcall	  `sc 1` from a guest that was entered there
  *   kvm_p9_exit_interrupt  any other interrupt from it
- *   kvm_p9_guest_enter	  the seam: one branch, which kvm_p9.path patches
+ *   kvm_p9_vcpu_entry	  the seam: one branch, which kvm_p9.path patches
  *
  * How an hcall arrives. A radix guest with translation on takes `sc 1` at the
  * relocated vector with the MMU on; one in real mode takes it in real mode. In
@@ -72,26 +72,26 @@
 .endm
 
 /*
- * int kvm_p9_guest_enter(struct kvm_vcpu *vcpu, u64 limit, unsigned long lpcr,
+ * int kvm_p9_vcpu_entry(struct kvm_vcpu *vcpu, u64 limit, unsigned long lpcr,
  *			  u64 *tb)
  *
  * What KVM-HV calls to have a guest run.
  */
-_GLOBAL_TOC(kvm_p9_guest_enter)
+_GLOBAL_TOC(kvm_p9_vcpu_entry)
 1:	b	CFUNC(kvmhv_vcpu_entry_p9)
 	patch_site 1b patch__kvm_p9_seam
-.size kvm_p9_guest_enter, . - kvm_p9_guest_enter
+.size kvm_p9_vcpu_entry, . - kvm_p9_vcpu_entry
 
 /*
- * void kvm_p9_enter_guest(struct kvm_vcpu *vcpu)
+ * void kvm_p9_run_guest_site(struct kvm_vcpu *vcpu)
  *
  * What Rust calls to have the guest run: a branch to kvm_p9_run_guest, or to
  * kvm_p9_run_guest_timed while somebody wants to know about time.
  */
-_GLOBAL(kvm_p9_enter_guest)
+_GLOBAL(kvm_p9_run_guest_site)
 1:	b	kvm_p9_run_guest
-	patch_site 1b patch__kvm_p9_enter_guest
-.size kvm_p9_enter_guest, . - kvm_p9_enter_guest
+	patch_site 1b patch__kvm_p9_run_guest
+.size kvm_p9_run_guest_site, . - kvm_p9_run_guest_site
 
 /*
  * void kvm_p9_run_guest_timed(struct kvm_vcpu *vcpu)
@@ -164,9 +164,9 @@ _GLOBAL(kvm_p9_run_guest)
  */
 .balign	IFETCH_ALIGN_BYTES
 _GLOBAL(kvm_p9_exit_hcall)
-	/* A branch to kvm_p9_hcall_arrives while somebody wants to know when */
+	/* A branch to kvm_p9_stamp_hcall while somebody wants to know when */
 1:	nop
-	patch_site 1b patch__kvm_p9_hcall_arrives
+	patch_site 1b patch__kvm_p9_stamp_hcall
 .Lhcall:
 	/*
 	 * PAPR numbers are multiples of 4: rotating puts the low two bits at
@@ -308,14 +308,14 @@ _GLOBAL(kvm_p9_exit_hcall)
  * Takes down when an hcall arrived. The timebase is the guest's, and so is the one
  * that it will be compared with. Whether the counter of cycles is ours is asked later.
  */
-_GLOBAL(kvm_p9_hcall_arrives)
+_GLOBAL(kvm_p9_stamp_hcall)
 	ld	r10, HSTATE_KVM_VCPU(r13)
 	mftb	r11
 	mfspr	r12, SPRN_PMC6
 	std	r11, VCPU_P9 + KVM_P9_ABI_VCPU_HCALL_TB(r10)
 	std	r12, VCPU_P9 + KVM_P9_ABI_VCPU_HCALL_CYCLES(r10)
 	b	.Lhcall
-.size kvm_p9_hcall_arrives, . - kvm_p9_hcall_arrives
+.size kvm_p9_stamp_hcall, . - kvm_p9_stamp_hcall
 
 /*
  * From kvmppc_interrupt, with

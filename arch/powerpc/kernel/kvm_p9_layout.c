@@ -239,12 +239,12 @@ int main(void)
 	OFFSET(P9_VCPU_FAST_H_PUT_TCE, kvm_p9_vcpu, fast_h_put_tce);
 	OFFSET(P9_VCPU_FAST_H_PUT_TCE_INDIRECT, kvm_p9_vcpu, fast_h_put_tce_indirect);
 	OFFSET(P9_VCPU_FAST_H_STUFF_TCE, kvm_p9_vcpu, fast_h_stuff_tce);
-	OFFSET(P9_VCPU_LIST_GFN, kvm_p9_vcpu, list_gfn);
-	OFFSET(P9_VCPU_LIST_GENERATION, kvm_p9_vcpu, list_generation);
-	OFFSET(P9_VCPU_LIST_PAGE, kvm_p9_vcpu, list_page);
-	OFFSET(P9_VCPU_LIST_BUSY, kvm_p9_vcpu, list_busy);
-	OFFSET(P9_VCPU_LIST_WANTED, kvm_p9_vcpu, list_wanted);
-	OFFSET(P9_VCPU_LIST, kvm_p9_vcpu, list);
+	OFFSET(P9_VCPU_TCE_LIST_GFN, kvm_p9_vcpu, tce_list_gfn);
+	OFFSET(P9_VCPU_TCE_LIST_GENERATION, kvm_p9_vcpu, tce_list_generation);
+	OFFSET(P9_VCPU_TCE_LIST_PAGE, kvm_p9_vcpu, tce_list_page);
+	OFFSET(P9_VCPU_TCE_LIST_BUSY, kvm_p9_vcpu, tce_list_busy);
+	OFFSET(P9_VCPU_TCE_LIST_WANTED, kvm_p9_vcpu, tce_list_wanted);
+	OFFSET(P9_VCPU_TCE_LIST, kvm_p9_vcpu, tce_list);
 	OFFSET(P9_VCPU_STATS, kvm_p9_vcpu, stats);
 	OFFSET(P9_VCPU_HCALL_TB, kvm_p9_vcpu, hcall_tb);
 	OFFSET(P9_VCPU_HCALL_CYCLES, kvm_p9_vcpu, hcall_cycles);

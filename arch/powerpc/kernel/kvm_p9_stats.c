@@ -152,7 +152,7 @@ static void kvm_p9_emit(struct irq_work *work)
  * it still runs. The first moment at which it is comes with the first interrupt
  * after that.
  */
-void kvm_p9_emit_later(struct kvm_vcpu *vcpu)
+void kvm_p9_queue_events(struct kvm_vcpu *vcpu)
 {
 	struct kvm_p9_stats *stats = READ_ONCE(vcpu->arch.p9.stats);
 
@@ -200,7 +200,7 @@ EXPORT_SYMBOL_GPL(__kvm_p9_sched_out);
  * has saved as the guest's what was Rust's. As long as the guest has not itself had
  * the PMU, this is the only way by which it can have such a value.
  */
-void kvm_p9_disown_counter(struct kvm_vcpu *vcpu)
+void kvm_p9_scrub_guest_pmc(struct kvm_vcpu *vcpu)
 {
 	struct kvm_p9_stats *stats = READ_ONCE(vcpu->arch.p9.stats);
 
@@ -213,12 +213,12 @@ void kvm_p9_disown_counter(struct kvm_vcpu *vcpu)
 
 int kvm_p9_trace_reg(void)
 {
-	return kvm_p9_want(KVM_P9_ABI_WANTED_TRACE, true);
+	return kvm_p9_set_timing(KVM_P9_ABI_TIMING_TRACE, true);
 }
 
 void kvm_p9_trace_unreg(void)
 {
-	kvm_p9_want(KVM_P9_ABI_WANTED_TRACE, false);
+	kvm_p9_set_timing(KVM_P9_ABI_TIMING_TRACE, false);
 }
 
 /* Has a vcpu's times taken. */
@@ -368,7 +368,7 @@ void kvm_p9_create_vcpu(struct kvm_vcpu *vcpu)
 	mutex_lock(&kvm_p9_lock);
 	list_add_tail(&vcpu->arch.p9_served.node, &vcpu->kvm->arch.p9.vcpus);
 	/* Without memory the vcpu has no times, and is as good as others otherwise */
-	if (kvm_p9_timed & (KVM_P9_ABI_WANTED_STATS | KVM_P9_ABI_WANTED_TRACE))
+	if (kvm_p9_timing & (KVM_P9_ABI_TIMING_STATS | KVM_P9_ABI_TIMING_TRACE))
 		kvm_p9_record(vcpu);
 	mutex_unlock(&kvm_p9_lock);
 }

@@ -59,9 +59,9 @@ struct kvm_p9_stats {
 extern struct mutex kvm_p9_lock;
 
 /* What is wanted now: see kvm_p9.c */
-extern u64 kvm_p9_timed;
-/* Sets or clears a KVM_P9_ABI_WANTED_ bit. */
-int kvm_p9_want(u64 what, bool on);
+extern u64 kvm_p9_timing;
+/* Sets or clears a KVM_P9_ABI_TIMING_ bit. */
+int kvm_p9_set_timing(u64 what, bool on);
 
 /* Lets all vcpus record times, or none. */
 int kvm_p9_record_all(void);
@@ -69,8 +69,8 @@ void kvm_p9_record_none(void);
 /* Of all VMs that there were, by enum kvm_p9_hcall. */
 void kvm_p9_sum_fast(u64 *sum);
 /* After the guest has come out. */
-void kvm_p9_emit_later(struct kvm_vcpu *vcpu);
-void kvm_p9_disown_counter(struct kvm_vcpu *vcpu);
+void kvm_p9_queue_events(struct kvm_vcpu *vcpu);
+void kvm_p9_scrub_guest_pmc(struct kvm_vcpu *vcpu);
 /* Stops what still counts cycles, on any CPU. */
 void kvm_p9_stop_all_counters(void);
 void kvm_p9_stats_init(struct dentry *dir);

@@ -43,16 +43,16 @@ static_assert(KVM_P9_MISSING_ALL == KVM_P9_ABI_MISSING_ALL);
 EXPORT_SYMBOL_GPL(kvm_p9_tce);
 
 /* Where the struct page of the page at physical address 0 would be */
-u64 kvm_p9_struct_pages __ro_after_init;
+u64 kvm_p9_vmemmap __ro_after_init;
 
 /* What iommu_table_ops of tables have that Rust knows: PHB4's. 0 if there are none. */
-u64 kvm_p9_known_table __ro_after_init;
+u64 kvm_p9_phb_useraddrptr __ro_after_init;
 
 void __init kvm_p9_tce_init(void)
 {
-	kvm_p9_struct_pages = (u64)pfn_to_page(0);
+	kvm_p9_vmemmap = (u64)pfn_to_page(0);
 	if (firmware_has_feature(FW_FEATURE_OPAL))
-		kvm_p9_known_table = (u64)pnv_tce_useraddrptr;
+		kvm_p9_phb_useraddrptr = (u64)pnv_tce_useraddrptr;
 }
 
 /* Makes what a hardware table lacks for an entry. In an RCU read section. */

@@ -7,8 +7,8 @@
 struct iommu_table;
 
 /* For entry/src/handlers.rs */
-extern u64 kvm_p9_struct_pages;
-extern u64 kvm_p9_known_table;
+extern u64 kvm_p9_vmemmap;
+extern u64 kvm_p9_phb_useraddrptr;
 void kvm_p9_tce_kill(struct iommu_table *tbl, unsigned long entry, unsigned long pages);
 
 void kvm_p9_tce_init(void);

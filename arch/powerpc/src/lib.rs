@@ -19,5 +19,5 @@ pub use shared::{
 pub use spr::{Lpcr, Mmcr0, Msr};
 pub use stats::{
 	BUCKETS, Cycles, Distribution, EVENTS, Event, LONGEST_WITH_CYCLES, PathStats, Place,
-	SHORTEST_BITS, SpanKind, Stats, Wanted,
+	SHORTEST_BITS, SpanKind, Stats, TimingFlags,
 };

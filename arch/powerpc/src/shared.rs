@@ -17,7 +17,7 @@ use crate::Stats;
 /// Our part of `struct kvm_vcpu_arch`: `struct kvm_p9_vcpu` in `asm/kvm_host.h`.
 ///
 /// Only the vcpu's own thread uses it, with preemption off or in a handler, but
-/// for what other CPUs do with `list_page` and `list_busy`, and that they read counters.
+/// for what other CPUs do with `tce_list_page` and `tce_list_busy`, and that they read counters.
 #[repr(C)]
 #[derive(Debug)]
 pub struct P9Vcpu {
@@ -34,20 +34,20 @@ pub struct P9Vcpu {
 	pub fast_h_put_tce_indirect: Counter,
 	/// The same for H_STUFF_TCE.
 	pub fast_h_stuff_tce: Counter,
-	/// Guest frame of the page that `list_page` is.
-	pub list_gfn: Cell<u64>,
+	/// Guest frame of the page that `tce_list_page` is.
+	pub tce_list_gfn: Cell<u64>,
 	/// Generation of the memory slots for which that holds.
-	pub list_generation: Cell<u64>,
+	pub tce_list_generation: Cell<u64>,
 	/// Kernel address of a page of the guest's, or null. Any CPU may reset it at any
-	/// time, and then waits for `list_busy` before it lets go of the page.
-	pub list_page: AtomicPtr<u64>,
+	/// time, and then waits for `tce_list_busy` before it lets go of the page.
+	pub tce_list_page: AtomicPtr<u64>,
 	/// Not 0 while a handler reads the page.
-	pub list_busy: AtomicU64,
+	pub tce_list_busy: AtomicU64,
 	/// Not 0 asks the C handler, which runs next, to remember its list's page.
-	pub list_wanted: Cell<u64>,
+	pub tce_list_wanted: Cell<u64>,
 	/// The list of an H_PUT_TCE_INDIRECT, while its handler runs, or when the kernel
 	/// has brought it here for the full path.
-	pub list: [Cell<u64>; LIST_ENTRIES],
+	pub tce_list: [Cell<u64>; LIST_ENTRIES],
 	/// What `kvm_p9.stats` and the tracepoint know, or null while neither is on. What
 	/// it points to stays as long as the vcpu.
 	pub stats: AtomicPtr<Stats>,
@@ -70,12 +70,12 @@ impl P9Vcpu {
 			fast_h_put_tce: Counter::new(0),
 			fast_h_put_tce_indirect: Counter::new(0),
 			fast_h_stuff_tce: Counter::new(0),
-			list_gfn: Cell::new(0),
-			list_generation: Cell::new(0),
-			list_page: AtomicPtr::new(ptr::null_mut()),
-			list_busy: AtomicU64::new(0),
-			list_wanted: Cell::new(0),
-			list: [const { Cell::new(0) }; LIST_ENTRIES],
+			tce_list_gfn: Cell::new(0),
+			tce_list_generation: Cell::new(0),
+			tce_list_page: AtomicPtr::new(ptr::null_mut()),
+			tce_list_busy: AtomicU64::new(0),
+			tce_list_wanted: Cell::new(0),
+			tce_list: [const { Cell::new(0) }; LIST_ENTRIES],
 			stats: AtomicPtr::new(ptr::null_mut()),
 			hcall_tb: Cell::new(0),
 			hcall_cycles: Cell::new(0),

@@ -220,13 +220,13 @@ pub struct Event {
 	pub ticks: u32,
 }
 
-/// What is wanted, in the lowest bits of the glue's `kvm_p9_timed`. The rest of it
+/// What is wanted, in the lowest bits of the glue's `kvm_p9_timing`. The rest of it
 /// changes with each setting that makes an open span worthless.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(transparent)]
-pub struct Wanted(pub u64);
+pub struct TimingFlags(pub u64);
 
-impl Wanted {
+impl TimingFlags {
 	/// Counters: `kvm_p9.stats=1`.
 	pub const STATS: u64 = 1;
 	/// Events: somebody has enabled the tracepoint.
@@ -327,7 +327,7 @@ impl Stats {
 
 	/// The switch begins, and this is what is wanted now.
 	#[inline]
-	pub fn begin(&self, wanted: Wanted) {
+	pub fn begin(&self, wanted: TimingFlags) {
 		if self.wanted.get() != wanted.0 {
 			self.wanted.set(wanted.0);
 			self.abandon();
@@ -383,7 +383,7 @@ impl Stats {
 	/// counter, whoever's it is.
 	#[inline]
 	pub fn leave(&self, kind: SpanKind, guest_tb: u64, cycles: u32) {
-		if Wanted(self.wanted.get()).has(Wanted::STATS) {
+		if TimingFlags(self.wanted.get()).has(TimingFlags::STATS) {
 			self.since.set(guest_tb.wrapping_sub(self.tb_offset.get()));
 			self.since_counted.set(self.counted.get());
 			self.since_cycles.set(cycles.into());
@@ -394,7 +394,7 @@ impl Stats {
 	/// Is there no room for the event of one more fast hcall?
 	#[inline]
 	pub fn is_full(&self) -> bool {
-		Wanted(self.wanted.get()).has(Wanted::TRACE)
+		TimingFlags(self.wanted.get()).has(TimingFlags::TRACE)
 			&& self.event_count.load(Ordering::Relaxed) >= EVENTS as u64
 	}
 
@@ -402,13 +402,13 @@ impl Stats {
 	/// `cycles` what passed by the counter, whoever's it is.
 	#[inline]
 	pub fn fast(&self, kind: SpanKind, start: u64, end: u64, cycles: u32, call: Event) {
-		let wanted = Wanted(self.wanted.get());
+		let wanted = TimingFlags(self.wanted.get());
 		let ticks = end.wrapping_sub(start);
-		if wanted.has(Wanted::STATS) {
+		if wanted.has(TimingFlags::STATS) {
 			let cycles = self.counts_cycles().then_some(cycles);
 			self.record(kind as u64, ticks, cycles);
 		}
-		if wanted.has(Wanted::TRACE) {
+		if wanted.has(TimingFlags::TRACE) {
 			let count = self.event_count.load(Ordering::Relaxed);
 			if let Some(place) = self.events.get(count as usize) {
 				place.set(Event {
@@ -433,7 +433,7 @@ mod tests {
 	use super::*;
 	use proptest::prelude::*;
 
-	const STATS: Wanted = Wanted(Wanted::STATS);
+	const STATS: TimingFlags = TimingFlags(TimingFlags::STATS);
 	const HCALL: usize = SpanKind::FullHcall as usize;
 	const USERSPACE: usize = SpanKind::Userspace as usize;
 
@@ -612,11 +612,11 @@ mod tests {
 		let stats = Stats::new();
 		stats.begin(STATS);
 		stats.leave(SpanKind::FullOther, 10, 0);
-		stats.begin(Wanted(Wanted::STATS | 1 << 8));
+		stats.begin(TimingFlags(TimingFlags::STATS | 1 << 8));
 		stats.enter(1000, 0, Cycles::Unknown);
 		assert_eq!(counts(&stats), [0; SpanKind::COUNT]);
 		// What is not wanted is not kept.
-		stats.begin(Wanted(Wanted::TRACE));
+		stats.begin(TimingFlags(TimingFlags::TRACE));
 		stats.leave(SpanKind::FullOther, 10, 0);
 		stats.enter(20, 0, Cycles::Unknown);
 		stats.fast(SpanKind::FastNull, 1, 2, 0, Event::default());
@@ -646,7 +646,7 @@ mod tests {
 		stats.event_count.store(EVENTS as u64, Ordering::Relaxed);
 		assert!(!stats.is_full(), "nobody wants events");
 		stats.event_count.store(0, Ordering::Relaxed);
-		stats.begin(Wanted(Wanted::TRACE));
+		stats.begin(TimingFlags(TimingFlags::TRACE));
 		stats.enter(5000, 1000, Cycles::Unknown);
 		for n in 0..EVENTS as u64 {
 			assert!(!stats.is_full());

@@ -41,13 +41,13 @@ const TOO_HARD: [&str; 2] = ["kvm_p9_exit_interrupt", "guest_exit_cont"];
 const FAST_RETURN: &str = "fast_guest_return";
 /// Assembly that enters the guest.
 const ENTER: [&str; 3] = [
-	"kvm_p9_enter_guest",
+	"kvm_p9_run_guest_site",
 	"kvmppc_p9_enter_guest",
 	"__kvmhv_vcpu_entry_p9",
 ];
 /// Functions that switch to the guest's state and back.
 const SWITCH: [&str; 4] = [
-	"kvm_p9_guest_enter",
+	"kvm_p9_vcpu_entry",
 	"kvmhv_vcpu_entry_p9",
 	"kvmhv_p9_guest_entry",
 	"kvmhv_load_hv_regs_and_go",
@@ -349,10 +349,10 @@ mod tests {
 			&[
 				(at(VECTOR), "exc_virt_0x4c00_system_call", Kind::Asm),
 				(at(OUR_EXIT), "kvm_p9_exit_hcall", Kind::Trampoline),
-				(at(OUR_ENTER), "kvm_p9_enter_guest", Kind::Trampoline),
+				(at(OUR_ENTER), "kvm_p9_run_guest_site", Kind::Trampoline),
 				(at(RUST_HANDLER), "entry::handlers::null", Kind::Rust),
 				(at(RUST_SWITCH), "entry::switch", Kind::Rust),
-				(at(SEAM), "kvm_p9_guest_enter", Kind::Trampoline),
+				(at(SEAM), "kvm_p9_vcpu_entry", Kind::Trampoline),
 				(at(RUN), "kvmhv_run_single_vcpu", Kind::C),
 				(at(HCALL), "kvmppc_pseries_do_hcall", Kind::C),
 				(at(SYSCALL), "system_call_exception", Kind::C),

@@ -12,7 +12,7 @@ use hcall::{Code, FastTable, Number};
 use powerpc::{
 	BUCKETS, Counters, Distribution, EVENTS, Event, FAST_TABLE, HostFacts, Missing, Mmcr0,
 	NO_FAST_TABLE, P9Vcpu, PathStats, SHORTEST_BITS, SpanKind, Stats, TIMED_FAST_TABLE, TceCall,
-	Wanted,
+	TimingFlags,
 };
 
 /// The text of `kvm_p9_abi.h`.
@@ -36,15 +36,24 @@ pub fn header() -> String {
 			"VCPU_FAST_H_STUFF_TCE",
 			offset_of!(P9Vcpu, fast_h_stuff_tce) as u64,
 		),
-		("VCPU_LIST_GFN", offset_of!(P9Vcpu, list_gfn) as u64),
+		("VCPU_TCE_LIST_GFN", offset_of!(P9Vcpu, tce_list_gfn) as u64),
 		(
-			"VCPU_LIST_GENERATION",
-			offset_of!(P9Vcpu, list_generation) as u64,
+			"VCPU_TCE_LIST_GENERATION",
+			offset_of!(P9Vcpu, tce_list_generation) as u64,
 		),
-		("VCPU_LIST_PAGE", offset_of!(P9Vcpu, list_page) as u64),
-		("VCPU_LIST_BUSY", offset_of!(P9Vcpu, list_busy) as u64),
-		("VCPU_LIST_WANTED", offset_of!(P9Vcpu, list_wanted) as u64),
-		("VCPU_LIST", offset_of!(P9Vcpu, list) as u64),
+		(
+			"VCPU_TCE_LIST_PAGE",
+			offset_of!(P9Vcpu, tce_list_page) as u64,
+		),
+		(
+			"VCPU_TCE_LIST_BUSY",
+			offset_of!(P9Vcpu, tce_list_busy) as u64,
+		),
+		(
+			"VCPU_TCE_LIST_WANTED",
+			offset_of!(P9Vcpu, tce_list_wanted) as u64,
+		),
+		("VCPU_TCE_LIST", offset_of!(P9Vcpu, tce_list) as u64),
 		("VCPU_STATS", offset_of!(P9Vcpu, stats) as u64),
 		("VCPU_HCALL_TB", offset_of!(P9Vcpu, hcall_tb) as u64),
 		("VCPU_HCALL_CYCLES", offset_of!(P9Vcpu, hcall_cycles) as u64),
@@ -132,8 +141,8 @@ pub fn header() -> String {
 		("BUCKETS", BUCKETS as u64),
 		("SHORTEST_BITS", SHORTEST_BITS.into()),
 		("EVENTS", EVENTS as u64),
-		("WANTED_STATS", Wanted::STATS),
-		("WANTED_TRACE", Wanted::TRACE),
+		("TIMING_STATS", TimingFlags::STATS),
+		("TIMING_TRACE", TimingFlags::TRACE),
 		("MMCR0_COUNTING", Mmcr0::COUNTING.bits()),
 		("HOST_CPU_SUPPORTED", HostFacts::CPU_SUPPORTED.bits()),
 		("HOST_RADIX", HostFacts::RADIX.bits()),

@@ -58,8 +58,8 @@ const FAST_SPRS: [(u16, &str); 9] = [
 const HANDLERS_MAY: [&str; 5] = [
 	".TOC.",
 	"kvm_p9_host_facts",
-	"kvm_p9_known_table",
-	"kvm_p9_struct_pages",
+	"kvm_p9_phb_useraddrptr",
+	"kvm_p9_vmemmap",
 	GLUE_FUNCTION,
 ];
 
@@ -365,8 +365,8 @@ fn trampoline_findings(trampoline: &ObjectFile) -> Vec<Finding> {
 			.map(|access| format!("{access:?}"))
 			.collect(),
 	};
-	let arrival = match trampoline.functions.get("kvm_p9_hcall_arrives") {
-		None => vec![String::from("there is no kvm_p9_hcall_arrives")],
+	let arrival = match trampoline.functions.get("kvm_p9_stamp_hcall") {
+		None => vec![String::from("there is no kvm_p9_stamp_hcall")],
 		Some(arrival) => arrival
 			.bad_spr(true)
 			.iter()
@@ -615,7 +615,7 @@ mod tests {
 			let mut object = good();
 			for (name, words) in [
 				("kvm_p9_exit_hcall", hcall),
-				("kvm_p9_hcall_arrives", arrival),
+				("kvm_p9_stamp_hcall", arrival),
 			] {
 				object.functions.insert(String::from(name), function(words));
 			}

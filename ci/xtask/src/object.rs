@@ -19,7 +19,7 @@ use crate::run;
 /// Functions that the kernel calls. Everything else in the object is local.
 pub const ENTRY_POINTS: [&str; 5] = [
 	"kvm_p9_assists_tm",
-	"kvm_p9_vcpu_entry",
+	"kvm_p9_rs_vcpu_entry",
 	"kvm_p9_time_entry",
 	"kvm_p9_time_exit",
 	"kvm_p9_tce",
