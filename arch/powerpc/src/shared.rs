@@ -4,7 +4,7 @@
 //! Each side asserts the other's layout, a field at a time: the kernel object's
 //! build asserts these against what the kernel's compiler said
 //! (`entry/src/layout.rs`), and the glue asserts its own against `kvm_p9_abi.h`,
-//! which `cargo xtask abi` prints from these.
+//! which `kvm-p9-kbuild abi` prints from these.
 
 use bitflags::bitflags;
 use core::cell::Cell;

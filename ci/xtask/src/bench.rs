@@ -19,13 +19,13 @@ use ::report::{costly, html, spread, table};
 use anyhow::{Result, bail};
 use protocol::{Case, Guest, Path};
 
-use crate::guest::{self, Job, Programs};
-use crate::kernel::{self, Image, NoSource, Series};
-use crate::lanes::{self, Task};
-use crate::paths;
-use crate::qemu::{self, Echo, Limits, Machine};
-use crate::run::{self, Usage, say};
 use crate::trace;
+use harness::jobs::{self, Task};
+use harness::kernel::{self, Image, NoSource, Series};
+use harness::paths;
+use harness::process::{self, Usage, say};
+use harness::programs::{self, Job, Programs};
+use harness::qemu::{self, Echo, Limits, Machine};
 
 /// `cargo xtask bench`
 #[derive(clap::Args)]
@@ -153,7 +153,7 @@ pub fn main(cli: &Cli) -> Result<()> {
 	if problems.is_empty() {
 		if cli.args.reference {
 			let path = reference_path();
-			run::write_whole(&path, reports[0].to_reference()?.as_bytes())?;
+			process::write_whole(&path, reports[0].to_reference()?.as_bytes())?;
 			say(format_args!("wrote {}", paths::short(&path)));
 		}
 		return Ok(());
@@ -204,7 +204,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 		}
 		Err(error) => return Err(error),
 	}
-	let programs = guest::build()?;
+	let programs = programs::build()?;
 
 	let mut tasks = Vec::new();
 	for round in 1..=args.repeat {
@@ -284,10 +284,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
 	let json = report.to_json()?;
 	let default = report_path();
 	for path in [Some(&default), args.json.as_ref()].into_iter().flatten() {
-		run::write_whole(path, json.as_bytes())?;
+		process::write_whole(path, json.as_bytes())?;
 	}
 	let page = default.with_extension("html");
-	run::write_whole(&page, html::render(report).as_bytes())?;
+	process::write_whole(&page, html::render(report).as_bytes())?;
 	say(format_args!(
 		"the report as a page: {}",
 		paths::short(&page)
@@ -317,7 +317,7 @@ fn task<'a, T>(
 /// Does all of it, and gives the results in the order of the tasks.
 fn all<T: Send>(tasks: Vec<Task<'_, T>>) -> Vec<Result<T>> {
 	let mut results: Vec<_> = tasks.iter().map(|_| None).collect();
-	lanes::run(lanes::count(), tasks, |index, result| {
+	jobs::run(jobs::count(), tasks, |index, result| {
 		results[index] = Some(result);
 	});
 	results.into_iter().flatten().collect()
@@ -341,7 +341,7 @@ pub fn render(json: &FilePath, output: Option<&FilePath>) -> Result<PathBuf> {
 		let why = format!("{}: the page would replace the report", page.display());
 		return Err(Usage(why).into());
 	}
-	run::write_whole(&page, html::render(&report).as_bytes())?;
+	process::write_whole(&page, html::render(&report).as_bytes())?;
 	Ok(page)
 }
 
@@ -409,7 +409,7 @@ fn environment(images: &[Image]) -> Result<Environment> {
 			.unwrap_or_else(|| "none".to_owned()),
 		qemu: qemu::version()?,
 		icount: qemu::ICOUNT.to_owned(),
-		rustc: run::output(Command::new("rustc").arg("--version"))?,
+		rustc: process::output(Command::new("rustc").arg("--version"))?,
 		kernels: images
 			.iter()
 			.map(|image| Kernel {
@@ -510,7 +510,10 @@ impl Measured<'_> {
 			})?;
 			collector.machine_ended();
 		}
-		say(format_args!("measured on {name} in {}", run::human(time)));
+		say(format_args!(
+			"measured on {name} in {}",
+			process::human(time)
+		));
 		let (entries, missing, mut problems) = collector.finish(!image.stock);
 		// What is wrong with the kernel is wrong with each figure; it is said once.
 		let mut seen = BTreeSet::new();
@@ -697,7 +700,7 @@ pub fn without_debugfs() -> Result<(usize, Vec<String>)> {
 		file: "bench-without-debugfs".to_owned(),
 		append: "debugfs=off",
 	};
-	let figures = measured.run(&plan, &guest::build()?)?;
+	let figures = measured.run(&plan, &programs::build()?)?;
 	Ok((figures.entries.len(), figures.problems))
 }
 
@@ -745,7 +748,7 @@ pub fn compare_stock() -> Result<(Vec<Compared>, Vec<String>)> {
 	let plan = Plan::new(true, cases, 300);
 	let series = Series::find("6.12")?;
 	let images = [kernel::build(series, true)?, kernel::build(series, false)?];
-	let programs = guest::build()?;
+	let programs = programs::build()?;
 	let tasks = images.iter().map(|image| {
 		let name = if image.stock {
 			"6.12 unpatched"
@@ -830,8 +833,8 @@ pub fn reference_path() -> PathBuf {
 
 /// Removes an old report, so that a failed run can't be taken for it.
 fn forget() -> Result<()> {
-	run::remove(&report_path())?;
-	run::remove(&report_path().with_extension("html"))
+	process::remove(&report_path())?;
+	process::remove(&report_path().with_extension("html"))
 }
 
 #[cfg(test)]

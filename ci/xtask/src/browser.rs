@@ -18,7 +18,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
-use crate::run;
+use harness::process;
 
 /// How long Chromium may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -39,7 +39,7 @@ impl Browser {
 	/// Starts the program; its profile and its log go into the folder.
 	pub fn start(program: &Path, folder: &Path) -> Result<Self> {
 		let (profile, log) = (folder.join("profile"), folder.join("chromium.log"));
-		run::remove(&profile)?;
+		process::remove(&profile)?;
 		fs::create_dir_all(&profile)?;
 		// The shell only moves the pipes to where Chromium expects them.
 		let mut process = Command::new("sh")
@@ -137,7 +137,7 @@ impl Browser {
 			RecvTimeoutError::Timeout => {
 				anyhow!(
 					"{what}: Chromium didn't answer for {}",
-					run::human(PATIENCE)
+					process::human(PATIENCE)
 				)
 			}
 		})
@@ -277,7 +277,7 @@ impl Drop for Browser {
 			}
 			thread::sleep(Duration::from_millis(20));
 		}
-		let _ = run::remove(&self.profile);
+		let _ = process::remove(&self.profile);
 	}
 }
 

@@ -16,13 +16,13 @@ use ::report::console::{self, Line};
 use anyhow::{Context, Result, bail};
 use protocol::{Case, Guest};
 
-use crate::guest::{self, Job};
-use crate::initrd::Initrd;
-use crate::paths;
-use crate::qemu::{Echo, Limits, Machine};
-use crate::run::{self, say};
-use crate::setup::{self, Brought};
-use crate::test::Check;
+use harness::check::Check;
+use harness::initrd::Initrd;
+use harness::paths;
+use harness::process::{self, say};
+use harness::programs::{self, Job};
+use harness::qemu::{Echo, Limits, Machine};
+use harness::setup::{self, Brought};
 
 /// From power-on to power-off. It takes half a minute on an idle machine.
 const TIME: Duration = Duration::from_secs(300);
@@ -145,7 +145,7 @@ pub fn nested(kernel: &Path) -> Result<Vec<Check>> {
 		for module in ["kvm.ko", "kvm-hv.ko"] {
 			l1.file(module, false, &read(&folder.join("kvm").join(module))?);
 		}
-		guest::build()?.put(l1, "vmm", &job)
+		programs::build()?.put(l1, "vmm", &job)
 	})?;
 	let mut checks = Vec::new();
 	for path in ["rust", "c"] {
@@ -246,7 +246,7 @@ fn until_linux_starts(machine: &Machine, name: &str) -> Result<(Said, Result<()>
 	loop {
 		let (said, log, end) = once(machine);
 		let path = paths::target().join(format!("test/{name}.log"));
-		run::write_whole(&path, log.as_bytes())?;
+		process::write_whole(&path, log.as_bytes())?;
 		if log.contains(LINUX_STARTS) || attempt == ATTEMPTS {
 			return Ok((said, end));
 		}
@@ -299,7 +299,7 @@ pub fn pack(
 	more(&mut host, &mut guest)?;
 	host.file("client/initrd", false, &guest.finish());
 	let path = paths::target().join("boot").join(format!("{name}.cpio"));
-	run::write_whole(&path, &host.finish())?;
+	process::write_whole(&path, &host.finish())?;
 	Ok(path)
 }
 

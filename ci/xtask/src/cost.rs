@@ -31,13 +31,13 @@ use hcall::Number;
 use protocol::{Case, Guest, Path as Column, marker};
 use serde::Serialize;
 
-use crate::guest::{self, Job};
-use crate::kernel::Image;
-use crate::paths;
-use crate::qemu::{self, Echo, Limits, Machine};
-use crate::run::{self, say};
-use crate::test::Check;
 use crate::trace;
+use harness::check::Check;
+use harness::kernel::Image;
+use harness::paths;
+use harness::process::{self, say};
+use harness::programs::{self, Job};
+use harness::qemu::{self, Echo, Limits, Machine};
 
 /// Paths that are compared, in the order in which a guest goes through them.
 const PATHS: [Column; 3] = [Column::C, Column::RustFull, Column::RustFast];
@@ -548,7 +548,7 @@ impl Spans {
 		let symbols = Symbols::new(&vmlinux, &trace::sources(image)?).map_err(|e| anyhow!(e))?;
 		let file = paths::target().join("test/passthrough-cost.spans");
 		fs::create_dir_all(paths::target().join("test"))?;
-		run::remove(&file)?;
+		process::remove(&file)?;
 		Ok(Self {
 			plugin,
 			file,
@@ -582,7 +582,7 @@ impl Spans {
 		};
 		let machine = Machine {
 			kernel: image.stripped(),
-			initrd: guest::build()?.initrd(&job, "cost")?,
+			initrd: programs::build()?.initrd(&job, "cost")?,
 			append: String::new(),
 			smp: 1,
 			mem: "2G".to_owned(),
@@ -605,7 +605,7 @@ impl Spans {
 			true
 		})?;
 		let recorded = read(&self.file)?;
-		run::remove(&self.file)?;
+		process::remove(&self.file)?;
 		let checks = CALIBRATED.iter().flat_map(|&(case, number)| {
 			let (measured, recorded) = (&measured, &recorded);
 			PATHS.map(move |path| {
@@ -670,7 +670,7 @@ impl Spans {
 			profiles,
 		};
 		let path = paths::target().join("test/passthrough-cost.json");
-		run::write_whole(&path, serde_json::to_string_pretty(&report)?.as_bytes())?;
+		process::write_whole(&path, serde_json::to_string_pretty(&report)?.as_bytes())?;
 		say(format_args!("{}", paths::short(&path)));
 		Ok(())
 	}
@@ -709,7 +709,7 @@ fn tell_differences(profiles: &[Profile]) {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use crate::test::Verdict;
+	use harness::check::Verdict;
 
 	const INDIRECT: Event = Event::Hcall(Number::PUT_TCE_INDIRECT.0);
 	const STUFF: Event = Event::Hcall(Number::STUFF_TCE.0);

@@ -1,32 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `cargo xtask`: builds kernels, boots them, runs the benchmark and the tests.
 
-mod abi;
 mod bench;
+mod boot;
 mod browser;
 mod client;
 mod cost;
-mod crates;
-mod gates;
-mod guest;
-mod initrd;
 mod kernel;
-mod lanes;
-mod object;
 mod page;
 mod passthrough;
-mod paths;
-mod ppc;
-mod qemu;
-mod run;
-mod setup;
 mod test;
 mod trace;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use harness::process::Usage;
 
 #[derive(Parser)]
 #[command(about, disable_help_subcommand = true)]
@@ -40,7 +29,7 @@ enum Task {
 	/// Build a kernel: target/kernel/SERIES/vmlinux
 	Kernel(kernel::Args),
 	/// Boot an initramfs on the emulated POWER9 host
-	Boot(qemu::Args),
+	Boot(boot::Args),
 	/// Measure hcalls: a table, target/bench/report.json and report.html
 	Bench(bench::Cli),
 	/// Print where the instructions of round trips go, function by function
@@ -51,39 +40,23 @@ enum Task {
 	Test(test::Args),
 	/// Check the Rust object of the last kernel build
 	Gates,
-	/// For kbuild: build the Rust object
-	Object {
-		/// Layout of the configured kernel's structures
-		#[arg(long, value_name = "FILE")]
-		layout: PathBuf,
-		/// Where the object goes
-		#[arg(long, value_name = "FILE")]
-		output: PathBuf,
-	},
-	/// For kbuild: print the header with what Rust defines
-	Abi,
 }
 
 fn main() -> ExitCode {
 	let result = match Cli::parse().task {
 		Task::Kernel(args) => kernel::main(&args),
-		Task::Boot(args) => qemu::main(&args),
+		Task::Boot(args) => boot::main(&args),
 		Task::Bench(cli) => bench::main(&cli),
 		Task::Trace(args) => trace::main(&args),
 		Task::CompareStock => bench::compare_stock_main(),
 		Task::Test(args) => test::main(&args),
 		Task::Gates => test::gates_main(),
-		Task::Object { layout, output } => object::build(&paths::root(), &layout, &output),
-		Task::Abi => {
-			print!("{}", abi::header());
-			Ok(())
-		}
 	};
 	match result {
 		Ok(()) => ExitCode::SUCCESS,
 		Err(error) => {
 			eprintln!("xtask: {error:#}");
-			ExitCode::from(if error.is::<run::Usage>() { 2 } else { 1 })
+			ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
 		}
 	}
 }

@@ -19,9 +19,9 @@ use serde_json::Value;
 
 use crate::bench;
 use crate::browser::Browser;
-use crate::paths;
-use crate::setup::{self, Brought};
-use crate::test::Check;
+use harness::check::Check;
+use harness::paths;
+use harness::setup::{self, Brought};
 
 /// What is wrong with the page's layout, colours and references: a list of complaints.
 const LAYOUT: &str = include_str!("page.js");

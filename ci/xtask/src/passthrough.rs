@@ -34,13 +34,13 @@ use protocol::Path as Column;
 
 use crate::client::{self, Said};
 use crate::cost::{self, Spans};
-use crate::guest;
-use crate::kernel::Image;
-use crate::paths;
-use crate::qemu::{Echo, Limits, Machine};
-use crate::run::{self, say};
-use crate::setup::{self, Brought};
-use crate::test::Check;
+use harness::check::Check;
+use harness::kernel::Image;
+use harness::paths;
+use harness::process::{self, say};
+use harness::programs;
+use harness::qemu::{Echo, Limits, Machine};
+use harness::setup::{self, Brought};
 
 /// Of the disk: 32 MiB, so that all of it can be looked at often.
 const CELLS: u64 = 8192;
@@ -229,7 +229,7 @@ pub fn run(image: &Image, options: &Options) -> Result<Vec<Check>> {
 		Brought::Here(folder) => folder,
 		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
 	};
-	let tool = guest::build_diskcheck()?;
+	let tool = programs::build_diskcheck()?;
 	let mut checks = Vec::new();
 	for (name, count, guests) in options.boots() {
 		let boot = Boot {
@@ -329,7 +329,7 @@ impl Boot {
 				ours
 			});
 			let path = paths::target().join(format!("test/passthrough-{}.log", self.name));
-			run::write_whole(&path, log.as_bytes())?;
+			process::write_whole(&path, log.as_bytes())?;
 			if log.contains(client::LINUX_STARTS) || attempt == client::ATTEMPTS {
 				break (said, end.map(drop));
 			}
@@ -370,7 +370,7 @@ impl Boot {
 			host.file("diskcheck", true, tool);
 			guest.file("diskcheck", true, tool);
 			guest.folder("modules");
-			for module in run::files_below(&folder.join("modules"))? {
+			for module in process::files_below(&folder.join("modules"))? {
 				let name = module.file_name().context("a module has a name")?;
 				let name = format!("modules/{}", name.to_string_lossy());
 				guest.file(&name, false, &fs::read(&module)?);

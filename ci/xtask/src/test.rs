@@ -19,18 +19,18 @@ use protocol::{Case, Guest, Path as Column};
 
 use crate::bench;
 use crate::client;
-use crate::crates;
-use crate::gates;
-use crate::guest::{self, Job};
-use crate::kernel::{self, Image, NoSource, Series};
-use crate::lanes::{self, Task};
 use crate::page;
 use crate::passthrough;
-use crate::paths;
-use crate::qemu::{Echo, Limits, Machine};
-use crate::run::{self, Usage, say};
-use crate::setup;
 use crate::trace;
+use harness::check::{self, Check, Found, Tally, Verdict};
+use harness::dep_cache;
+use harness::jobs::{self, Task};
+use harness::kernel::{self, Image, NoSource, Series};
+use harness::paths;
+use harness::process::{self, Usage, say};
+use harness::programs::{self, Job};
+use harness::qemu::{Echo, Limits, Machine};
+use harness::setup;
 
 /// The series that the tests are about.
 const MAIN_SERIES: &str = "6.12";
@@ -82,94 +82,6 @@ pub struct Args {
 	stages: Vec<String>,
 }
 
-/// How one check ended.
-pub enum Verdict {
-	/// As it should.
-	Passed,
-	/// Not so, for this reason.
-	Failed(String),
-	/// It could not be made, for this reason.
-	Skipped(String),
-}
-
-/// One check.
-pub struct Check {
-	/// Its name.
-	pub name: String,
-	/// How it ended.
-	pub verdict: Verdict,
-}
-
-impl Check {
-	/// Passed if there is nothing to complain of.
-	pub fn new(name: impl Into<String>, complaint: Option<String>) -> Self {
-		Self {
-			name: name.into(),
-			verdict: complaint.map_or(Verdict::Passed, Verdict::Failed),
-		}
-	}
-
-	/// Passed if it is `Ok`.
-	pub fn of(name: impl Into<String>, result: Result<()>) -> Self {
-		Self::new(name, result.err().map(|error| format!("{error:#}")))
-	}
-
-	/// Left out, for this reason.
-	pub fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
-		Self {
-			name: name.into(),
-			verdict: Verdict::Skipped(why.into()),
-		}
-	}
-}
-
-#[derive(Default)]
-struct Tally {
-	passed: usize,
-	failed: usize,
-	skipped: usize,
-}
-
-impl Tally {
-	fn of<'a>(checks: impl Iterator<Item = &'a Check>) -> Self {
-		let mut tally = Self::default();
-		for check in checks {
-			match check.verdict {
-				Verdict::Passed => tally.passed += 1,
-				Verdict::Failed(_) => tally.failed += 1,
-				Verdict::Skipped(_) => tally.skipped += 1,
-			}
-		}
-		tally
-	}
-
-	fn text(&self) -> String {
-		let mut text = format!("{} passed, {} failed", self.passed, self.failed);
-		if self.skipped > 0 {
-			text.push_str(&format!(", {} skipped", self.skipped));
-		}
-		text
-	}
-}
-
-/// What a part of a stage found.
-#[derive(Default)]
-pub struct Found {
-	/// What is shown besides: tables.
-	pub text: String,
-	/// The checks.
-	pub checks: Vec<Check>,
-}
-
-impl From<Vec<Check>> for Found {
-	fn from(checks: Vec<Check>) -> Self {
-		Self {
-			text: String::new(),
-			checks,
-		}
-	}
-}
-
 /// What stages have in common. It is done before them, and what goes wrong then is told by
 /// the stages, which find that it is not done.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -210,8 +122,8 @@ impl Need {
 		match self {
 			Self::Kernel => kernel::build(Series::find(MAIN_SERIES)?, false).map(drop),
 			Self::OldKernel => kernel::build(Series::find(bench::ASM_SERIES)?, false).map(drop),
-			Self::Programs => guest::build()
-				.and_then(|_| guest::build_diskcheck())
+			Self::Programs => programs::build()
+				.and_then(|_| programs::build_diskcheck())
 				.map(drop),
 			Self::Plugin => trace::plugin().map(drop),
 			Self::Client => setup::bring("client").map(drop),
@@ -396,14 +308,14 @@ impl Report {
 	fn summary(&self, name: &str) -> String {
 		let tally = Tally::of(self.checks());
 		let time = self.parts.iter().map(|(_, time)| *time).sum();
-		format!("{name}: {} ({})", tally.text(), run::human(time))
+		format!("{name}: {} ({})", tally.text(), process::human(time))
 	}
 
 	fn print(&self, name: &str) {
 		for (found, _) in &self.parts {
 			print!("{}", found.text);
 		}
-		list(name, self.checks());
+		check::list(name, self.checks());
 		println!("{}", self.summary(name));
 	}
 }
@@ -434,7 +346,7 @@ pub fn main(args: &Args) -> Result<()> {
 	let names: Vec<_> = tasks.iter().map(|task| task.name.clone()).collect();
 	let mut times = String::new();
 	let mut printed = 0;
-	lanes::run(lanes::count(), tasks, |index, result| {
+	jobs::run(jobs::count(), tasks, |index, result| {
 		let (found, begun) = match result {
 			Ok((found, begun)) => (found, begun),
 			Err(error) => (Err(error), Instant::now()),
@@ -468,10 +380,10 @@ pub fn main(args: &Args) -> Result<()> {
 			say(reports[stage].summary(stages[stage].name));
 		}
 	});
-	run::write_whole(&log_path("times"), times.as_bytes())?;
+	process::write_whole(&log_path("times"), times.as_bytes())?;
 	// Not with a few stages only: then it would be little that the next checkout gets.
 	if args.stages.is_empty()
-		&& let Err(error) = crates::keep()
+		&& let Err(error) = dep_cache::keep()
 	{
 		say(format_args!(
 			"{error:#}: the next checkout has to compile other people's crates"
@@ -481,7 +393,7 @@ pub fn main(args: &Args) -> Result<()> {
 	println!("\n{}", total.text());
 	say(format_args!(
 		"all of it took {}",
-		run::human(started.elapsed())
+		process::human(started.elapsed())
 	));
 	if total.failed > 0 || total.passed == 0 {
 		bail!("the tests failed");
@@ -572,7 +484,7 @@ fn work<'a>(
 ) -> Box<dyn FnOnce() -> Result<Timed> + Send + 'a> {
 	Box::new(move || {
 		let begun = Instant::now();
-		run::set_tag(name);
+		process::set_tag(name);
 		Ok((work(), begun))
 	})
 }
@@ -591,7 +503,7 @@ fn nested(args: &Args) -> Result<Vec<Check>> {
 pub fn gates_main() -> Result<()> {
 	let found = gates()?;
 	print!("{}", found.text);
-	list("gates", found.checks.iter());
+	check::list("gates", found.checks.iter());
 	let tally = Tally::of(found.checks.iter());
 	println!("\n{}", tally.text());
 	if tally.failed > 0 {
@@ -602,18 +514,7 @@ pub fn gates_main() -> Result<()> {
 
 fn gates() -> Result<Found> {
 	let series = Series::find(MAIN_SERIES)?;
-	gates::run(&kernel::build(series, false)?.tree())
-}
-
-/// Lists what is not simply well.
-fn list<'a>(stage: &str, checks: impl Iterator<Item = &'a Check>) {
-	for Check { name, verdict } in checks {
-		match verdict {
-			Verdict::Passed => {}
-			Verdict::Failed(why) => println!("FAILED {stage} {name}: {why}"),
-			Verdict::Skipped(why) => println!("skipped {stage} {name}: {why}"),
-		}
-	}
+	::gates::rules::run(&kernel::build(series, false)?.tree())
 }
 
 fn log_path(name: &str) -> PathBuf {
@@ -648,19 +549,19 @@ fn host(_: &Args) -> Result<Vec<Check>> {
 			"--color=never",
 			"--status-level=all",
 		]);
-		let result = run::logged(&mut nextest, &log, "host tests", is_nextest_line);
+		let result = process::logged(&mut nextest, &log, "host tests", is_nextest_line);
 		checks.extend(finished(&log, result, nextest_check)?);
 		let log = log_path("doctest");
 		let mut doc = cargo();
 		doc.args(["test", "--doc", "--no-fail-fast"]);
-		let result = run::logged(&mut doc, &log, "documentation tests", is_libtest_line);
+		let result = process::logged(&mut doc, &log, "documentation tests", is_libtest_line);
 		let found = finished_or_none(&log, result, libtest_check)?;
 		checks.extend(found);
 	} else {
 		let log = log_path("test");
 		let mut test = cargo();
 		test.args(["test", "--no-fail-fast"]);
-		let result = run::logged(&mut test, &log, "host tests", is_libtest_line);
+		let result = process::logged(&mut test, &log, "host tests", is_libtest_line);
 		checks.extend(finished(&log, result, libtest_check)?);
 	}
 	Ok(checks)
@@ -761,7 +662,7 @@ fn format(_: &Args) -> Result<Vec<Check>> {
 	}
 	let mut fmt = cargo();
 	fmt.args(["fmt", "--all", "--check"]);
-	let result = run::logged(&mut fmt, &log_path("format"), "rustfmt", |_| true);
+	let result = process::logged(&mut fmt, &log_path("format"), "rustfmt", |_| true);
 	Ok(vec![Check::of("rustfmt", result)])
 }
 
@@ -774,14 +675,14 @@ fn lint(_: &Args) -> Result<Vec<Check>> {
 	}
 	let mut host = cargo();
 	host.args(["clippy", "--all-targets", "--", "-Dwarnings"]);
-	let lints = std::iter::once(("host", host)).chain(guest::lints());
+	let lints = std::iter::once(("host", host)).chain(programs::lints());
 	Ok(lints
 		.map(|(name, mut command)| {
 			let log = log_path(&format!("clippy-{name}"));
 			let what = format!("clippy {name}");
 			Check::of(
 				&what,
-				run::logged(&mut command, &log, &what, |line| line.contains("Checking")),
+				process::logged(&mut command, &log, &what, |line| line.contains("Checking")),
 			)
 		})
 		.collect())
@@ -885,7 +786,7 @@ fn checkpatch(tree: &Path, patch: &Path) -> Check {
 		])
 		.arg(patch);
 	let log = log_path("checkpatch");
-	let result = run::logged(&mut checkpatch, &log, "checkpatch", |_| true);
+	let result = process::logged(&mut checkpatch, &log, "checkpatch", |_| true);
 	Check::of(format!("checkpatch {}", paths::short(patch)), result)
 }
 
@@ -929,7 +830,7 @@ fn next(args: &Args) -> Result<Vec<Check>> {
 fn git_am(series: &str, tree: &Path, patches: &[PathBuf]) -> Result<()> {
 	let name = format!("git-am-{series}");
 	let repository = paths::target().join("test").join(&name);
-	run::remove(&repository)?;
+	process::remove(&repository)?;
 	fs::create_dir_all(&repository)?;
 	for patch in patches {
 		for line in fs::read_to_string(patch)?.lines() {
@@ -959,7 +860,7 @@ fn git_am(series: &str, tree: &Path, patches: &[PathBuf]) -> Result<()> {
 			])
 			.args(args)
 			.args(patches);
-		run::logged(&mut git, &log_path(&name), "git am", |_| true)
+		process::logged(&mut git, &log_path(&name), "git am", |_| true)
 	};
 	git(&["init", "--quiet"], &[])?;
 	git(&["add", "--all"], &[])?;
@@ -1181,7 +1082,7 @@ const DEVICES: [&str; 4] = [
 
 /// Boots a machine and checks off what it runs.
 fn boot(args: &Args, image: &Image, boot: Boot) -> Result<Vec<Check>> {
-	let programs = guest::build()?;
+	let programs = programs::build()?;
 	let seed = seed(args)?;
 	let log = boot.log.as_str();
 	let (tests, except) = match boot.names {
@@ -1230,7 +1131,7 @@ fn boot(args: &Args, image: &Image, boot: Boot) -> Result<Vec<Check>> {
 			));
 			continue;
 		}
-		run::write_whole(&log_path(log), outcomes.details.as_bytes())?;
+		process::write_whole(&log_path(log), outcomes.details.as_bytes())?;
 		return Ok(outcomes.finish(end.map(drop)));
 	}
 }
@@ -1279,7 +1180,7 @@ impl Outcomes {
 				status,
 				detail,
 			} => {
-				let took = run::human(self.last.elapsed());
+				let took = process::human(self.last.elapsed());
 				self.last = Instant::now();
 				self.details
 					.push_str(&format!("{name}: {detail} ({took})\n"));

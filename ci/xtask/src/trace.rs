@@ -25,12 +25,12 @@ use ::trace::symbols::{self, Kind, Sources, Symbols};
 use anyhow::{Context, Result, anyhow, bail};
 use protocol::{Case, Guest, Path as Column, marker};
 
-use crate::guest::{Job, Programs};
-use crate::kernel::Image;
-use crate::paths;
-use crate::qemu::{self, Echo, Limits, Machine};
-use crate::run::{self, Once, say};
-use crate::test::Check;
+use harness::check::Check;
+use harness::kernel::Image;
+use harness::paths;
+use harness::process::{self, Once, say};
+use harness::programs::{Job, Programs};
+use harness::qemu::{self, Echo, Limits, Machine};
 
 /// Round trips that are recorded of each cell.
 const ITERATIONS: u64 = 64;
@@ -101,7 +101,7 @@ fn build_plugin() -> Result<PathBuf> {
 	// A folder of its own: whoever runs us may hold the usual one.
 	let target = paths::target().join("plugin");
 	cargo.arg("--target-dir").arg(&target);
-	run::logged(
+	process::logged(
 		&mut cargo,
 		&paths::target().join("plugin.log"),
 		"building kvm-p9-plugin",
@@ -114,7 +114,7 @@ fn build_plugin() -> Result<PathBuf> {
 pub fn sources(image: &Image) -> Result<Sources> {
 	let mut sources = Sources::default();
 	let tree = image.tree();
-	for file in run::files_below(&tree.join("arch/powerpc"))? {
+	for file in process::files_below(&tree.join("arch/powerpc"))? {
 		if file.extension().is_none_or(|extension| extension != "S") {
 			continue;
 		}
@@ -171,11 +171,11 @@ pub fn run(
 	for (iterations, cases) in groups {
 		let file = paths::target().join(format!("trace/{}.trace", image.series));
 		fs::create_dir_all(paths::target().join("trace"))?;
-		run::remove(&file)?;
+		process::remove(&file)?;
 		let job = job(image, &cases, paths, iterations);
 		let measured = boot(image, programs, &job, &plugin, &file, &mut outcome.problems)?;
 		outcome.add(&file, &measured, symbols.as_ref())?;
-		run::remove(&file)?;
+		process::remove(&file)?;
 	}
 	Ok(outcome)
 }
@@ -609,8 +609,8 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<()> {
 	let null = ["null".to_owned()];
 	let cases = crate::bench::chosen_cases(Some(args.cases.as_deref().unwrap_or(&null)))?;
-	let image = crate::kernel::build(crate::kernel::Series::find(&args.kernel)?, false)?;
-	let programs = crate::guest::build()?;
+	let image = harness::kernel::build(harness::kernel::Series::find(&args.kernel)?, false)?;
+	let programs = harness::programs::build()?;
 	available()?;
 	let outcome = run(&image, &programs, &cases, crate::bench::paths_of(&image))?;
 	for one in &outcome.traced {
@@ -663,7 +663,7 @@ fn write_reference(image: &Image, traced: &[Traced]) -> Result<()> {
 			);
 			let text = model::reference::render(&title, &one.steps, &one.empty);
 			let file = paths::root().join("bench/model/reference").join(name);
-			run::write_whole(&file, text.as_bytes())?;
+			process::write_whole(&file, text.as_bytes())?;
 		}
 	}
 	Ok(())

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `cargo xtask object`: the Rust object that is linked into the kernel.
+//! The Rust object that is linked into the kernel.
 //!
-//! kbuild calls this with the layout of the configured kernel. The crate and
+//! kbuild gives the layout of the configured kernel. The crate `entry` and
 //! `core` are built with the kernel's own target features, so that no vector or
 //! floating-point register can be touched while it is the guest's or the user's,
 //! and prelinked into one relocatable object in which only the entry points are
 //! global.
 
+use std::error::Error;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
-
-use crate::run;
+/// What failed is for a person to read.
+pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Functions that the kernel calls. Everything else in the object is local.
 pub const ENTRY_POINTS: [&str; 5] = [
@@ -47,12 +47,10 @@ pub fn binutil(name: &str) -> Command {
 pub fn output_of(command: &mut Command) -> Result<String> {
 	let output = command
 		.output()
-		.with_context(|| format!("can't run {:?}", command.get_program()))?;
+		.map_err(|error| format!("can't run {:?}: {error}", command.get_program()))?;
 	if !output.status.success() {
-		bail!(
-			"{command:?} failed: {}",
-			String::from_utf8_lossy(&output.stderr).trim_end()
-		);
+		let said = String::from_utf8_lossy(&output.stderr);
+		return Err(format!("{command:?} failed: {}", said.trim_end()).into());
 	}
 	Ok(String::from_utf8(output.stdout)?)
 }
@@ -61,10 +59,10 @@ pub fn output_of(command: &mut Command) -> Result<String> {
 /// `output`, which is left alone if nothing changed.
 pub fn build(root: &Path, layout: &Path, output: &Path) -> Result<()> {
 	// Another kernel may be built at the same time, and its library goes to the same place.
-	let _lock = run::lock(&root.join("target/object.lock"), "Rust object")?;
+	let _lock = lock(&root.join("target/object.lock"))?;
 	let library = compile(root, layout)?;
 	let mut name = OsString::from(".tmp-");
-	name.push(output.file_name().context("--output names no file")?);
+	name.push(output.file_name().ok_or("--output names no file")?);
 	let temporary = output.with_file_name(name);
 
 	let mut link = binutil("ld");
@@ -90,6 +88,22 @@ pub fn build(root: &Path, layout: &Path, output: &Path) -> Result<()> {
 		fs::rename(&temporary, output)?;
 	}
 	Ok(())
+}
+
+/// Holds a lock file until dropped; says so if it has to wait.
+fn lock(path: &Path) -> Result<File> {
+	if let Some(folder) = path.parent() {
+		fs::create_dir_all(folder)
+			.map_err(|error| format!("can't make the folder {}: {error}", folder.display()))?;
+	}
+	let file =
+		File::create(path).map_err(|error| format!("can't write {}: {error}", path.display()))?;
+	if file.try_lock().is_err() {
+		eprintln!("kvm-p9-kbuild: another build of the Rust object is running; waiting");
+		file.lock()
+			.map_err(|error| format!("can't lock {}: {error}", path.display()))?;
+	}
+	Ok(file)
 }
 
 fn compile(root: &Path, layout: &Path) -> Result<PathBuf> {

@@ -26,10 +26,10 @@ use std::path::{Path, PathBuf};
 use ::object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionIndex, SymbolKind};
 use anyhow::{Context, Result, ensure};
 
-use crate::object::ENTRY_POINTS;
-use crate::paths;
-use crate::ppc::{Insn, SprAccess};
-use crate::test::{Check, Found};
+use crate::insn::{Insn, SprAccess};
+use harness::check::{Check, Found};
+use harness::paths;
+use kbuild::object::ENTRY_POINTS;
 
 /// Of the Rust object, in bytes.
 const MAX_TEXT: u64 = 32 * 1024;

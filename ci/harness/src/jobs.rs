@@ -12,7 +12,7 @@ use std::thread;
 
 use anyhow::{Result, anyhow};
 
-use crate::run;
+use crate::process;
 
 /// More at a time than this has not been tried, and each takes some memory.
 const MOST: usize = 4;
@@ -115,9 +115,9 @@ pub fn run<T: Send>(lanes: usize, tasks: Vec<Task<'_, T>>, mut done: impl FnMut(
 		loop {
 			while let Some(index) = plan.next(lanes.max(1)) {
 				let work = work[index].take().expect("begun once");
-				let (sender, tag) = (sender.clone(), run::tag());
+				let (sender, tag) = (sender.clone(), process::tag());
 				scope.spawn(move || {
-					run::set_tag(tag);
+					process::set_tag(tag);
 					let result = panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
 						Err(anyhow!("the runner panicked; its words are above"))
 					});

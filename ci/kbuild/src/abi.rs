@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `cargo xtask abi`: what Rust defines and glue and trampoline use, as a header.
+//! `kvm_p9_abi.h`: what Rust defines and glue and trampoline use, as a header.
 //!
 //! Offsets are the same on the host as for ppc64le: the structures are
 //! `repr(C)` with 64-bit fields and pointers only, and the kernel object's build
@@ -156,7 +156,7 @@ pub fn header() -> String {
 	];
 	let mut text = String::from(
 		"/* SPDX-License-Identifier: GPL-2.0-only */\n\
-		 /* Generated from kvm-p9's Rust sources by `cargo xtask abi`. */\n\
+		 /* Generated from kvm-p9's Rust sources by ci/kbuild. */\n\
 		 #ifndef KVM_P9_ABI_H\n#define KVM_P9_ABI_H\n\n",
 	);
 	for (name, value) in defines {

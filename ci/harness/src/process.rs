@@ -56,6 +56,12 @@ pub fn say(message: impl fmt::Display) {
 /// What several threads want done, and one does.
 pub struct Once<T>(Mutex<Option<T>>);
 
+impl<T: Clone> Default for Once<T> {
+	fn default() -> Self {
+		Self::new()
+	}
+}
+
 impl<T: Clone> Once<T> {
 	/// Not done.
 	pub const fn new() -> Self {
@@ -249,12 +255,13 @@ pub fn lock(path: &Path, what: &str) -> Result<File> {
 }
 
 /// Collects what a result depends on.
+#[derive(Default)]
 pub struct Inputs(Sha256);
 
 impl Inputs {
 	/// Nothing yet.
 	pub fn new() -> Self {
-		Self(Sha256::new())
+		Self::default()
 	}
 
 	/// Adds a piece of text or data.

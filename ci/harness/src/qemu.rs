@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The emulated POWER9 host, and `cargo xtask boot`.
+//! The emulated POWER9 host.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -11,41 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::kernel::{self, Series};
-use crate::paths;
-use crate::run::{self, Usage, say};
+use crate::process::{self, say};
 
 /// With it, virtual time is one nanosecond per instruction.
 pub const ICOUNT: &str = "shift=0,sleep=off";
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-ppc64";
-
-/// Options of `cargo xtask boot`.
-#[derive(clap::Args)]
-pub struct Args {
-	/// Initramfs (cpio, may be gzipped)
-	#[arg(long, value_name = "FILE")]
-	initrd: PathBuf,
-	/// More kernel parameters
-	#[arg(long, value_name = "STR")]
-	append: Option<String>,
-	/// CPUs
-	#[arg(long, default_value_t = 1)]
-	smp: u32,
-	/// Memory
-	#[arg(long, default_value = "2G", value_name = "SIZE")]
-	mem: String,
-	/// Virtual time is one nanosecond per instruction
-	#[arg(long)]
-	icount: bool,
-	/// Kernel: a series, a series with -stock, or the path of a vmlinux
-	#[arg(long, default_value = "6.12", value_name = "SERIES|PATH")]
-	kernel: String,
-	/// Seconds after which the machine is stopped
-	#[arg(long, default_value_t = 600, value_name = "S")]
-	timeout: u64,
-}
 
 /// A machine to boot.
 pub struct Machine {
@@ -70,46 +42,6 @@ pub struct Limits {
 	pub total: Duration,
 	/// Between two signs of life.
 	pub silence: Duration,
-}
-
-/// `cargo xtask boot`
-pub fn main(args: &Args) -> Result<()> {
-	if !args.initrd.is_file() {
-		return Err(Usage(format!("no such initrd: {}", args.initrd.display())).into());
-	}
-	let machine = Machine {
-		kernel: boot_kernel(&args.kernel)?,
-		initrd: args.initrd.clone(),
-		append: args.append.clone().unwrap_or_default(),
-		smp: args.smp,
-		mem: args.mem.clone(),
-		icount: args.icount,
-	};
-	let total = Duration::from_secs(args.timeout);
-	let limits = Limits {
-		total,
-		silence: total,
-	};
-	machine.run(limits, Echo::Yes, |_| true)?;
-	Ok(())
-}
-
-fn boot_kernel(name: &str) -> Result<PathBuf> {
-	let path = Path::new(name);
-	if path.is_file() {
-		let stripped = paths::target().join("boot/vmlinux.stripped");
-		std::fs::create_dir_all(paths::target().join("boot"))?;
-		kernel::strip(path, &stripped)?;
-		return Ok(stripped);
-	}
-	if name.contains('/') {
-		return Err(Usage(format!("no such kernel: {name}")).into());
-	}
-	let (series, stock) = match name.strip_suffix("-stock") {
-		Some(series) => (series, true),
-		None => (name, false),
-	};
-	Ok(kernel::build(Series::find(series)?, stock)?.stripped())
 }
 
 /// Whether the console is shown as it comes.
@@ -244,7 +176,7 @@ impl Machine {
 		};
 		if wedged {
 			drop(running);
-			let time = run::human(started.elapsed());
+			let time = process::human(started.elapsed());
 			say(format_args!("the end of the console:\n{}", lines.tail()));
 			bail!("the machine was stopped after {time} without an end; its last lines are above");
 		}
@@ -320,7 +252,7 @@ impl Lines {
 
 /// `QEMU emulator version 10.0.2 (Debian ...)`
 pub fn version() -> Result<String> {
-	let text = run::output(Command::new(QEMU).arg("--version"))
+	let text = process::output(Command::new(QEMU).arg("--version"))
 		.context("install qemu-system-ppc, or run ci/setup")?;
 	Ok(text.lines().next().unwrap_or_default().to_owned())
 }

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::paths;
-use crate::run::{self, say};
+use crate::process::{self, say};
 
 /// How deep below target/ cargo's folders are: ppc64le/vmm/TARGET/PROFILE.
 const DEPTH: usize = 4;
@@ -42,7 +42,7 @@ fn own() -> Result<BTreeSet<String>> {
 	let mut cargo = Command::new("cargo");
 	cargo.current_dir(paths::root());
 	cargo.args(["metadata", "--no-deps", "--offline", "--format-version=1"]);
-	let metadata: Metadata = serde_json::from_str(&run::output(&mut cargo)?)?;
+	let metadata: Metadata = serde_json::from_str(&process::output(&mut cargo)?)?;
 	Ok(metadata.packages.into_iter().map(|one| one.name).collect())
 }
 
@@ -120,7 +120,7 @@ pub fn keep() -> Result<()> {
 	let store = paths::cache()?.join("crates");
 	let own = own()?;
 	let mut all = BTreeMap::new();
-	let _lock = run::lock(&run::beside(&store, ".lock"), "crates in the cache")?;
+	let _lock = process::lock(&process::beside(&store, ".lock"), "crates in the cache")?;
 	let mut missing = false;
 	for folder in folders(&target)? {
 		let below = folder.strip_prefix(&target)?.to_owned();
@@ -133,8 +133,8 @@ pub fn keep() -> Result<()> {
 		return Ok(());
 	}
 	say("keeping other people's crates, as they were built, for the next checkout");
-	let part = run::beside(&store, ".part");
-	run::remove(&part)?;
+	let part = process::beside(&store, ".part");
+	process::remove(&part)?;
 	for (below, files) in all {
 		let to = part.join(&below);
 		fs::create_dir_all(&to).with_context(|| format!("can't make {}", to.display()))?;
@@ -142,7 +142,7 @@ pub fn keep() -> Result<()> {
 			copy(&target.join(&below), files, &to)?;
 		}
 	}
-	run::remove(&store)?;
+	process::remove(&store)?;
 	fs::rename(&part, &store)?;
 	Ok(())
 }

@@ -19,6 +19,12 @@ const FOLDER: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 const CHAR_DEVICE: u32 = 0o020_000;
 
+impl Default for Initrd {
+	fn default() -> Self {
+		Self::new()
+	}
+}
+
 impl Initrd {
 	/// With the folders that an init mounts things on, and a console.
 	pub fn new() -> Self {

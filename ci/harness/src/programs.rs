@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::initrd::Initrd;
 use crate::paths;
-use crate::run::{self, Once};
+use crate::process::{self, Once};
 
 const TARGET: &str = "powerpc64le-unknown-linux-gnu";
 
@@ -133,7 +133,7 @@ impl Foreign {
 		let log = paths::target()
 			.join("ppc64le")
 			.join(format!("{}.log", self.binary));
-		run::logged(
+		process::logged(
 			&mut self.cargo("build"),
 			&log,
 			&format!("building {}", self.package),
@@ -204,7 +204,7 @@ impl Programs {
 		let mut initrd = Initrd::new();
 		self.put(&mut initrd, "init", job)?;
 		let path = paths::target().join("boot").join(format!("{name}.cpio"));
-		run::write_whole(&path, &initrd.finish())?;
+		process::write_whole(&path, &initrd.finish())?;
 		Ok(path)
 	}
 }

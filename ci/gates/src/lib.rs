@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What can be proved of the Rust object and the trampoline as they were linked.
+
+pub mod insn;
+pub mod rules;

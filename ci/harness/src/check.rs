@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Checks, and how they ended.
+
+use anyhow::Result;
+
+/// How one check ended.
+pub enum Verdict {
+	/// As it should.
+	Passed,
+	/// Not so, for this reason.
+	Failed(String),
+	/// It could not be made, for this reason.
+	Skipped(String),
+}
+
+/// One check.
+pub struct Check {
+	/// Its name.
+	pub name: String,
+	/// How it ended.
+	pub verdict: Verdict,
+}
+
+impl Check {
+	/// Passed if there is nothing to complain of.
+	pub fn new(name: impl Into<String>, complaint: Option<String>) -> Self {
+		Self {
+			name: name.into(),
+			verdict: complaint.map_or(Verdict::Passed, Verdict::Failed),
+		}
+	}
+
+	/// Passed if it is `Ok`.
+	pub fn of(name: impl Into<String>, result: Result<()>) -> Self {
+		Self::new(name, result.err().map(|error| format!("{error:#}")))
+	}
+
+	/// Left out, for this reason.
+	pub fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
+		Self {
+			name: name.into(),
+			verdict: Verdict::Skipped(why.into()),
+		}
+	}
+}
+
+/// How many checks ended how.
+#[derive(Default)]
+pub struct Tally {
+	/// As they should.
+	pub passed: usize,
+	/// Not so.
+	pub failed: usize,
+	/// Not at all.
+	pub skipped: usize,
+}
+
+impl Tally {
+	/// Counts them.
+	pub fn of<'a>(checks: impl Iterator<Item = &'a Check>) -> Self {
+		let mut tally = Self::default();
+		for check in checks {
+			match check.verdict {
+				Verdict::Passed => tally.passed += 1,
+				Verdict::Failed(_) => tally.failed += 1,
+				Verdict::Skipped(_) => tally.skipped += 1,
+			}
+		}
+		tally
+	}
+
+	/// As the user reads it.
+	pub fn text(&self) -> String {
+		let mut text = format!("{} passed, {} failed", self.passed, self.failed);
+		if self.skipped > 0 {
+			text.push_str(&format!(", {} skipped", self.skipped));
+		}
+		text
+	}
+}
+
+/// What a part of a stage found.
+#[derive(Default)]
+pub struct Found {
+	/// What is shown besides: tables.
+	pub text: String,
+	/// The checks.
+	pub checks: Vec<Check>,
+}
+
+impl From<Vec<Check>> for Found {
+	fn from(checks: Vec<Check>) -> Self {
+		Self {
+			text: String::new(),
+			checks,
+		}
+	}
+}
+
+/// Lists what is not simply well.
+pub fn list<'a>(stage: &str, checks: impl Iterator<Item = &'a Check>) {
+	for Check { name, verdict } in checks {
+		match verdict {
+			Verdict::Passed => {}
+			Verdict::Failed(why) => println!("FAILED {stage} {name}: {why}"),
+			Verdict::Skipped(why) => println!("skipped {stage} {name}: {why}"),
+		}
+	}
+}
