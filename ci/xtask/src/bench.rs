@@ -19,6 +19,7 @@ use ::report::{costly, html, spread, table};
 use anyhow::{Result, bail};
 use protocol::{Case, Guest, Path};
 
+use crate::cells::{ASM_SERIES, chosen_cases, paths_of};
 use crate::trace;
 use harness::jobs::{self, Task};
 use harness::kernel::{self, Image, NoSource, Series};
@@ -365,35 +366,6 @@ fn compare(base: &FilePath, new: &FilePath, threshold: f64) -> Result<()> {
 		bail!("{slower} of {compared} figures are more than {threshold}% slower");
 	}
 	Ok(())
-}
-
-/// The series that has real-mode handlers in assembly.
-pub const ASM_SERIES: &str = "5.10";
-
-pub fn chosen_cases(names: Option<&[String]>) -> Result<Vec<Case>> {
-	let Some(names) = names else {
-		return Ok(Case::ALL.to_vec());
-	};
-	let mut cases = Vec::new();
-	for name in names {
-		let case = Case::from_name(name.trim()).ok_or_else(|| {
-			let known = Case::ALL.map(Case::name).join(", ");
-			Usage(format!("unknown case '{}'; known: {known}", name.trim()))
-		})?;
-		if !cases.contains(&case) {
-			cases.push(case);
-		}
-	}
-	Ok(cases)
-}
-
-/// Which columns a kernel serves.
-pub fn paths_of(image: &Image) -> &'static [Path] {
-	if image.series == ASM_SERIES {
-		&[Path::Asm510]
-	} else {
-		&[Path::C, Path::RustFull, Path::RustFast]
-	}
 }
 
 fn environment(images: &[Image]) -> Result<Environment> {

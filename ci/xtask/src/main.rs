@@ -3,13 +3,14 @@
 
 mod bench;
 mod boot;
-mod browser;
+mod booted_machine;
+mod cargo;
+mod cells;
 mod client;
-mod cost;
 mod kernel;
-mod page;
-mod passthrough;
-mod test;
+mod patches;
+mod stage;
+mod stages;
 mod trace;
 
 use std::process::ExitCode;
@@ -37,7 +38,7 @@ enum Task {
 	/// Compare the C path of our image with the unpatched kernel's
 	CompareStock,
 	/// Run all tests
-	Test(test::Args),
+	Test(stage::Args),
 	/// Check the Rust object of the last kernel build
 	Gates,
 }
@@ -49,8 +50,8 @@ fn main() -> ExitCode {
 		Task::Bench(cli) => bench::main(&cli),
 		Task::Trace(args) => trace::main(&args),
 		Task::CompareStock => bench::compare_stock_main(),
-		Task::Test(args) => test::main(&args),
-		Task::Gates => test::gates_main(),
+		Task::Test(args) => stages::main(&args),
+		Task::Gates => stages::gates::main(),
 	};
 	match result {
 		Ok(()) => ExitCode::SUCCESS,

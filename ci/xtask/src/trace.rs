@@ -25,6 +25,7 @@ use ::trace::symbols::{self, Kind, Sources, Symbols};
 use anyhow::{Context, Result, anyhow, bail};
 use protocol::{Case, Guest, Path as Column, marker};
 
+use crate::cells::{chosen_cases, paths_of};
 use harness::check::Check;
 use harness::kernel::Image;
 use harness::paths;
@@ -608,11 +609,11 @@ pub struct Args {
 /// `cargo xtask trace`
 pub fn main(args: &Args) -> Result<()> {
 	let null = ["null".to_owned()];
-	let cases = crate::bench::chosen_cases(Some(args.cases.as_deref().unwrap_or(&null)))?;
+	let cases = chosen_cases(Some(args.cases.as_deref().unwrap_or(&null)))?;
 	let image = harness::kernel::build(harness::kernel::Series::find(&args.kernel)?, false)?;
 	let programs = harness::programs::build()?;
 	available()?;
-	let outcome = run(&image, &programs, &cases, crate::bench::paths_of(&image))?;
+	let outcome = run(&image, &programs, &cases, paths_of(&image))?;
 	for one in &outcome.traced {
 		println!(
 			"{}: {} instructions, {} of {} the same{}",

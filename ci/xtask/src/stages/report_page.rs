@@ -17,14 +17,21 @@ use ::report::sample;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::bench;
-use crate::browser::Browser;
 use harness::check::Check;
 use harness::paths;
 use harness::setup::{self, Brought};
 
+use self::browser::Browser;
+use crate::bench;
+use crate::stage::{Part, Stage, stage};
+
+mod browser;
+
+/// The page of reports that are invented.
+pub const STAGE: Stage = stage("report", |_| Ok(vec![Part::new(&[], 20, check)]));
+
 /// What is wrong with the page's layout, colours and references: a list of complaints.
-const LAYOUT: &str = include_str!("page.js");
+const LAYOUT: &str = include_str!("report_page/page.js");
 
 /// Pictures are this high at most.
 const PICTURE: u32 = 4000;
@@ -60,8 +67,7 @@ const SAMPLE: &str = "sample";
 /// Of A4 between margins of a centimetre, in CSS pixels.
 const PAPER: u32 = 718;
 
-/// The stage.
-pub fn check() -> Result<Vec<Check>> {
+fn check() -> Result<Vec<Check>> {
 	let chromium = match setup::bring("chromium")? {
 		Brought::Here(program) => program,
 		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Chromium", why)]),

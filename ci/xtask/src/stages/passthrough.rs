@@ -32,15 +32,41 @@ use anyhow::{Context, Result, bail, ensure};
 use diskcheck::{CELL, Expected, Tag, WORKERS};
 use protocol::Path as Column;
 
-use crate::client::{self, Said};
-use crate::cost::{self, Spans};
 use harness::check::Check;
-use harness::kernel::Image;
+use harness::kernel::{self, Image, Series};
 use harness::paths;
 use harness::process::{self, say};
 use harness::programs;
 use harness::qemu::{Echo, Limits, Machine};
 use harness::setup::{self, Brought};
+
+use self::cost::Spans;
+use crate::client::{self, Said};
+use crate::stage::{MAIN_SERIES, Need, Part, Stage, seed, stage};
+
+mod cost;
+
+/// A guest or two that do I/O, or all kinds of guests, or what I/O costs.
+pub const STAGE: Stage = stage("passthrough", |args| {
+	let options = Options {
+		all: args.all,
+		soak: args.soak,
+		cost: args.cost,
+		seed: seed(args)?,
+	};
+	let needs: &[Need] = if options.counts() {
+		&[Need::Kernel, Need::Programs, Need::Client, Need::Plugin]
+	} else {
+		&[Need::Kernel, Need::Programs, Need::Client]
+	};
+	Ok(vec![
+		Part::new(needs, 60, move || {
+			let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+			run(&image, &options)
+		})
+		.alone(),
+	])
+});
 
 /// Of the disk: 32 MiB, so that all of it can be looked at often.
 const CELLS: u64 = 8192;
@@ -164,20 +190,20 @@ impl fmt::Display for Guest {
 }
 
 /// What is tested.
-pub struct Options {
+struct Options {
 	/// Every path with every window, killed, reset and unplugged guests, and what I/O costs.
-	pub all: bool,
+	all: bool,
 	/// One guest that does I/O for so many minutes, instead.
-	pub soak: Option<u64>,
+	soak: Option<u64>,
 	/// Only what I/O costs, instead.
-	pub cost: bool,
+	cost: bool,
 	/// For what is random.
-	pub seed: u64,
+	seed: u64,
 }
 
 impl Options {
 	/// Instructions are counted, by QEMU's plugin.
-	pub fn counts(&self) -> bool {
+	fn counts(&self) -> bool {
 		self.boots().iter().any(|(_, counts, _)| *counts)
 	}
 
@@ -224,7 +250,7 @@ impl Options {
 }
 
 /// Boots hosts with guests that have the disk.
-pub fn run(image: &Image, options: &Options) -> Result<Vec<Check>> {
+fn run(image: &Image, options: &Options) -> Result<Vec<Check>> {
 	let folder = match setup::bring("client")? {
 		Brought::Here(folder) => folder,
 		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `cargo xtask test`: everything that is checked, in stages.
+//!
+//! A stage that can't do its work has failed, and so has one that finds nothing to
+//! check. What is left out is said and counted.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use harness::check::{self, Check, Found, Tally};
+use harness::dep_cache;
+use harness::jobs::{self, Task};
+use harness::process::{self, Usage, say};
+
+use crate::stage::{Args, Need, Part, Stage, log_path};
+
+mod booted;
+mod format;
+pub mod gates;
+mod host;
+mod kernel;
+mod limits;
+mod lint;
+mod mitigations;
+mod nested;
+mod next_series;
+mod off;
+mod passthrough;
+mod qemu_client;
+mod report_page;
+mod series;
+mod soak;
+mod stock;
+mod timing;
+
+/// In the order of their reports.
+const STAGES: &[Stage] = &[
+	host::STAGE,
+	format::STAGE,
+	lint::STAGE,
+	kernel::STAGE,
+	series::STAGE,
+	off::STAGE,
+	gates::STAGE,
+	booted::STAGE,
+	mitigations::STAGE,
+	timing::STAGE,
+	qemu_client::STAGE,
+	nested::STAGE,
+	passthrough::STAGE,
+	next_series::STAGE,
+	stock::STAGE,
+	limits::STAGE,
+	report_page::STAGE,
+	soak::STAGE,
+];
+
+/// What came of a stage.
+#[derive(Default)]
+struct Report {
+	parts: Vec<(Found, Duration)>,
+	/// Parts that have not ended.
+	awaited: usize,
+}
+
+impl Report {
+	fn checks(&self) -> impl Iterator<Item = &Check> {
+		self.parts.iter().flat_map(|(found, _)| &found.checks)
+	}
+
+	/// How it ended, and how long its parts took together.
+	fn summary(&self, name: &str) -> String {
+		let tally = Tally::of(self.checks());
+		let time = self.parts.iter().map(|(_, time)| *time).sum();
+		format!("{name}: {} ({})", tally.text(), process::human(time))
+	}
+
+	fn print(&self, name: &str) {
+		for (found, _) in &self.parts {
+			print!("{}", found.text);
+		}
+		check::list(name, self.checks());
+		println!("{}", self.summary(name));
+	}
+}
+
+/// `cargo xtask test`
+pub fn main(args: &Args) -> Result<()> {
+	for name in &args.stages {
+		if !STAGES.iter().any(|stage| stage.name == name) {
+			let known: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
+			return Err(Usage(format!(
+				"unknown stage '{name}'; known: {}",
+				known.join(", ")
+			))
+			.into());
+		}
+	}
+	let started = Instant::now();
+	let (stages, planned) = plan(args)?;
+	let mut reports: Vec<Report> = planned
+		.iter()
+		.map(|parts| Report {
+			// One for each, in their order.
+			parts: parts.iter().map(|_| Default::default()).collect(),
+			awaited: parts.len(),
+		})
+		.collect();
+	let (tasks, places) = tasks(&stages, planned);
+	let names: Vec<_> = tasks.iter().map(|task| task.name.clone()).collect();
+	let mut times = String::new();
+	let mut printed = 0;
+	jobs::run(jobs::count(), tasks, |index, result| {
+		let (found, begun) = match result {
+			Ok((found, begun)) => (found, begun),
+			Err(error) => (Err(error), Instant::now()),
+		};
+		let (from, took) = (begun.duration_since(started), begun.elapsed());
+		times.push_str(&format!(
+			"{:7.1} {:7.1}  {}\n",
+			from.as_secs_f64(),
+			took.as_secs_f64(),
+			names[index]
+		));
+		let Some((stage, part)) = places[index] else {
+			return;
+		};
+		let found = found
+			.unwrap_or_else(|error| vec![Check::new("stage", Some(format!("{error:#}")))].into());
+		let report = &mut reports[stage];
+		report.parts[part] = (found, took);
+		report.awaited -= 1;
+		if report.awaited == 0 && report.checks().next().is_none() {
+			let nothing = "there was nothing to check".to_owned();
+			let check = Check::new("stage", Some(nothing));
+			report.parts[part].0.checks.push(check);
+		}
+		// In their order, whichever ends first.
+		while printed < reports.len() && reports[printed].awaited == 0 {
+			reports[printed].print(stages[printed].name);
+			printed += 1;
+		}
+		if stage > printed && reports[stage].awaited == 0 {
+			say(reports[stage].summary(stages[stage].name));
+		}
+	});
+	process::write_whole(&log_path("times"), times.as_bytes())?;
+	// Not with a few stages only: then it would be little that the next checkout gets.
+	if args.stages.is_empty()
+		&& let Err(error) = dep_cache::keep()
+	{
+		say(format_args!(
+			"{error:#}: the next checkout has to compile other people's crates"
+		));
+	}
+	let total = Tally::of(reports.iter().flat_map(Report::checks));
+	println!("\n{}", total.text());
+	say(format_args!(
+		"all of it took {}",
+		process::human(started.elapsed())
+	));
+	if total.failed > 0 || total.passed == 0 {
+		bail!("the tests failed");
+	}
+	Ok(())
+}
+
+/// The stages that were asked for, and their parts: at least one of each.
+fn plan(args: &Args) -> Result<(Vec<&'static Stage>, Vec<Vec<Part<'_>>>)> {
+	let asked = |stage: &&Stage| {
+		args.stages.is_empty() || args.stages.iter().any(|name| name == stage.name)
+	};
+	let stages: Vec<_> = STAGES.iter().filter(asked).collect();
+	let mut planned = Vec::new();
+	for stage in &stages {
+		let mut parts = (stage.parts)(args)?;
+		if parts.is_empty() {
+			parts.push(Part::new(&[], 0, || Ok(Vec::new())));
+		}
+		planned.push(parts);
+	}
+	Ok((stages, planned))
+}
+
+/// What a task gives: what it found, and when it began.
+type Timed = (Result<Found>, Instant);
+
+/// Where a part belongs: the number of its stage, and its own in that.
+type Place = (usize, usize);
+
+/// The parts of the stages as tasks, and before them what they need, which has no place in
+/// a stage.
+fn tasks<'a>(
+	stages: &[&Stage],
+	planned: Vec<Vec<Part<'a>>>,
+) -> (Vec<Task<'a, Timed>>, Vec<Option<Place>>) {
+	let mut tasks: Vec<Task<'a, Timed>> = Vec::new();
+	let mut places: Vec<Option<Place>> = Vec::new();
+	let mut needs: Vec<Need> = Vec::new();
+	for &need in planned.iter().flatten().flat_map(|part| part.needs) {
+		if !needs.contains(&need) {
+			needs.push(need);
+			tasks.push(Task {
+				name: need.name().to_owned(),
+				after: Vec::new(),
+				alone: false,
+				seconds: need.seconds(),
+				work: work(need.name().to_owned(), move || {
+					need.work().map(|()| Found::default())
+				}),
+			});
+			places.push(None);
+		}
+	}
+	for (number, (stage, parts)) in stages.iter().zip(planned).enumerate() {
+		let first: Vec<_> = (0..tasks.len())
+			.filter(|&index| {
+				let name = match places[index] {
+					Some((other, _)) => stages[other].name,
+					None => &tasks[index].name,
+				};
+				stage.after.contains(&name)
+			})
+			.collect();
+		for (of_stage, part) in parts.into_iter().enumerate() {
+			let name = format!("{} {}", stage.name, part.name)
+				.trim_end()
+				.to_owned();
+			let needed = |need: &Need| needs.iter().position(|known| known == need);
+			let after = part.needs.iter().filter_map(needed);
+			tasks.push(Task {
+				name: name.clone(),
+				after: after.chain(first.iter().copied()).collect(),
+				alone: part.alone,
+				seconds: part.seconds,
+				work: work(name, part.work),
+			});
+			places.push(Some((number, of_stage)));
+		}
+	}
+	(tasks, places)
+}
+
+/// Has what is said meanwhile say where it comes from, and takes the time.
+fn work<'a>(
+	name: String,
+	work: impl FnOnce() -> Result<Found> + Send + 'a,
+) -> Box<dyn FnOnce() -> Result<Timed> + Send + 'a> {
+	Box::new(move || {
+		let begun = Instant::now();
+		process::set_tag(name);
+		Ok((work(), begun))
+	})
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn args(words: &str) -> Args {
+		use clap::Parser;
+		#[derive(Parser)]
+		struct Line {
+			#[command(flatten)]
+			args: Args,
+		}
+		Line::parse_from(["test"].into_iter().chain(words.split_whitespace())).args
+	}
+
+	/// The tasks of a command line: name, and the names of what has to end before.
+	fn planned(words: &str) -> Vec<(String, Vec<String>)> {
+		let args = args(words);
+		let (stages, planned) = plan(&args).unwrap();
+		let (tasks, places) = tasks(&stages, planned);
+		assert_eq!(tasks.len(), places.len());
+		let name = |&index: &usize| tasks[index].name.clone();
+		tasks
+			.iter()
+			.map(|task| (task.name.clone(), task.after.iter().map(name).collect()))
+			.collect()
+	}
+
+	#[test]
+	fn what_is_needed_comes_first_and_once() {
+		let names =
+			|words| -> Vec<String> { planned(words).into_iter().map(|(name, _)| name).collect() };
+		assert_eq!(names("format"), ["format"]);
+		assert_eq!(names("lint"), ["lint"]);
+		assert_eq!(
+			names("gates client"),
+			["kernel under test", "client's files", "gates", "client"]
+		);
+		let all = planned("");
+		for (name, _) in &all {
+			assert_eq!(all.iter().filter(|(other, _)| other == name).count(), 1);
+		}
+		let after = |task: &str| &all.iter().find(|(name, _)| name == task).unwrap().1;
+		assert_eq!(*after("lint"), ["programs", "host"]);
+		assert_eq!(*after("booted 2"), ["kernel under test", "programs"]);
+		// A name that nothing has would be waited for by nobody.
+		for name in STAGES.iter().flat_map(|stage| stage.after) {
+			assert!(all.iter().any(|(known, _)| known == name), "{name}");
+		}
+	}
+
+	#[test]
+	fn booted_tests_are_divided_among_machines() {
+		let parts = |words| {
+			planned(words)
+				.iter()
+				.map(|(name, _)| name.clone())
+				.filter(|name| name.starts_with("booted"))
+				.collect::<Vec<_>>()
+		};
+		assert_eq!(parts("booted"), ["booted 1", "booted 2", "booted smp"]);
+		assert_eq!(parts("booted --booted rounds-real"), ["booted 2"]);
+		assert_eq!(parts("booted --booted smp-tce-hammer"), ["booted smp"]);
+		assert!(plan(&args("booted --booted nothing-like-that")).is_err());
+	}
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Stage `format`: the layout of the sources.
+
+use anyhow::Result;
+use harness::check::Check;
+use harness::process;
+
+use crate::cargo::{cargo, has_cargo};
+use crate::stage::{Part, Stage, log_path, stage};
+
+/// rustfmt.
+pub const STAGE: Stage = stage("format", |_| Ok(vec![Part::new(&[], 1, format)]));
+
+fn format() -> Result<Vec<Check>> {
+	if !has_cargo("fmt") {
+		return Ok(vec![Check::skipped(
+			"rustfmt",
+			"not installed (rustup component add rustfmt)",
+		)]);
+	}
+	let mut fmt = cargo();
+	fmt.args(["fmt", "--all", "--check"]);
+	let result = process::logged(&mut fmt, &log_path("format"), "rustfmt", |_| true);
+	Ok(vec![Check::of("rustfmt", result)])
+}

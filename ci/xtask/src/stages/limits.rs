@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Stage `bench`: what hcalls may cost, in instructions.
+
+use ::report::compare::{Comparison, Limit, Verdict as Slowness};
+use ::report::console::Cell;
+use ::report::report::Report as Measured;
+use ::report::spread;
+use anyhow::Result;
+use harness::check::{Check, Found};
+use protocol::{Case, Guest, Path as Column};
+
+use crate::stage::{Args, Need, Part, Stage, stage};
+use crate::{bench, trace};
+
+/// The benchmark, several times, and its figures against limits, C and the reference.
+pub const STAGE: Stage = stage("bench", |args| {
+	Ok(vec![
+		Part::new(
+			&[Need::Kernel, Need::OldKernel, Need::Programs, Need::Plugin],
+			200,
+			|| measure(args),
+		)
+		.alone(),
+		Part::new(&[Need::Kernel, Need::Programs], 10, without_debugfs).named("without debugfs"),
+	])
+});
+
+/// What hcalls may cost on the fast path, in instructions.
+const FAST_LIMITS: [(Case, Guest, f64); 6] = [
+	(Case::Null, Guest::Radix, 140.0),
+	(Case::Null, Guest::Real, 170.0),
+	(Case::HGetTce, Guest::Radix, 200.0),
+	(Case::HPutTce, Guest::Radix, 260.0),
+	(Case::HPutTceIndirect512, Guest::Radix, 512.0 * 16.0),
+	(Case::HStuffTce512, Guest::Radix, 512.0 * 4.0),
+];
+
+/// How far the figures of two runs may lie apart.
+const SPREAD: f64 = 0.001;
+
+/// The same for cases in which the host's scheduler or allocator of pages has a part.
+const UNSTEADY_SPREAD: f64 = 0.02;
+
+/// By how much the Rust path may be above C and still count as the same.
+fn same(case: Case) -> f64 {
+	1.0 + if case.is_steady() {
+		SPREAD
+	} else {
+		UNSTEADY_SPREAD
+	}
+}
+
+/// Where the Rust path may be above C, and by how much: the full path brings the list of an
+/// H_PUT_TCE_INDIRECT before its entries are looked at, which pays from the second entry on.
+/// For radix guests the shorter way into the guest makes up for that.
+const ABOVE_C: [(Case, Guest, f64); 2] = [
+	(Case::HPutTceIndirect, Guest::Hash, 1.035),
+	(Case::HPutTceIndirect, Guest::HashReal, 1.035),
+];
+
+/// What the Rust path may need in a cell, as a multiple of what C does.
+fn allowed(cell: Cell) -> f64 {
+	let mut known = ABOVE_C.iter();
+	let known = known.find(|(case, guest, _)| (*case, *guest) == (cell.case, cell.guest));
+	known.map_or_else(|| same(cell.case), |(_, _, factor)| *factor)
+}
+
+fn measure(args: &Args) -> Result<Found> {
+	let options = bench::Args {
+		quick: !args.all,
+		repeat: if args.all { 3 } else { 2 },
+		timeout: 300,
+		..bench::Args::default()
+	};
+	let bench::Outcome {
+		text,
+		reports,
+		problems,
+	} = bench::run(&options)?;
+	let mut checks: Vec<Check> = problems
+		.into_iter()
+		.map(|problem| Check::new("figure", Some(problem)))
+		.collect();
+	for (case, guest, limit) in FAST_LIMITS {
+		let (c, g) = (case.name(), guest.name());
+		let name = format!("{c} {g} within {limit} instructions");
+		let complaint = match reports[0].median(case, guest, Column::RustFast) {
+			None => Some("not measured".to_owned()),
+			Some(cost) => (cost > limit).then(|| format!("{cost:.1}")),
+		};
+		checks.push(Check::new(name, complaint));
+	}
+	checks.extend(trace::checks(&reports[0]));
+	for entry in &reports[0].results {
+		let (cell, cost) = (entry.cell(), entry.instructions.median);
+		if !matches!(cell.path, Column::RustFull | Column::RustFast) {
+			continue;
+		}
+		let name = format!("{cell} not above C");
+		let complaint = match reports[0].median(cell.case, cell.guest, Column::C) {
+			None => Some("C was not measured".to_owned()),
+			Some(c) => (cost > c * allowed(cell)).then(|| format!("{cost:.1}, C {c:.1}")),
+		};
+		checks.push(Check::new(name, complaint));
+	}
+	let spreads = spread::between(&reports);
+	for one in &spreads {
+		let spread = one.medians.spread();
+		let allowed = same(one.cell.case) - 1.0;
+		let complaint = (spread >= allowed).then(|| format!("{:.3}%", 100.0 * spread));
+		checks.push(Check::new(format!("spread of {}", one.cell), complaint));
+	}
+	checks.extend(against_reference(&reports[0]));
+	if spreads.is_empty() {
+		checks.push(Check::new(
+			"spread",
+			Some("no figures to compare".to_owned()),
+		));
+	}
+	Ok(Found { text, checks })
+}
+
+/// A kernel without debugfs: the figures are there, and one line says what can't be known.
+fn without_debugfs() -> Result<Vec<Check>> {
+	let (figures, problems) = bench::without_debugfs()?;
+	let complaint = match &problems[..] {
+		[one] if figures > 0 && one.contains("no counters") => None,
+		_ => Some(format!("{figures} figures, and: {}", problems.join("; "))),
+	};
+	Ok(vec![Check::new("a kernel without debugfs", complaint)])
+}
+
+/// What is too slow for `ci/test`: two instructions of a hundred are nothing.
+fn reference_limit(cell: Cell) -> Limit {
+	let percent = if cell.case.is_steady() {
+		bench::THRESHOLD
+	} else {
+		100.0 * UNSTEADY_SPREAD
+	};
+	Limit {
+		percent,
+		slack: 2.0,
+	}
+}
+
+/// Compares a run with the figures that the repository keeps.
+fn against_reference(report: &Measured) -> Vec<Check> {
+	match bench::read(&bench::reference_path()) {
+		Ok(reference) => regressions(&reference, report),
+		Err(error) => vec![Check::of("reference report", Err(error))],
+	}
+}
+
+/// A check for each figure of the reference, and one for all that it doesn't have.
+fn regressions(reference: &Measured, report: &Measured) -> Vec<Check> {
+	let comparison = Comparison::of(reference, report, reference_limit);
+	let others = comparison.environments.iter();
+	let others: Vec<_> = others.map(|(what, ..)| format!("another {what}")).collect();
+	let because = if others.is_empty() {
+		String::new()
+	} else {
+		format!(" (the reference was measured on {})", others.join(", "))
+	};
+	let name = |cell: Cell| format!("{cell} against the reference");
+	let mut checks = Vec::new();
+	for one in &comparison.differences {
+		let complaint = (one.verdict == Slowness::Slower).then(|| {
+			let (base, new) = (one.base, one.new);
+			format!("{new:.1} instructions, {base:.1} in the reference{because}")
+		});
+		checks.push(Check::new(name(one.cell), complaint));
+	}
+	for (cell, why) in comparison.lost {
+		let why = why.unwrap_or_else(|| "not measured".to_owned());
+		checks.push(Check::new(name(cell), Some(why)));
+	}
+	if !comparison.gained.is_empty() {
+		let count = comparison.gained.len();
+		checks.push(Check::skipped(
+			format!("{count} figures against the reference"),
+			"it doesn't have them; cargo xtask bench --quick --reference",
+		));
+	}
+	checks
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use harness::check::Tally;
+
+	#[test]
+	fn a_slower_path_is_a_failure() {
+		let reference = ::report::sample::report();
+		let tally = |report: &Measured| Tally::of(regressions(&reference, report).iter());
+		assert_eq!(tally(&reference).failed, 0);
+		assert_eq!(tally(&reference).passed, reference.results.len());
+
+		let mut slower = reference.clone();
+		slower.results[0].instructions.median += 1.9;
+		assert_eq!(tally(&slower).failed, 0);
+		slower.results[0].instructions.median += 0.2;
+		assert_eq!(tally(&slower).failed, 1);
+		let mut faster = reference.clone();
+		faster.results[0].instructions.median -= 50.0;
+		assert_eq!(tally(&faster).failed, 0);
+
+		let mut fewer = reference.clone();
+		fewer.results.pop();
+		assert_eq!(tally(&fewer).failed, 1);
+		let more = Tally::of(regressions(&fewer, &reference).iter());
+		assert_eq!((more.failed, more.skipped), (0, 1));
+	}
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Stage `nested`: a guest is a hypervisor (L1), in which our VMM runs a guest of its
+//! own (L2).
+
+use ::report::console::Line;
+use anyhow::{Result, bail};
+use harness::check::Check;
+use harness::kernel::{self, Series};
+use harness::process::say;
+use harness::programs::{self, Job};
+use harness::qemu::Machine;
+use harness::setup::{self, Brought};
+use protocol::{Case, Guest};
+
+use crate::client::{Said, dmesg, expect, pack, read, until_linux_starts};
+use crate::stage::{Args, MAIN_SERIES, Need, Part, Stage, stage};
+
+/// On both paths.
+pub const STAGE: Stage = stage("nested", |args| {
+	let needs = &[Need::Kernel, Need::Programs, Need::Client];
+	Ok(vec![Part::new(needs, 1, || nested(args)).alone()])
+});
+
+fn nested(args: &Args) -> Result<Vec<Check>> {
+	// Asked for by name it is run, too.
+	if !args.all && args.stages.is_empty() {
+		let why = "only with --all or by name";
+		return Ok(vec![Check::skipped("L2 guests", why)]);
+	}
+	let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+	l2_guests(&image.stripped())
+}
+
+/// Round trips of each kind that the L2 makes in a batch, and batches.
+const L2_ROUNDS: u64 = 10_000;
+
+const L2_BATCHES: u64 = 2;
+
+/// Has a guest of our host be a hypervisor, and its guest make hcalls: those that the
+/// L1's kernel answers and those that its userspace does.
+fn l2_guests(kernel: &std::path::Path) -> Result<Vec<Check>> {
+	let folder = match setup::bring("client")? {
+		Brought::Here(folder) => folder,
+		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
+	};
+	let job = Job::Bench {
+		series: "L1".to_owned(),
+		cases: L2_CASES.map(Case::name).to_vec(),
+		guests: L2_GUESTS.map(Guest::name).to_vec(),
+		// The L1's kernel is not ours: it has one path.
+		paths: vec![protocol::Path::C.name()],
+		iterations: L2_ROUNDS,
+		batches: L2_BATCHES,
+	};
+	let initrd = pack(&folder, "nested", ("host", "l1"), |_, l1| {
+		for module in ["kvm.ko", "kvm-hv.ko"] {
+			l1.file(module, false, &read(&folder.join("kvm").join(module))?);
+		}
+		programs::build()?.put(l1, "vmm", &job)
+	})?;
+	let mut checks = Vec::new();
+	for path in ["rust", "c"] {
+		say(format_args!("nested {path} (half a minute)"));
+		let machine = Machine {
+			kernel: kernel.to_owned(),
+			initrd: initrd.clone(),
+			append: format!("kvm_p9.path={path} kvm_hv.nested=1 client_l1=1"),
+			smp: 2,
+			mem: "3G".to_owned(),
+			icount: false,
+		};
+		let (said, end) = until_linux_starts(&machine, &format!("nested-{path}"))?;
+		for (name, result) in [
+			("hcalls", l2_hcalls(&said)),
+			("host dmesg", dmesg(&said, "host")),
+			("counters", l2_counters(&said, path)),
+			("power-off", l1_power_off(&said, end)),
+		] {
+			checks.push(Check::of(format!("{path} {name}"), result));
+		}
+	}
+	Ok(checks)
+}
+
+const L2_CASES: [Case; 2] = [Case::HProd, Case::Unknown];
+
+const L2_GUESTS: [Guest; 2] = [Guest::Radix, Guest::Real];
+
+/// The VMM in the L1 measured all of it, and found nothing wrong.
+fn l2_hcalls(said: &Said) -> Result<()> {
+	let mut measured = Vec::new();
+	let mut done = false;
+	for line in &said.1 {
+		match line {
+			Line::Hello { .. } => {}
+			Line::Result(result) => {
+				let batches = result.ticks.len() as u64;
+				if (result.iterations, batches) != (L2_ROUNDS, L2_BATCHES) {
+					bail!(
+						"{}: {batches} batches of {}",
+						result.cell,
+						result.iterations
+					);
+				}
+				measured.push((result.cell.case, result.cell.guest));
+			}
+			Line::Done => done = true,
+			other => bail!("the VMM says {other:?}"),
+		}
+	}
+	for case in L2_CASES {
+		for guest in L2_GUESTS {
+			if !measured.contains(&(case, guest)) {
+				bail!(
+					"{} by a guest in mode {}: not done",
+					case.name(),
+					guest.name()
+				);
+			}
+		}
+	}
+	if !done {
+		bail!("the VMM did not come to its end");
+	}
+	Ok(())
+}
+
+/// Each hcall of the L2 is an exit to the L1 and one from it: none went another way.
+fn l2_counters(said: &Said, path: &str) -> Result<()> {
+	let cells = (L2_CASES.len() * L2_GUESTS.len()) as u64;
+	let wanted = match path {
+		"c" => 0,
+		_ => 2 * cells * L2_ROUNDS * L2_BATCHES,
+	};
+	let rust = said.counter("entry_rust")?;
+	if rust < wanted || wanted == 0 && rust != 0 {
+		bail!("entry_rust is {rust} with path={path}; the L2 alone makes {wanted}");
+	}
+	for name in ["c_cpu", "c_host_mmu", "c_nested", "c_hash", "c_secure"] {
+		let value = said.counter(name)?;
+		if value != 0 {
+			bail!("{name} is {value}");
+		}
+	}
+	Ok(())
+}
+
+fn l1_power_off(said: &Said, end: Result<()>) -> Result<()> {
+	end?;
+	expect(said, "host qemu", "0")?;
+	said.one("host done")?;
+	Ok(())
+}

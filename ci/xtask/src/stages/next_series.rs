@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Stage `7.3`: the next series is built and booted.
+
+use anyhow::Result;
+use harness::check::Check;
+use harness::kernel::{self, NoSource, Series};
+
+use crate::booted_machine::{Boot, Names, boot, chosen_tests};
+use crate::patches::git_am;
+use crate::stage::{Args, NEXT_SERIES, Need, Part, Stage, stage};
+
+/// The next series, as far as it is supported.
+pub const STAGE: Stage = stage(NEXT_SERIES, |args| {
+	Ok(vec![Part::new(&[Need::Kernel, Need::Programs], 60, || {
+		next(args)
+	})])
+});
+
+/// The booted tests that it has to pass, by the beginnings of their names.
+const NEXT_TESTS: [&str; 6] = [
+	"probe-radix-",
+	"regs-radix-c-",
+	"regs-radix-rust-",
+	"user-vectors-radix-rust-",
+	"tce-diff-radix",
+	"fast-counted-radix",
+];
+
+/// The next series: that it builds, that its patches are a series, and that the paths
+/// work on it.
+fn next(args: &Args) -> Result<Vec<Check>> {
+	let series = Series::find(NEXT_SERIES)?;
+	let chosen = args.all || args.names(NEXT_SERIES);
+	let image = if chosen {
+		match kernel::build(series, false) {
+			Err(error) if error.is::<NoSource>() => {
+				return Ok(vec![Check::skipped("kernel", error.to_string())]);
+			}
+			image => image?,
+		}
+	} else {
+		match kernel::build_if_warm(series)? {
+			Some(image) => image,
+			None => {
+				let why = "its unpatched tree is not built yet, which takes 15 minutes; \
+				           with --all or by name";
+				return Ok(vec![Check::skipped("build and boot", why)]);
+			}
+		}
+	};
+	let mut checks = vec![Check::new("build", None)];
+	let applied = git_am(NEXT_SERIES, &kernel::warm_tree(series)?, &series.patches()?);
+	checks.push(Check::of("git am", applied));
+	let wanted = |name: &str| NEXT_TESTS.iter().any(|start| name.starts_with(start));
+	let tests = chosen_tests(args, wanted)?;
+	if !tests.is_empty() {
+		let names = Names::These(tests.clone());
+		let log = format!("booted-{NEXT_SERIES}");
+		let machine = Boot::counted(args, log, "", names, tests);
+		checks.extend(boot(args, &image, machine)?);
+	}
+	Ok(checks)
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Stage `soak`: everything at once, for minutes.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use harness::check::Check;
+use harness::kernel::{self, Series};
+use harness::process::Usage;
+
+use crate::booted_machine::{Boot, SOAK_MINUTES, boot};
+use crate::stage::{Args, MAIN_SERIES, Need, Part, Stage, stage};
+
+/// Only when it is asked for.
+pub const STAGE: Stage = stage("soak", |args| {
+	let needs = &[Need::Kernel, Need::Programs];
+	Ok(vec![Part::new(needs, 1, || soak(args)).alone()])
+});
+
+fn soak(args: &Args) -> Result<Vec<Check>> {
+	let name = "smp-soak";
+	if args.soak.is_none() && !args.names("soak") {
+		return Ok(vec![Check::skipped(name, "ten minutes; with --soak")]);
+	}
+	let minutes = args.soak.unwrap_or(SOAK_MINUTES);
+	if minutes == 0 {
+		return Err(Usage("--soak=0 tests nothing".to_owned()).into());
+	}
+	let time = Duration::from_secs(60 * minutes);
+	let limit = 2 * time + Duration::from_secs(300);
+	let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+	boot(
+		args,
+		&image,
+		Boot::parallel("soak".to_owned(), "", vec![name.to_owned()], limit),
+	)
+}
