@@ -45,9 +45,12 @@ pub fn thread_time() -> Duration {
 }
 
 /// The calling thread, for [`interrupt`].
+///
+/// Not by gettid(): the standard library has it as a weak symbol. Link-time optimisation
+/// may make the C library's a weak symbol, too, which the linker then leaves out.
 pub fn thread() -> i32 {
-	// SAFETY: it has no preconditions.
-	unsafe { libc::gettid() }
+	// SAFETY: the system call takes no argument and cannot fail.
+	unsafe { libc::syscall(libc::SYS_gettid) as i32 }
 }
 
 /// Sends one of our threads the signal.
@@ -166,8 +169,7 @@ impl Timer {
 		let mut event: libc::sigevent = unsafe { mem::zeroed() };
 		event.sigev_notify = libc::SIGEV_THREAD_ID;
 		event.sigev_signo = SIGNAL;
-		// SAFETY: it has no preconditions.
-		event.sigev_notify_thread_id = unsafe { libc::gettid() };
+		event.sigev_notify_thread_id = thread();
 		let timer = Self(create(&mut event)?);
 		set(timer.0, first, interval, flags)?;
 		Ok(timer)
