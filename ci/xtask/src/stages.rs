@@ -26,6 +26,7 @@ mod nested;
 mod next_series;
 mod off;
 mod passthrough;
+mod prose;
 mod qemu_client;
 mod report_page;
 mod series;
@@ -37,6 +38,7 @@ mod timing;
 const STAGES: &[Stage] = &[
 	host::STAGE,
 	format::STAGE,
+	prose::STAGE,
 	lint::STAGE,
 	kernel::STAGE,
 	series::STAGE,
