@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The kernel's own make, with the cross toolchain.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result};
+
+use crate::{paths, process};
+
+const CROSS: &str = "powerpc64le-linux-gnu-";
+
+pub(super) fn make(src: &Path) -> Command {
+	let mut make = Command::new("make");
+	make.arg("-C").arg(src);
+	make.args([
+		"ARCH=powerpc",
+		&format!("CROSS_COMPILE={CROSS}"),
+		"LOCALVERSION=",
+	]);
+	make.arg(format!("KVM_P9={}", paths::root().display()));
+	// The same input shall give the same image, and nobody's make flags matter.
+	make.env("KBUILD_BUILD_TIMESTAMP", "1970-01-01 00:00:00 UTC")
+		.env("KBUILD_BUILD_USER", "kvm-p9")
+		.env("KBUILD_BUILD_HOST", "kvm-p9")
+		.env("KBUILD_BUILD_VERSION", "1")
+		.env("LC_ALL", "C")
+		.env_remove("MAKEFLAGS")
+		.env_remove("KCONFIG_ALLCONFIG");
+	make
+}
+
+pub(super) fn build_vmlinux(src: &Path, series: &str, name: &str) -> Result<()> {
+	process::logged(
+		make(src).arg(format!("-j{}", cores())).arg("vmlinux"),
+		&log_path(name),
+		&format!("kernel {series}"),
+		|line| line.starts_with("  "),
+	)
+}
+
+/// QEMU's firmware loads the whole file, so symbols are left out.
+pub fn strip(from: &Path, to: &Path) -> Result<()> {
+	let part = process::beside(to, ".part");
+	process::output(
+		Command::new(format!("{CROSS}strip"))
+			.arg("-o")
+			.args([&part, from]),
+	)
+	.with_context(|| format!("{} can't be stripped", from.display()))?;
+	fs::rename(&part, to)?;
+	Ok(())
+}
+
+pub(super) fn compiler() -> Result<String> {
+	let text = process::output(Command::new(format!("{CROSS}gcc")).arg("--version"))
+		.context("install gcc-powerpc64le-linux-gnu, or run ci/setup")?;
+	Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+pub(super) fn log_path(name: &str) -> PathBuf {
+	paths::target().join("kernel").join(format!("{name}.log"))
+}
+
+fn cores() -> usize {
+	thread::available_parallelism().map_or(1, usize::from)
+}
+
+pub(super) fn human_cores() -> String {
+	match cores() {
+		1 => "1 core".to_owned(),
+		n => format!("{n} cores"),
+	}
+}
