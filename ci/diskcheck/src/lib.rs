@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A disk whose content says where it belongs and who wrote it, and random I/O on it
-//! that can be told beforehand.
+//! A disk whose content names its place and its writer, and random I/O that can be
+//! computed in advance.
 //!
 //! The disk is divided into cells. A cell begins with its own number and with the
 //! [`Tag`] of the write that it comes from; the rest is a pattern that follows from
-//! both and from the disk's seed. So any cell can be checked by itself, whoever reads
-//! it: one that was written to the wrong place, by half, or by nobody is seen to be.
+//! both and from the disk's seed. So any reader can check any cell alone. The check finds
+//! a cell that was written to the wrong place, in part, or not at all.
 //!
-//! What [`Plan`] does follows from the seed, too. The guest does it on the disk and
-//! says how far it came; the runner does the same on [`Expected`] and then looks into
-//! the file that the disk was, outside of the machine. Neither needs to believe the
-//! other.
+//! The steps of a [`Plan`] follow from the seed, too. The guest does the steps on the disk
+//! and reports how many were done. The runner does the same steps on [`Expected`] and then
+//! checks the image file of the disk. So neither relies on the other.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,7 +29,7 @@ pub const LONGEST: u64 = 32;
 /// Buffers begin at any multiple of this in memory.
 pub const SECTOR: usize = 512;
 
-/// Which write a cell comes from. Zero is the disk as it was made.
+/// The write that a cell comes from. Zero is the disk as it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tag(pub u64);
 
@@ -50,16 +49,16 @@ impl fmt::Display for Tag {
 	}
 }
 
-/// What a cell is not.
+/// Why the content of a cell is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wrong {
 	/// The cell that was read.
 	pub cell: u64,
-	/// The cell that it says it is.
+	/// The cell number in the content.
 	pub says: u64,
-	/// The write that it says it comes from.
+	/// The write that the content names.
 	pub tag: Tag,
-	/// The first 64-bit word that is not as it should be.
+	/// The first wrong 64-bit word.
 	pub word: usize,
 }
 
@@ -92,7 +91,7 @@ pub fn fill(seed: u64, cell: u64, tag: Tag, bytes: &mut [u8]) {
 	}
 }
 
-/// Checks the content of a cell, and says which write it comes from.
+/// Checks the content of a cell and returns the write that it comes from.
 pub fn check(seed: u64, cell: u64, bytes: &[u8]) -> Result<Tag, Wrong> {
 	let word = |index: usize| {
 		let bytes = &bytes[8 * index..8 * index + 8];
@@ -137,8 +136,7 @@ pub struct Plan {
 }
 
 impl Plan {
-	/// The plan of one worker, on a disk of so many cells. Runs are told apart by their
-	/// number, from 1.
+	/// The plan of one worker, on a disk of `cells` cells. Runs are numbered from 1.
 	pub fn new(seed: u64, run: u64, worker: u64, cells: u64) -> Self {
 		let part = cells / WORKERS;
 		let mut key = Pattern::new(seed ^ Tag::new(run, worker, 0).0);
@@ -174,7 +172,7 @@ impl Iterator for Plan {
 	}
 }
 
-/// What the cells of a disk may be.
+/// The content that each cell of a disk may have.
 pub struct Expected {
 	seed: u64,
 	cells: Vec<BTreeSet<Tag>>,
@@ -189,7 +187,7 @@ impl Expected {
 		}
 	}
 
-	/// A run that did so many steps in each worker.
+	/// Adds a run that did this number of steps in each worker.
 	pub fn done(&mut self, run: u64, steps: [u64; WORKERS as usize]) {
 		for (worker, steps) in (0..).zip(steps) {
 			let plan = Plan::new(self.seed, run, worker, self.cells.len() as u64);
@@ -199,7 +197,7 @@ impl Expected {
 		}
 	}
 
-	/// A run that did at most so many steps in each worker: it was interrupted.
+	/// Adds an interrupted run, which did at most this number of steps in each worker.
 	pub fn begun(&mut self, run: u64, steps: u64) {
 		for worker in 0..WORKERS {
 			let plan = Plan::new(self.seed, run, worker, self.cells.len() as u64);
@@ -209,7 +207,7 @@ impl Expected {
 		}
 	}
 
-	/// Compares a whole disk, and says which is the first cell that is not what it may be.
+	/// Compares a whole disk and returns the first wrong cell.
 	pub fn compare(&self, disk: &[u8]) -> Result<(), String> {
 		if disk.len() != self.cells.len() * CELL {
 			let (is, was) = (disk.len(), self.cells.len() * CELL);

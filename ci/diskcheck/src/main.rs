@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The I/O, for scripts in the emulated machine; what they pass on is printed.
+//! The I/O on a disk, for scripts in the emulated machine, which pass the output on.
 //!
 //! - `diskcheck check DEVICE SEED`: reads all of a disk, prints the number of its cells.
-//! - `diskcheck work DEVICE SEED RUN STEPS SECONDS`: checks it, does so many steps of the
-//!   run's plan or as many as there is time for, checks it again. Prints a line
-//!   `running` when the first steps are done, and how many each worker did.
-//! - `diskcheck read DEVICE KIB COUNT TAG`: reads blocks of that size one after the other,
-//!   first some and then so many between two markers (`protocol::marker`), which tell
-//!   whoever watches the instructions that it is TAG. Prints COUNT.
+//! - `diskcheck work DEVICE SEED RUN STEPS SECONDS`: checks the disk, does STEPS steps of the
+//!   run's plan or stops after SECONDS, and checks the disk again. Prints a line
+//!   `running` when the first steps are done, and the number of steps of each worker.
+//! - `diskcheck read DEVICE KIB COUNT TAG`: reads blocks of KIB KiB one after the other:
+//!   first some to warm up, then COUNT between two markers (`protocol::marker`), which
+//!   give the recording plugin the tag TAG. Prints COUNT.
 //! - `diskcheck isolate DRC`: asks the firmware of a pseries guest to isolate a slot, which
 //!   is what lets the hypervisor take its device away.
 //!
-//! All I/O goes past the page cache, so that each step is one by the device.
+//! All I/O bypasses the page cache, so that the device does each step.
 
 #[cfg(target_arch = "powerpc64")]
 use std::arch::asm;
@@ -28,10 +28,10 @@ use diskcheck::{CELL, LONGEST, Plan, Step, Tag, WORKERS};
 #[cfg(target_arch = "powerpc64")]
 use protocol::marker;
 
-/// Cells of a read that looks at all of a disk.
+/// Cells of each read of a check of the whole disk.
 const CHUNK: u64 = 64;
 
-/// Reads that bring in what all of them need.
+/// Reads before the measurement, so that code and data are in memory.
 const WARM: u64 = 16;
 
 /// Steps of all workers after which a run counts as running.
@@ -44,7 +44,7 @@ struct Buffer {
 }
 
 impl Buffer {
-	/// Room for so many bytes at any [`Step::skew`].
+	/// Room for `size` bytes at any [`Step::skew`].
 	fn new(size: usize) -> Self {
 		let bytes = vec![0; size + 2 * CELL];
 		let start = bytes.as_ptr().align_offset(CELL);
@@ -77,7 +77,7 @@ fn check(seed: u64, first: u64, bytes: &[u8]) -> Result<Vec<Tag>> {
 		.collect()
 }
 
-/// The tags of some cells, which are all well.
+/// The tags of some cells; an error if the content of any cell is wrong.
 fn tags(file: &File, seed: u64, cells: std::ops::Range<u64>) -> Result<Vec<Tag>> {
 	let mut buffer = Buffer::new(CHUNK as usize * CELL);
 	let mut tags = Vec::new();
@@ -90,7 +90,7 @@ fn tags(file: &File, seed: u64, cells: std::ops::Range<u64>) -> Result<Vec<Tag>>
 	Ok(tags)
 }
 
-/// One worker's part of a run; how many steps it did.
+/// Runs one worker's part of a run and returns the number of its steps.
 struct Worker<'a> {
 	file: &'a File,
 	seed: u64,
@@ -129,7 +129,7 @@ impl Worker<'_> {
 		let bytes = buffer.at(step.skew, step.count as usize * CELL);
 		let offset = step.first * CELL as u64;
 		let Some(tag) = step.write else {
-			// What was there before must not pass for what is read.
+			// Old content of the buffer must not pass for content that was read.
 			bytes.fill(0);
 			self.file.read_exact_at(bytes, offset)?;
 			let read = check(self.seed, step.first, bytes)?;
@@ -150,7 +150,7 @@ impl Worker<'_> {
 	}
 }
 
-/// A whole line at once, while others may print, too.
+/// Prints a whole line at once: other threads may print, too.
 fn say(text: &str) -> Result<()> {
 	let mut out = stdout().lock();
 	writeln!(out, "{text}")?;
@@ -179,7 +179,7 @@ fn work(device: &str, seed: u64, run: u64, steps: u64, seconds: u64) -> Result<S
 			Ok(result) => result,
 			Err(_) => Err(wrong("a worker panicked")),
 		});
-		// All of them come to their end before the first error counts.
+		// Wait for all workers before the first error is reported.
 		results.collect::<Vec<_>>()
 	});
 	file.sync_all()?;
@@ -190,7 +190,7 @@ fn work(device: &str, seed: u64, run: u64, steps: u64, seconds: u64) -> Result<S
 	Ok(done.join(" "))
 }
 
-/// What follows is `tag`, to whoever watches.
+/// Marks for the plugin that `tag` begins.
 #[cfg(target_arch = "powerpc64")]
 fn arm(tag: u64) -> Result<()> {
 	// SAFETY: the word is `xori 16,16,0`, which does nothing.
@@ -204,7 +204,7 @@ fn arm(tag: u64) -> Result<()> {
 	Ok(())
 }
 
-/// It is over.
+/// Marks for the plugin that the tag ends.
 #[cfg(target_arch = "powerpc64")]
 fn disarm() {
 	// SAFETY: the word is `xori 17,17,0`, which does nothing.
@@ -228,8 +228,8 @@ fn read(device: &str, kib: u64, count: u64, tag: u64) -> Result<String> {
 	if blocks == 0 {
 		return Err(wrong("the disk is smaller than a block"));
 	}
-	// A block of memory begins with a page, whose size the kernel chooses: so every run of
-	// this maps as many pages.
+	// The buffer begins with a page, whose size the kernel chooses. So every run of the
+	// program maps the same number of pages.
 	let mut buffer = Buffer::new(2 * size as usize);
 	let skew = buffer.at(0, 1).as_ptr().align_offset(size as usize);
 	let bytes = buffer.at(skew, size as usize);
@@ -253,7 +253,7 @@ struct Rtas {
 }
 
 fn isolate(drc: u32) -> Result<String> {
-	/// Number of the system call on powerpc, whatever this is compiled for.
+	/// Number of the system call on powerpc, also in a build for another architecture.
 	const SYS_RTAS: libc::c_long = 255;
 	/// PAPR's indicator and value.
 	const ISOLATION_STATE: u32 = 9001;
