@@ -5,11 +5,11 @@ use anyhow::Result;
 
 /// How one check ended.
 pub enum Verdict {
-	/// As it should.
+	/// Passed.
 	Passed,
-	/// Not so, for this reason.
+	/// Failed, for this reason.
 	Failed(String),
-	/// It could not be made, for this reason.
+	/// Not made, for this reason.
 	Skipped(String),
 }
 
@@ -22,7 +22,7 @@ pub struct Check {
 }
 
 impl Check {
-	/// Passed if there is nothing to complain of.
+	/// Passed if there is no complaint.
 	pub fn new(name: impl Into<String>, complaint: Option<String>) -> Self {
 		Self {
 			name: name.into(),
@@ -35,7 +35,7 @@ impl Check {
 		Self::new(name, result.err().map(|error| format!("{error:#}")))
 	}
 
-	/// Left out, for this reason.
+	/// Skipped, for this reason.
 	pub fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
 		Self {
 			name: name.into(),
@@ -44,14 +44,14 @@ impl Check {
 	}
 }
 
-/// How many checks ended how.
+/// Number of checks by how they ended.
 #[derive(Default)]
 pub struct Tally {
-	/// As they should.
+	/// Passed.
 	pub passed: usize,
-	/// Not so.
+	/// Failed.
 	pub failed: usize,
-	/// Not at all.
+	/// Skipped.
 	pub skipped: usize,
 }
 
@@ -82,7 +82,7 @@ impl Tally {
 /// What a part of a stage found.
 #[derive(Default)]
 pub struct Found {
-	/// What is shown besides: tables.
+	/// Text that is shown as well: tables.
 	pub text: String,
 	/// The checks.
 	pub checks: Vec<Check>,
@@ -97,7 +97,7 @@ impl From<Vec<Check>> for Found {
 	}
 }
 
-/// Lists what is not simply well.
+/// Lists the checks that failed or were skipped.
 pub fn list<'a>(stage: &str, checks: impl Iterator<Item = &'a Check>) {
 	for Check { name, verdict } in checks {
 		match verdict {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Other people's crates, and the standard library, as they were built: kept in the cache
-//! for checkouts that have built nothing yet, to which `ci/setup` gives them.
+//! Built dependencies and the built standard library, kept in the cache. `ci/setup` copies
+//! them into a checkout that has built nothing yet.
 //!
 //! Cargo decides what it can use, by its own fingerprints of compiler, flags, features and
-//! dependencies. Nothing of this workspace is kept: what is told apart by time stamps has
-//! to be compiled in its own checkout.
+//! dependencies. No crate of this workspace is kept: cargo compares their time stamps, so
+//! each checkout has to compile its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -18,13 +18,13 @@ use serde::Deserialize;
 use crate::paths;
 use crate::process::{self, say};
 
-/// How deep below target/ cargo's folders are: ppc64le/vmm/TARGET/PROFILE.
+/// Depth of the folders of cargo below target/: ppc64le/vmm/TARGET/PROFILE.
 const DEPTH: usize = 4;
 
-/// In each of them, the folder with a folder for each unit that was compiled.
+/// The folder, in each of them, that has a folder for each compiled unit.
 const FINGERPRINTS: &str = ".fingerprint";
 
-/// Files given to one command.
+/// Files on the command line of one command.
 const CHUNK: usize = 500;
 
 #[derive(Deserialize)]
@@ -46,11 +46,11 @@ fn own() -> Result<BTreeSet<String>> {
 	Ok(metadata.packages.into_iter().map(|one| one.name).collect())
 }
 
-/// Cargo's folders below a target/.
+/// The folders of cargo below a target/.
 fn folders(target: &Path) -> Result<Vec<PathBuf>> {
 	let mut found = Vec::new();
 	for name in names_in(target)? {
-		// Kernel trees are large, and none of cargo's.
+		// Kernel trees are large and have no folder of cargo.
 		if name != "kernel" {
 			below(&target.join(name), DEPTH - 1, &mut found)?;
 		}
@@ -91,7 +91,7 @@ fn names_in(folder: &Path) -> Result<Vec<String>> {
 	fs::read_dir(folder)?.map(name).collect()
 }
 
-/// What of one of cargo's folders is kept, relative to it: the fingerprints first.
+/// The parts of a folder of cargo that are kept, relative to the folder: fingerprints first.
 fn kept(folder: &Path, own: &BTreeSet<String>) -> Result<(Vec<String>, Vec<PathBuf>)> {
 	let mut units = names_in(&folder.join(FINGERPRINTS))?;
 	units.retain(|unit| split(unit).is_some_and(|(package, _)| !own.contains(package)));
@@ -114,7 +114,7 @@ fn kept(folder: &Path, own: &BTreeSet<String>) -> Result<(Vec<String>, Vec<PathB
 	Ok((units, files))
 }
 
-/// Keeps what this checkout has built, if something of it is not kept yet.
+/// Keeps what this checkout has built, unless all of it is in the cache.
 pub fn keep() -> Result<()> {
 	let target = paths::target();
 	let store = paths::cache()?.join("crates");

@@ -26,7 +26,7 @@ impl Default for Initrd {
 }
 
 impl Initrd {
-	/// With the folders that an init mounts things on, and a console.
+	/// An archive with the mount points that an init needs, and a console.
 	pub fn new() -> Self {
 		let mut initrd = Self {
 			bytes: Vec::new(),
@@ -50,7 +50,7 @@ impl Initrd {
 		self.entry(name, FOLDER | 0o755, (0, 0), &[]);
 	}
 
-	/// Adds everything in a folder, as the root folder's content; links stay links.
+	/// Adds the content of a folder to the root folder; links stay links.
 	pub fn tree(&mut self, root: &Path) -> Result<()> {
 		self.below(root, "")
 	}
@@ -96,7 +96,7 @@ impl Initrd {
 			0, // uid
 			0, // gid
 			1, // links
-			0, // mtime: the same content shall give the same archive
+			0, // mtime: the same content gives the same archive
 			content.len() as u32,
 			0, // device of the file system
 			0,

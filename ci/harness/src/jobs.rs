@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Work that is done on several lanes at a time.
+//! A scheduler that runs several jobs at the same time.
 //!
-//! A machine that counts instructions is one thread, and so is most of what a linker does:
-//! with one of them after the other, half of two cores does nothing. What is counted does
-//! not depend on what else this machine does. What has limits in real time may, so that can
-//! ask to be alone.
+//! A machine that counts instructions is one thread, and most of a linker's work is one
+//! thread, too: one job after the other would leave one of two cores idle. Counted
+//! instructions do not depend on the load of the build machine. Work with limits in real
+//! time does, so such a job can ask to run alone.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
@@ -14,10 +14,10 @@ use anyhow::{Result, anyhow};
 
 use crate::process;
 
-/// More at a time than this has not been tried, and each takes some memory.
+/// Limit of jobs at the same time: more has not been tried, and each needs memory.
 const MOST: usize = 4;
 
-/// How many lanes this machine has.
+/// How many jobs this machine runs at the same time.
 pub fn count() -> usize {
 	thread::available_parallelism()
 		.map_or(1, usize::from)
@@ -26,14 +26,14 @@ pub fn count() -> usize {
 
 /// One piece of work.
 pub struct Task<'a, T> {
-	/// What it is, for a log.
+	/// Name of the work, for a log.
 	pub name: String,
-	/// Those that have to have ended before it begins, by their index. If one of them fails,
-	/// it begins all the same.
+	/// Indexes of the tasks that have to end before this one begins. This task begins even if
+	/// one of them fails.
 	pub after: Vec<usize>,
-	/// Nothing else runs meanwhile.
+	/// No other task runs at the same time.
 	pub alone: bool,
-	/// About how long it takes, in seconds. What a long time hangs on begins early.
+	/// Approximate time in seconds. A task at the start of a long chain begins early.
 	pub seconds: u32,
 	/// The work.
 	pub work: Box<dyn FnOnce() -> Result<T> + Send + 'a>,
@@ -46,11 +46,11 @@ enum State {
 	Ended,
 }
 
-/// Which task is to begin when.
+/// Decides which task begins next.
 struct Plan {
 	after: Vec<Vec<usize>>,
 	alone: Vec<bool>,
-	/// Seconds from a task's begin to the end of the longest chain that waits for it.
+	/// Seconds from the begin of a task to the end of the longest chain that waits for it.
 	urgency: Vec<u32>,
 	states: Vec<State>,
 }
@@ -58,7 +58,7 @@ struct Plan {
 impl Plan {
 	fn new<T>(tasks: &[Task<'_, T>]) -> Self {
 		let mut urgency: Vec<_> = tasks.iter().map(|task| task.seconds).collect();
-		// A task is listed behind those that it waits for.
+		// A task is listed after the tasks that it waits for.
 		for (index, task) in tasks.iter().enumerate().rev() {
 			for &before in &task.after {
 				assert!(before < index, "{} waits for what follows it", task.name);
@@ -77,7 +77,7 @@ impl Plan {
 		(0..self.states.len()).filter(|&index| self.states[index] == State::Running)
 	}
 
-	/// The next one to begin, if one can.
+	/// The next task to begin, if one can begin.
 	fn next(&mut self, lanes: usize) -> Option<usize> {
 		let running = self.running().count();
 		if running >= lanes || self.running().any(|index| self.alone[index]) {
@@ -87,7 +87,7 @@ impl Plan {
 			let ended = |&before: &usize| self.states[before] == State::Ended;
 			self.states[*index] == State::Waiting && self.after[*index].iter().all(ended)
 		};
-		// The first of the most urgent. Those that want to be alone wait till the others are done.
+		// The first of the most urgent. A task that runs alone waits until the others are done.
 		let most = |alone: bool| {
 			(0..self.states.len())
 				.rev()
@@ -105,8 +105,8 @@ impl Plan {
 	}
 }
 
-/// Does all tasks, and gives each one's result to `done` as it ends. One that panics has
-/// failed; the others go on.
+/// Runs all tasks and passes the result of each to `done` when the task ends. A task that
+/// panics has failed; the others continue.
 pub fn run<T: Send>(lanes: usize, tasks: Vec<Task<'_, T>>, mut done: impl FnMut(usize, Result<T>)) {
 	let mut plan = Plan::new(&tasks);
 	let mut work: Vec<_> = tasks.into_iter().map(|task| Some(task.work)).collect();

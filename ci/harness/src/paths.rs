@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Where things are: the checkout, its `target/`, and the cache that outlives both.
+//! Locations: the checkout, its `target/`, and the cache that outlives both.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 /// The checkout that this runner belongs to.
 pub fn root() -> PathBuf {
-	// `cargo run` names the crate's folder; without cargo it is where it was built.
+	// `cargo run` names the folder of the crate. Without cargo, use the folder of the build.
 	let krate = env::var_os("CARGO_MANIFEST_DIR")
 		.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
 	krate
@@ -18,7 +18,7 @@ pub fn root() -> PathBuf {
 		.to_owned()
 }
 
-/// Everything built from this checkout.
+/// The folder of everything that is built from this checkout.
 pub fn target() -> PathBuf {
 	root().join("target")
 }

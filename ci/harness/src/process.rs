@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Running other programs: what they say goes to a log, what matters to the user.
+//! Running other programs: their output goes to a log, and the user sees what matters.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 
-/// How often a long step says that it is alive.
+/// Interval between two signs of life of a long step.
 const PROGRESS: Duration = Duration::from_secs(15);
 
 /// Something that the user asked for does not exist: exit code 2, not 1.
@@ -30,7 +30,7 @@ impl fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 thread_local! {
-	/// What this thread works on, if there are several.
+	/// The work of this thread, if there are several threads.
 	static TAG: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -39,21 +39,21 @@ pub fn tag() -> String {
 	TAG.with_borrow(String::clone)
 }
 
-/// Has what this thread says from now on begin with a tag.
+/// Begin each message of this thread with a tag, from now on.
 pub fn set_tag(tag: String) {
 	TAG.set(tag);
 }
 
 /// Tells the user what happens; standard output is for results.
 pub fn say(message: impl fmt::Display) {
-	// In one piece: others say something, too.
+	// In one piece: other threads print, too.
 	TAG.with_borrow(|tag| match tag.as_str() {
 		"" => eprintln!("xtask: {message}"),
 		tag => eprintln!("xtask: {tag}: {message}"),
 	});
 }
 
-/// What several threads want done, and one does.
+/// Work that several threads need and one does.
 pub struct Once<T>(Mutex<Option<T>>);
 
 impl<T: Clone> Default for Once<T> {
@@ -68,9 +68,9 @@ impl<T: Clone> Once<T> {
 		Self(Mutex::new(None))
 	}
 
-	/// Does it, or waits for who does. What failed is tried again.
+	/// Does the work, or waits for the thread that does. A failed attempt is repeated.
 	pub fn get(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-		// After a panic nothing is there, which is as good as a failure.
+		// After a panic there is no result, which is handled like a failure.
 		let mut done = self.0.lock().unwrap_or_else(PoisonError::into_inner);
 		match &*done {
 			Some(result) => Ok(result.clone()),
@@ -103,10 +103,10 @@ pub fn output(command: &mut Command) -> Result<String> {
 	Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Runs a command that says nothing of interest unless it fails.
+/// Runs a command whose output matters only if it fails.
 ///
-/// Its output replaces the log's content; `count` picks the lines that stand for
-/// progress. On failure the log's end is shown.
+/// The output replaces the content of the log; `count` selects the lines that count as
+/// progress. On failure the end of the log is shown.
 pub fn logged(
 	command: &mut Command,
 	log: &Path,
@@ -228,7 +228,7 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 	PathBuf::from(name)
 }
 
-/// Removes a folder or file, whether it is there or not.
+/// Removes a folder or file, if there is one.
 pub fn remove(path: &Path) -> Result<()> {
 	let result = match fs::symlink_metadata(path) {
 		Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
@@ -239,7 +239,7 @@ pub fn remove(path: &Path) -> Result<()> {
 	result.with_context(|| format!("can't remove {}", path.display()))
 }
 
-/// Holds a lock file until dropped; says so if it has to wait.
+/// Holds a lock file until dropped; prints a message before waiting.
 pub fn lock(path: &Path, what: &str) -> Result<File> {
 	if let Some(folder) = path.parent() {
 		fs::create_dir_all(folder)

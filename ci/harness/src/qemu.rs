@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::{self, say};
 
-/// With it, virtual time is one nanosecond per instruction.
+/// Options with which virtual time is one nanosecond per instruction.
 pub const ICOUNT: &str = "shift=0,sleep=off";
 
 /// The emulator.
@@ -49,16 +49,16 @@ pub struct Limits {
 pub enum Echo {
 	/// It is.
 	Yes,
-	/// Only its end, and only if the machine wedges or its kernel panics.
+	/// Only the end of the console, and only if the machine hangs or its kernel panics.
 	No,
 }
 
-/// Stops the machine when the runner is done with it, however that comes.
+/// Stops the machine when the runner is done with it, also after an error.
 struct Running(Child);
 
 impl Drop for Running {
 	fn drop(&mut self) {
-		// It may have ended by itself: then there is nothing to do.
+		// The machine may have ended already: then there is nothing to do.
 		let _ = self.0.kill();
 		let _ = self.0.wait();
 	}
@@ -66,7 +66,7 @@ impl Drop for Running {
 
 impl Machine {
 	fn command(&self, options: &[&str]) -> Command {
-		// A killed runner must not leave a machine behind that computes for ever.
+		// A machine must not outlive a runner that was killed.
 		let mut command = Command::new("setpriv");
 		command.args(["--pdeathsig", "KILL", "--", QEMU, "-M", "powernv9"]);
 		if self.icount {
@@ -102,7 +102,7 @@ impl Machine {
 
 	/// Boots the machine and runs it until it powers off.
 	///
-	/// `line` gets each line of the console and says whether it is a sign of life.
+	/// `line` gets each line of the console and returns whether it is a sign of life.
 	pub fn run(
 		&self,
 		limits: Limits,
@@ -112,7 +112,7 @@ impl Machine {
 		self.run_with(&[], limits, echo, line)
 	}
 
-	/// The same, with more options of QEMU's, devices for example.
+	/// The same, with more options for QEMU, for example devices.
 	pub fn run_with(
 		&self,
 		options: &[&str],
@@ -139,7 +139,7 @@ impl Machine {
 		});
 		let complaints = thread::spawn(move || {
 			let mut text = String::new();
-			// What can't be read here is only missing from an error message.
+			// An unreadable log is only missing from the error message.
 			let _ = stderr.read_to_string(&mut text);
 			text
 		});
@@ -194,7 +194,7 @@ impl Machine {
 			say(format_args!("the end of the console:\n{}", lines.tail()));
 			bail!("{QEMU} failed ({status}): {reason}");
 		}
-		// The machine then ends as if nothing were wrong.
+		// The exit code of the machine is 0 even then.
 		if panicked {
 			if echo == Echo::No {
 				say(format_args!("the end of the console:\n{}", lines.tail()));

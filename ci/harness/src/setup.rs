@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What `ci/setup` brings only when a test wants it.
+//! Downloads that `ci/setup` makes only when a test needs them.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -9,18 +9,18 @@ use anyhow::{Context, Result, bail};
 
 use crate::paths;
 
-/// Exit code of `ci/setup` for what can't be had here.
+/// Exit code of `ci/setup` if the download is not available here.
 const NOT_TO_BE_HAD: i32 = 3;
 
-/// What came of it.
+/// The result.
 pub enum Brought {
-	/// It is there.
+	/// It is available.
 	Here(PathBuf),
-	/// It can't be had, for this reason.
+	/// It is not available, for this reason.
 	NotToBeHad(String),
 }
 
-/// Has `ci/setup` bring something; what it says is passed on as it comes.
+/// Call `ci/setup` to install something; pass its messages on at once.
 pub fn bring(what: &str) -> Result<Brought> {
 	let mut setup = Command::new(paths::root().join("ci/setup"))
 		.arg(what)
@@ -34,7 +34,7 @@ pub fn bring(what: &str) -> Result<Brought> {
 		last = line?;
 		eprintln!("{last}");
 	}
-	// One line, which a pipe holds while nobody reads it.
+	// The output is one line, which fits into the pipe before it is read.
 	let mut path = String::new();
 	let mut stdout = setup.stdout.take().context("no pipe")?;
 	stdout.read_to_string(&mut path)?;
