@@ -1,44 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the runner wants: one JSON object in the initramfs.
+//! What a machine is to do: one JSON object in its initramfs.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{registers, tce};
-
-/// Where it is.
-const FILE: &str = "/job";
-
-/// The runner's wish. All tests if there is no name, but those that are excepted.
-#[derive(Deserialize)]
-#[serde(tag = "job", rename_all = "lowercase")]
-pub enum Job {
-	Test {
-		tests: Vec<String>,
-		#[serde(default)]
-		except: Vec<String>,
-		seed: u64,
-		/// How many random hcalls a test of TCEs does.
-		#[serde(default = "default_tce_calls")]
-		tce_calls: u64,
-		/// How many rounds each path does.
-		#[serde(default = "default_rounds")]
-		rounds: u64,
-		/// How long the soak test goes on.
-		#[serde(default)]
-		soak_minutes: u64,
-	},
+/// Tests to run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+	/// Their names.
+	pub tests: Vec<String>,
+	/// For what is random in them.
+	pub seed: u64,
+	/// How many there are of what there can be any number of.
+	#[serde(flatten)]
+	pub amounts: Amounts,
 }
 
-fn default_rounds() -> u64 {
-	registers::ROUNDS
+/// How many there are of what there can be any number of.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Amounts {
+	/// Random hcalls of a test of TCEs.
+	pub tce_calls: u64,
+	/// Rounds of a register test, on each path.
+	pub rounds: u64,
+	/// Minutes of the soak test.
+	pub soak_minutes: u64,
 }
 
-fn default_tce_calls() -> u64 {
-	tce::CALLS
-}
-
-/// Reads it.
-pub fn read() -> Result<Job, String> {
-	let text = std::fs::read_to_string(FILE).map_err(|e| format!("{FILE}: {e}"))?;
-	serde_json::from_str(&text).map_err(|e| format!("{FILE}: {e}"))
+impl Default for Amounts {
+	fn default() -> Self {
+		Self {
+			tce_calls: 16_384,
+			rounds: 5_000,
+			soak_minutes: 10,
+		}
+	}
 }

@@ -1,36 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The booted tests, as init of the emulated host.
 
-mod hostile_vmm;
-mod job;
-mod kmsg;
-mod perf;
-mod registers;
-mod soak;
-mod stats;
-mod tce;
-mod tce_hardware;
-mod tests;
-mod user_regs;
-mod vfio;
-
-fn work() -> Result<(), String> {
-	let job::Job::Test {
-		tests,
-		except,
-		seed,
-		tce_calls,
-		rounds,
-		soak_minutes,
-	} = job::read()?;
-	let amounts = tests::Amounts {
-		tce_calls,
-		rounds,
-		soak_minutes,
-	};
-	tests::run(&tests, &except, seed, amounts)
+#[cfg(target_arch = "powerpc64")]
+fn main() {
+	vmm::init::run(booted::run::run)
 }
 
-fn main() {
-	vmm::init::run(work)
+#[cfg(not(target_arch = "powerpc64"))]
+fn main() -> std::process::ExitCode {
+	eprintln!(
+		"This program is init of an emulated POWER9. `cargo xtask test booted` builds and boots it."
+	);
+	std::process::ExitCode::FAILURE
 }

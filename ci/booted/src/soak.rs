@@ -16,7 +16,10 @@ use protocol::regs::Pattern;
 use protocol::round::{Kind, Plan};
 use protocol::{Case, Guest, Path, map};
 
-use crate::registers::{self, Arena};
+use crate::common::PATHS;
+use crate::cpus;
+use crate::registers::arena::{self, Arena};
+use crate::registers::hcall::c_path_cfar;
 use vmm::host;
 use vmm::kvm::{Exit, Memory, Slot, Vcpu};
 use vmm::machine::{Config, Failure, Machine};
@@ -35,8 +38,6 @@ const ENABLE: [Number; 4] = [
 ];
 /// Which vcpus hammer.
 const HAMMERS: [u64; 2] = [1, 2];
-const PATHS: [Path; 3] = [Path::C, Path::RustFull, Path::RustFast];
-
 /// The guest whose vcpus hammer.
 struct Target {
 	vcpus: Vec<Vcpu>,
@@ -80,7 +81,7 @@ fn run(vcpu: &mut Vcpu, seed: u64, stop: &AtomicBool) -> Result<(), Failure> {
 			// A list that isn't there, or a page of the table that KVM couldn't get.
 			Exit::Hcall(..) => vcpu.answer(Code::FUNCTION),
 			Exit::Interrupted => {
-				registers::move_to_cpu(pattern.next() as usize % CPUS)?;
+				cpus::move_to_cpu(pattern.next() as usize % CPUS)?;
 			}
 			exit => return Err(Failure::Wrong(format!("the hammer's guest: {exit:?}"))),
 		}
@@ -148,7 +149,7 @@ fn hammered(machine: &Machine) -> Result<[u64; 3], Failure> {
 }
 
 /// Two vcpus on one table, for some time, on the fast path.
-pub fn hammer(guest: Guest, seed: u64, time: Duration) -> Result<String, Failure> {
+pub fn contend(guest: Guest, seed: u64, time: Duration) -> Result<String, Failure> {
 	host::choose(Path::RustFast).map_err(Failure::Unsupported)?;
 	let mut target = Target::new(guest, seed)?;
 	let (stop, changes) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -222,14 +223,14 @@ fn check_registers(
 			}
 			// Where time isn't counted in instructions, nothing is sure of it.
 			let plan = Plan {
-				kinds: registers::kinds(guest) & !Kind::Decrementer.bit(),
+				kinds: arena::kinds(guest) & !Kind::Decrementer.bit(),
 				pmu: segment & 1,
 				dec_tolerance: u64::MAX >> 8,
 				dec_slip: 0,
 				longest: u64::MAX >> 8,
 				table_is_ours: 1,
 			};
-			arena.start(registers::command(SEGMENT, pattern.next(), cfar), plan);
+			arena.start(arena::command(SEGMENT, pattern.next(), cfar), plan);
 			let outcome = loop {
 				let step = arena.machine.step()?;
 				let interrupted = matches!(step, vmm::machine::Step::Interrupted);
@@ -237,10 +238,10 @@ fn check_registers(
 					break outcome;
 				}
 				if interrupted {
-					registers::move_to_cpu(pattern.next() as usize % CPUS)?;
+					cpus::move_to_cpu(pattern.next() as usize % CPUS)?;
 				}
 			};
-			registers::check(&outcome, &arena.report())?;
+			arena::check(&outcome, &arena.report())?;
 			done.fetch_add(outcome.rounds, Ordering::Relaxed);
 		}
 	}
@@ -264,7 +265,9 @@ fn flip(seed: u64, stop: &AtomicBool) -> Result<u64, Failure> {
 }
 
 /// All of it, for some time.
-pub fn soak(cfars: [u64; 2], seed: u64, time: Duration) -> Result<String, Failure> {
+pub fn all(seed: u64, time: Duration) -> Result<String, Failure> {
+	let [radix, real] = Guest::RADIX.map(c_path_cfar);
+	let cfars = [radix?, real?];
 	let mut target = Target::new(Guest::Radix, seed)?;
 	let stop = AtomicBool::new(false);
 	let (changes, rounds_done) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -290,12 +293,12 @@ pub fn soak(cfars: [u64; 2], seed: u64, time: Duration) -> Result<String, Failur
 		}));
 		for cpu in 0..CPUS {
 			let stop = &stop;
+			threads.push(
+				scope.spawn(move || cpus::interrupt(stop, cpu, Duration::from_millis(3)).map(drop)),
+			);
 			threads.push(scope.spawn(move || {
-				registers::interrupt(stop, cpu, Duration::from_millis(3)).map(drop)
-			}));
-			threads.push(scope.spawn(move || {
-				let _cpu = registers::OneCpu::new(cpu)?;
-				registers::nap(stop, Duration::from_micros(1700));
+				let _cpu = cpus::OneCpu::new(cpu)?;
+				cpus::nap(stop, Duration::from_micros(1700));
 				Ok(())
 			}));
 		}

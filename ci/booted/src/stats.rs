@@ -14,8 +14,9 @@ use hcall::Number;
 use powerpc::Mmcr0;
 use protocol::{Case, Command, Guest, Job, Path, map, private};
 
+use crate::common::{choose, wrong};
+use crate::cpus::OneCpu;
 use crate::perf::PerfCycles;
-use crate::registers::OneCpu;
 use vmm::abi::{KVM_REG_PPC_MMCR0, KVM_REG_PPC_PMC6};
 use vmm::command;
 use vmm::host;
@@ -29,14 +30,6 @@ const EVENT: &str = "events/kvm_p9/fast_hcall/enable";
 
 /// What has to be enabled for the hcalls here.
 const ENABLE: [Number; 3] = [Number::NULL, Number::PUT_TCE_INDIRECT, Number::STUFF_TCE];
-
-fn wrong<T>(why: String) -> Result<T, Failure> {
-	Err(Failure::Wrong(why))
-}
-
-fn choose(path: Path) -> Result<(), Failure> {
-	host::choose(path).map_err(Failure::Unsupported)
-}
 
 fn read(file: &str) -> Result<String, Failure> {
 	std::fs::read_to_string(file).map_err(|e| Failure::Wrong(format!("{file}: {e}")))
@@ -873,26 +866,4 @@ pub fn timings(guest: Guest) -> Result<String, Failure> {
 		told.push(format!("{name} {}/{}", c[1] / c[0], rust[1] / rust[0]));
 	}
 	Ok(format!("mean ns C/Rust: {}", told.join(", ")))
-}
-
-/// What runs as a test.
-type Body = fn(Guest) -> Result<String, Failure>;
-
-/// The tests that every kernel with the Rust path can run, by name.
-pub fn all(guest: Guest) -> Vec<(String, Body)> {
-	let tests: [(&str, Body); 9] = [
-		("stats-times", counted),
-		("stats-cycles", cycles),
-		("stats-cycles-guest-pmu", guest_has_the_pmu),
-		("stats-cycles-perf", perf_has_the_pmu),
-		("stats-cycles-perf-comes", perf_comes_and_goes),
-		("stats-later-vcpu", later_vcpu),
-		("stats-off-is-free", free),
-		("stats-vms", by_vm),
-		("trace-fast-hcall", traced),
-	];
-	tests
-		.into_iter()
-		.map(|(name, body)| (format!("{name}-{}", guest.name()), body))
-		.collect()
 }

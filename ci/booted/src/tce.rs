@@ -22,9 +22,6 @@ use vmm::host;
 use vmm::kvm::{Memory, Slot, Window};
 use vmm::machine::{Config, Failure, Machine};
 
-/// Hcalls of a test if nobody says otherwise.
-pub const CALLS: u64 = 16_384;
-
 /// Hcalls that the guest does in one go.
 pub const BATCH: u64 = 256;
 /// Batches on the same tables.

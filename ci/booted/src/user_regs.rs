@@ -12,13 +12,16 @@ use std::time::Duration;
 
 use protocol::regs::Pattern;
 use protocol::round::{Kind, Plan};
-use protocol::{Guest, Path};
-use vmm::host;
+use protocol::{Case, Guest, Path};
+use vmm::kvm::VectorRegs;
 use vmm::machine::{Failure, Step};
 use vmm::timer::Timer;
 use vmm::user_regs::{self, UserRegs};
 
-use crate::registers::{self, Arena, OneCpu};
+use crate::common::{Verdict, choose, wrong};
+use crate::cpus::OneCpu;
+use crate::registers::arena::{self, Arena};
+use crate::storms;
 
 /// Groups of registers, by what becomes of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -101,12 +104,12 @@ const LOST_BY_C: [Class; 2] = [Class::Vectors, Class::VectorStatus];
 /// own in all registers: which come back? Beside another thread that wants the CPU, too.
 pub fn kept(guest: Guest, path: Path, busy: bool, seed: u64) -> Result<String, Failure> {
 	let runs_wanted = if busy { 24 } else { 200 };
-	host::choose(path).map_err(Failure::Unsupported)?;
+	choose(path)?;
 	let _one_cpu = OneCpu::new(0)?;
 	let mut arena = Arena::new(guest)?;
 	// What isn't checked here may be off; the guest's timer is then late.
 	let plan = Plan {
-		kinds: registers::kinds(guest) & !Kind::Decrementer.bit(),
+		kinds: arena::kinds(guest) & !Kind::Decrementer.bit(),
 		pmu: 0,
 		dec_tolerance: u64::MAX >> 8,
 		dec_slip: 0,
@@ -114,7 +117,7 @@ pub fn kept(guest: Guest, path: Path, busy: bool, seed: u64) -> Result<String, F
 		table_is_ours: 1,
 	};
 	// H_PROD's CFAR isn't known here, so the guest's own complaints are of no interest.
-	arena.start(registers::command(u64::MAX, seed, 0), plan);
+	arena.start(arena::command(u64::MAX, seed, 0), plan);
 	let stop = AtomicBool::new(false);
 	let mut pattern = Pattern::new(seed);
 	let result = std::thread::scope(|scope| {
@@ -170,5 +173,56 @@ pub fn kept(guest: Guest, path: Path, busy: bool, seed: u64) -> Result<String, F
 			"the C path's known bug: of {runs} runs, lost {list}"
 		)),
 		(false, false) => Err(Failure::Wrong(format!("of {runs} runs, lost {list}"))),
+	}
+}
+
+/// Whose FP, VMX and VSX registers KVM_RUN returns with, while another thread wants
+/// the CPU.
+///
+/// Linux's C path returns with the guest's once the thread has been scheduled out inside
+/// KVM_RUN. That this test finds it there shows that it would find it on the Rust path.
+pub fn fp(guest: Guest, path: Path, seed: u64) -> Verdict {
+	const RUNS: u64 = 60;
+	const INTERVAL: Duration = Duration::from_millis(15);
+	choose(path)?;
+	let _one_cpu = OneCpu::new(0)?;
+	let mut machine = storms::start(guest, Case::HProd)?;
+	let stop = AtomicBool::new(false);
+	let wrong_runs = std::thread::scope(|scope| {
+		scope.spawn(|| {
+			while !stop.load(Ordering::Relaxed) {
+				std::hint::spin_loop();
+			}
+		});
+		let result = (|| {
+			let _timer = Timer::every(INTERVAL, INTERVAL)?;
+			let mut wrong_runs = 0;
+			let mut pattern = Pattern::new(seed);
+			for _ in 0..RUNS {
+				let before = VectorRegs(std::array::from_fn(|_| {
+					u128::from(pattern.next()) << 64 | u128::from(pattern.next())
+				}));
+				let (interrupted, after) = machine.step_with(&before)?;
+				if !interrupted {
+					return wrong("the storm ended by itself".into());
+				}
+				wrong_runs += u64::from(after != before);
+			}
+			Ok(wrong_runs)
+		})();
+		stop.store(true, Ordering::Relaxed);
+		result
+	})?;
+	match (path, wrong_runs) {
+		(Path::C, 0) => wrong(format!(
+			"the C path's known bug did not show in {RUNS} runs"
+		)),
+		(Path::C, _) => Ok(format!(
+			"the C path's known bug: wrong after {wrong_runs} of {RUNS} runs"
+		)),
+		(_, 0) => Ok(format!("unchanged after {RUNS} runs")),
+		_ => wrong(format!(
+			"not the caller's after {wrong_runs} of {RUNS} runs"
+		)),
 	}
 }

@@ -1,57 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Machines that run booted tests, and what the tests say.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use ::report::console::{self, Line, Status};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
+use booted::job::Amounts;
+use booted::registry::{self, Test};
 use harness::check::{Check, Verdict};
 use harness::kernel::{self, Image, Series};
-use harness::paths;
 use harness::process::{self, Usage, say};
 use harness::programs::{self, Job};
 use harness::qemu::{Echo, Limits, Machine};
 
 use crate::stage::{Args, MAIN_SERIES, Need, Part, log_path, seed};
 
-/// Every booted test there is; `ci/booted-tests` lists them, so that none gets lost.
-fn expected_tests() -> Result<Vec<String>> {
-	let path = paths::root().join("ci/booted-tests");
-	let text =
-		fs::read_to_string(&path).with_context(|| format!("can't read {}", paths::short(&path)))?;
-	let names = text
-		.lines()
-		.map(str::trim)
-		.filter(|line| !line.is_empty() && !line.starts_with('#'));
-	Ok(names.map(str::to_owned).collect())
-}
-
-/// Tests on a machine whose CPUs run at the same time.
-const SMP: &str = "smp-";
-
-/// How often such a machine is started until its firmware gets as far as Linux: sometimes
-/// it stops (see `client`).
+/// How often a machine is started until its firmware gets as far as Linux: sometimes it stops
+/// (see `client`).
 const ATTEMPTS: usize = 3;
 
 /// The booted tests that are run, of those that are wanted.
-pub fn chosen_tests(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
-	let mut tests = expected_tests()?;
+pub fn chosen_tests(args: &Args, wanted: impl Fn(&Test) -> bool) -> Result<Vec<Test>> {
+	let on_request = [registry::Boot::Soak, registry::Boot::Timing];
+	let mut tests = registry::tests();
+	tests.retain(|test| !on_request.contains(&test.boot));
 	for start in &args.booted {
-		if !tests.iter().any(|name| name.starts_with(start)) {
+		if !tests.iter().any(|test| test.name.starts_with(start)) {
 			return Err(Usage(format!("no booted test is called '{start}'")).into());
 		}
 	}
-	tests.retain(|name| wanted(name));
+	tests.retain(|test| wanted(test));
 	if !args.booted.is_empty() {
-		tests.retain(|name| args.booted.iter().any(|start| name.starts_with(start)));
+		let asked = |test: &Test| args.booted.iter().any(|start| test.name.starts_with(start));
+		tests.retain(asked);
 	}
 	Ok(tests)
 }
 
-/// Whether a test is one of the half that the second of two machines does.
-fn in_second_half(name: &str) -> bool {
-	name.contains("-real") || name.starts_with("pr-")
+/// The names of the tests that a machine runs.
+pub fn names(tests: &[Test], boot: registry::Boot) -> Vec<String> {
+	let of_machine = tests.iter().filter(|test| test.boot == boot);
+	of_machine.map(|test| test.name.clone()).collect()
 }
 
 /// The booted tests on as many machines as it takes.
@@ -59,37 +48,24 @@ pub fn parts<'a>(
 	args: &'a Args,
 	stage: &'static str,
 	append: &'static str,
-	wanted: impl Fn(&str) -> bool,
+	wanted: impl Fn(&Test) -> bool,
 ) -> Result<Vec<Part<'a>>> {
 	let needs = &[Need::Kernel, Need::Programs];
 	let tests = chosen_tests(args, wanted)?;
-	let (smp, others): (Vec<_>, Vec<_>) = tests.into_iter().partition(|name| name.starts_with(SMP));
-	let listed = expected_tests()?;
-	let all = others.len() == listed.iter().filter(|name| !name.starts_with(SMP)).count();
-	let (second, first): (Vec<_>, Vec<_>) =
-		others.into_iter().partition(|name| in_second_half(name));
 	let mut parts = Vec::new();
-	let halves = [
-		("1", format!("{stage}-1"), first, &second),
-		("2", format!("{stage}-2"), second.clone(), &Vec::new()),
-	];
-	for (name, log, tests, others) in halves {
+	for (name, boot_name) in [("1", registry::Boot::First), ("2", registry::Boot::Second)] {
+		let tests = names(&tests, boot_name);
 		if tests.is_empty() {
 			continue;
 		}
-		// One of them runs all but what the others do, so that a test which is not on the
-		// list shows.
-		let names = if all && name == "1" {
-			Names::AllBut(others.clone())
-		} else {
-			Names::These(tests.clone())
-		};
+		let log = format!("{stage}-{name}");
 		let work = move || {
 			let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
-			boot(args, &image, Boot::counted(args, log, append, names, tests))
+			boot(args, &image, Boot::counted(args, log, append, tests))
 		};
 		parts.push(Part::new(needs, 100, work).named(name));
 	}
+	let smp = names(&tests, registry::Boot::Smp);
 	if !smp.is_empty() {
 		let work = move || {
 			let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
@@ -105,25 +81,13 @@ pub fn parts<'a>(
 	Ok(parts)
 }
 
-/// Minutes of the soak stage, if nobody says how many.
-pub const SOAK_MINUTES: u64 = 10;
-
-/// Which tests a machine is told to run.
-pub enum Names {
-	/// These.
-	These(Vec<String>),
-	/// Whatever it knows, but for these and those that run by name only.
-	AllBut(Vec<String>),
-}
-
 /// A machine to boot for tests.
 pub struct Boot {
 	/// Name of the log and the initramfs.
 	log: String,
 	append: &'static str,
-	names: Names,
 	/// What it has to run.
-	expected: Vec<String>,
+	tests: Vec<String>,
 	icount: bool,
 	limits: Limits,
 }
@@ -131,21 +95,14 @@ pub struct Boot {
 impl Boot {
 	/// A machine that counts instructions: times in its tests are its own, however busy this
 	/// one is.
-	pub fn counted(
-		args: &Args,
-		log: String,
-		append: &'static str,
-		names: Names,
-		expected: Vec<String>,
-	) -> Self {
+	pub fn counted(args: &Args, log: String, append: &'static str, tests: Vec<String>) -> Self {
 		// A test says nothing before its end.
 		let tce_calls = args.tce_calls.unwrap_or(0);
 		let long = Duration::from_millis(20 * args.rounds.unwrap_or(0) + tce_calls);
 		Self {
 			log,
 			append,
-			names,
-			expected,
+			tests,
 			icount: true,
 			limits: Limits {
 				total: Duration::from_secs(3600) + 2 * long,
@@ -164,8 +121,7 @@ impl Boot {
 		Self {
 			log,
 			append,
-			names: Names::These(tests.clone()),
-			expected: tests,
+			tests,
 			icount: false,
 			limits: Limits {
 				total: limit,
@@ -189,24 +145,20 @@ pub fn boot(args: &Args, image: &Image, boot: Boot) -> Result<Vec<Check>> {
 	let programs = programs::build()?;
 	let seed = seed(args)?;
 	let log = boot.log.as_str();
-	let (tests, except) = match boot.names {
-		Names::These(names) => (names, Vec::new()),
-		Names::AllBut(names) => (Vec::new(), names),
+	let usual = Amounts::default();
+	let job = booted::job::Job {
+		tests: boot.tests.clone(),
+		seed,
+		amounts: Amounts {
+			tce_calls: args.tce_calls.unwrap_or(usual.tce_calls),
+			rounds: args.rounds.unwrap_or(usual.rounds),
+			soak_minutes: args.soak.unwrap_or(usual.soak_minutes),
+		},
 	};
 	say(format_args!("{log} tests, --seed {seed}"));
 	let machine = Machine {
 		kernel: image.stripped(),
-		initrd: programs.initrd(
-			&Job::Test {
-				tests,
-				except,
-				seed,
-				tce_calls: args.tce_calls,
-				rounds: args.rounds,
-				soak_minutes: Some(args.soak.unwrap_or(SOAK_MINUTES)),
-			},
-			log,
-		)?,
+		initrd: programs.initrd(&Job::Test(serde_json::to_value(job)?), log)?,
 		append: boot.append.to_owned(),
 		smp: 2,
 		mem: "2G".to_owned(),
@@ -214,7 +166,7 @@ pub fn boot(args: &Args, image: &Image, boot: Boot) -> Result<Vec<Check>> {
 	};
 	let mut attempt = 1;
 	loop {
-		let mut outcomes = Outcomes::new(boot.expected.clone());
+		let mut outcomes = Outcomes::new(boot.tests.clone());
 		let total = outcomes.awaited.len();
 		let mut told = Instant::now();
 		let end = machine.run_with(&DEVICES, boot.limits, Echo::No, |line| {
@@ -297,7 +249,7 @@ impl Outcomes {
 					Some(index) => drop(self.awaited.swap_remove(index)),
 					None => self.checks.push(Check::new(
 						name.clone(),
-						Some("not in ci/booted-tests, or run twice".to_owned()),
+						Some("not asked for, or run twice".to_owned()),
 					)),
 				}
 				self.checks.push(Check { name, verdict });

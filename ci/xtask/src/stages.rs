@@ -315,8 +315,8 @@ mod tests {
 				.collect::<Vec<_>>()
 		};
 		assert_eq!(parts("booted"), ["booted 1", "booted 2", "booted smp"]);
-		assert_eq!(parts("booted --booted rounds-real"), ["booted 2"]);
-		assert_eq!(parts("booted --booted smp-tce-hammer"), ["booted smp"]);
+		assert_eq!(parts("booted --booted registers-exits-real"), ["booted 2"]);
+		assert_eq!(parts("booted --booted smp-tce-contend"), ["booted smp"]);
 		assert!(plan(&args("booted --booted nothing-like-that")).is_err());
 	}
 }

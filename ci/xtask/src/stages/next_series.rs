@@ -2,10 +2,11 @@
 //! Stage `7.3`: the next series is built and booted.
 
 use anyhow::Result;
+use booted::registry::{self, Also};
 use harness::check::Check;
 use harness::kernel::{self, NoSource, Series};
 
-use crate::booted_machine::{Boot, Names, boot, chosen_tests};
+use crate::booted_machine::{Boot, boot, chosen_tests, names};
 use crate::patches::git_am;
 use crate::stage::{Args, NEXT_SERIES, Need, Part, Stage, stage};
 
@@ -15,16 +16,6 @@ pub const STAGE: Stage = stage(NEXT_SERIES, |args| {
 		next(args)
 	})])
 });
-
-/// The booted tests that it has to pass, by the beginnings of their names.
-const NEXT_TESTS: [&str; 6] = [
-	"probe-radix-",
-	"regs-radix-c-",
-	"regs-radix-rust-",
-	"user-vectors-radix-rust-",
-	"tce-diff-radix",
-	"fast-counted-radix",
-];
 
 /// The next series: that it builds, that its patches are a series, and that the paths
 /// work on it.
@@ -51,13 +42,11 @@ fn next(args: &Args) -> Result<Vec<Check>> {
 	let mut checks = vec![Check::new("build", None)];
 	let applied = git_am(NEXT_SERIES, &kernel::warm_tree(series)?, &series.patches()?);
 	checks.push(Check::of("git am", applied));
-	let wanted = |name: &str| NEXT_TESTS.iter().any(|start| name.starts_with(start));
-	let tests = chosen_tests(args, wanted)?;
+	let tests = chosen_tests(args, |test| test.is_also(Also::Next))?;
+	let tests = names(&tests, registry::Boot::First);
 	if !tests.is_empty() {
-		let names = Names::These(tests.clone());
 		let log = format!("booted-{NEXT_SERIES}");
-		let machine = Boot::counted(args, log, "", names, tests);
-		checks.extend(boot(args, &image, machine)?);
+		checks.extend(boot(args, &image, Boot::counted(args, log, "", tests))?);
 	}
 	Ok(checks)
 }

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use booted::job::Amounts;
+use booted::registry;
 use harness::check::Check;
 use harness::kernel::{self, Series};
 use harness::process::Usage;
 
-use crate::booted_machine::{Boot, SOAK_MINUTES, boot};
+use crate::booted_machine::{Boot, boot, names};
 use crate::stage::{Args, MAIN_SERIES, Need, Part, Stage, stage};
 
 /// Only when it is asked for.
@@ -18,11 +20,12 @@ pub const STAGE: Stage = stage("soak", |args| {
 });
 
 fn soak(args: &Args) -> Result<Vec<Check>> {
-	let name = "smp-soak";
+	let tests = names(&registry::tests(), registry::Boot::Soak);
 	if args.soak.is_none() && !args.names("soak") {
-		return Ok(vec![Check::skipped(name, "ten minutes; with --soak")]);
+		let skipped = |name| Check::skipped(name, "ten minutes; with --soak");
+		return Ok(tests.into_iter().map(skipped).collect());
 	}
-	let minutes = args.soak.unwrap_or(SOAK_MINUTES);
+	let minutes = args.soak.unwrap_or(Amounts::default().soak_minutes);
 	if minutes == 0 {
 		return Err(Usage("--soak=0 tests nothing".to_owned()).into());
 	}
@@ -32,6 +35,6 @@ fn soak(args: &Args) -> Result<Vec<Check>> {
 	boot(
 		args,
 		&image,
-		Boot::parallel("soak".to_owned(), "", vec![name.to_owned()], limit),
+		Boot::parallel("soak".to_owned(), "", tests, limit),
 	)
 }

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A guest that does rounds: it fills every register, leaves the guest in one of many ways and
+//! compares. The guest does the comparing (see `rounds.rs` of the payload). Here are its
+//! device, and memory whose translations go away.
+
+use std::time::{Duration, Instant};
+
+use hcall::Number;
+use protocol::round::{self, Kind, Plan, Report};
+use protocol::{Command, Guest, Job, Outcome, map, private};
+use vmm::abi::Mmio;
+use vmm::kvm::{Memory, Slot};
+use vmm::machine::{Config, Failure, Machine, Step};
+
+/// Longer than any test's guest takes, in the emulated host's time.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// The slot of the memory whose translations go away.
+const TOUCH_SLOT: u32 = 8;
+
+const ENABLE: [Number; 5] = [
+	Number::NULL,
+	Number::GET_TCE,
+	Number::PUT_TCE,
+	Number::PUT_TCE_INDIRECT,
+	Number::STUFF_TCE,
+];
+
+/// Every kind that a guest can have.
+pub fn kinds(guest: Guest) -> u64 {
+	let all = Kind::ALL.iter().fold(0, |all, kind| all | kind.bit());
+	match guest {
+		Guest::Radix => all,
+		// Problem state needs translation.
+		_ => all & !Kind::Problem.bit(),
+	}
+}
+
+/// A guest that does rounds, and what is around it.
+// The order of the fields is the order in which they are dropped.
+pub struct Arena {
+	touch: Slot,
+	/// The guest.
+	pub machine: Machine,
+	device: [u8; map::DEVICE_SIZE as usize],
+}
+
+impl Arena {
+	/// Builds one.
+	pub fn new(guest: Guest) -> Result<Self, Failure> {
+		let machine = Machine::new(Config {
+			guest,
+			enable: &ENABLE,
+			window: true,
+		})?;
+		let memory = Memory::new(map::TOUCH_SIZE as usize)?;
+		let touch = machine.vm().add_memory(TOUCH_SLOT, map::TOUCH, memory)?;
+		Ok(Self {
+			touch,
+			machine,
+			device: [0; map::DEVICE_SIZE as usize],
+		})
+	}
+
+	/// Gives the guest its rounds to do.
+	pub fn start(&mut self, command: Command, plan: Plan) {
+		self.device.fill(0);
+		self.machine.memory().write(map::ROUND_PLAN, plan);
+		self.machine.start(command);
+	}
+
+	/// What the guest found.
+	pub fn report(&self) -> Report {
+		self.machine.memory().read(map::ROUND_REPORT)
+	}
+
+	/// The device: a load is answered, a store kept.
+	fn access(&mut self, mmio: &Mmio) -> Result<(), Failure> {
+		let length = mmio.len as usize;
+		let place = mmio
+			.phys_addr
+			.checked_sub(map::DEVICE)
+			.map(|place| place as usize)
+			.filter(|&place| length <= 8 && place + length <= self.device.len());
+		let Some(place) = place else {
+			return Err(vmm::machine::unexpected(mmio));
+		};
+		let bytes = &mut self.device[place..place + length];
+		if mmio.is_write != 0 {
+			bytes.copy_from_slice(&mmio.data[..length]);
+		} else {
+			let mut data = [0; 8];
+			data[..length].copy_from_slice(bytes);
+			self.machine.vcpu().answer_load(data);
+		}
+		Ok(())
+	}
+
+	/// Does what the guest asked for with a step. Returns the outcome if that was its last.
+	pub fn serve(&mut self, step: Step) -> Result<Option<Outcome>, Failure> {
+		match step {
+			Step::Done(outcome) => return Ok(Some(*outcome)),
+			Step::Mmio(mmio) => self.access(&mmio)?,
+			Step::Call((private::UNTOUCH, _)) => self.touch.memory.forget_translations()?,
+			Step::Call((private::UNKNOWN, _)) | Step::Interrupted => {}
+			Step::Call((number, _)) => {
+				return Err(Failure::Wrong(format!(
+					"hcall {:#x} reached userspace",
+					number.0
+				)));
+			}
+		}
+		Ok(None)
+	}
+
+	/// Runs the guest to the end of its rounds; `call` sees each hcall for userspace.
+	pub fn finish(
+		&mut self,
+		mut call: impl FnMut(&mut Machine) -> Result<(), Failure>,
+	) -> Result<Outcome, Failure> {
+		let end = Instant::now() + LIMIT;
+		loop {
+			let step = self.machine.step()?;
+			if matches!(step, Step::Call((private::UNKNOWN, _))) {
+				call(&mut self.machine)?;
+			}
+			if let Some(outcome) = self.serve(step)? {
+				return Ok(outcome);
+			}
+			if Instant::now() >= end {
+				return Err(Failure::Wrong(format!(
+					"the guest isn't done after {} s (rounds so far: {})",
+					LIMIT.as_secs(),
+					self.machine.outcome().rounds
+				)));
+			}
+		}
+	}
+}
+
+/// The command for rounds.
+pub fn command(rounds: u64, seed: u64, cfar: u64) -> Command {
+	Command {
+		job: Job::ROUNDS,
+		iterations: rounds,
+		seed,
+		cfar,
+		..Command::default()
+	}
+}
+
+/// The mismatches, as a complaint.
+pub fn check(outcome: &Outcome, report: &Report) -> Result<(), Failure> {
+	if outcome.mismatches == 0 {
+		return Ok(());
+	}
+	let listed = (outcome.mismatches as usize).min(4);
+	let first: Vec<String> = (0..listed)
+		.map(|index| {
+			let mismatch = report.mismatches[index];
+			let kind = Kind::ALL.get(report.mismatch_kinds[index] as usize);
+			format!(
+				"{} in round {} ({}): {:#x} instead of {:#x}",
+				round::name(mismatch.register as usize),
+				mismatch.round,
+				kind.map_or("?", |kind| kind.name()),
+				mismatch.got,
+				mismatch.expected
+			)
+		})
+		.collect();
+	Err(Failure::Wrong(format!(
+		"{} mismatches in {} rounds; {}",
+		outcome.mismatches,
+		outcome.rounds,
+		first.join("; ")
+	)))
+}

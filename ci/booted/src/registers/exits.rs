@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Every register over every way out of the guest.
+//!
+//! Other threads make the timers and interrupts of the host come, and signals.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use protocol::regs::{self, Pattern};
+use protocol::round::{self, Kind, Plan, Report};
+use protocol::{Guest, Path};
+use vmm::abi::KVM_REG_PPC_U64;
+use vmm::machine::Failure;
+use vmm::timer::{self, Timer};
+
+use super::arena::{self, Arena};
+use crate::common::choose;
+use crate::cpus::{self, OneCpu};
+use crate::stats;
+
+/// Ticks of the timebase in a microsecond.
+const MICROSECOND: u64 = 512;
+
+/// What DEC may be off after a round: each exit reads the time and sets DEC some hundred
+/// instructions apart.
+pub const DEC_TOLERANCE: u64 = 50 * MICROSECOND;
+
+/// What the C path takes off DEC now and then where there is a timebase offset. To move
+/// the timebase it writes the upper 40 bits, and adds a carry if the lower 24 wrapped since
+/// it had read the time. It adds the carry to the time that it remembers, too, whose lower
+/// bits are from before the wrap: that is then 2^24 ticks ahead, and DEC, which is set by
+/// it, as much behind. (The guest's timer comes up to 33 ms early.)
+const DEC_SLIP_OF_C: u64 = 1 << 24;
+
+/// Longer than a round takes where time is counted in instructions.
+pub const LONGEST: u64 = 100_000 * MICROSECOND;
+
+/// KVM's own count of exits, of all VMs there are.
+fn exits(name: &str) -> Result<u64, Failure> {
+	let file = format!("/sys/kernel/debug/kvm/{name}");
+	let text = std::fs::read_to_string(&file).map_err(|e| format!("{file}: {e}"))?;
+	let count = text.trim().parse().map_err(|e| format!("{file}: {e}"))?;
+	Ok(count)
+}
+
+/// What rounds on one path came to.
+struct OnPath {
+	digests: Vec<u64>,
+	rounds: u64,
+	timer: u64,
+	interrupt: u64,
+	signal: u64,
+	dec_error: u64,
+	dec_slips: u64,
+}
+
+/// The same rounds on one path, in two guests: one as Linux is most of the time, one that
+/// uses its PMU and has a timebase of its own.
+fn on_path(guest: Guest, path: Path, seed: u64, rounds: u64, cfar: u64) -> Result<OnPath, Failure> {
+	choose(path)?;
+	let mut result = OnPath {
+		digests: vec![],
+		rounds: 0,
+		timer: 0,
+		interrupt: 0,
+		signal: 0,
+		dec_error: 0,
+		dec_slips: 0,
+	};
+	for pmu in [false, true] {
+		let mut pattern = Pattern::new(seed ^ u64::from(pmu));
+		let mut arena = Arena::new(guest)?;
+		if pmu {
+			const TB_OFFSET: u64 = KVM_REG_PPC_U64 | 0x9c;
+			arena
+				.machine
+				.vcpu()
+				.set_one_reg(TB_OFFSET, pattern.next().into())?;
+		}
+		arena.start(
+			arena::command(rounds / 2, pattern.next(), cfar),
+			Plan {
+				kinds: arena::kinds(guest),
+				pmu: pmu.into(),
+				dec_tolerance: DEC_TOLERANCE,
+				dec_slip: if path == Path::C { DEC_SLIP_OF_C } else { 0 },
+				longest: LONGEST,
+				table_is_ours: 1,
+			},
+		);
+		let _cpu = OneCpu::new(0)?;
+		let before = (
+			exits("dec_exits")?,
+			exits("ext_intr_exits")?,
+			exits("signal_exits")?,
+		);
+		let stop = AtomicBool::new(false);
+		let (outcome, sent) = std::thread::scope(|scope| {
+			scope.spawn(|| cpus::nap(&stop, Duration::from_micros(130)));
+			let sender = scope.spawn(|| cpus::interrupt(&stop, 1, Duration::from_micros(170)));
+			let outcome = (|| {
+				let interval = Duration::from_micros(410);
+				let _timer = Timer::every(interval, interval)?;
+				arena.finish(|_| Ok(()))
+			})();
+			stop.store(true, Ordering::Relaxed);
+			(outcome, sender.join().expect("it doesn't panic"))
+		});
+		let (outcome, _) = (outcome?, sent?);
+		let report = arena.report();
+		arena::check(&outcome, &report).map_err(|failure| of_guest(failure, path, pmu))?;
+		if outcome.rounds != rounds / 2 {
+			let done = outcome.rounds;
+			return Err(Failure::Wrong(format!(
+				"{done} of {} rounds done",
+				rounds / 2
+			)));
+		}
+		check_variety(guest, pmu, &report).map_err(|failure| of_guest(failure, path, pmu))?;
+		result.digests.push(report.digest);
+		result.rounds += outcome.rounds;
+		result.dec_error = result.dec_error.max(report.dec_error);
+		result.dec_slips += report.dec_slips;
+		// While the VM is still there: its counts go with it.
+		result.timer += exits("dec_exits")? - before.0;
+		result.interrupt += exits("ext_intr_exits")? - before.1;
+		result.signal += exits("signal_exits")? - before.2;
+	}
+	Ok(result)
+}
+
+fn of_guest(failure: Failure, path: Path, pmu: bool) -> Failure {
+	match failure {
+		Failure::Wrong(why) => {
+			let with = if pmu { ", with PMU" } else { "" };
+			Failure::Wrong(format!("{}{with}: {why}", path.name()))
+		}
+		other => other,
+	}
+}
+
+/// Each way was taken, and each register had different values.
+fn check_variety(guest: Guest, pmu: bool, report: &Report) -> Result<(), Failure> {
+	let wanted = arena::kinds(guest);
+	let missing = Kind::ALL
+		.into_iter()
+		.filter(|kind| wanted & kind.bit() != 0 && report.kinds[*kind as usize] == 0)
+		.map(|kind| format!("no round by {}", kind.name()));
+	let stuck = (0..round::COUNT)
+		.filter(|&word| round::is_compared(word) && report.varied[word] == 0)
+		.filter(|&word| match word {
+			// What QEMU lets a guest read, but not change; and half of a vector.
+			round::PSSCR | regs::VSCR_UPPER => false,
+			regs::PID => guest == Guest::Real,
+			round::PMU..round::CLOCK => pmu,
+			_ => true,
+		})
+		.map(|word| format!("{} never changed", round::name(word)));
+	let complaints: Vec<String> = missing.chain(stuck).collect();
+	if complaints.is_empty() {
+		Ok(())
+	} else {
+		Err(Failure::Wrong(complaints.join(", ")))
+	}
+}
+
+/// The same rounds on every path: nothing differs from what it should be, and the digests
+/// of what was found are the same.
+pub fn compare(
+	guest: Guest,
+	paths: &[Path],
+	seed: u64,
+	rounds: u64,
+	cfar: u64,
+) -> Result<String, Failure> {
+	let mut digests: Option<Vec<u64>> = None;
+	let mut told = vec![];
+	for &path in paths {
+		let result = on_path(guest, path, seed, rounds, cfar)?;
+		let name = path.name();
+		if result.timer == 0 || result.interrupt == 0 || result.signal == 0 {
+			return Err(Failure::Wrong(format!(
+				"{name}: {} exits by timer, {} by interrupt, {} by signal",
+				result.timer, result.interrupt, result.signal
+			)));
+		}
+		told.push(format!(
+			"{name}: {} timer, {} interrupts, {} signals, DEC off by {} ticks, {} times by 2^24",
+			result.timer, result.interrupt, result.signal, result.dec_error, result.dec_slips
+		));
+		match &digests {
+			None => digests = Some(result.digests),
+			Some(first) if *first == result.digests => {}
+			Some(first) => {
+				return Err(Failure::Wrong(format!(
+					"{name}: digests {:x?} instead of {first:x?}",
+					result.digests
+				)));
+			}
+		}
+	}
+	Ok(format!(
+		"{rounds} rounds on each path, digests {:x?}; {}",
+		digests.unwrap_or_default(),
+		told.join("; ")
+	))
+}
+
+/// The same on C and the fast path, with times kept.
+pub fn compare_timed(guest: Guest, seed: u64, rounds: u64, cfar: u64) -> Result<String, Failure> {
+	let _stats = stats::Setting::on("stats")?;
+	compare(guest, &[Path::C, Path::RustFast], seed, rounds, cfar)
+}
+
+/// Rounds of a vcpu that goes from CPU to CPU: it finds everything as it left it, on every
+/// path, but for the registers of transactional memory. KVM switches those for guests
+/// that have asked for the facility, which takes an interrupt that QEMU doesn't know; the
+/// host's scheduler has no reason to; so they are the CPU's, and 0 where no guest
+/// has been. EBB's registers, which are on demand as well, the scheduler switches always.
+pub fn migrate(guest: Guest, seed: u64, rounds: u64, cfar: u64) -> Result<String, Failure> {
+	const TM: [u32; 3] = [128, 129, 130];
+	let mut told = vec![];
+	for path in [Path::C, Path::RustFull] {
+		choose(path)?;
+		let mut arena = Arena::new(guest)?;
+		arena.start(
+			arena::command(rounds, seed, cfar),
+			Plan {
+				kinds: arena::kinds(guest),
+				pmu: 0,
+				dec_tolerance: DEC_TOLERANCE,
+				dec_slip: 0,
+				longest: LONGEST,
+				table_is_ours: 1,
+			},
+		);
+		let cpu = OneCpu::new(0)?;
+		let stop = AtomicBool::new(false);
+		let thread = timer::thread();
+		let (outcome, moves) = std::thread::scope(|scope| {
+			let driver = scope.spawn(|| {
+				let _cpu = OneCpu::new(1)?;
+				cpus::drive(thread, &stop, Duration::from_micros(330))
+			});
+			let outcome = arena.finish(|_| Ok(()));
+			stop.store(true, Ordering::Relaxed);
+			(outcome, driver.join().expect("it doesn't panic"))
+		});
+		drop(cpu);
+		let (outcome, moves) = (outcome?, moves?);
+		let report = arena.report();
+		let listed = (outcome.mismatches as usize).min(report.mismatches.len());
+		let is_tm = |index: &usize| {
+			let register = report.mismatches[*index].register as usize;
+			// That kind of round reads TFHAR into r5.
+			let copy = register == 5 && report.mismatch_kinds[*index] == Kind::Tm as u64;
+			copy || TM.iter().any(|&spr| regs::spr_index(spr) == register)
+		};
+		let lost = (0..listed).filter(is_tm).count();
+		if lost < listed {
+			return arena::check(&outcome, &report)
+				.map_err(|failure| of_guest(failure, path, false))
+				.map(|()| String::new());
+		}
+		told.push(format!(
+			"{}: {moves} moves, {} registers of transactional memory stayed behind, the first {:#x}",
+			path.name(),
+			outcome.mismatches,
+			report.mismatches[0].got
+		));
+	}
+	Ok(format!("{rounds} rounds; {}", told.join("; ")))
+}

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Every booted test: one table, a row a test.
+//!
+//! A row is expanded to a test for each of its guest modes and paths. The runner's list of
+//! tests, the machines that run them, and what the program in the machine can run all
+//! follow from the table. `ci/booted-tests` shows it expanded.
+
+use protocol::{Guest, Path};
+
+/// The machine that runs a test.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Boot {
+	/// The first of two machines that count instructions.
+	First,
+	/// The second of them.
+	Second,
+	/// A machine whose CPUs run at the same time.
+	Smp,
+	/// Such a machine, in the soak stage.
+	Soak,
+	/// A kernel with CONFIG_KVM_BOOK3S_HV_P9_TIMING, in the timing stage.
+	Timing,
+}
+
+impl Boot {
+	/// All of them.
+	pub const ALL: [Self; 5] = [
+		Self::First,
+		Self::Second,
+		Self::Smp,
+		Self::Soak,
+		Self::Timing,
+	];
+
+	/// Its name in the list of tests.
+	pub const fn name(self) -> &'static str {
+		match self {
+			Self::First => "first",
+			Self::Second => "second",
+			Self::Smp => "smp",
+			Self::Soak => "soak",
+			Self::Timing => "timing",
+		}
+	}
+}
+
+/// Where a row's tests are run.
+#[derive(Clone, Copy)]
+enum Place {
+	/// Radix guests on the first machine, all others on the second.
+	ByGuest,
+	On(Boot),
+}
+
+/// Where a test is run besides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Also {
+	/// On a host with mitigations, even without `--all`.
+	Mitigations,
+	/// On the next kernel series, if its guest is radix.
+	Next,
+	/// The same, if its path is one of Rust.
+	NextRust,
+}
+
+/// A row of the table.
+pub struct Row {
+	/// The test's name, in which `{guest}` and `{path}` stand for names of those.
+	name: &'static str,
+	guests: &'static [Guest],
+	/// Empty if the test chooses paths itself.
+	paths: &'static [Path],
+	place: Place,
+	also: &'static [Also],
+	#[cfg(target_arch = "powerpc64")]
+	body: fn(&Run) -> crate::common::Verdict,
+}
+
+const GUESTS: &[Guest] = &[Guest::Radix, Guest::Real];
+const RADIX: &[Guest] = &[Guest::Radix];
+const PATHS: &[Path] = &[Path::C, Path::RustFull, Path::RustFast];
+const RUST: &[Path] = &[Path::RustFull, Path::RustFast];
+const NONE: &[Path] = &[];
+
+macro_rules! table {
+	($(($name:literal, $guests:ident, $paths:ident, $place:expr, [$($also:ident),*], $body:expr),)*) => {
+		/// The table.
+		const ROWS: &[Row] = &[$(Row {
+			name: $name,
+			guests: $guests,
+			paths: $paths,
+			place: $place,
+			also: &[$(Also::$also),*],
+			#[cfg(target_arch = "powerpc64")]
+			body: $body,
+		}),*];
+	};
+}
+
+#[cfg(target_arch = "powerpc64")]
+use {
+	crate::registers::{exits, hcall, selfcheck},
+	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
+	crate::{hcalls, hostile_vmm, soak, stats, storms, tce, user_regs},
+	protocol::Case,
+	std::time::Duration,
+};
+
+use Boot::{First, Second, Smp, Soak, Timing};
+use Place::{ByGuest, On};
+
+// The columns: name, guests, paths, machine, where besides, function.
+table! {
+	// Who answers an hcall, and with what.
+	("probe-{guest}-c",                       GUESTS, NONE,  ByGuest, [Next], |t| hcalls::probe_c(t.guest())),
+	("probe-{guest}-{path}-null-off",         GUESTS, RUST,  ByGuest, [Next], |t| hcalls::probe_rust(t.guest(), t.path(), false)),
+	("probe-{guest}-{path}-null-on",          GUESTS, RUST,  ByGuest, [Next], |t| hcalls::probe_rust(t.guest(), t.path(), true)),
+	("disabled-null-{guest}-{path}",          GUESTS, PATHS, ByGuest, [],     |t| hcalls::disabled(t.guest(), t.path())),
+	("switch-path-{guest}",                   GUESTS, NONE,  ByGuest, [],     |t| hcalls::switch_path(t.guest(), t.seed)),
+	("fast-counted-{guest}",                  GUESTS, NONE,  ByGuest, [Next], |t| hcalls::fast_counted(t.guest())),
+	("pr-sc1-{path}-null",                    RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), Case::Null)),
+	("pr-sc1-{path}-h_prod",                  RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), Case::HProd)),
+
+	// What the tests rely on would be noticed.
+	("selfcheck-code-{guest}",                GUESTS, NONE,  ByGuest, [Mitigations], |t| hcalls::selfcheck_code(t.guest())),
+	("selfcheck-exception-{guest}",           GUESTS, NONE,  ByGuest, [Mitigations], |t| hcalls::selfcheck_exception(t.guest())),
+	("selfcheck-registers-hcall-{guest}",     GUESTS, NONE,  ByGuest, [Mitigations], |t| hcall::selfcheck(t.guest(), t.seed)),
+	("selfcheck-registers-exits-{guest}",     GUESTS, NONE,  ByGuest, [Mitigations], |t| selfcheck::exits(t.guest(), t.seed, hcall::c_path_cfar(t.guest())?)),
+
+	// Registers of the guest.
+	("registers-hcall-{guest}-{path}-null",   GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), Case::Null, t.seed)),
+	("registers-hcall-{guest}-{path}-h_prod", GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), Case::HProd, t.seed)),
+	("registers-hcall-{guest}-{path}-unknown", GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), Case::Unknown, t.seed)),
+	("registers-hcall-{guest}-rust-fast-timed", GUESTS, NONE, ByGuest, [Mitigations, Next], |t| hcall::survive_timed(t.guest(), t.seed)),
+	("registers-exits-{guest}",               GUESTS, NONE,  ByGuest, [],     |t| exits::compare(t.guest(), PATHS, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}-timed",         GUESTS, NONE,  ByGuest, [],     |t| exits::compare_timed(t.guest(), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}-migrate",       GUESTS, NONE,  ByGuest, [],     |t| exits::migrate(t.guest(), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
+
+	// Registers of the process that calls KVM_RUN.
+	("user-fp-{guest}-{path}",                GUESTS, PATHS, ByGuest, [NextRust], |t| user_regs::fp(t.guest(), t.path(), t.seed)),
+	("user-regs-{guest}-{path}-idle",         GUESTS, PATHS, ByGuest, [],     |t| user_regs::kept(t.guest(), t.path(), false, t.seed)),
+	("user-regs-{guest}-{path}-busy",         GUESTS, PATHS, ByGuest, [],     |t| user_regs::kept(t.guest(), t.path(), true, t.seed)),
+
+	// Storms of hcalls.
+	("signal-storm-{guest}-{path}-null",      GUESTS, PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), Case::Null)),
+	("signal-storm-{guest}-{path}-h_prod",    GUESTS, PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), Case::HProd)),
+	("resched-storm-{guest}-{path}-null",     GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), Case::Null)),
+	("resched-storm-{guest}-{path}-h_prod",   GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), Case::HProd)),
+
+	// TCE tables.
+	("tce-diff-{guest}",                      GUESTS, NONE,  ByGuest, [Next], |t| tce::differential(t.guest(), t.seed, t.amounts.tce_calls)),
+	("tce-moving-list-{guest}-{path}",        GUESTS, PATHS, ByGuest, [],     |t| tce::moving_list(t.guest(), t.path())),
+	("tce-closing-table-{guest}-{path}",      GUESTS, PATHS, ByGuest, [],     |t| tce::closing_table(t.guest(), t.path())),
+
+	// What kvm-p9 tells operators.
+	("stats-times-{guest}",                   GUESTS, NONE,  ByGuest, [],     |t| stats::counted(t.guest())),
+	("stats-cycles-{guest}",                  GUESTS, NONE,  ByGuest, [],     |t| stats::cycles(t.guest())),
+	("stats-cycles-guest-pmu-{guest}",        GUESTS, NONE,  ByGuest, [],     |t| stats::guest_has_the_pmu(t.guest())),
+	("stats-cycles-perf-{guest}",             GUESTS, NONE,  ByGuest, [],     |t| stats::perf_has_the_pmu(t.guest())),
+	("stats-cycles-perf-comes-{guest}",       GUESTS, NONE,  ByGuest, [],     |t| stats::perf_comes_and_goes(t.guest())),
+	("stats-later-vcpu-{guest}",              GUESTS, NONE,  ByGuest, [],     |t| stats::later_vcpu(t.guest())),
+	("stats-off-is-free-{guest}",             GUESTS, NONE,  ByGuest, [],     |t| stats::free(t.guest())),
+	("stats-vms-{guest}",                     GUESTS, NONE,  ByGuest, [],     |t| stats::by_vm(t.guest())),
+	("trace-fast-hcall-{guest}",              GUESTS, NONE,  ByGuest, [],     |t| stats::traced(t.guest())),
+
+	// A VMM that means harm.
+	("hostile-{path}",                        RADIX,  RUST,  On(First), [],   |t| hostile_vmm::differential(t.path(), t.seed, t.amounts.rounds / hostile_vmm::ROUNDS_OF_CASE)),
+
+	// TCE tables that hardware follows.
+	("tce-hw-dma-{path}",                     RADIX,  PATHS, On(First), [],   |t| translation::translation(t.guest(), t.path())),
+	("tce-hw-count-{path}",                   RADIX,  PATHS, On(First), [],   |t| counts::counts(t.guest(), t.path())),
+	("tce-hw-list-unmap-{path}",              RADIX,  PATHS, On(First), [],   |t| counts::list_unmaps(t.guest(), t.path())),
+	("tce-hw-slot-end-{path}",                RADIX,  PATHS, On(First), [],   |t| translation::slot_end(t.guest(), t.path())),
+	("tce-hw-diff-{path}",                    RADIX,  RUST,  On(First), [],   |t| differential::differential(t.guest(), t.path(), t.seed, t.amounts.tce_calls / 4)),
+
+	// On CPUs that run at the same time.
+	("smp-tce-contend",                       RADIX,  NONE,  On(Smp), [],     |t| soak::contend(t.guest(), t.seed, Duration::from_secs(8))),
+	("smp-tce-hw-contend-{path}",             RADIX,  PATHS, On(Smp), [],     |t| contend::contend(t.path(), t.seed, Meanwhile::Registrations, Duration::from_secs(6))),
+	("smp-tce-hw-attach-{path}",              RADIX,  PATHS, On(Smp), [],     |t| contend::contend(t.path(), t.seed, Meanwhile::Attachments, Duration::from_secs(6))),
+	("smp-soak",                              RADIX,  NONE,  On(Soak), [],    |t| soak::all(t.seed, Duration::from_secs(60 * t.amounts.soak_minutes))),
+
+	// The kernel's own account of where time goes.
+	("timings-{guest}",                       GUESTS, NONE,  On(Timing), [],  |t| stats::timings(t.guest())),
+}
+
+/// A test: a row with one of its guests and paths.
+pub struct Test {
+	/// Its name.
+	pub name: String,
+	/// The machine that runs it.
+	pub boot: Boot,
+	row: &'static Row,
+	guest: Guest,
+	path: Option<Path>,
+}
+
+impl Test {
+	/// Is it run there, too?
+	pub fn is_also(&self, also: Also) -> bool {
+		match also {
+			Also::Mitigations => self.row.also.contains(&also),
+			Also::Next | Also::NextRust => {
+				let rust = matches!(self.path, Some(Path::RustFull | Path::RustFast));
+				self.guest == Guest::Radix
+					&& (self.row.also.contains(&Also::Next)
+						|| self.row.also.contains(&Also::NextRust) && rust)
+			}
+		}
+	}
+
+	/// Runs it.
+	#[cfg(target_arch = "powerpc64")]
+	pub(crate) fn run(&self, seed: u64, amounts: crate::job::Amounts) -> crate::common::Verdict {
+		(self.row.body)(&Run {
+			guest: self.guest,
+			path: self.path,
+			seed,
+			amounts,
+		})
+	}
+}
+
+/// What a test's function is told.
+#[cfg(target_arch = "powerpc64")]
+struct Run {
+	guest: Guest,
+	path: Option<Path>,
+	seed: u64,
+	amounts: crate::job::Amounts,
+}
+
+#[cfg(target_arch = "powerpc64")]
+impl Run {
+	fn guest(&self) -> Guest {
+		self.guest
+	}
+
+	fn path(&self) -> Path {
+		self.path.expect("the row has paths")
+	}
+}
+
+impl Row {
+	fn test(&'static self, guest: Guest, path: Option<Path>) -> Test {
+		let name = self.name.replace("{guest}", guest.name());
+		Test {
+			name: match path {
+				Some(path) => name.replace("{path}", path.name()),
+				None => name,
+			},
+			boot: match self.place {
+				Place::On(boot) => boot,
+				Place::ByGuest if guest == Guest::Radix => Boot::First,
+				Place::ByGuest => Boot::Second,
+			},
+			row: self,
+			guest,
+			path,
+		}
+	}
+}
+
+/// All tests, in the order in which a machine runs its own.
+pub fn tests() -> Vec<Test> {
+	let mut tests = vec![];
+	for row in ROWS {
+		for &guest in row.guests {
+			if row.paths.is_empty() {
+				tests.push(row.test(guest, None));
+			}
+			tests.extend(row.paths.iter().map(|&path| row.test(guest, Some(path))));
+		}
+	}
+	tests
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+	use std::collections::BTreeSet;
+	use std::fmt::Write;
+
+	/// The tests, as `ci/booted-tests` has them.
+	fn list() -> String {
+		let mut text = String::from(
+			"# SPDX-License-Identifier: GPL-2.0-only\n\
+			 # Every booted test, after the machine that runs it: an extract of the table in\n\
+			 # ci/booted/src/registry.rs. After a change of the table:\n\
+			 # BLESS=1 cargo test --package kvm-p9-booted\n",
+		);
+		let tests = super::tests();
+		for boot in Boot::ALL {
+			for test in tests.iter().filter(|test| test.boot == boot) {
+				write!(text, "{} {}", boot.name(), test.name).unwrap();
+				for also in [Also::Mitigations, Also::Next] {
+					if test.is_also(also) {
+						write!(text, " +{}", format!("{also:?}").to_lowercase()).unwrap();
+					}
+				}
+				text.push('\n');
+			}
+		}
+		text
+	}
+
+	#[test]
+	fn the_list_is_the_tables() {
+		let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../booted-tests");
+		let list = list();
+		if std::env::var_os("BLESS").is_some() {
+			std::fs::write(file, &list).unwrap();
+		}
+		let found = std::fs::read_to_string(file).unwrap();
+		let lines = |text: &str| -> BTreeSet<String> { text.lines().map(str::to_owned).collect() };
+		let (found_lines, lines) = (lines(&found), lines(&list));
+		let lost: Vec<_> = found_lines.difference(&lines).collect();
+		let new: Vec<_> = lines.difference(&found_lines).collect();
+		assert!(
+			found == list,
+			"the table and ci/booted-tests differ; the table lacks {lost:#?} and has {new:#?}; \
+			 BLESS=1 writes the list anew"
+		);
+	}
+
+	#[test]
+	fn every_test_has_a_name_of_its_own() {
+		let mut seen = BTreeSet::new();
+		for test in super::tests() {
+			assert!(!test.name.contains(['{', '}']), "{}", test.name);
+			assert!(seen.insert(test.name.clone()), "{} twice", test.name);
+		}
+	}
+
+	#[test]
+	fn every_machine_has_tests() {
+		let tests = super::tests();
+		for boot in Boot::ALL {
+			assert!(
+				tests.iter().any(|test| test.boot == boot),
+				"{}",
+				boot.name()
+			);
+		}
+		for also in [Also::Mitigations, Also::Next] {
+			assert!(tests.iter().any(|test| test.is_also(also)), "{also:?}");
+		}
+	}
+
+	#[test]
+	fn the_next_series_gets_radix_guests_only() {
+		let next: Vec<_> = super::tests()
+			.into_iter()
+			.filter(|test| test.is_also(Also::Next))
+			.collect();
+		assert!(next.iter().all(|test| test.guest == Guest::Radix));
+		assert!(
+			next.iter()
+				.any(|test| test.name == "user-fp-radix-rust-full")
+		);
+		assert!(!next.iter().any(|test| test.name == "user-fp-radix-c"));
+	}
+}

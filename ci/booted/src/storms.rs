@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Storms of hcalls, which signals and the scheduler must get through.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use protocol::{Case, Command, Guest, Job, Path};
+use vmm::machine::{Failure, Machine, Step, unexpected};
+use vmm::timer::{self, Timer};
+
+use crate::common::{Verdict, choose, machine_for, wrong};
+use crate::cpus::OneCpu;
+
+/// What a vcpu may take to leave the guest when a signal came.
+const PROMPT: Duration = Duration::from_millis(100);
+
+/// A guest that does an hcall over and over.
+pub fn start(guest: Guest, case: Case) -> Result<Machine, Failure> {
+	let mut machine = machine_for(guest, case)?;
+	let (number, code) = (case.number().0, case.code().0);
+	machine.start(Command {
+		job: Job::STORM,
+		number,
+		code,
+		..Command::default()
+	});
+	Ok(machine)
+}
+
+/// The storm's hcalls so far, all with the right code.
+fn rounds(machine: &Machine) -> Result<u64, Failure> {
+	let outcome = machine.outcome();
+	match outcome.mismatches {
+		0 => Ok(outcome.rounds),
+		some => wrong(format!(
+			"{some} of {} hcalls returned a wrong code",
+			outcome.rounds
+		)),
+	}
+}
+
+/// A timer's signal gets a vcpu out of a storm of hcalls.
+pub fn signal(guest: Guest, path: Path, case: Case) -> Verdict {
+	choose(path)?;
+	let mut machine = start(guest, case)?;
+	let mut worst = Duration::ZERO;
+	let mut rounds = 0;
+	for signal in 0..20_u32 {
+		// Not in step with the host's tick.
+		let expiry = timer::now() + Duration::from_micros(20_000 + 777 * u64::from(signal));
+		let _timer = Timer::at(expiry)?;
+		match machine.step()? {
+			Step::Interrupted => {}
+			Step::Done(_) => return wrong("the storm ended by itself".into()),
+			Step::Call((number, _)) => {
+				return wrong(format!("hcall {:#x} reached userspace", number.0));
+			}
+			Step::Mmio(mmio) => return Err(unexpected(&mmio)),
+		}
+		let Some(late) = timer::now().checked_sub(expiry) else {
+			return wrong("KVM_RUN returned before the signal".into());
+		};
+		worst = worst.max(late);
+		if late > PROMPT {
+			return wrong(format!(
+				"{} ms from the signal to KVM_RUN's return",
+				late.as_millis()
+			));
+		}
+		let now = self::rounds(&machine)?;
+		if now <= rounds {
+			return wrong(format!("no hcall before signal {signal}"));
+		}
+		rounds = now;
+	}
+	Ok(format!(
+		"20 signals in {rounds} hcalls, at most {} us late",
+		worst.as_micros()
+	))
+}
+
+/// A storm of hcalls leaves the CPU to others when the scheduler wants it.
+pub fn resched(guest: Guest, path: Path, case: Case) -> Verdict {
+	const WALL: Duration = Duration::from_millis(600);
+	choose(path)?;
+	let _one_cpu = OneCpu::new(0)?;
+	let mut machine = start(guest, case)?;
+	let (stop, spins) = (AtomicBool::new(false), AtomicU64::new(0));
+	let (own, other) = std::thread::scope(|scope| {
+		let spinner = scope.spawn(|| {
+			while !stop.load(Ordering::Relaxed) {
+				spins.fetch_add(1, Ordering::Relaxed);
+			}
+			timer::thread_time()
+		});
+		let before = timer::thread_time();
+		let end = Instant::now() + WALL;
+		let result = (|| {
+			let _timer = Timer::every(Duration::from_millis(20), WALL)?;
+			while Instant::now() < end {
+				if !matches!(machine.step()?, Step::Interrupted) {
+					return wrong("the storm ended by itself".into());
+				}
+			}
+			Ok(())
+		})();
+		stop.store(true, Ordering::Relaxed);
+		let own = timer::thread_time() - before;
+		let other = spinner.join().expect("it doesn't panic");
+		result.map(|()| (own, other))
+	})?;
+	let rounds = self::rounds(&machine)?;
+	// Fair would be half each.
+	if other < WALL / 4 || own < WALL / 4 || rounds == 0 {
+		return wrong(format!(
+			"of {} ms the storm got {} and the other thread {} ({rounds} hcalls)",
+			WALL.as_millis(),
+			own.as_millis(),
+			other.as_millis()
+		));
+	}
+	Ok(format!(
+		"storm {} ms, other thread {} ms, {rounds} hcalls",
+		own.as_millis(),
+		other.as_millis()
+	))
+}
