@@ -139,7 +139,7 @@ impl Machine {
 		});
 		let complaints = thread::spawn(move || {
 			let mut text = String::new();
-			// An unreadable log is only missing from the error message.
+			// Output that cannot be read is only missing from the error message.
 			let _ = stderr.read_to_string(&mut text);
 			text
 		});

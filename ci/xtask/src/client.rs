@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A real client in the emulated host: Debian's own QEMU boots a guest there. What the
-//! stages with such a guest have in common.
+//! A real client in the emulated host: the QEMU of Debian boots a guest there. This module is
+//! shared by the stages with such a guest.
 //!
-//! All inits only say what they found, in lines `@guest NAME VALUE` and
-//! `@host NAME VALUE`; the stages judge it.
+//! The init scripts only print what they found, in lines `@guest NAME VALUE` and
+//! `@host NAME VALUE`. The stages judge these values.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,18 +16,18 @@ use harness::paths;
 use harness::process::{self, say};
 use harness::qemu::{Echo, Limits, Machine};
 
-/// From power-on to power-off. It takes half a minute on an idle machine.
+/// Limit from power-on to power-off, which takes half a minute on an idle machine.
 const TIME: Duration = Duration::from_secs(300);
 
-/// The firmware's last words. With two emulated CPUs that run in parallel its console
-/// sometimes stops early, in the middle of a line; why is not known. What happens
-/// after that can't be seen, good or bad, so such a machine is started again.
+/// The last words of the firmware. With two emulated CPUs that run in parallel the console
+/// of the firmware sometimes stops early, in the middle of a line; the reason is not known.
+/// No result can be seen after that, good or bad, so start such a machine again.
 pub const LINUX_STARTS: &str = "INIT: Starting kernel";
 
-/// How often a machine is started until its firmware gets that far.
+/// How many times a machine is started until its firmware prints these words.
 pub const ATTEMPTS: u32 = 5;
 
-/// Runs the machine, again if its firmware doesn't get to the kernel.
+/// Runs the machine, again if its firmware does not start the kernel.
 pub fn until_linux_starts(machine: &Machine, name: &str) -> Result<(Said, Result<()>)> {
 	let mut attempt = 1;
 	loop {
@@ -45,7 +45,7 @@ pub fn until_linux_starts(machine: &Machine, name: &str) -> Result<(Said, Result
 	}
 }
 
-/// Runs the machine: what the inits said, the whole console, and how it ended.
+/// Runs the machine and returns the values, the whole console, and how the machine ended.
 fn once(machine: &Machine) -> (Said, String, Result<()>) {
 	let mut said = Said::default();
 	let mut log = String::new();
@@ -61,8 +61,8 @@ fn once(machine: &Machine) -> (Said, String, Result<()>) {
 	(said, log, end.map(drop))
 }
 
-/// Makes the host's initramfs with the guest's in it: `inits` are theirs, and `more`
-/// adds to both.
+/// Makes the initramfs of the host, which contains that of the guest. `inits` are the init
+/// scripts of both, and `more` adds to both.
 pub fn pack(
 	folder: &Path,
 	name: &str,
@@ -95,19 +95,19 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 	fs::read(path).with_context(|| format!("can't read {}", path.display()))
 }
 
-/// What the inits said, and our VMM, if there is one, in their order.
+/// The values that the init scripts, and our VMM if there is one, printed, in their order.
 #[derive(Default)]
 pub struct Said(Vec<(String, String)>, pub Vec<Line>);
 
 impl Said {
-	/// Takes a line of the console; says whether it is one of ours.
+	/// Takes a line of the console and returns whether the line has a value.
 	pub fn line(&mut self, line: &str) -> bool {
-		// One that can't be read will be missed.
+		// The check of a value reports it as missing if its line was unreadable.
 		if let Some(Ok(line)) = console::parse(line) {
 			self.1.push(line);
 			return true;
 		}
-		// Without a line's end the kernel's own text may stand before it.
+		// Text of the kernel without a line end may stand before the value.
 		let Some(at) = ["@host ", "@guest "].iter().find_map(|who| line.find(who)) else {
 			return false;
 		};
@@ -120,7 +120,7 @@ impl Said {
 		true
 	}
 
-	/// Each thing that was said under that name.
+	/// Each value with that name.
 	pub fn all(&self, name: &str) -> Vec<&str> {
 		self.0
 			.iter()
@@ -129,7 +129,7 @@ impl Said {
 			.collect()
 	}
 
-	/// What was said exactly once.
+	/// The value, if there is exactly one with that name.
 	pub fn one(&self, name: &str) -> Result<&str> {
 		match self.all(name)[..] {
 			[value] => Ok(value),
@@ -138,7 +138,7 @@ impl Said {
 		}
 	}
 
-	/// One of the host's counters.
+	/// A counter of the host.
 	pub fn counter(&self, name: &str) -> Result<u64> {
 		let mut found = self
 			.all("host counter")
@@ -152,7 +152,7 @@ impl Said {
 	}
 }
 
-/// That was said exactly once, and is as wanted.
+/// Checks that there is exactly one value with that name, and that the value is as wanted.
 pub fn expect(said: &Said, name: &str, wanted: &str) -> Result<()> {
 	let value = said.one(name)?;
 	if value != wanted {
@@ -161,12 +161,12 @@ pub fn expect(said: &Said, name: &str, wanted: &str) -> Result<()> {
 	Ok(())
 }
 
-/// The kernel's log was there and had nothing to complain of.
+/// Checks that the kernel log is there and has no warning.
 pub fn dmesg(said: &Said, who: &str) -> Result<()> {
 	if let Some(complaint) = said.all(&format!("{who} complaint")).first() {
 		bail!("{complaint}");
 	}
-	// One without any lines would never have a complaint.
+	// An empty log would pass.
 	let lines = said.one(&format!("{who} dmesg"))?;
 	if !lines.parse::<u32>().is_ok_and(|lines| lines > 10) {
 		bail!("'{lines}' lines in the log");

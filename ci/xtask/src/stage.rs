@@ -21,33 +21,33 @@ pub const NEXT_SERIES: &str = "7.3";
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
-	/// More of it: the whole benchmark three times, every test with mitigations, every client
+	/// Run more: the whole benchmark three times, every test with mitigations, every client
 	#[arg(long)]
 	pub all: bool,
-	/// Seed of what is random in the booted tests [default: another each time]
+	/// Seed of the random booted tests [default: another each time]
 	#[arg(long)]
 	pub seed: Option<u64>,
-	/// Random hcalls of each booted test of TCEs, a quarter for hardware's [default: some 10,000].
-	/// Of tce-hw-diff-* a boot bears some 100,000: each round leaves a region pinned for ever, to
-	/// see that it can't be let go while it is mapped
+	/// Random hcalls of each booted test of TCEs, a quarter for hardware tables [default: some
+	/// 10,000]. For tce-hw-diff-* the limit of a boot is some 100,000: each round leaves a region
+	/// pinned, to show that a mapped region cannot be unregistered
 	#[arg(long, value_name = "N")]
 	pub tce_calls: Option<u64>,
-	/// Rounds of every register by every exit, for each path and guest mode [default: 5,000]; and a
-	/// tenth as many cases of a hostile VMM
+	/// Rounds of each register test for each path and guest mode [default: 5,000]; a tenth as
+	/// many cases of a hostile VMM
 	#[arg(long, value_name = "N")]
 	pub rounds: Option<u64>,
 	/// Only these booted tests, by name or by the start of it, separated by commas
 	#[arg(long, value_name = "NAMES", value_delimiter = ',')]
 	pub booted: Vec<String>,
-	/// Run the soak stage, too: everything at once on two CPUs, for so long; and I/O on a
-	/// passed-through disk for so long, in place of the short run
+	/// Run the soak stage, too: everything at once on two CPUs for this time; and I/O on a
+	/// passed-through disk for this time, in place of the short run
 	#[arg(long, value_name = "MINUTES", num_args = 0..=1, require_equals = true, default_missing_value = "10")]
 	pub soak: Option<u64>,
-	/// Of the passed-through disk only what I/O on it costs
+	/// Of the passed-through disk, test only the cost of I/O
 	#[arg(long)]
 	pub cost: bool,
-	/// Only these stages: host, format, prose, lint, kernel, series, off, gates, booted, mitigations, timing,
-	/// client, nested, passthrough, 7.3, stock, bench, report, soak
+	/// Only these stages: host, format, prose, lint, kernel, series, off, gates, booted,
+	/// mitigations, timing, client, nested, passthrough, 7.3, stock, bench, report, soak
 	#[arg(value_name = "STAGE")]
 	pub stages: Vec<String>,
 }
@@ -59,24 +59,23 @@ impl Args {
 	}
 }
 
-/// What stages have in common. It is done before them, and what goes wrong then is told by
-/// the stages, which find that it is not done.
+/// Shared prerequisites, built first. Each stage that needs a failed one reports the failure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Need {
 	/// The kernel under test.
 	Kernel,
-	/// The one that it is compared with.
+	/// The kernel that the kernel under test is compared with.
 	OldKernel,
-	/// VMM, payload and disk's tester.
+	/// VMM, payload and the disk checker.
 	Programs,
-	/// QEMU's.
+	/// The plugin for QEMU.
 	Plugin,
 	/// Debian's QEMU.
 	Client,
 }
 
 impl Need {
-	/// As the user reads it.
+	/// The name in messages.
 	pub fn name(self) -> &'static str {
 		match self {
 			Self::Kernel => "kernel under test",
@@ -97,7 +96,7 @@ impl Need {
 		}
 	}
 
-	/// Does it.
+	/// Builds the prerequisite.
 	pub fn work(self) -> Result<()> {
 		match self {
 			Self::Kernel => kernel::build(Series::find(MAIN_SERIES)?, false).map(drop),
@@ -113,14 +112,14 @@ impl Need {
 
 /// A part of a stage.
 pub struct Part<'a> {
-	/// Of several, which.
+	/// The name of the part, if the stage has several.
 	pub name: &'static str,
-	/// What has to be there before it begins.
+	/// Prerequisites of the part.
 	pub needs: &'static [Need],
-	/// It keeps all cores busy by itself, or has CPUs that run at the same time: what it does
-	/// then has limits in real time.
+	/// No other part runs at the same time: this one keeps all cores busy, or boots a machine
+	/// whose CPUs run at the same time, and then has limits in real time.
 	pub alone: bool,
-	/// About how long it takes with two cores.
+	/// Approximate time with two cores.
 	pub seconds: u32,
 	/// The work.
 	pub work: Box<dyn FnOnce() -> Result<Found> + Send + 'a>,
@@ -147,7 +146,7 @@ impl<'a> Part<'a> {
 		Self { name, ..self }
 	}
 
-	/// Nothing else runs meanwhile.
+	/// Run the part while no other part runs.
 	pub fn alone(self) -> Self {
 		Self {
 			alone: true,
@@ -156,12 +155,12 @@ impl<'a> Part<'a> {
 	}
 }
 
-/// What is checked under one name.
+/// The checks under one name.
 pub struct Stage {
 	/// Its name on the command line.
 	pub name: &'static str,
-	/// It begins when these have ended, if they are run: stages, or what others need. Mostly
-	/// cargo would let only one of them at its folder.
+	/// Stages and prerequisites that have to end before this stage begins, if they are run.
+	/// Mostly, because cargo locks its folder.
 	pub after: &'static [&'static str],
 	/// Its parts, with these options.
 	pub parts: fn(&Args) -> Result<Vec<Part<'_>>>,
@@ -181,7 +180,7 @@ pub fn log_path(name: &str) -> PathBuf {
 	paths::target().join("test").join(format!("{name}.log"))
 }
 
-/// The seed that was asked for, or another one each time.
+/// The seed of the command line, or another seed each time.
 pub fn seed(args: &Args) -> Result<u64> {
 	match args.seed {
 		Some(seed) => Ok(seed),

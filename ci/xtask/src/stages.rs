@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `cargo xtask test`: everything that is checked, in stages.
 //!
-//! A stage that can't do its work has failed, and so has one that finds nothing to
-//! check. What is left out is said and counted.
+//! A stage that cannot do its work fails, and so does a stage that finds nothing to check.
+//! Skipped checks are printed and counted.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ mod soak;
 mod stock;
 mod timing;
 
-/// In the order of their reports.
+/// All stages, in the order of their reports.
 const STAGES: &[Stage] = &[
 	host::STAGE,
 	format::STAGE,
@@ -57,7 +57,7 @@ const STAGES: &[Stage] = &[
 	soak::STAGE,
 ];
 
-/// What came of a stage.
+/// The result of a stage.
 #[derive(Default)]
 struct Report {
 	parts: Vec<(Found, Duration)>,
@@ -70,7 +70,7 @@ impl Report {
 		self.parts.iter().flat_map(|(found, _)| &found.checks)
 	}
 
-	/// How it ended, and how long its parts took together.
+	/// The counts of its checks, and the sum of the times of its parts.
 	fn summary(&self, name: &str) -> String {
 		let tally = Tally::of(self.checks());
 		let time = self.parts.iter().map(|(_, time)| *time).sum();
@@ -103,7 +103,7 @@ pub fn main(args: &Args) -> Result<()> {
 	let mut reports: Vec<Report> = planned
 		.iter()
 		.map(|parts| Report {
-			// One for each, in their order.
+			// One entry for each part, in their order.
 			parts: parts.iter().map(|_| Default::default()).collect(),
 			awaited: parts.len(),
 		})
@@ -137,7 +137,7 @@ pub fn main(args: &Args) -> Result<()> {
 			let check = Check::new("stage", Some(nothing));
 			report.parts[part].0.checks.push(check);
 		}
-		// In their order, whichever ends first.
+		// Print in the order of the stages, independent of which one ends first.
 		while printed < reports.len() && reports[printed].awaited == 0 {
 			reports[printed].print(stages[printed].name);
 			printed += 1;
@@ -147,7 +147,7 @@ pub fn main(args: &Args) -> Result<()> {
 		}
 	});
 	process::write_whole(&log_path("times"), times.as_bytes())?;
-	// Not with a few stages only: then it would be little that the next checkout gets.
+	// Not after a few stages only: the next checkout would get only a few crates.
 	if args.stages.is_empty()
 		&& let Err(error) = dep_cache::keep()
 	{
@@ -167,7 +167,7 @@ pub fn main(args: &Args) -> Result<()> {
 	Ok(())
 }
 
-/// The stages that were asked for, and their parts: at least one of each.
+/// The stages of the command line and their parts, at least one part of each stage.
 fn plan(args: &Args) -> Result<(Vec<&'static Stage>, Vec<Vec<Part<'_>>>)> {
 	let asked = |stage: &&Stage| {
 		args.stages.is_empty() || args.stages.iter().any(|name| name == stage.name)
@@ -184,14 +184,14 @@ fn plan(args: &Args) -> Result<(Vec<&'static Stage>, Vec<Vec<Part<'_>>>)> {
 	Ok((stages, planned))
 }
 
-/// What a task gives: what it found, and when it began.
+/// The result of a task: what the task found, and when the task began.
 type Timed = (Result<Found>, Instant);
 
-/// Where a part belongs: the number of its stage, and its own in that.
+/// The place of a part: the number of its stage, and its number in the stage.
 type Place = (usize, usize);
 
-/// The parts of the stages as tasks, and before them what they need, which has no place in
-/// a stage.
+/// The parts of the stages as tasks. The tasks of prerequisites come first and have no place
+/// in a stage.
 fn tasks<'a>(
 	stages: &[&Stage],
 	planned: Vec<Vec<Part<'a>>>,
@@ -243,7 +243,7 @@ fn tasks<'a>(
 	(tasks, places)
 }
 
-/// Has what is said meanwhile say where it comes from, and takes the time.
+/// Tags the messages of the work with its name, and measures its time.
 fn work<'a>(
 	name: String,
 	work: impl FnOnce() -> Result<Found> + Send + 'a,
@@ -299,7 +299,7 @@ mod tests {
 		let after = |task: &str| &all.iter().find(|(name, _)| name == task).unwrap().1;
 		assert_eq!(*after("lint"), ["programs", "host"]);
 		assert_eq!(*after("booted 2"), ["kernel under test", "programs"]);
-		// A name that nothing has would be waited for by nobody.
+		// No task would wait for a name that no stage and no prerequisite has.
 		for name in STAGES.iter().flat_map(|stage| stage.after) {
 			assert!(all.iter().any(|(known, _)| known == name), "{name}");
 		}
