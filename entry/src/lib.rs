@@ -8,26 +8,32 @@
 //!
 //! - [`switch`] is the order of things: the one function to read.
 //! - [`sprs`] lists the SPRs that are switched, each once.
-//! - [`views`] lists the fields of the kernel's structures that are used.
-//! - [`cycles`] has the PMU count cycles while it is nobody's.
-//! - `kernel` is the processor as it is, and the entry point.
+//! - [`views`] lists the fields of the kernel's structures that are used, at the offsets of `layout`.
+//! - [`choose`] decides between the Rust path and the C path.
+//! - [`timing`] measures spans of time, and cycles while the PMU is free.
+//! - `entry_point` is what the kernel calls; `power9` is the processor and the kernel as they are.
+//! - `fast` is the list of fast handlers; `tce` has the TCE hcalls on the kernel's structures.
 //!
-//! All but the last are generic over the processor, and the host's tests run them on
-//! one that writes everything down.
+//! [`switch`], [`sprs`] and [`timing::pmu`] are generic over the processor. The host's tests run
+//! them on a processor that writes every access to a journal.
 #![cfg_attr(not(test), no_std)]
 
 mod choose;
-pub mod cycles;
+mod context;
 #[cfg(kernel)]
-mod handlers;
-#[cfg(test)]
-mod journal;
+mod entry_point;
 #[cfg(kernel)]
-mod kernel;
+mod fast;
 mod layout;
+#[cfg(kernel)]
+mod power9;
 pub mod sprs;
-pub mod stats;
 pub mod switch;
+#[cfg(kernel)]
+mod tce;
+#[cfg(test)]
+mod tests;
+pub mod timing;
 pub mod views;
 
 pub use choose::{GuestFacts, Path, choose};

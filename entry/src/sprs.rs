@@ -12,7 +12,7 @@
 //! - `register`: only the register knows;
 //! - `task`, `paca`: the kernel keeps a copy there, in a field of the same name;
 //! - `zero`: always zero;
-//! - `nobody`: nothing that anybody wants back. What the register holds at an entry
+//! - `dont_care`: nothing that anybody wants back. What the register holds at an entry
 //!   is then unknown, so the guest's value is always written, and none restored.
 //!
 //! A row that ends in `checkpointed` is of a register that a transaction's checkpoint
@@ -21,7 +21,7 @@
 //!
 //! Each of these functions does only one kind of access, because an mfspr waits for
 //! an mtspr before it; and a write happens only if it changes the value, or if
-//! nobody knows whether it does.
+//! dont_care knows whether it does.
 //!
 //! The groups are apart because they are switched at different times:
 //!
@@ -52,12 +52,18 @@ pub struct Conditions {
 	pub tm: bool,
 	/// Watchpoints are usable on this host (`dawr_enabled()`).
 	pub dawr: bool,
-	/// The CPU has a TIDR.
-	pub tidr: bool,
 	/// SRR0 and SRR1 hold what is not known otherwise.
 	pub srr: bool,
-	/// Always.
-	pub always: bool,
+}
+
+/// Whether a row's register is switched in this entry.
+macro_rules! applies {
+	(always, $when:ident) => {
+		true
+	};
+	($field:ident, $when:ident) => {
+		$when.$field
+	};
 }
 
 /// What only the register knows of the host's value has to be remembered.
@@ -84,7 +90,7 @@ macro_rules! host {
 	(zero, $remembered:expr, $context:ident, $name:ident) => {
 		Some(0)
 	};
-	(nobody, $remembered:expr, $context:ident, $name:ident) => {
+	(dont_care, $remembered:expr, $context:ident, $name:ident) => {
 		None
 	};
 }
@@ -120,8 +126,8 @@ macro_rules! group {
 
 			/// Reads of the host's values those that only the registers know.
 			#[inline(always)]
-			pub fn host<C: Cpu>(cpu: &mut C, on: Conditions) -> Self {
-				$(let $name = if on.$when { remembered!($host, cpu, $spr) } else { 0 };)*
+			pub fn host<C: Cpu>(cpu: &mut C, when: Conditions) -> Self {
+				$(let $name = if applies!($when, when) { remembered!($host, cpu, $spr) } else { 0 };)*
 				Self { $($name),* }
 			}
 
@@ -132,8 +138,8 @@ macro_rules! group {
 			/// The registers must hold the host's values; the guest must be what runs
 			/// next, but for code that does not depend on these registers.
 			#[inline(always)]
-			pub unsafe fn load<C: Cpu>(&self, cpu: &mut C, context: &Context, on: Conditions) {
-				$(if on.$when {
+			pub unsafe fn load<C: Cpu>(&self, cpu: &mut C, context: &Context, when: Conditions) {
+				$(if applies!($when, when) {
 					let guest = u64::from(context.$home.$name());
 					let host: Option<u64> = host!($host, self.$name, context, $name);
 					if host != Some(guest) {
@@ -145,8 +151,8 @@ macro_rules! group {
 
 			/// Saves the guest's values.
 			#[inline(always)]
-			pub fn save<C: Cpu>(cpu: &mut C, context: &Context, on: Conditions) {
-				$(if on.$when {
+			pub fn save<C: Cpu>(cpu: &mut C, context: &Context, when: Conditions) {
+				$(if applies!($when, when) {
 					let guest = cpu.mfspr::<{ Spr::$spr.0 }>();
 					context.$home.$set(guest as $width);
 				})*
@@ -159,8 +165,8 @@ macro_rules! group {
 			///
 			/// `self` must be what the host had.
 			#[inline(always)]
-			pub unsafe fn restore<C: Cpu>(&self, cpu: &mut C, context: &Context, on: Conditions) {
-				$(if on.$when {
+			pub unsafe fn restore<C: Cpu>(&self, cpu: &mut C, context: &Context, when: Conditions) {
+				$(if applies!($when, when) {
 					let guest = u64::from(context.$home.$name());
 					let host: Option<u64> = host!($host, self.$name, context, $name);
 					if let Some(host) = host && host != guest {
@@ -182,9 +188,9 @@ macro_rules! group {
 				&self,
 				cpu: &mut C,
 				context: &Context,
-				on: Conditions,
+				when: Conditions,
 			) {
-				$(if is_checkpointed!($($checkpointed)?) && on.$when {
+				$(if is_checkpointed!($($checkpointed)?) && applies!($when, when) {
 					let host: Option<u64> = host!($host, self.$name, context, $name);
 					if let Some(host) = host {
 						// SAFETY: the host's own value, by the caller's word.
@@ -212,7 +218,7 @@ group! {
 		/// Event-based branch control.
 		bescr: BESCR, vcpu.set_bescr as u64, ebb, task;
 		/// Thread ID, for `wait` and accelerators.
-		tidr: TIDR, vcpu.set_tidr as u64, tidr, task;
+		tidr: TIDR, vcpu.set_tidr as u64, always, task;
 		/// Which facilities problem state has. Kernel code may run with the guest's:
 		/// it applies to problem state only.
 		fscr: FSCR, vcpu.set_fscr as u64, always, task;
@@ -257,13 +263,13 @@ group! {
 	/// Registers that the host does nothing with.
 	Guest {
 		/// The guest kernel's. A host that is a hypervisor has HSPRG0 and HSPRG1.
-		sprg0: SPRG0, vcpu.set_sprg0 as u64, always, nobody;
+		sprg0: SPRG0, vcpu.set_sprg0 as u64, always, dont_care;
 		/// The same.
-		sprg1: SPRG1, vcpu.set_sprg1 as u64, always, nobody;
+		sprg1: SPRG1, vcpu.set_sprg1 as u64, always, dont_care;
 		/// The same.
-		sprg2: SPRG2, vcpu.set_sprg2 as u64, always, nobody;
+		sprg2: SPRG2, vcpu.set_sprg2 as u64, always, dont_care;
 		/// The guest's virtual time, which counts on while another runs.
-		vtb: VTB, vcore.set_vtb as u64, always, nobody;
+		vtb: VTB, vcore.set_vtb as u64, always, dont_care;
 	}
 }
 
@@ -272,13 +278,13 @@ group! {
 	/// late as can be and read as early.
 	Interrupt {
 		/// Where the guest's last interrupt came from.
-		srr0: SRR0, vcpu.set_srr0 as u64, srr, nobody;
+		srr0: SRR0, vcpu.set_srr0 as u64, srr, dont_care;
 		/// And in which state.
-		srr1: SRR1, vcpu.set_srr1 as u64, srr, nobody;
+		srr1: SRR1, vcpu.set_srr1 as u64, srr, dont_care;
 		/// The guest's last faulting address.
-		dar: DAR, vcpu.set_dar as u64, always, nobody;
+		dar: DAR, vcpu.set_dar as u64, always, dont_care;
 		/// And why it faulted.
-		dsisr: DSISR, vcpu.set_dsisr as u32, always, nobody;
+		dsisr: DSISR, vcpu.set_dsisr as u32, always, dont_care;
 	}
 }
 
@@ -288,11 +294,11 @@ group! {
 	/// are saved (`kvmppc_save_user_regs()`), and loaded with its next use.
 	Transactions {
 		/// Why the last transaction failed.
-		texasr: TEXASR, vcpu.set_texasr as u64, tm, nobody;
+		texasr: TEXASR, vcpu.set_texasr as u64, tm, dont_care;
 		/// Where a failing transaction goes.
-		tfhar: TFHAR, vcpu.set_tfhar as u64, tm, nobody;
+		tfhar: TFHAR, vcpu.set_tfhar as u64, tm, dont_care;
 		/// Where the last one failed.
-		tfiar: TFIAR, vcpu.set_tfiar as u64, tm, nobody;
+		tfiar: TFIAR, vcpu.set_tfiar as u64, tm, dont_care;
 	}
 }
 

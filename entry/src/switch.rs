@@ -84,11 +84,16 @@
 //! With the mode byte reset and interrupts only recorded, as the soft mask demands,
 //! nothing distinguishes this from any other soft-disabled part of the kernel.
 
-use powerpc::{Cpu, Msr, Spr};
+mod enter;
+mod exit;
+mod facilities;
+mod slb;
+mod timebase;
 
 use crate::layout::kernel as layout;
-use crate::sprs::{Conditions, Debug, Guest, Interrupt, Supervisor, Transactions, User};
-use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
+use crate::sprs::Conditions;
+
+pub use crate::context::{Context, Kernel, Kind, Profile};
 
 /// Trap numbers: the vector of the interrupt that ended the guest's run.
 pub mod trap {
@@ -136,131 +141,45 @@ pub mod hfscr {
 
 /// PCR bits that ISA 3.0 reserves and Linux keeps set.
 pub const PCR_MASK: u64 = layout::PCR_RESERVED as u64;
+
 /// PSSCR[EC]: wake-up events end a stop.
 const PSSCR_EC: u64 = 1 << 20;
+
 /// PSSCR[FAKE_SUSPEND], a POWER9 facility for its transactional memory bugs.
 const PSSCR_FAKE_SUSPEND_SHIFT: u32 = 10;
-/// The timebase's bits that TBU40 does not write.
-const TB_LOW: u64 = (1 << 24) - 1;
+
 /// No instruction: it has to be fetched (`KVM_INST_FETCH_FAILED`).
 const INST_FETCH_FAILED: u64 = layout::INST_FETCH_FAILED as u64;
 
-/// What a CPU model has, and what kind of guest it is. Constants, so that a switch
-/// path is compiled for each and tests none of it.
-pub trait Profile {
-	/// The kind of guest.
-	const KIND: Kind;
-	/// The CPU has transactional memory, and the hypervisor has to help with it
-	/// (POWER9 DD2.2 and 2.3). Without, it has none: an MSR or HFSCR that says
-	/// otherwise is userspace's, and must not make this code use the facility. To ask costs
-	/// nothing that matters.
-	fn tm_assist() -> bool;
-}
-
-/// There is transactional memory, and the kernel knows of it.
+/// What this entry switches, beyond what every entry does.
 #[inline(always)]
-fn has_tm<P: Profile>() -> bool {
-	layout::HAVE_TM != 0 && P::tm_assist()
+fn conditions<P: Profile, K: Kernel>(k: &K, hfscr: u64) -> Conditions {
+	Conditions {
+		ebb: hfscr & hfscr::EBB != 0,
+		tm: facilities::has_tm::<P>() && hfscr & hfscr::TM != 0,
+		dawr: k.dawr_enabled(),
+		srr: true,
+	}
 }
 
-/// What kind of guest the vcpu is at present.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-	/// It uses the radix MMU.
-	Radix,
-	/// It is a guest of a guest that is a hypervisor, and uses the radix MMU.
-	L2,
-	/// It uses the hash MMU.
-	Hash,
-}
-
-/// What the switch needs of the rest of the kernel, besides the processor.
-pub trait Kernel: Cpu {
-	/// `switch_pmu_to_guest()` / `switch_pmu_to_host()`, which know by the VPA and by
-	/// demand faulting whether the PMU is anybody's.
-	fn pmu_to_guest(&mut self, vcpu: VcpuView);
-	/// See [`pmu_to_guest`](Self::pmu_to_guest).
-	fn pmu_to_host(&mut self, vcpu: VcpuView);
-	/// Loads the guest's FP, VMX and VSX registers, with FPSCR and VSCR.
-	///
-	/// # Safety
-	///
-	/// MSR[FP,VEC,VSX] must be set and the registers nobody's.
-	unsafe fn load_vectors(&mut self, vcpu: VcpuView);
-	/// Stores them.
-	fn store_vectors(&mut self, vcpu: VcpuView);
-	/// `kvmppc_restore_tm_hv()` / `kvmppc_save_tm_hv()`, for an active transaction. Both
-	/// may leave values of its checkpoint in the registers that are marked so.
-	fn restore_tm(&mut self, vcpu: VcpuView, msr: u64);
-	/// See [`restore_tm`](Self::restore_tm).
-	fn save_tm(&mut self, vcpu: VcpuView, msr: u64);
-	/// `kvmhv_p9_tm_emulation_early()`: whether the guest can go straight on.
-	fn tm_emulation_early(&mut self, vcpu: VcpuView) -> bool;
-	/// Flushes this CPU's translations for the guest if another CPU asked for it.
-	fn flush_tlb_if_needed(&mut self, context: &Context, nested: Option<NestedView>);
-	/// Clears the whole SLB, with what is cached of it.
-	///
-	/// # Safety
-	///
-	/// The host must not translate by the SLB.
-	unsafe fn slb_clear_all(&mut self);
-	/// Puts the GPRs in and runs the guest.
-	///
-	/// # Safety
-	///
-	/// All of the guest's state must be loaded.
-	unsafe fn run_guest(&mut self, vcpu: VcpuView);
-	/// `kvmppc_realmode_machine_check()`.
-	fn machine_check(&mut self, vcpu: VcpuView);
-	/// `kvmppc_p9_realmode_hmi_handler()`.
-	fn hmi(&mut self, vcpu: VcpuView);
-	/// `timer_rearm_host_dec()`.
-	fn rearm_host_dec(&mut self, tb: u64);
-	/// The largest value of the decrementer (`decrementer_max`).
-	fn decrementer_max(&self) -> u64;
-	/// Watchpoints are usable (`dawr_enabled()`).
-	fn dawr_enabled(&self) -> bool;
-	/// The phases of CONFIG_KVM_BOOK3S_HV_P9_TIMING.
-	fn time_in_guest(&mut self, vcpu: VcpuView);
-	/// See [`time_in_guest`](Self::time_in_guest).
-	fn time_guest_exit(&mut self, vcpu: VcpuView);
-	/// The save area that an interrupt with this trap number used.
-	fn exception_area(&self, trap: u32) -> ExceptionView;
-}
-
-/// The structures of one entry.
+/// The vcpu's doorbell (DPDES).
 #[derive(Clone, Copy)]
-pub struct Context {
-	/// The vcpu.
-	pub vcpu: VcpuView,
-	/// Its vcore.
-	pub vcore: VcoreView,
-	/// Its VM.
-	pub kvm: KvmView,
-	/// This CPU.
-	pub paca: PacaView,
-	/// The current task.
-	pub task: TaskView,
-	/// The L2 guest that the vcpu is at present, for one of that kind.
-	pub nested: Option<NestedView>,
+struct Doorbell {
+	/// Another vcpu has asked for one.
+	requested: bool,
+	/// The register can hold other than what this code writes: the guest sends doorbells
+	/// without the hypervisor (HFSCR\[MSGP\]), or may not have taken the one it got.
+	readable: bool,
 }
 
-/// Moves the timebase to `tb`, what it should have been at some moment less than 2^24
-/// ticks before, by writing its upper bits. The low ones go on counting, and if they
-/// wrapped since that moment, the carry is lost with the write: put it in.
-///
-/// That is told by the low ones having become less, so `tb` must be a time of this
-/// timebase but for the upper bits.
-///
-/// # Safety
-///
-/// What runs next must want `tb`.
-unsafe fn set_timebase<C: Cpu>(cpu: &mut C, tb: u64) {
-	// SAFETY: the caller's word.
-	unsafe { cpu.mtspr::<{ Spr::TBU40.0 }>(tb) };
-	if cpu.mftb() & TB_LOW < tb & TB_LOW {
-		// SAFETY: the caller's word.
-		unsafe { cpu.mtspr::<{ Spr::TBU40.0 }>(tb.wrapping_add(TB_LOW + 1)) };
+impl Doorbell {
+	#[inline(always)]
+	fn of(context: &Context, hfscr: u64) -> Self {
+		let requested = context.vcpu.doorbell_request() != 0;
+		Self {
+			requested,
+			readable: requested || hfscr & hfscr::MSGP != 0,
+		}
 	}
 }
 
@@ -280,18 +199,6 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	lpcr: u64,
 	tb: &mut u64,
 ) -> u32 {
-	let Context {
-		vcpu,
-		vcore,
-		kvm,
-		paca,
-		..
-	} = context;
-	let radix = !matches!(P::KIND, Kind::Hash);
-	let nested = match P::KIND {
-		Kind::L2 => context.nested,
-		_ => None,
-	};
 	let started = *tb;
 	let hdec = limit.wrapping_sub(started);
 	if (hdec as i64) < 0 {
@@ -299,449 +206,57 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	}
 	// More does not fit, and an exit too early does no harm.
 	let hdec = hdec.min(k.decrementer_max());
-	vcpu.set_ceded(0);
+	context.vcpu.set_ceded(0);
 
-	let hfscr = vcpu.hfscr();
-	let on = Conditions {
-		ebb: hfscr & hfscr::EBB != 0,
-		tm: has_tm::<P>() && hfscr & hfscr::TM != 0,
-		dawr: k.dawr_enabled(),
-		tidr: true,
-		srr: true,
-		always: true,
-	};
-	// Without the guest's msgsndp, DPDES is what we write.
-	let doorbell_wanted = vcpu.doorbell_request() != 0;
-	let doorbells = doorbell_wanted || hfscr & hfscr::MSGP != 0;
-
-	let mut facilities = Msr::FP | Msr::VEC | Msr::VSX;
-	facilities.set(Msr::TM, on.tm);
-	let mut msr = k.mfmsr() & !Msr::EE.bits();
-	if Msr::from_bits_retain(msr).contains(facilities) {
-		// SAFETY: [EE] off and [RI] as it was; the host is soft-disabled already.
-		unsafe { k.mtmsrd_ee_ri(Msr::RI.bits()) };
-	} else {
-		msr |= facilities.bits();
-		// SAFETY: as above, with facilities on that only more code may use.
-		unsafe { k.mtmsrd(msr) };
-	}
-	let irqs = paca.irq_happened() | layout::IRQ_HARD_DIS as u8;
-	paca.set_irq_happened(irqs);
-	if irqs != layout::IRQ_HARD_DIS as u8 {
+	let hfscr = context.vcpu.hfscr();
+	let when = conditions::<P, _>(k, hfscr);
+	let doorbell = Doorbell::of(&context, hfscr);
+	let mut msr = enter::disable_interrupts(k, when);
+	if enter::interrupt_is_pending(&context) {
 		return trap::NONE;
 	}
-
-	// All of the host's that has to be read.
-	let host_user = User::host(k, on);
-	let host_supervisor = Supervisor::host(k, on);
-	let host_debug = Debug::host(k, on);
-	let host_guest = Guest::host(k, on);
-	let host_interrupt = Interrupt::host(k, on);
-	let host_hfscr = k.mfspr::<{ Spr::HFSCR.0 }>();
-	let host_pidr = k.mfspr::<{ Spr::PIDR.0 }>();
-	let host_psscr = if P::tm_assist() {
-		k.mfspr::<{ Spr::PSSCR.0 }>()
-	} else {
-		k.mfspr::<{ Spr::PSSCR_PR.0 }>()
-	};
-	let host_purr = k.mfspr::<{ Spr::PURR.0 }>();
-	let host_spurr = k.mfspr::<{ Spr::SPURR.0 }>();
-
-	if has_tm::<P>() && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) {
-		k.restore_tm(vcpu, vcpu.msr());
-		// What loads the guest's compares them with the host's. (Where a suspended
-		// transaction is faked, as the kernel does on CPUs with assistance, these are there
-		// still.)
-		// SAFETY: they were read above.
-		unsafe {
-			host_user.restore_checkpointed(k, &context, on);
-			host_supervisor.restore_checkpointed(k, &context, on);
-		}
-		// Perhaps with other facilities. The transaction is not the host's.
-		msr = k.mfmsr() & !Msr::TS.bits();
-	} else {
-		let host_transactions = Transactions::host(k, on);
-		// SAFETY: nobody's, as the group says. [TM] is on if they are switched.
-		unsafe { host_transactions.load(k, &context, on) };
-	}
-	// SAFETY: the facilities are on, and the caller's registers are saved or were
-	// declared so.
-	unsafe { k.load_vectors(vcpu) };
-	// SAFETY: to the end of the way in. From here on only this function, the
-	// trampoline and functions that are made for it run until the guest does. What
-	// each register does to them is said where it is not nothing.
+	// All of the host's that has to be read comes before the first write.
+	let host = enter::Host::read::<P, _>(k, when);
+	// SAFETY: to the end of the block, the guest runs next. Until then only this module, the
+	// trampoline and functions that are made for it run, on a CPU that the caller has set up.
 	unsafe {
-		host_user.load(k, &context, on);
-		host_supervisor.load(k, &context, on);
-		if vcpu.ctrl() & 1 == 0 {
-			// The run latch; a hint to the host's other threads.
-			k.mtspr::<{ Spr::CTRLT.0 }>(0);
-		}
-
-		if vcore.tb_offset() != 0 {
-			// Nothing on this path takes the time but by `tb`. TBU40 can't move the low
-			// bits; an L1 may have asked for it.
-			let offset = vcore.tb_offset() & !TB_LOW;
-			*tb = started.wrapping_add(offset);
-			// `started` is too old for this: see the module's text on time.
-			let now = k.mftb().wrapping_add(offset);
-			set_timebase(k, now);
-			vcore.set_tb_offset_applied(offset);
-		}
-		host_guest.load(k, &context, on);
-		k.mtspr::<{ Spr::PURR.0 }>(vcpu.purr());
-		k.mtspr::<{ Spr::SPURR.0 }>(vcpu.spurr());
-		if vcore.pcr() != 0 {
-			// Only problem state is restricted by it.
-			k.mtspr::<{ Spr::PCR.0 }>(vcore.pcr() | PCR_MASK);
-		}
-		if doorbell_wanted {
-			vcpu.set_doorbell_request(0);
-			// Taken when the guest's [EE] is on; the host's is off.
-			k.mtspr::<{ Spr::DPDES.0 }>(1);
-		}
-		host_debug.load(k, &context, on);
-		if P::tm_assist() {
-			let fake_suspend = u64::from(paca.fake_suspend()) << PSSCR_FAKE_SUSPEND_SHIFT;
-			k.mtspr::<{ Spr::PSSCR.0 }>(vcpu.psscr() | PSSCR_EC | fake_suspend);
-		} else if vcpu.psscr() != host_psscr {
-			k.mtspr::<{ Spr::PSSCR_PR.0 }>(vcpu.psscr());
-		}
-		// Facilities of [HV]=0 only.
-		k.mtspr::<{ Spr::HFSCR.0 }>(vcpu.hfscr());
-		// The way into the guest. Interrupts that use these are disabled.
-		k.mtspr::<{ Spr::HSRR0.0 }>(vcpu.nip());
-		k.mtspr::<{ Spr::HSRR1.0 }>(vcpu.msr() & !Msr::HV.bits() | Msr::ME.bits());
-
-		paca.set_in_guest(layout::GUEST_MODE_P9_RS as u8);
-
-		if !radix {
-			// See the module's text on hash guests. [RI] too, for what comes with the MMU
-			// off is not survived.
-			let now = k.mfmsr();
-			k.mtmsrd(now & !(Msr::IR | Msr::DR | Msr::RI).bits());
-		}
-		// See the module's text on barriers.
-		k.hwsync();
-		k.isync();
-		k.mtspr::<{ Spr::LPIDR.0 }>(match nested {
-			Some(nested) => nested.shadow_lpid().into(),
-			None => kvm.lpid(),
-		});
-		k.mtspr::<{ Spr::LPCR.0 }>(lpcr);
-		k.mtspr::<{ Spr::PIDR.0 }>(vcpu.pid().into());
-		if !radix {
-			load_slb(k, vcpu);
-		}
-		// By LPIDR, so not earlier.
-		k.flush_tlb_if_needed(&context, nested);
-		// HDEC only counts as an exception once LPCR[HDICE] is on, so not earlier.
-		k.mtspr::<{ Spr::HDEC.0 }>(hdec);
-		k.mtspr::<{ Spr::DEC.0 }>(vcpu.dec_expires().wrapping_sub(*tb));
+		enter::load_facilities::<P, _>(k, &context, &host, when, &mut msr);
+		host.load_user_and_supervisor(k, &context, when);
+		timebase::enter(k, &context, started, tb);
+		enter::load_guest_sprs::<P, _>(k, &context, &host, when, doorbell);
+		enter::switch_mmu_context::<P, _>(k, &context, lpcr);
+		enter::load_decrementers(k, &context, hdec, *tb);
 	}
-
 	let out = loop {
-		// SAFETY: as above. They are written last because a machine check would
+		// SAFETY: all else is loaded. These registers come last because a machine check would
 		// overwrite them.
-		unsafe { host_interrupt.load(k, &context, on) };
-		k.pmu_to_guest(vcpu);
-		k.time_in_guest(vcpu);
+		unsafe { host.load_interrupt(k, &context, when) };
+		k.pmu_to_guest(context.vcpu);
+		k.time_in_guest(context.vcpu);
 		// SAFETY: everything is loaded.
-		unsafe { k.run_guest(vcpu) };
-		k.time_guest_exit(vcpu);
-		k.pmu_to_host(vcpu);
+		unsafe { k.run_guest(context.vcpu) };
+		k.time_guest_exit(context.vcpu);
+		k.pmu_to_host(context.vcpu);
 
-		let out = leave(k, &context, on);
-		if has_tm::<P>()
+		let out = exit::save_interrupt_state(k, &context, when);
+		if facilities::has_tm::<P>()
 			&& out.trap == trap::HV_SOFTPATCH
-			&& paca.fake_suspend() == 0
-			&& vcpu.msr() & Msr::TS_S.bits() != 0
-			&& k.tm_emulation_early(vcpu)
+			&& context.paca.fake_suspend() == 0
+			&& context.vcpu.msr() & powerpc::Msr::TS_S.bits() != 0
+			&& k.tm_emulation_early(context.vcpu)
 		{
-			// Emulated: straight back, with NIA and MSR as the emulation left them.
 			// SAFETY: as on the way in.
-			unsafe {
-				k.mtspr::<{ Spr::HSRR0.0 }>(vcpu.nip());
-				k.mtspr::<{ Spr::HSRR1.0 }>(vcpu.msr());
-			}
+			unsafe { exit::go_straight_on(k, &context) };
 			continue;
 		}
 		break out;
 	};
 
-	// All of the guest's that has to be read.
-	let purr = k.mfspr::<{ Spr::PURR.0 }>();
-	let spurr = k.mfspr::<{ Spr::SPURR.0 }>();
-	User::save(k, &context, on);
-	Supervisor::save(k, &context, on);
-	Guest::save(k, &context, on);
-	vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
-	vcpu.set_ic(k.mfspr::<{ Spr::IC.0 }>());
-	vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
-	vcpu.set_psscr(k.mfspr::<{ Spr::PSSCR_PR.0 }>());
-	let doorbell = doorbells && k.mfspr::<{ Spr::DPDES.0 }>() != 0;
-	let hdec_left = k.mfspr::<{ Spr::HDEC.0 }>();
-	let mut dec = k.mfspr::<{ Spr::DEC.0 }>();
-
-	// See the module's text on time.
-	let applied = vcore.tb_offset_applied();
-	*tb = if out.timebase_changed {
-		k.mftb().wrapping_sub(applied)
-	} else {
-		started.wrapping_add(hdec.wrapping_sub(hdec_left))
-	};
-	if lpcr & layout::HV_LPCR_LD as u64 == 0 {
-		// Without the large decrementer it has 32 bits.
-		dec = dec as i32 as u64;
-	}
-	vcpu.set_dec_expires(dec.wrapping_add(*tb).wrapping_add(applied));
-	if doorbell {
-		vcpu.set_doorbell_request(1);
-	}
-	let host_purr = host_purr.wrapping_add(purr.wrapping_sub(vcpu.purr()));
-	let host_spurr = host_spurr.wrapping_add(spurr.wrapping_sub(vcpu.spurr()));
-	vcpu.set_purr(purr);
-	vcpu.set_spurr(spurr);
-
-	// An interrupt suspends a transaction, and mtmsrd must not change that: with another
-	// [TS] than there is it would be a program interrupt.
-	let active = has_tm::<P>() && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS);
-	if active {
-		msr |= Msr::TS_S.bits();
-	}
-	// See the module's text on enabling interrupts.
-	let late = radix && !active && out.by_itself && {
-		Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
-	};
-
-	// SAFETY: to the end of the way out. Each value is the host's own.
-	unsafe {
-		if applied != 0 {
-			let now = k.mftb().wrapping_sub(applied);
-			set_timebase(k, now);
-			vcore.set_tb_offset_applied(0);
-		}
-
-		if radix {
-			// A radix guest may have put entries into the first four (it runs with
-			// LPCR[UPRT], ISA 5.9.3.2): leave it no way to watch the next. slbmte, as
-			// slbia would drop cached translations too.
-			k.slb_clear::<0>();
-			k.slb_clear::<1>();
-			k.slb_clear::<2>();
-			k.slb_clear::<3>();
-		} else {
-			save_slb(k, vcpu);
-			k.slb_clear_all();
-		}
-		// See the module's text on barriers.
-		k.hwsync();
-		k.mtspr::<{ Spr::PIDR.0 }>(host_pidr);
-		k.mtspr::<{ Spr::LPIDR.0 }>(kvm.host_lpid().into());
-		k.mtspr::<{ Spr::LPCR.0 }>(kvm.host_lpcr());
-
-		if !late {
-			k.mtmsrd(msr);
-			if active {
-				k.store_vectors(vcpu);
-				k.save_tm(vcpu, vcpu.msr());
-				// They hold the checkpoint's values now, not those that were saved.
-				host_user.restore_checkpointed(k, &context, on);
-				host_supervisor.restore_checkpointed(k, &context, on);
-			} else {
-				store_facilities::<P, _>(k, &context, on);
-			}
-		}
-
-		k.mtspr::<{ Spr::PURR.0 }>(host_purr);
-		k.mtspr::<{ Spr::SPURR.0 }>(host_spurr);
-		if P::tm_assist() {
-			// [FAKE_SUSPEND] was needed until the transaction was saved.
-			let fake_suspend = u64::from(paca.fake_suspend()) << PSSCR_FAKE_SUSPEND_SHIFT;
-			k.mtspr::<{ Spr::PSSCR.0 }>(host_psscr | fake_suspend);
-		}
-		k.mtspr::<{ Spr::HFSCR.0 }>(host_hfscr);
-		host_debug.restore(k, &context, on);
-		if doorbell {
-			k.mtspr::<{ Spr::DPDES.0 }>(0);
-		}
-		if vcore.pcr() != 0 {
-			k.mtspr::<{ Spr::PCR.0 }>(PCR_MASK);
-		}
-		// At least as large as DEC, so that it never is what ends a host's sleep.
-		k.mtspr::<{ Spr::HDEC.0 }>(k.decrementer_max());
-		k.rearm_host_dec(*tb);
-
-		host_user.restore(k, &context, on);
-		host_supervisor.restore(k, &context, on);
-		if vcpu.ctrl() & 1 == 0 {
-			k.mtspr::<{ Spr::CTRLT.0 }>(1);
-		}
-		if on.ebb {
-			still_uses::<P>(
-				&context,
-				hfscr::EBB,
-				VcpuView::load_ebb,
-				VcpuView::set_load_ebb,
-			);
-		}
-	}
-
-	paca.set_in_guest(layout::GUEST_MODE_NONE as u8);
-	if late {
-		if paca.irq_happened() == layout::IRQ_HARD_DIS as u8 && vcpu.xive_pushed() == 0 {
-			paca.set_irq_happened(0);
-			msr |= Msr::EE.bits();
-		}
-		// SAFETY: the host's MSR; all else is the host's, too, but for registers of
-		// facilities that nobody uses before they are saved here.
-		unsafe { k.mtmsrd(msr) };
-		store_facilities::<P, _>(k, &context, on);
-	}
+	// All of the guest's that has to be read comes before the first write.
+	let guest = exit::Guest::save(k, &context, when, doorbell);
+	let time = exit::account(k, &context, &guest, &host, out, lpcr, started, hdec);
+	*tb = time.tb;
+	// SAFETY: each value is the host's own, read by `Host::read` or kept by the kernel.
+	unsafe { exit::restore_host::<P, _>(k, &context, &host, when, msr, out, &guest, time) };
 	out.trap
-}
-
-/// Saves what can only be read while MSR has the host's facilities on, if there is no
-/// transaction.
-#[inline(always)]
-fn store_facilities<P: Profile, K: Kernel>(k: &mut K, context: &Context, on: Conditions) {
-	k.store_vectors(context.vcpu);
-	if on.tm {
-		Transactions::save(k, context, on);
-		still_uses::<P>(context, hfscr::TM, VcpuView::load_tm, VcpuView::set_load_tm);
-	}
-}
-
-/// Counts that a facility was switched, and now and then takes it away, to see
-/// whether the guest still uses it. What an L2 has is its L1's decision.
-#[inline(always)]
-fn still_uses<P: Profile>(
-	context: &Context,
-	facility: u64,
-	count: fn(VcpuView) -> u8,
-	set_count: fn(VcpuView, u8),
-) {
-	let vcpu = context.vcpu;
-	if P::KIND == Kind::L2 {
-		return;
-	}
-	let count = count(vcpu).wrapping_add(1);
-	set_count(vcpu, count);
-	if count == 0 {
-		vcpu.set_hfscr(vcpu.hfscr() & !facility);
-	}
-}
-
-/// Loads a hash guest's SLB.
-///
-/// # Safety
-///
-/// The MMU must be off, the SLB clear, LPCR the guest's.
-unsafe fn load_slb<K: Kernel>(k: &mut K, vcpu: VcpuView) {
-	for index in 0..vcpu.slb_max() {
-		// The array has room for more than any CPU has; should `slb_max` be wrong, the
-		// guest's loss.
-		let Some(entry) = vcpu.slb(index) else { break };
-		// SAFETY: nothing translates by it until the guest runs.
-		unsafe { k.slb_write(entry.orige(), entry.origv()) };
-	}
-}
-
-/// Saves a hash guest's SLB: the valid entries, closely packed, each with its index.
-fn save_slb<K: Kernel>(k: &mut K, vcpu: VcpuView) {
-	let mut saved = 0;
-	for index in 0..vcpu.slb_nr() {
-		let esid = k.slb_esid(index.into());
-		if esid & layout::SLB_VALID as u64 == 0 {
-			continue;
-		}
-		let Some(entry) = vcpu.slb(saved) else { break };
-		entry.set_orige(esid | u64::from(index));
-		entry.set_origv(k.slb_vsid(index.into()));
-		saved += 1;
-	}
-	vcpu.set_slb_max(saved);
-}
-
-/// How the guest came out.
-#[derive(Clone, Copy)]
-struct Out {
-	/// The trap number.
-	trap: u32,
-	/// By what the guest did: no interrupt is pending or recorded for that.
-	by_itself: bool,
-	/// The timebase may have been set meanwhile.
-	timebase_changed: bool,
-}
-
-/// Takes what the interrupt left behind before another can overwrite it, and lets
-/// those have a look who must do so while the guest's state is loaded.
-#[inline(always)]
-fn leave<K: Kernel>(k: &mut K, context: &Context, on: Conditions) -> Out {
-	let Context { vcpu, paca, .. } = *context;
-	// Interrupts with HSRRs are told by bit 1, which only other paths use.
-	let trap = paca.trap() as u32 & !2;
-
-	// `sc` leaves in SRR0 and SRR1 what is NIA and MSR now.
-	let on = Conditions {
-		srr: trap != trap::SYSCALL,
-		..on
-	};
-	Interrupt::save(k, context, on);
-	if !on.srr {
-		vcpu.set_srr0(vcpu.nip());
-		vcpu.set_srr1(vcpu.msr());
-	}
-
-	let saved = k.exception_area(trap);
-	vcpu.set_gpr9(saved.r9());
-	vcpu.set_gpr10(saved.r10());
-	vcpu.set_gpr11(saved.r11());
-	vcpu.set_gpr12(saved.r12());
-	vcpu.set_gpr13(saved.r13());
-	vcpu.set_ppr(saved.ppr());
-	vcpu.set_cfar(saved.cfar());
-	vcpu.set_ctr(saved.ctr());
-	vcpu.set_last_inst(INST_FETCH_FAILED);
-
-	let mut out = Out {
-		trap,
-		by_itself: false,
-		timebase_changed: false,
-	};
-	match trap {
-		trap::SYSCALL => out.by_itself = true,
-		trap::H_DATA_STORAGE => {
-			out.by_itself = true;
-			vcpu.set_fault_dar(saved.dar());
-			vcpu.set_fault_dsisr(saved.dsisr());
-			vcpu.set_fault_gpa(k.mfspr::<{ Spr::ASDR.0 }>());
-		}
-		trap::H_INST_STORAGE => {
-			out.by_itself = true;
-			vcpu.set_fault_gpa(k.mfspr::<{ Spr::ASDR.0 }>());
-		}
-		trap::H_EMUL_ASSIST => {
-			out.by_itself = true;
-			vcpu.set_emul_inst(k.mfspr::<{ Spr::HEIR.0 }>());
-		}
-		trap::HV_SOFTPATCH => vcpu.set_emul_inst(k.mfspr::<{ Spr::HEIR.0 }>()),
-		trap::H_FAC_UNAVAIL => {
-			out.by_itself = true;
-			vcpu.set_hfscr(k.mfspr::<{ Spr::HFSCR.0 }>());
-		}
-		trap::HMI => {
-			out.timebase_changed = true;
-			k.hmi(vcpu);
-		}
-		trap::MACHINE_CHECK => {
-			out.timebase_changed = true;
-			vcpu.set_fault_dar(saved.dar());
-			vcpu.set_fault_dsisr(saved.dsisr());
-			k.machine_check(vcpu);
-		}
-		trap::SYSTEM_RESET => out.timebase_changed = true,
-		_ => {}
-	}
-	out
 }

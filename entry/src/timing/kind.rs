@@ -7,7 +7,7 @@ use powerpc::SpanKind;
 use crate::switch::trap;
 
 /// By the trap number, and for an `sc 1` by the guest's r3.
-pub fn kind(trap: u32, number: Number) -> SpanKind {
+pub fn of(trap: u32, number: Number) -> SpanKind {
 	match trap {
 		// In problem state it is no hcall, but takes the same way.
 		trap::SYSCALL if number == Number::CEDE => SpanKind::FullCede,
@@ -40,9 +40,9 @@ mod tests {
 			(0x1500, SpanKind::FullOther),
 		];
 		for (trap, expected) in kinds {
-			assert_eq!(kind(trap, Number::PROD), expected, "{trap:#x}");
+			assert_eq!(of(trap, Number::PROD), expected, "{trap:#x}");
 		}
-		assert_eq!(kind(0xc00, Number::CEDE), SpanKind::FullCede);
-		assert_eq!(kind(0xe00, Number::CEDE), SpanKind::FullDataStorage);
+		assert_eq!(of(0xc00, Number::CEDE), SpanKind::FullCede);
+		assert_eq!(of(0xe00, Number::CEDE), SpanKind::FullDataStorage);
 	}
 }

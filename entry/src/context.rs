@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the switch is generic over and works on: the structures of one entry, the kind of guest and
+//! of CPU, and the rest of the kernel.
+
+use powerpc::Cpu;
+
+use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
+
+/// What a CPU model has, and what kind of guest it is. Constants, so that a switch
+/// path is compiled for each and tests none of it.
+pub trait Profile {
+	/// The kind of guest.
+	const KIND: Kind;
+	/// The CPU has transactional memory, and the hypervisor has to help with it
+	/// (POWER9 DD2.2 and 2.3). Without, it has none: an MSR or HFSCR that says
+	/// otherwise is userspace's, and must not make this code use the facility. To ask costs
+	/// nothing that matters.
+	fn tm_assist() -> bool;
+}
+
+/// What kind of guest the vcpu is at present.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+	/// It uses the radix MMU.
+	Radix,
+	/// It is a guest of a guest that is a hypervisor, and uses the radix MMU.
+	L2,
+	/// It uses the hash MMU.
+	Hash,
+}
+
+/// What the switch needs of the rest of the kernel, besides the processor.
+pub trait Kernel: Cpu {
+	/// `switch_pmu_to_guest()` / `switch_pmu_to_host()`, which know by the VPA and by
+	/// demand faulting whether the PMU is anybody's.
+	fn pmu_to_guest(&mut self, vcpu: VcpuView);
+	/// See [`pmu_to_guest`](Self::pmu_to_guest).
+	fn pmu_to_host(&mut self, vcpu: VcpuView);
+	/// Loads the guest's FP, VMX and VSX registers, with FPSCR and VSCR.
+	///
+	/// # Safety
+	///
+	/// MSR[FP,VEC,VSX] must be set and the registers nobody's.
+	unsafe fn load_vectors(&mut self, vcpu: VcpuView);
+	/// Stores them.
+	fn store_vectors(&mut self, vcpu: VcpuView);
+	/// `kvmppc_restore_tm_hv()` / `kvmppc_save_tm_hv()`, for an active transaction. Both
+	/// may leave values of its checkpoint in the registers that are marked so.
+	fn restore_tm(&mut self, vcpu: VcpuView, msr: u64);
+	/// See [`restore_tm`](Self::restore_tm).
+	fn save_tm(&mut self, vcpu: VcpuView, msr: u64);
+	/// `kvmhv_p9_tm_emulation_early()`: whether the guest can go straight on.
+	fn tm_emulation_early(&mut self, vcpu: VcpuView) -> bool;
+	/// Flushes this CPU's translations for the guest if another CPU asked for it.
+	fn flush_tlb_if_needed(&mut self, context: &Context, nested: Option<NestedView>);
+	/// Clears the whole SLB, with what is cached of it.
+	///
+	/// # Safety
+	///
+	/// The host must not translate by the SLB.
+	unsafe fn slb_clear_all(&mut self);
+	/// Puts the GPRs in and runs the guest.
+	///
+	/// # Safety
+	///
+	/// All of the guest's state must be loaded.
+	unsafe fn run_guest(&mut self, vcpu: VcpuView);
+	/// `kvmppc_realmode_machine_check()`.
+	fn machine_check(&mut self, vcpu: VcpuView);
+	/// `kvmppc_p9_realmode_hmi_handler()`.
+	fn hmi(&mut self, vcpu: VcpuView);
+	/// `timer_rearm_host_dec()`.
+	fn rearm_host_dec(&mut self, tb: u64);
+	/// The largest value of the decrementer (`decrementer_max`).
+	fn decrementer_max(&self) -> u64;
+	/// Watchpoints are usable (`dawr_enabled()`).
+	fn dawr_enabled(&self) -> bool;
+	/// The phases of CONFIG_KVM_BOOK3S_HV_P9_TIMING.
+	fn time_in_guest(&mut self, vcpu: VcpuView);
+	/// See [`time_in_guest`](Self::time_in_guest).
+	fn time_guest_exit(&mut self, vcpu: VcpuView);
+	/// The save area that an interrupt with this trap number used.
+	fn exception_area(&self, trap: u32) -> ExceptionView;
+}
+
+/// The structures of one entry.
+#[derive(Clone, Copy)]
+pub struct Context {
+	/// The vcpu.
+	pub vcpu: VcpuView,
+	/// Its vcore.
+	pub vcore: VcoreView,
+	/// Its VM.
+	pub kvm: KvmView,
+	/// This CPU.
+	pub paca: PacaView,
+	/// The current task.
+	pub task: TaskView,
+	/// The L2 guest that the vcpu is at present, for one of that kind.
+	pub nested: Option<NestedView>,
+}

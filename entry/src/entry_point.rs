@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The entry point: what the kernel calls to have a guest run.
+
+use core::arch::asm;
+use core::ffi::{c_int, c_void};
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use powerpc::{Counters, FAST_TABLE, HostFacts, Msr, NO_FAST_TABLE, P9Vcpu};
+
+use crate::fast::{FAST, NO_FAST, TIMED_FAST};
+use crate::layout::kernel as layout;
+use crate::power9::{Hash, L2, Power9, Power9Profile, Radix};
+use crate::switch::{self, Context, Kind};
+use crate::views::{KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
+use crate::{GuestFacts, Path, choose};
+
+/// The kernel's `struct kvm_vcpu`, known only by offsets.
+#[repr(C)]
+pub struct KvmVcpu {
+	opaque: [u8; 0],
+}
+
+// SAFETY: functions and variables of the kernel with these types (asm/kvm_ppc.h, asm/time.h,
+// asm/hw_breakpoint.h, book3s_hv.h), of the glue and of the assembly beside it. Variables that
+// other CPUs write at any time are atomic; the others are written during boot only.
+unsafe extern "C" {
+	fn kvmhv_vcpu_entry_p9(vcpu: *mut KvmVcpu, limit: u64, lpcr: u64, tb: *mut u64) -> c_int;
+	safe static kvm_p9_host_facts: u64;
+	safe static kvm_p9_fast_table: AtomicU8;
+}
+
+pub(crate) fn paca() -> PacaView {
+	let paca: *mut u8;
+	// SAFETY: r13 is the PACA of this CPU in all kernel code; reading it has no effect.
+	// Preemption is off, so it stays this CPU's.
+	unsafe {
+		asm!("mr {}, 13", out(reg) paca, options(nomem, nostack, preserves_flags));
+		PacaView::new(NonNull::new_unchecked(paca))
+	}
+}
+
+pub(crate) fn facts(context: &Context) -> GuestFacts {
+	GuestFacts {
+		nested: context.nested.is_some(),
+		radix: context.kvm.radix() != 0,
+		secure: context.kvm.secure_guest() != 0,
+	}
+}
+
+/// Our own part of the vcpu.
+pub(crate) fn p9(vcpu: &VcpuView) -> &P9Vcpu {
+	// SAFETY: the offset is the kernel's own, the layout is asserted, and the vcpu stays
+	// as long as its view. What handlers and other CPUs may do meanwhile, the type
+	// allows.
+	unsafe { vcpu.address().add(layout::VCPU_P9).cast().as_ref() }
+}
+
+/// Declares the user's FP, VMX and VSX registers saved and no longer live.
+///
+/// KVM_RUN saved them when it began. But if the task was scheduled out since then, the
+/// scheduler has loaded them again and marked them live in the user's MSR; the guest's
+/// are about to overwrite them, and with the mark left standing userspace would
+/// continue with what the guest left behind. The saved copy is still good: the kernel
+/// does not change these registers on the user's behalf, so what is in them is what
+/// was loaded. Without the mark, the way back to userspace loads that copy.
+pub(crate) fn user_vectors_are_saved(task: TaskView) {
+	const LIVE: Msr = Msr::FP
+		.union(Msr::FE0)
+		.union(Msr::FE1)
+		.union(Msr::VEC)
+		.union(Msr::VSX);
+	if let Some(regs) = NonNull::new(task.user_regs() as *mut u8) {
+		// SAFETY: the current task's own saved registers, which nobody else uses while
+		// it runs. KVM_RUN says itself that they changed (`srr_regs_clobbered()`).
+		unsafe {
+			let msr = regs.add(layout::PT_REGS_MSR).cast::<u64>();
+			msr.write(msr.read() & !LIVE.bits());
+		}
+	}
+}
+
+/// Runs the guest once: the kernel calls this instead of
+/// `kvmhv_vcpu_entry_p9()`, under the same conditions and for the same result,
+/// the trap number that the guest came out with.
+///
+/// # Safety
+///
+/// `vcpu` must be loaded on this CPU by the current thread, preemption off,
+/// interrupts soft-disabled; `tb` must be valid; `counters` must be this CPU's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
+	vcpu: *mut KvmVcpu,
+	limit: u64,
+	lpcr: u64,
+	tb: &mut u64,
+	counters: &Counters,
+) -> c_int {
+	let paca = paca();
+	// SAFETY: the caller passes a vcpu that it has loaded. Its VM and vcore live as
+	// long, and a POWER9's vcore is one vcpu's; the current task is ourselves. None of
+	// the pointers is ever null.
+	let context = unsafe {
+		let view = VcpuView::new(NonNull::new_unchecked(vcpu.cast()));
+		let at = |address: u64| NonNull::new_unchecked(address as *mut u8);
+		Context {
+			vcpu: view,
+			vcore: VcoreView::new(at(view.vcore())),
+			kvm: KvmView::new(at(view.kvm())),
+			paca,
+			task: TaskView::new(at(paca.current())),
+			// An L2 that a vcpu is stays for as long as the vcpu is it.
+			nested: NonNull::new(view.nested() as *mut u8).map(|l2| NestedView::new(l2)),
+		}
+	};
+	let host = HostFacts::from_bits_retain(kvm_p9_host_facts);
+	let guest = facts(&context);
+	let path = choose(host, guest);
+	let kind = guest.kind();
+	path.counter(counters).add(1);
+
+	if path != Path::Rust {
+		// SAFETY: our caller's conditions are this function's.
+		return unsafe { kvmhv_vcpu_entry_p9(vcpu, limit, lpcr, tb) };
+	}
+
+	// Relaxed: the setting stands alone. Whoever changed it interrupts all CPUs
+	// afterwards, so that an entry which read the old value ends soon.
+	let table = match (kind, kvm_p9_fast_table.load(Ordering::Relaxed)) {
+		(Kind::Radix, FAST_TABLE) => &FAST,
+		(_, NO_FAST_TABLE) => &NO_FAST,
+		(Kind::Radix, _) => &TIMED_FAST,
+		// An L2's hcalls are its L1's business. A hash guest's arrive with LPCR[HR] zero,
+		// under which the handlers' addresses mean nothing.
+		_ => &NO_FAST,
+	};
+	let p9 = p9(&context.vcpu);
+	p9.fast_table.set((&raw const *table).cast::<c_void>());
+
+	user_vectors_are_saved(context.task);
+	let mut power9 = Power9 {
+		host_pmu: MaybeUninit::uninit(),
+		paca,
+	};
+	// SAFETY: a radix host and no secure guest, says `choose`; the rest is our caller's
+	// word.
+	let trap = unsafe {
+		let k = &mut power9;
+		macro_rules! run {
+			($guest:ident) => {
+				switch::run::<Power9Profile<$guest>, _>(k, context, limit, lpcr, tb)
+			};
+		}
+		match kind {
+			Kind::Radix => run!(Radix),
+			Kind::L2 => run!(L2),
+			Kind::Hash => run!(Hash),
+		}
+	};
+
+	trap as c_int
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Fast handlers of the TCE hcalls.
+
+use core::ptr::NonNull;
+
+use hcall::{Code, Number};
+use powerpc::{Counter, P9Vcpu};
+use tce::Refusal;
+
+use crate::tce::context::{Caller, Path};
+use crate::tce::full_path::general;
+use crate::tce::table::{Emulated, KernelTable, is_emulated};
+use crate::views::SttView;
+
+/// The same from the trampoline.
+#[cold]
+#[inline(never)]
+pub(crate) fn fast_general(p9: NonNull<P9Vcpu>, number: Number, counter: &Counter) -> Code {
+	// SAFETY: our caller has one for the same vcpu, and won't use it any more.
+	let Some(caller) = (unsafe { Caller::new(p9, Path::Fast) }) else {
+		return Code::TOO_HARD;
+	};
+	count(general(&caller, number, 0), counter)
+}
+
+/// Counts an hcall that a fast handler answers.
+#[inline(always)]
+pub(crate) fn count(result: Result<u64, Refusal>, counter: &Counter) -> Code {
+	let code = result.map_or_else(Refusal::code, |_| Code::SUCCESS);
+	if code != Code::TOO_HARD {
+		counter.add(1);
+	}
+	code
+}
+
+/// Has a body answer an hcall from the trampoline, and counts it.
+///
+/// # Safety
+///
+/// The trampoline calls for this, for the vcpu that `p9` is part of.
+#[inline(always)]
+pub(crate) unsafe fn fast<const NUMBER: u64>(p9: NonNull<P9Vcpu>, counter: &Counter) -> Code {
+	// SAFETY: as the caller vouches.
+	let Some(caller) = (unsafe { Caller::new(p9, Path::Fast) }) else {
+		return Code::TOO_HARD;
+	};
+	match caller.table() {
+		Ok(stt) if Number(NUMBER) == Number::GET_TCE || is_emulated(stt) => {
+			// SAFETY: as the caller vouches; this one is done.
+			unsafe { fast_emulated::<NUMBER>(p9, stt, counter) }
+		}
+		// Both end this function, so that neither's stack is below the other's.
+		Ok(_) => fast_general(p9, Number(NUMBER), counter),
+		Err(refusal) => refusal.code(),
+	}
+}
+
+/// On a table that no hardware's is attached to, of which a body is compiled for each
+/// hcall.
+///
+/// # Safety
+///
+/// As for [`fast`].
+#[inline(never)]
+pub(crate) unsafe fn fast_emulated<const NUMBER: u64>(
+	p9: NonNull<P9Vcpu>,
+	stt: SttView,
+	counter: &Counter,
+) -> Code {
+	// SAFETY: as the caller vouches.
+	let Some(caller) = (unsafe { Caller::new(p9, Path::Fast) }) else {
+		return Code::TOO_HARD;
+	};
+	let table = KernelTable::<Emulated>::new(stt, Path::Fast);
+	count(caller.run(&table, Number(NUMBER), 0), counter)
+}
+
+macro_rules! fast {
+	($($(#[$doc:meta])* $name:ident = $number:ident, $counter:ident;)*) => {
+		$(
+			$(#[$doc])*
+			///
+			/// # Safety
+			///
+			/// The trampoline calls this, for the vcpu that `p9` is part of.
+			pub unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>) -> Code {
+				// SAFETY: as the caller vouches.
+				unsafe { fast::<{ Number::$number.0 }>(p9, &p9.as_ref().$counter) }
+			}
+		)*
+	};
+}
+
+fast! {
+	/// H_GET_TCE(LIOBN, IOBA): the entry in r4.
+	h_get_tce = GET_TCE, fast_h_get_tce;
+	/// H_PUT_TCE(LIOBN, IOBA, TCE).
+	h_put_tce = PUT_TCE, fast_h_put_tce;
+	/// H_PUT_TCE_INDIRECT(LIOBN, IOBA, list, pages).
+	h_put_tce_indirect = PUT_TCE_INDIRECT, fast_h_put_tce_indirect;
+	/// H_STUFF_TCE(LIOBN, IOBA, value, pages); with more pages than [`MAX_ENTRIES`] it
+	/// takes the full path, where the kernel may be interrupted in between.
+	h_stuff_tce = STUFF_TCE, fast_h_stuff_tce;
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The fast handlers of `fast`, timed.
+//!
+//! They are functions of their own, in a table of their own, so that handlers that are not timed do
+//! not even ask. Each ends with a reading of the timebase and of the counter of cycles. The
+//! trampoline has stored both when the hcall arrived.
+
+use core::ptr::NonNull;
+
+use hcall::{Code, Handler, Number};
+use powerpc::{Event, P9Vcpu, SpanKind, Stats};
+
+use super::tce;
+use crate::layout::kernel as layout;
+use crate::timing::spans::{cycle_counter, stats, timebase};
+use crate::views::VcpuView;
+
+/// Has `handler` answer the hcall, and takes the time.
+///
+/// # Safety
+///
+/// As for [`tce::h_get_tce`].
+#[inline(always)]
+pub(crate) unsafe fn run(
+	p9: NonNull<P9Vcpu>,
+	kind: SpanKind,
+	number: Number,
+	handler: Handler,
+) -> Code {
+	// SAFETY: as the caller vouches; the handler's own reference to it is shared, too.
+	let own = unsafe { p9.as_ref() };
+	let stats = stats(own);
+	if stats.is_some_and(Stats::is_full) {
+		// Before the handler has done anything. On the full path the vcpu gets rid of
+		// its events.
+		return Code::TOO_HARD;
+	}
+	// SAFETY: the vcpu that this is part of, which is in this handler.
+	let r4 = unsafe { VcpuView::new(p9.cast().sub(layout::VCPU_P9)) }.gpr4();
+	// SAFETY: as the caller vouches.
+	let code = unsafe { handler(p9) };
+	if let Some(stats) = stats
+		&& code != Code::TOO_HARD
+	{
+		record(own, stats, kind, number, r4, code);
+	}
+	code
+}
+
+/// Takes down what the hcall took until now. Here once, for all of them.
+#[inline(never)]
+fn record(own: &P9Vcpu, stats: &Stats, kind: SpanKind, number: Number, r4: u64, code: Code) {
+	let (end, end_cycles) = (timebase(), cycle_counter());
+	let call = Event {
+		r4,
+		code: code.0,
+		number: number.0 as u32,
+		..Event::default()
+	};
+	let cycles = end_cycles.wrapping_sub(own.hcall_cycles.get() as u32);
+	stats.fast(kind, own.hcall_tb.get(), end, cycles, call);
+}
+
+macro_rules! timed {
+	($($name:ident = $handler:path, $kind:ident, $number:ident;)*) => {
+		$(
+			/// # Safety
+			///
+			/// As for the handler that it has the hcall answered by.
+			pub unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>) -> Code {
+				// SAFETY: as the caller vouches.
+				unsafe { run(p9, SpanKind::$kind, Number::$number, $handler) }
+			}
+		)*
+	};
+}
+
+timed! {
+	null = hcall::null, FastNull, NULL;
+	h_get_tce = tce::h_get_tce, FastHGetTce, GET_TCE;
+	h_put_tce = tce::h_put_tce, FastHPutTce, PUT_TCE;
+	h_put_tce_indirect = tce::h_put_tce_indirect, FastHPutTceIndirect, PUT_TCE_INDIRECT;
+	h_stuff_tce = tce::h_stuff_tce, FastHStuffTce, STUFF_TCE;
+}

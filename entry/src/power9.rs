@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The processor and the kernel as they are: [`Cpu`] and [`Kernel`] on a POWER9.
+
+use core::arch::asm;
+use core::ffi::c_int;
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use powerpc::Cpu;
+
+use crate::layout::kernel as layout;
+use crate::switch::{Context, Kernel, Kind, Profile, trap};
+use crate::views::{ExceptionView, NestedView, PacaView, VcpuView};
+
+/// Room for `struct p9_host_os_sprs`, in which the kernel's PMU code keeps the
+/// host's PMU.
+pub(crate) type HostPmu = [u64; layout::SIZEOF_HOST_OS_SPRS / 8];
+
+// SAFETY: functions and variables of the kernel with these types (asm/kvm_ppc.h, asm/time.h,
+// asm/hw_breakpoint.h, book3s_hv.h), of the glue and of the assembly beside it. Variables that
+// other CPUs write at any time are atomic; the others are written during boot only.
+unsafe extern "C" {
+	fn kvm_p9_run_guest_site(vcpu: *mut u8);
+	fn kvm_p9_load_vectors(fp: *const u8, vr: *const u8);
+	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
+	fn kvm_p9_flush_guest_tlb(kvm: *mut u8, wanted: *mut u8, pcpu: c_int);
+	fn kvm_p9_clear_slb();
+	fn switch_pmu_to_guest(vcpu: *mut u8, host: *mut HostPmu);
+	fn switch_pmu_to_host(vcpu: *mut u8, host: *mut HostPmu);
+	fn kvmppc_realmode_machine_check(vcpu: *mut u8);
+	fn kvmppc_p9_realmode_hmi_handler(vcpu: *mut u8) -> i64;
+	fn timer_rearm_host_dec(now: u64);
+	safe static decrementer_max: u64;
+	safe static dawr_force_enable: AtomicU8;
+}
+
+#[cfg(have_tm)]
+// SAFETY: as above.
+unsafe extern "C" {
+	fn kvmppc_restore_tm_hv(vcpu: *mut u8, msr: u64, preserve_nv: bool);
+	fn kvmppc_save_tm_hv(vcpu: *mut u8, msr: u64, preserve_nv: bool);
+	fn kvmhv_p9_tm_emulation_early(vcpu: *mut u8) -> c_int;
+}
+
+#[cfg(have_timing)]
+// SAFETY: as above.
+unsafe extern "C" {
+	fn accumulate_time(vcpu: *mut u8, next: *mut u8);
+}
+
+/// The CPU that runs this code, and the kernel around it.
+pub(crate) struct Power9 {
+	pub(crate) host_pmu: MaybeUninit<HostPmu>,
+	pub(crate) paca: PacaView,
+}
+
+impl Cpu for Power9 {
+	#[inline(always)]
+	fn mfspr<const N: u16>(&mut self) -> u64 {
+		let value;
+		// SAFETY: reading an SPR that the switch path uses has no effect. Not `nomem`:
+		// it must stay where it is among writes and barriers.
+		unsafe { asm!("mfspr {}, {}", out(reg) value, const N, options(nostack, preserves_flags)) };
+		value
+	}
+
+	#[inline(always)]
+	unsafe fn mtspr<const N: u16>(&mut self, value: u64) {
+		// SAFETY: the caller vouches for the value.
+		unsafe { asm!("mtspr {}, {}", const N, in(reg) value, options(nostack, preserves_flags)) };
+	}
+
+	#[inline(always)]
+	fn mftb(&mut self) -> u64 {
+		let value;
+		// SAFETY: no effect.
+		unsafe { asm!("mftb {}", out(reg) value, options(nostack, preserves_flags)) };
+		value
+	}
+
+	#[inline(always)]
+	fn mfmsr(&mut self) -> u64 {
+		let value;
+		// SAFETY: no effect.
+		unsafe { asm!("mfmsr {}", out(reg) value, options(nostack, preserves_flags)) };
+		value
+	}
+
+	#[inline(always)]
+	unsafe fn mtmsrd(&mut self, msr: u64) {
+		// SAFETY: the caller vouches for the value.
+		unsafe { asm!("mtmsrd {}, 0", in(reg) msr, options(nostack, preserves_flags)) };
+	}
+
+	#[inline(always)]
+	unsafe fn mtmsrd_ee_ri(&mut self, msr: u64) {
+		// SAFETY: the caller vouches for the value.
+		unsafe { asm!("mtmsrd {}, 1", in(reg) msr, options(nostack, preserves_flags)) };
+	}
+
+	#[inline(always)]
+	fn hwsync(&mut self) {
+		// SAFETY: a barrier.
+		unsafe { asm!("sync", options(nostack, preserves_flags)) };
+	}
+
+	#[inline(always)]
+	fn isync(&mut self) {
+		// SAFETY: a barrier.
+		unsafe { asm!("isync", options(nostack, preserves_flags)) };
+	}
+
+	#[inline(always)]
+	unsafe fn slb_clear<const INDEX: u64>(&mut self) {
+		// SAFETY: an invalid entry (V=0); the caller says that none is needed.
+		unsafe {
+			asm!("slbmte {}, {}", in(reg) 0_u64, in(reg) INDEX, options(nostack, preserves_flags));
+		}
+	}
+
+	#[inline(always)]
+	unsafe fn slb_write(&mut self, esid: u64, vsid: u64) {
+		// SAFETY: the caller says that the host needs none.
+		unsafe {
+			asm!("slbmte {}, {}", in(reg) vsid, in(reg) esid, options(nostack, preserves_flags));
+		}
+	}
+
+	#[inline(always)]
+	fn slb_esid(&mut self, index: u64) -> u64 {
+		let esid;
+		// SAFETY: no effect.
+		unsafe {
+			asm!("slbmfee {}, {}", out(reg) esid, in(reg) index, options(nostack, preserves_flags));
+		}
+		esid
+	}
+
+	#[inline(always)]
+	fn slb_vsid(&mut self, index: u64) -> u64 {
+		let vsid;
+		// SAFETY: no effect.
+		unsafe {
+			asm!("slbmfev {}, {}", out(reg) vsid, in(reg) index, options(nostack, preserves_flags));
+		}
+		vsid
+	}
+}
+
+/// The pointer that the kernel's functions take.
+pub(crate) fn pointer(vcpu: VcpuView) -> *mut u8 {
+	vcpu.address().as_ptr()
+}
+
+// Every call into the kernel below is sound for one reason: `switch::run` makes it
+// where the C path makes the same call, with the same vcpu and the same state of the
+// CPU.
+impl Kernel for Power9 {
+	fn pmu_to_guest(&mut self, vcpu: VcpuView) {
+		// SAFETY: see above.
+		unsafe { switch_pmu_to_guest(pointer(vcpu), self.host_pmu.as_mut_ptr()) };
+	}
+
+	fn pmu_to_host(&mut self, vcpu: VcpuView) {
+		// SAFETY: see above; the host's PMU was saved here on the way in.
+		unsafe { switch_pmu_to_host(pointer(vcpu), self.host_pmu.as_mut_ptr()) };
+	}
+
+	#[inline(always)]
+	unsafe fn load_vectors(&mut self, vcpu: VcpuView) {
+		// SAFETY: the vcpu's register arrays, at the kernel's offsets; the caller
+		// vouches for MSR and for the registers.
+		unsafe {
+			let vcpu = vcpu.address();
+			kvm_p9_load_vectors(
+				vcpu.add(layout::VCPU_FP).as_ptr(),
+				vcpu.add(layout::VCPU_VR).as_ptr(),
+			);
+		}
+	}
+
+	#[inline(always)]
+	fn store_vectors(&mut self, vcpu: VcpuView) {
+		// SAFETY: as above; storing changes no register but one that is nobody's.
+		unsafe {
+			let vcpu = vcpu.address();
+			kvm_p9_store_vectors(
+				vcpu.add(layout::VCPU_FP).as_ptr(),
+				vcpu.add(layout::VCPU_VR).as_ptr(),
+			);
+		}
+	}
+
+	#[cfg(have_tm)]
+	fn restore_tm(&mut self, vcpu: VcpuView, msr: u64) {
+		// SAFETY: see above.
+		unsafe { kvmppc_restore_tm_hv(pointer(vcpu), msr, true) };
+	}
+
+	#[cfg(have_tm)]
+	fn save_tm(&mut self, vcpu: VcpuView, msr: u64) {
+		// SAFETY: see above.
+		unsafe { kvmppc_save_tm_hv(pointer(vcpu), msr, true) };
+	}
+
+	#[cfg(have_tm)]
+	fn tm_emulation_early(&mut self, vcpu: VcpuView) -> bool {
+		// SAFETY: see above.
+		unsafe { kvmhv_p9_tm_emulation_early(pointer(vcpu)) != 0 }
+	}
+
+	// Without CONFIG_PPC_TRANSACTIONAL_MEM no guest has the facility.
+	#[cfg(not(have_tm))]
+	fn restore_tm(&mut self, _: VcpuView, _: u64) {}
+
+	#[cfg(not(have_tm))]
+	fn save_tm(&mut self, _: VcpuView, _: u64) {}
+
+	#[cfg(not(have_tm))]
+	fn tm_emulation_early(&mut self, _: VcpuView) -> bool {
+		false
+	}
+
+	#[inline(always)]
+	fn flush_tlb_if_needed(&mut self, context: &Context, nested: Option<NestedView>) {
+		let (kvm, pcpu) = (context.kvm.address(), context.vcore.pcpu());
+		let cpu = usize::from(pcpu);
+		// SAFETY: each structure has a cpumask there, and a cpumask has a bit for each CPU
+		// that the kernel can have. Others set bits; only this CPU clears its own.
+		let (mask, word) = unsafe {
+			let mask = match nested {
+				Some(nested) => nested.address().add(layout::NESTED_NEED_TLB_FLUSH),
+				None => kvm.add(layout::KVM_NEED_TLB_FLUSH),
+			};
+			(mask, mask.cast::<AtomicU64>().add(cpu / 64).as_ref())
+		};
+		// Relaxed: whoever set the bit did so before this vcpu was let onto this CPU.
+		if word.load(Ordering::Relaxed) >> (cpu % 64) & 1 != 0 {
+			// SAFETY: LPIDR is the guest's.
+			unsafe { kvm_p9_flush_guest_tlb(kvm.as_ptr(), mask.as_ptr(), pcpu.into()) };
+		}
+	}
+
+	unsafe fn slb_clear_all(&mut self) {
+		// SAFETY: the caller says that the host needs none.
+		unsafe { kvm_p9_clear_slb() };
+	}
+
+	#[inline(always)]
+	unsafe fn run_guest(&mut self, vcpu: VcpuView) {
+		// SAFETY: the caller has loaded the guest's state. The trampoline keeps what
+		// the C calling convention says.
+		unsafe { kvm_p9_run_guest_site(pointer(vcpu)) };
+	}
+
+	fn machine_check(&mut self, vcpu: VcpuView) {
+		// SAFETY: see above.
+		unsafe { kvmppc_realmode_machine_check(pointer(vcpu)) };
+	}
+
+	fn hmi(&mut self, vcpu: VcpuView) {
+		// SAFETY: see above. It says whether the timebase needs work, as to callers
+		// with several threads; there is one.
+		unsafe { kvmppc_p9_realmode_hmi_handler(pointer(vcpu)) };
+	}
+
+	#[inline(always)]
+	fn rearm_host_dec(&mut self, tb: u64) {
+		// SAFETY: see above.
+		unsafe { timer_rearm_host_dec(tb) };
+	}
+
+	fn decrementer_max(&self) -> u64 {
+		decrementer_max
+	}
+
+	fn dawr_enabled(&self) -> bool {
+		dawr_force_enable.load(Ordering::Relaxed) != 0
+	}
+
+	#[inline(always)]
+	fn time_in_guest(&mut self, vcpu: VcpuView) {
+		#[cfg(have_timing)]
+		// SAFETY: see above; the accumulator is the vcpu's own.
+		unsafe {
+			accumulate_time(pointer(vcpu), pointer(vcpu).add(layout::VCPU_TIME_IN_GUEST));
+		}
+		#[cfg(not(have_timing))]
+		let _ = vcpu;
+	}
+
+	#[inline(always)]
+	fn time_guest_exit(&mut self, vcpu: VcpuView) {
+		#[cfg(have_timing)]
+		// SAFETY: see above; the accumulator is the vcpu's own.
+		unsafe {
+			accumulate_time(
+				pointer(vcpu),
+				pointer(vcpu).add(layout::VCPU_TIME_GUEST_EXIT),
+			);
+		}
+		#[cfg(not(have_timing))]
+		let _ = vcpu;
+	}
+
+	#[inline(always)]
+	fn exception_area(&self, trap: u32) -> ExceptionView {
+		let offset = match trap {
+			trap::SYSTEM_RESET => layout::PACA_EXNMI_AREA,
+			trap::MACHINE_CHECK => layout::PACA_EXMC_AREA,
+			_ => layout::PACA_EXGEN_AREA,
+		};
+		// SAFETY: a save area of this CPU, which no interrupt uses until MSR[RI] is on
+		// again.
+		unsafe { ExceptionView::new(self.paca.address().add(offset)) }
+	}
+}
+
+/// POWER9 and a kind of guest.
+pub(crate) struct Power9Profile<G>(PhantomData<G>);
+
+impl<G: Guest> Profile for Power9Profile<G> {
+	const KIND: Kind = G::KIND;
+
+	/// Firmware can disable transactional memory. As POWER9 was shipped, it needs the
+	/// hypervisor's help otherwise.
+	///
+	/// Decided at boot by the kernel's feature patching: a branch stays where the feature is
+	/// missing and becomes a nop where it is not. One path each for CPUs with and without
+	/// would be decided by the compiler, but the object would be a third larger.
+	#[inline(always)]
+	fn tm_assist() -> bool {
+		// SAFETY: a branch within this function, or a nop. The section's entry has the form of
+		// `struct fixup_entry` (arch/powerpc/lib/feature-fixups.c): mask and value of the
+		// features with which the code from 2 to 3 stays as it is, where it is and where what
+		// replaces it is: nothing, and what is left over is filled with nops. That it has
+		// this form, `kvm_p9_init()` sees by asking.
+		unsafe {
+			asm!(
+				"2: b {without}",
+				"3:",
+				".pushsection __ftr_fixup, \"a\"",
+				".balign 8",
+				"4: .8byte {feature}, 0, 2b - 4b, 3b - 4b, 0, 0",
+				".popsection",
+				feature = const layout::FEATURE_TM_ASSIST,
+				without = label { return false },
+				options(nomem, nostack, preserves_flags),
+			);
+		}
+		true
+	}
+}
+
+/// What the kernel's feature patching has made of [`Profile::tm_assist`], for the glue to
+/// compare.
+#[unsafe(no_mangle)]
+pub extern "C" fn kvm_p9_assists_tm() -> bool {
+	Power9Profile::<Radix>::tm_assist()
+}
+
+/// A kind of guest, as a type.
+pub(crate) trait Guest {
+	const KIND: Kind;
+}
+
+pub(crate) struct Radix;
+
+impl Guest for Radix {
+	const KIND: Kind = Kind::Radix;
+}
+
+pub(crate) struct L2;
+
+impl Guest for L2 {
+	const KIND: Kind = Kind::L2;
+}
+
+pub(crate) struct Hash;
+
+impl Guest for Hash {
+	const KIND: Kind = Kind::Hash;
+}
+
+/// Nothing here may panic. The function that this calls exists nowhere: a
+/// panic that the compiler could not rule out fails the link and the gates.
+#[panic_handler]
+pub(crate) fn panic(_: &PanicInfo<'_>) -> ! {
+	// SAFETY: never linked, so never called.
+	unsafe extern "C" {
+		safe fn kvm_p9_panic_was_not_ruled_out() -> !;
+	}
+	kvm_p9_panic_was_not_ruled_out()
+}

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Guest to host.
+
+use powerpc::{Msr, Spr};
+
+use super::enter::Host;
+use super::facilities::{self, has_tm};
+use super::{
+	Doorbell, INST_FETCH_FAILED, PCR_MASK, PSSCR_FAKE_SUSPEND_SHIFT, hfscr, slb, timebase, trap,
+};
+use crate::context::{Context, Kernel, Kind, Profile};
+use crate::layout::kernel as layout;
+use crate::sprs::{self, Conditions, Interrupt, Supervisor, User};
+use crate::views::VcpuView;
+
+/// How the guest came out.
+#[derive(Clone, Copy)]
+pub(super) struct Out {
+	/// The trap number.
+	pub(super) trap: u32,
+	/// By what the guest did: no interrupt is pending or recorded for that.
+	pub(super) synchronous: bool,
+	/// The timebase may have been set meanwhile.
+	pub(super) timebase_changed: bool,
+}
+
+/// Takes what the interrupt left behind before another can overwrite it, and lets
+/// those have a look who must do so while the guest's state is loaded.
+#[inline(always)]
+pub(super) fn save_interrupt_state<K: Kernel>(
+	k: &mut K,
+	context: &Context,
+	when: Conditions,
+) -> Out {
+	let Context { vcpu, paca, .. } = *context;
+	// Interrupts with HSRRs are told by bit 1, which only other paths use.
+	let trap = paca.trap() as u32 & !2;
+
+	// `sc` leaves in SRR0 and SRR1 what is NIA and MSR now.
+	let when = Conditions {
+		srr: trap != trap::SYSCALL,
+		..when
+	};
+	Interrupt::save(k, context, when);
+	if !when.srr {
+		vcpu.set_srr0(vcpu.nip());
+		vcpu.set_srr1(vcpu.msr());
+	}
+
+	let saved = k.exception_area(trap);
+	vcpu.set_gpr9(saved.r9());
+	vcpu.set_gpr10(saved.r10());
+	vcpu.set_gpr11(saved.r11());
+	vcpu.set_gpr12(saved.r12());
+	vcpu.set_gpr13(saved.r13());
+	vcpu.set_ppr(saved.ppr());
+	vcpu.set_cfar(saved.cfar());
+	vcpu.set_ctr(saved.ctr());
+	vcpu.set_last_inst(INST_FETCH_FAILED);
+
+	let mut out = Out {
+		trap,
+		synchronous: false,
+		timebase_changed: false,
+	};
+	match trap {
+		trap::SYSCALL => out.synchronous = true,
+		trap::H_DATA_STORAGE => {
+			out.synchronous = true;
+			vcpu.set_fault_dar(saved.dar());
+			vcpu.set_fault_dsisr(saved.dsisr());
+			vcpu.set_fault_gpa(k.mfspr::<{ Spr::ASDR.0 }>());
+		}
+		trap::H_INST_STORAGE => {
+			out.synchronous = true;
+			vcpu.set_fault_gpa(k.mfspr::<{ Spr::ASDR.0 }>());
+		}
+		trap::H_EMUL_ASSIST => {
+			out.synchronous = true;
+			vcpu.set_emul_inst(k.mfspr::<{ Spr::HEIR.0 }>());
+		}
+		trap::HV_SOFTPATCH => vcpu.set_emul_inst(k.mfspr::<{ Spr::HEIR.0 }>()),
+		trap::H_FAC_UNAVAIL => {
+			out.synchronous = true;
+			vcpu.set_hfscr(k.mfspr::<{ Spr::HFSCR.0 }>());
+		}
+		trap::HMI => {
+			out.timebase_changed = true;
+			k.hmi(vcpu);
+		}
+		trap::MACHINE_CHECK => {
+			out.timebase_changed = true;
+			vcpu.set_fault_dar(saved.dar());
+			vcpu.set_fault_dsisr(saved.dsisr());
+			k.machine_check(vcpu);
+		}
+		trap::SYSTEM_RESET => out.timebase_changed = true,
+		_ => {}
+	}
+	out
+}
+
+/// Loads NIA and MSR as the emulation of a transactional memory instruction left them.
+///
+/// # Safety
+///
+/// The guest must run next.
+#[inline(always)]
+pub(super) unsafe fn go_straight_on<K: Kernel>(k: &mut K, context: &Context) {
+	// SAFETY: interrupts that use these are disabled.
+	unsafe {
+		k.mtspr::<{ Spr::HSRR0.0 }>(context.vcpu.nip());
+		k.mtspr::<{ Spr::HSRR1.0 }>(context.vcpu.msr());
+	}
+}
+
+/// What was read of the guest and has a rule of its own.
+pub(super) struct Guest {
+	purr: u64,
+	spurr: u64,
+	doorbell: bool,
+	hdec_left: u64,
+	dec: u64,
+}
+
+impl Guest {
+	/// Reads all of the guest's registers that the exit's first instructions have not read.
+	#[inline(always)]
+	pub(super) fn save<K: Kernel>(
+		k: &mut K,
+		context: &Context,
+		when: Conditions,
+		doorbell: Doorbell,
+	) -> Self {
+		let vcpu = context.vcpu;
+		let purr = k.mfspr::<{ Spr::PURR.0 }>();
+		let spurr = k.mfspr::<{ Spr::SPURR.0 }>();
+		User::save(k, context, when);
+		Supervisor::save(k, context, when);
+		sprs::Guest::save(k, context, when);
+		vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
+		vcpu.set_ic(k.mfspr::<{ Spr::IC.0 }>());
+		vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
+		vcpu.set_psscr(k.mfspr::<{ Spr::PSSCR_PR.0 }>());
+		Self {
+			purr,
+			spurr,
+			doorbell: doorbell.readable && k.mfspr::<{ Spr::DPDES.0 }>() != 0,
+			hdec_left: k.mfspr::<{ Spr::HDEC.0 }>(),
+			dec: k.mfspr::<{ Spr::DEC.0 }>(),
+		}
+	}
+}
+
+/// Times of an exit.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+	/// The host's timebase.
+	pub(super) tb: u64,
+	/// What was added to the timebase for the guest.
+	applied: u64,
+	/// The host's PURR and SPURR, with what the guest used.
+	purr: u64,
+	spurr: u64,
+}
+
+/// Computes the host's time, and saves the guest's decrementer, doorbell, PURR and SPURR.
+#[inline(always)]
+#[expect(clippy::too_many_arguments)]
+pub(super) fn account<K: Kernel>(
+	k: &mut K,
+	context: &Context,
+	guest: &Guest,
+	host: &Host,
+	out: Out,
+	lpcr: u64,
+	started: u64,
+	hdec: u64,
+) -> Times {
+	let vcpu = context.vcpu;
+	// See the text on time in `switch`.
+	let applied = context.vcore.tb_offset_applied();
+	let tb = if out.timebase_changed {
+		k.mftb().wrapping_sub(applied)
+	} else {
+		started.wrapping_add(hdec.wrapping_sub(guest.hdec_left))
+	};
+	let dec = if lpcr & layout::HV_LPCR_LD as u64 == 0 {
+		// Without the large decrementer it has 32 bits.
+		guest.dec as i32 as u64
+	} else {
+		guest.dec
+	};
+	vcpu.set_dec_expires(dec.wrapping_add(tb).wrapping_add(applied));
+	if guest.doorbell {
+		vcpu.set_doorbell_request(1);
+	}
+	let purr = host.purr.wrapping_add(guest.purr.wrapping_sub(vcpu.purr()));
+	let spurr = host
+		.spurr
+		.wrapping_add(guest.spurr.wrapping_sub(vcpu.spurr()));
+	vcpu.set_purr(guest.purr);
+	vcpu.set_spurr(guest.spurr);
+	Times {
+		tb,
+		applied,
+		purr,
+		spurr,
+	}
+}
+
+/// Restores the host: MMU context, MSR, SPRs, the mode byte, and saves the guest's vector registers
+/// on the way.
+///
+/// # Safety
+///
+/// `host` and `times` must be this entry's, and `msr` what the host had.
+#[inline(always)]
+#[expect(clippy::too_many_arguments)]
+pub(super) unsafe fn restore_host<P: Profile, K: Kernel>(
+	k: &mut K,
+	context: &Context,
+	host: &Host,
+	when: Conditions,
+	mut msr: u64,
+	out: Out,
+	guest: &Guest,
+	times: Times,
+) {
+	let Context { vcpu, paca, .. } = *context;
+	let radix = !matches!(P::KIND, Kind::Hash);
+	// An interrupt suspends a transaction, and mtmsrd must not change that: with another
+	// [TS] than there is it would be a program interrupt.
+	let active = has_tm::<P>() && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS);
+	if active {
+		msr |= Msr::TS_S.bits();
+	}
+	// See the text on enabling interrupts in `switch`.
+	let restore_msr_last = radix && !active && out.synchronous && {
+		Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
+	};
+
+	// SAFETY: each value is the host's own, read before the guest's was written or kept by the
+	// kernel.
+	unsafe {
+		timebase::leave(k, context, times.applied);
+		restore_mmu_context::<P, _>(k, context, host);
+
+		if !restore_msr_last {
+			k.mtmsrd(msr);
+			if active {
+				k.store_vectors(vcpu);
+				k.save_tm(vcpu, vcpu.msr());
+				// They hold the checkpoint's values now, not those that were saved.
+				host.user.restore_checkpointed(k, context, when);
+				host.supervisor.restore_checkpointed(k, context, when);
+			} else {
+				facilities::store::<P, _>(k, context, when);
+			}
+		}
+		restore_sprs::<P, _>(k, context, host, when, guest.doorbell, times);
+		if when.ebb {
+			facilities::age::<P>(
+				context,
+				hfscr::EBB,
+				VcpuView::load_ebb,
+				VcpuView::set_load_ebb,
+			);
+		}
+	}
+
+	paca.set_in_guest(layout::GUEST_MODE_NONE as u8);
+	if restore_msr_last {
+		if paca.irq_happened() == layout::IRQ_HARD_DIS as u8 && vcpu.xive_pushed() == 0 {
+			paca.set_irq_happened(0);
+			msr |= Msr::EE.bits();
+		}
+		// SAFETY: the host's MSR; all else is the host's, too, but for registers of
+		// facilities that are not used before they are saved here.
+		unsafe { k.mtmsrd(msr) };
+		facilities::store::<P, _>(k, context, when);
+	}
+}
+
+/// Clears or saves the SLB, and restores PIDR, LPIDR and LPCR.
+///
+/// # Safety
+///
+/// `host` must be this entry's; code must keep to quadrant 3, or have the MMU off, until MSR is the
+/// host's.
+#[inline(always)]
+unsafe fn restore_mmu_context<P: Profile, K: Kernel>(k: &mut K, context: &Context, host: &Host) {
+	let Context { vcpu, kvm, .. } = *context;
+	// SAFETY: a radix host translates nothing by the SLB; the three registers' values are the
+	// host's.
+	unsafe {
+		if matches!(P::KIND, Kind::Hash) {
+			slb::save(k, vcpu);
+			k.slb_clear_all();
+		} else {
+			slb::clear_four(k);
+		}
+		// See the text on barriers in `switch`.
+		k.hwsync();
+		k.mtspr::<{ Spr::PIDR.0 }>(host.pidr);
+		k.mtspr::<{ Spr::LPIDR.0 }>(kvm.host_lpid().into());
+		k.mtspr::<{ Spr::LPCR.0 }>(kvm.host_lpcr());
+	}
+}
+
+/// Restores the host's SPRs, once its MMU context is there.
+///
+/// # Safety
+///
+/// `host` and `times` must be this entry's.
+#[inline(always)]
+unsafe fn restore_sprs<P: Profile, K: Kernel>(
+	k: &mut K,
+	context: &Context,
+	host: &Host,
+	when: Conditions,
+	doorbell: bool,
+	times: Times,
+) {
+	let Context {
+		vcpu, vcore, paca, ..
+	} = *context;
+	// SAFETY: each value is the host's own.
+	unsafe {
+		k.mtspr::<{ Spr::PURR.0 }>(times.purr);
+		k.mtspr::<{ Spr::SPURR.0 }>(times.spurr);
+		if P::tm_assist() {
+			// [FAKE_SUSPEND] was needed until the transaction was saved.
+			let fake_suspend = u64::from(paca.fake_suspend()) << PSSCR_FAKE_SUSPEND_SHIFT;
+			k.mtspr::<{ Spr::PSSCR.0 }>(host.psscr | fake_suspend);
+		}
+		k.mtspr::<{ Spr::HFSCR.0 }>(host.hfscr);
+		host.debug.restore(k, context, when);
+		if doorbell {
+			k.mtspr::<{ Spr::DPDES.0 }>(0);
+		}
+		if vcore.pcr() != 0 {
+			k.mtspr::<{ Spr::PCR.0 }>(PCR_MASK);
+		}
+		// At least as large as DEC, so that it never is what ends a host's sleep.
+		k.mtspr::<{ Spr::HDEC.0 }>(k.decrementer_max());
+		k.rearm_host_dec(times.tb);
+
+		host.user.restore(k, context, when);
+		host.supervisor.restore(k, context, when);
+		if vcpu.ctrl() & 1 == 0 {
+			k.mtspr::<{ Spr::CTRLT.0 }>(1);
+		}
+	}
+}

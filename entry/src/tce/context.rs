@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The vcpu that makes a TCE hcall, and the path that the hcall takes.
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+
+use hcall::Number;
+use powerpc::{HostFacts, P9Vcpu};
+use tce::{Hard, MAX_ENTRIES, Refusal, Table, Tce, body};
+
+use super::at;
+use super::guest_memory::Memory;
+use crate::layout::kernel as layout;
+use crate::views::{KvmView, SlotsView, SttView, VcpuView};
+
+// SAFETY: a variable of kvm_p9.c, which is written during boot only.
+unsafe extern "C" {
+	safe static kvm_p9_host_facts: u64;
+}
+
+/// Tables that may share a bucket before a handler gives up looking.
+pub(crate) const LONGEST_CHAIN: usize = 8;
+
+/// The vcpu that did the hcall.
+///
+/// For as long as this lives the vcpu is in a handler: its thread does nothing else, and
+/// `kvm->srcu` is held, or RCU for H_GET_TCE on the full path.
+pub(crate) struct Caller<'a> {
+	pub(crate) p9: &'a P9Vcpu,
+	pub(crate) vcpu: VcpuView,
+	pub(crate) kvm: KvmView,
+	pub(crate) path: Path,
+}
+
+/// How a handler was called.
+#[derive(Clone, Copy)]
+pub(crate) enum Path {
+	/// By the trampoline.
+	Fast,
+	/// By the kernel.
+	Full {
+		/// The list is in `p9.tce_list`.
+		list_read: bool,
+		/// Interrupts are off.
+		quiet: bool,
+	},
+}
+
+impl Path {
+	/// Hardware's tables and registered memory stay for as long as the handler runs, and
+	/// it isn't interrupted while it has an entry locked.
+	pub(crate) fn may_write_hardware(self) -> Result<(), Refusal> {
+		let facts = HostFacts::from_bits_retain(kvm_p9_host_facts);
+		match self {
+			Self::Fast if facts.contains(HostFacts::RCU_SEES_GUESTS) => Ok(()),
+			Self::Fast => Err(Hard::Kernel.into()),
+			Self::Full { quiet: true, .. } => Ok(()),
+			Self::Full { quiet: false, .. } => Err(Hard::Quiet.into()),
+		}
+	}
+}
+
+impl<'a> Caller<'a> {
+	/// # Safety
+	///
+	/// `p9` must be part of a vcpu which is in a handler for as long as `'a` lasts, called
+	/// as `path` says.
+	#[inline]
+	pub(crate) unsafe fn new(p9: NonNull<P9Vcpu>, path: Path) -> Option<Self> {
+		// SAFETY: that's where `struct kvm_vcpu` begins, of which this is a part, and
+		// its VM stays as long as it does. What others may do with the part, its type
+		// allows.
+		unsafe {
+			let vcpu = VcpuView::new(p9.cast().sub(layout::VCPU_P9));
+			Some(Self {
+				p9: p9.as_ref(),
+				vcpu,
+				kvm: KvmView::new(at(vcpu.kvm())?),
+				path,
+			})
+		}
+	}
+
+	/// The table with the LIOBN in r4.
+	#[inline]
+	pub(crate) fn table(&self) -> Result<SttView, Refusal> {
+		let liobn = self.vcpu.gpr4();
+		// hash_64() of linux/hash.h.
+		let hash = liobn.wrapping_mul(layout::HASH_64_FACTOR as u64);
+		let bucket = (hash >> (64 - layout::KVM_P9_TABLE_BITS)) as usize;
+		let buckets = self.kvm.address();
+		// SAFETY: the array has 1 << KVM_P9_TABLE_BITS elements, which others write.
+		let mut next = unsafe {
+			let buckets = buckets.add(layout::KVM_P9_TABLES).cast::<u64>();
+			buckets.add(bucket).read_volatile()
+		};
+		for _ in 0..LONGEST_CHAIN {
+			let Some(table) = at(next) else {
+				return Err(Hard::Userspace.into());
+			};
+			// SAFETY: tables stay while `kvm->srcu` is held, or RCU outside of a guest, and
+			// one that was removed still leads on to the next.
+			let stt = unsafe { SttView::new(table) };
+			if stt.liobn() == liobn {
+				return Ok(stt);
+			}
+			next = stt.p9_next();
+		}
+		Err(Hard::Kernel.into())
+	}
+
+	/// The same, here once for those that it is no matter to.
+	#[inline(never)]
+	pub(crate) fn table_apart(&self) -> Result<SttView, Refusal> {
+		self.table()
+	}
+
+	/// The guest's memory, as it is now.
+	#[inline]
+	pub(crate) fn memory(&self) -> Result<Memory<'_>, Refusal> {
+		let slots = at(self.kvm.memslots()).ok_or(Hard::Kernel)?;
+		Ok(Memory {
+			caller: self,
+			// SAFETY: it is read under `kvm->srcu`, which keeps what it points to: H_GET_TCE
+			// does not come here.
+			slots: unsafe { SlotsView::new(slots) },
+			region: Cell::new(None),
+		})
+	}
+
+	/// Has a body answer the hcall of that number on this table, an H_STUFF_TCE from entry
+	/// `done` on. Returns how many entries of that have their value now.
+	#[inline(always)]
+	pub(crate) fn run(
+		&self,
+		table: &impl Table,
+		number: Number,
+		done: u64,
+	) -> Result<u64, Refusal> {
+		let (ioba, r6, r7) = (self.vcpu.gpr5(), self.vcpu.gpr6(), self.vcpu.gpr7());
+		match number {
+			Number::GET_TCE => {
+				let tce = body::get(table, ioba)?;
+				self.vcpu.set_gpr4(tce.0);
+			}
+			Number::PUT_TCE => body::put(table, &self.memory()?, ioba, Tce(r6))?,
+			// A vcpu is in one handler at a time, so nobody else uses the buffer.
+			Number::PUT_TCE_INDIRECT => {
+				body::put_indirect(table, &self.memory()?, &self.p9.tce_list, ioba, r6, r7)?;
+			}
+			Number::STUFF_TCE => {
+				if matches!(self.path, Path::Fast) && r7 > MAX_ENTRIES as u64 {
+					return Err(Hard::Steps.into());
+				}
+				return body::stuff(table, &self.memory()?, ioba, Tce(r6), r7, done);
+			}
+			_ => return Err(Hard::Kernel.into()),
+		}
+		Ok(0)
+	}
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! TCE hcalls on the full path: the kernel supplies what an attempt lacked, and calls again.
+
+use core::ptr::NonNull;
+
+use hcall::{Code, Number};
+use powerpc::{HostFacts, Missing, P9Vcpu, TceCall};
+use tce::{Hard, Refusal, Table};
+
+use super::context::{Caller, Path};
+use super::table::{Any, KernelTable};
+
+// SAFETY: a variable of kvm_p9.c, which is written during boot only.
+unsafe extern "C" {
+	safe static kvm_p9_host_facts: u64;
+}
+
+/// Has a body answer an hcall of any number, on a table of any kind. These are here once,
+/// and away from what the most frequent hcalls execute.
+#[inline(always)]
+pub(crate) fn general(caller: &Caller<'_>, number: Number, done: u64) -> Result<u64, Refusal> {
+	let table = KernelTable::<Any>::new(caller.table_apart()?, caller.path);
+	match number {
+		Number::GET_TCE => caller.run(&table, Number::GET_TCE, done),
+		Number::PUT_TCE => general_put(caller, table),
+		Number::PUT_TCE_INDIRECT => general_put_indirect(caller, table),
+		Number::STUFF_TCE => general_stuff(caller, table, done),
+		_ => Err(Hard::Kernel.into()),
+	}
+}
+
+// Apart, so that no stack has room for all of them.
+
+#[inline(never)]
+pub(crate) fn general_put(
+	caller: &Caller<'_>,
+	table: KernelTable<'_, Any>,
+) -> Result<u64, Refusal> {
+	caller.run(&table, Number::PUT_TCE, 0)
+}
+
+#[inline(never)]
+pub(crate) fn general_put_indirect(
+	caller: &Caller<'_>,
+	table: KernelTable<'_, Any>,
+) -> Result<u64, Refusal> {
+	caller.run(&table, Number::PUT_TCE_INDIRECT, 0)
+}
+
+#[inline(never)]
+pub(crate) fn general_stuff(
+	caller: &Caller<'_>,
+	table: KernelTable<'_, Any>,
+	done: u64,
+) -> Result<u64, Refusal> {
+	caller.run(&table, Number::STUFF_TCE, done)
+}
+
+/// Answers a TCE hcall on the full path, or [`Code::TOO_HARD`], with `call` saying why:
+/// then the kernel supplies what is missing and calls again.
+///
+/// # Safety
+///
+/// `p9` must be part of the vcpu that does the hcall, which the current thread runs.
+/// `kvm->srcu` must have been held for reading since before the first call for this hcall,
+/// or RCU for H_GET_TCE; and interrupts must be off if `call` says so.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvm_p9_tce(p9: NonNull<P9Vcpu>, call: &mut TceCall) -> Code {
+	let facts = HostFacts::from_bits_retain(kvm_p9_host_facts);
+	let path = Path::Full {
+		list_read: call.list_read != 0,
+		quiet: call.quiet != 0,
+	};
+	// SAFETY: as the caller vouches.
+	let caller = unsafe { Caller::new(p9, path) };
+	let Some(caller) =
+		caller.filter(|_| facts.contains(HostFacts::CPU_SUPPORTED | HostFacts::RADIX))
+	else {
+		call.missing = Missing::All as u64;
+		return Code::TOO_HARD;
+	};
+	let number = Number(call.number);
+	let refusal = match general(&caller, number, call.done) {
+		Ok(done) if number == Number::STUFF_TCE && done < caller.vcpu.gpr7() => {
+			call.done = done;
+			Hard::Steps.into()
+		}
+		Ok(_) => return Code::SUCCESS,
+		Err(refusal) => refusal,
+	};
+	if let Refusal::Hard(hard) = refusal {
+		// The next attempt reads the list anew: this one may have it in this CPU's byte
+		// order by now.
+		call.list_read = 0;
+		call.missing = caller.missing(hard, call) as u64;
+	}
+	refusal.code()
+}
+
+impl Caller<'_> {
+	/// Tells the kernel what is missing.
+	#[cold]
+	pub(crate) fn missing(&self, hard: Hard, call: &mut TceCall) -> Missing {
+		match (hard, self.table_apart()) {
+			(Hard::Userspace, _) => Missing::Nothing,
+			(Hard::List, _) => Missing::List,
+			(Hard::Steps, _) => Missing::Steps,
+			(Hard::Quiet, _) => Missing::Quiet,
+			(Hard::Page(number), Ok(stt)) => {
+				call.table = stt.address().addr().get() as u64;
+				call.index = number;
+				Missing::Page
+			}
+			(Hard::Level { table: of, index }, Ok(stt)) => {
+				let table = KernelTable::<Any>::new(stt, self.path);
+				let attached = table.attached().ok();
+				let Some(one) = attached.and_then(|attached| *attached.get(of)?) else {
+					return Missing::All;
+				};
+				call.table = one.0.address().addr().get() as u64;
+				call.index = one.0.offset().wrapping_add(index);
+				Missing::Levels
+			}
+			_ => Missing::All,
+		}
+	}
+}

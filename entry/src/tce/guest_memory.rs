@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The guest's memory: memory slots, registered regions, and the list of H_PUT_TCE_INDIRECT.
+
+use core::arch::asm;
+use core::cell::Cell;
+use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, fence};
+
+use powerpc::P9Vcpu;
+use tce::{Guest, Hard, List, Range, Refusal, Tce};
+
+use super::at;
+use super::context::{Caller, Path};
+use super::hardware::KernelRegion;
+use crate::layout::kernel as layout;
+use crate::views::{MmView, NodeView, RegionView, SlotView, SlotsView};
+
+/// Levels of the tree of memory slots, which has at most 2^15 of them and is never
+/// more than twice as deep as it must be.
+pub(crate) const DEEPEST_TREE: usize = 32;
+
+/// Regions of registered memory that are looked through before it is left to C:
+/// userspace may register as many as it likes.
+pub(crate) const MOST_REGIONS: usize = 64;
+
+/// The guest's memory: slots, and what of it is registered.
+pub(crate) struct Memory<'a> {
+	pub(crate) caller: &'a Caller<'a>,
+	pub(crate) slots: SlotsView,
+	/// The region that was found last.
+	pub(crate) region: Cell<Option<KernelRegion>>,
+}
+
+/// The guest addresses of a slot.
+#[inline]
+pub(crate) fn range(slot: SlotView) -> Range {
+	Range {
+		start: slot.base_gfn() << layout::PAGE_SHIFT,
+		length: slot.npages() << layout::PAGE_SHIFT,
+		user: slot.user(),
+	}
+}
+
+/// Looks for the slot with this address in the tree of all of them.
+#[cold]
+#[inline(never)]
+pub(crate) fn search(slots: SlotsView, address: u64) -> Option<SlotView> {
+	let index = slots.node_idx() as usize & 1;
+	let offset = layout::SLOT_GFN_NODE + index * layout::SIZEOF_NODE;
+	let mut next = slots.gfn_tree();
+	for _ in 0..DEEPEST_TREE {
+		let node: NonNull<u8> = at(next)?;
+		// SAFETY: the tree isn't changed while it is in force, and its nodes are parts
+		// of slots, at the place that `node_idx`, 0 or 1, tells.
+		let (slot, node) = unsafe { (SlotView::new(node.sub(offset)), NodeView::new(node)) };
+		let range = range(slot);
+		if range.contains(address) {
+			return Some(slot);
+		}
+		next = if address < range.start {
+			node.left()
+		} else {
+			node.right()
+		};
+	}
+	None
+}
+
+impl Guest for Memory<'_> {
+	type List<'b>
+		= ListPage<'b>
+	where
+		Self: 'b;
+
+	type Region = KernelRegion;
+
+	#[inline]
+	fn memory(&self, address: u64) -> Option<Range> {
+		if let Some(last) = at(self.slots.last_used()) {
+			// SAFETY: slots stay while `kvm->srcu` is held, and the one used last is one
+			// of those in force.
+			let range = range(unsafe { SlotView::new(last) });
+			if range.contains(address) {
+				return Some(range);
+			}
+		}
+		search(self.slots, address).map(range)
+	}
+
+	#[inline]
+	fn list(&self, address: u64) -> Option<ListPage<'_>> {
+		let p9 = self.caller.p9;
+		if let Path::Full { list_read, .. } = self.caller.path {
+			return list_read.then(|| ListPage {
+				list: NonNull::from(&p9.tce_list).cast(),
+				_guard: None,
+			});
+		}
+		if p9.tce_list_gfn.get() == address >> layout::PAGE_SHIFT
+			&& p9.tce_list_generation.get() == self.slots.generation()
+		{
+			p9.tce_list_busy.store(1, Ordering::Relaxed);
+			let guard = Busy(p9);
+			// The notifier has a full barrier between its two steps as well.
+			fence(Ordering::SeqCst);
+			if let Some(page) = NonNull::new(p9.tce_list_page.load(Ordering::Relaxed)) {
+				let offset = address as usize & ((1 << layout::PAGE_SHIFT) - 1);
+				return Some(ListPage {
+					// SAFETY: the offset is inside the page.
+					list: unsafe { page.byte_add(offset) },
+					_guard: Some(guard),
+				});
+			}
+		}
+		p9.tce_list_wanted.set(1);
+		None
+	}
+
+	#[inline(never)]
+	fn region(&self, user: u64, length: u64) -> Result<KernelRegion, Refusal> {
+		if let Some(last) = self.region.get()
+			&& last.offset(user, length).is_some()
+		{
+			return Ok(last);
+		}
+		// SAFETY: the VM's, which stays as long as the VM.
+		let mm = unsafe { MmView::new(at(self.caller.kvm.mm()).ok_or(Hard::Kernel)?) };
+		let head = mm.address().addr().get() + layout::MM_REGIONS.offset;
+		let mut next = mm.regions();
+		for _ in 0..MOST_REGIONS {
+			if next == head as u64 {
+				return Err(Hard::Userspace.into());
+			}
+			// SAFETY: an element of the list, by the list_head in it, which stays: RCU waits
+			// for us.
+			let region = unsafe {
+				let node: NonNull<u8> = at(next).ok_or(Hard::Kernel)?;
+				RegionView::new(node.sub(layout::REGION_NEXT.offset))
+			};
+			let found = KernelRegion(region);
+			if found.offset(user, length).is_some() {
+				self.region.set(Some(found));
+				return Ok(found);
+			}
+			next = region.next();
+		}
+		Err(Hard::Kernel.into())
+	}
+}
+
+/// Keeps the page of a list where it is until it is dropped.
+pub(crate) struct Busy<'a>(pub(crate) &'a P9Vcpu);
+
+impl Drop for Busy<'_> {
+	#[inline]
+	fn drop(&mut self) {
+		// Release: all has been read by then.
+		self.0.tce_list_busy.store(0, Ordering::Release);
+	}
+}
+
+/// A list of H_PUT_TCE_INDIRECT, by its kernel address.
+pub(crate) struct ListPage<'a> {
+	pub(crate) list: NonNull<u64>,
+	/// Of the guest's own page.
+	pub(crate) _guard: Option<Busy<'a>>,
+}
+
+impl List for ListPage<'_> {
+	#[inline]
+	fn entry(&self, index: usize) -> Tce {
+		let value;
+		// SAFETY: the list is 4 KiB, does not cross a page and has 512 entries, and the
+		// page stays while the guard lives. The guest may be writing it, which assembly
+		// doesn't mind. A load that swaps bytes has no other way to be said: there is no
+		// atomic type for it.
+		unsafe {
+			asm!(
+				"ldbrx {value}, {list}, {offset}",
+				value = lateout(reg) value,
+				list = in(reg_nonzero) self.list.as_ptr(),
+				offset = in(reg) index * 8,
+				options(nostack, readonly, preserves_flags),
+			);
+		}
+		Tce(value)
+	}
+}

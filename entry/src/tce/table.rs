@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `struct kvmppc_spapr_tce_table`: the table of a guest's window.
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::slice;
+use core::sync::atomic::AtomicU64;
+
+use tce::{Hard, MAX_ATTACHED, MAX_ENTRIES, Refusal, Table, Window};
+
+use super::at;
+use super::context::{Caller, Path};
+use super::hardware::{HardwareTable, attachment};
+use crate::layout::kernel as layout;
+use crate::views::SttView;
+
+// SAFETY: a variable of kvm_p9_tce.c, which is written during boot only.
+unsafe extern "C" {
+	safe static kvm_p9_vmemmap: u64;
+}
+
+/// What is known of a [`KernelTable`].
+pub(crate) trait Attachment {
+	/// Hardware's tables may be attached.
+	const POSSIBLE: bool;
+}
+
+/// None is attached.
+pub(crate) struct Emulated;
+
+impl Attachment for Emulated {
+	const POSSIBLE: bool = false;
+}
+
+/// Nothing.
+pub(crate) struct Any;
+
+impl Attachment for Any {
+	const POSSIBLE: bool = true;
+}
+
+/// No hardware's table is attached.
+#[inline]
+pub(crate) fn is_emulated(stt: SttView) -> bool {
+	// An empty list's head points to itself.
+	let head = stt.address().addr().get() + layout::STT_IOMMU_TABLES.offset;
+	stt.iommu_tables() == head as u64
+}
+
+/// `struct kvmppc_spapr_tce_table`.
+pub(crate) struct KernelTable<'a, A> {
+	pub(crate) stt: SttView,
+	pub(crate) path: Path,
+	pub(crate) kept_by: PhantomData<(&'a Caller<'a>, A)>,
+}
+
+impl<A> KernelTable<'_, A> {
+	#[inline]
+	pub(crate) fn new(stt: SttView, path: Path) -> Self {
+		Self {
+			stt,
+			path,
+			kept_by: PhantomData,
+		}
+	}
+}
+
+impl<A: Attachment> Table for KernelTable<'_, A> {
+	const PAGE_SHIFT: u32 = layout::PAGE_SHIFT as u32 - 3;
+	const IN_LINE: bool = !A::POSSIBLE;
+
+	type Attached = HardwareTable;
+
+	#[inline]
+	fn window(&self) -> Window {
+		Window {
+			page_shift: self.stt.page_shift(),
+			offset: self.stt.offset(),
+			size: self.stt.size(),
+		}
+	}
+
+	#[inline]
+	fn is_emulated(&self) -> bool {
+		!A::POSSIBLE || is_emulated(self.stt)
+	}
+
+	fn most_writes(&self) -> u64 {
+		match self.path {
+			// A longest list's for two tables. All the while nothing interrupts.
+			Path::Fast => 2 * MAX_ENTRIES as u64,
+			// A longest list's for all tables. Interrupts are off here, too.
+			Path::Full { .. } => (MAX_ATTACHED * MAX_ENTRIES) as u64,
+		}
+	}
+
+	fn attached(&self) -> Result<[Option<HardwareTable>; MAX_ATTACHED], Refusal> {
+		self.path.may_write_hardware()?;
+		let mut attached = [None; MAX_ATTACHED];
+		let head = self.stt.address().addr().get() + layout::STT_IOMMU_TABLES.offset;
+		let mut next = self.stt.iommu_tables();
+		for place in &mut attached {
+			if next == head as u64 {
+				return Ok(attached);
+			}
+			let (table, behind) = attachment(next).ok_or(Hard::Kernel)?;
+			*place = Some(table);
+			next = behind;
+		}
+		if next == head as u64 {
+			Ok(attached)
+		} else {
+			Err(Hard::Kernel.into())
+		}
+	}
+
+	#[inline]
+	fn page(&self, number: u64) -> Option<&[AtomicU64]> {
+		// SAFETY: the array has a pointer for each page that the window needs, and
+		// `number` comes from an index inside the window.
+		let page = unsafe {
+			let pages = self.stt.address().add(layout::STT_PAGES).cast::<u64>();
+			pages.add(number as usize).read_volatile()
+		};
+		if page == 0 {
+			return None;
+		}
+		// page_address(): all struct pages are in one array.
+		let frame = page.wrapping_sub(kvm_p9_vmemmap) / layout::SIZEOF_STRUCT_PAGE as u64;
+		let page: NonNull<AtomicU64> =
+			at((frame << layout::PAGE_SHIFT) | layout::LINEAR_MAP as u64)?;
+		// SAFETY: a page stays as long as its table, is never written but 64 bits at a time,
+		// and was cleared before the pointer to it was set.
+		Some(unsafe { slice::from_raw_parts(page.as_ptr(), 1 << Self::PAGE_SHIFT) })
+	}
+}

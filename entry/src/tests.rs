@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The switch on a processor that is not there.
+
+mod fake_cpu;
+mod journals;
+mod order;
+mod properties;

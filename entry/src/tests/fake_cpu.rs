@@ -1,0 +1,755 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The switch on a processor that writes everything down.
+//!
+//! The journal is an ordered list of reads, writes and barriers. What a host looks
+//! like after a guest ran, what a guest finds and what of it is kept are properties,
+//! tried with any values; the order is looked at in a few journals that are kept as
+//! reviewed snapshots, and in the rules that hold for all of them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::ptr::NonNull;
+
+use powerpc::{Cpu, Lpcr, Msr, Spr};
+use proptest::prelude::*;
+
+use crate::layout::kernel as layout;
+use crate::switch::{self, Context, Kernel, Kind, Profile, hfscr, trap};
+use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
+
+/// What happened, in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Event {
+	Read(Spr),
+	Write(Spr, u64),
+	Timebase,
+	ReadMsr,
+	WriteMsr(u64),
+	WriteEeRi(u64),
+	Hwsync,
+	Isync,
+	SlbClear(u64),
+	SlbClearAll,
+	SlbWrite(u64, u64),
+	SlbReadEsid(u64),
+	SlbReadVsid(u64),
+	Call(&'static str),
+	Guest,
+}
+
+/// Memory for one of the kernel's structures, with room for any invented offset.
+pub(super) struct Memory(Box<[u64]>);
+
+impl Memory {
+	pub(super) fn new() -> Self {
+		Self(vec![0; 2048].into())
+	}
+
+	pub(super) fn at(&mut self) -> NonNull<u8> {
+		NonNull::new(self.0.as_mut_ptr()).unwrap().cast()
+	}
+}
+
+/// The processor, the kernel around it, and what the guest will do.
+///
+/// Time passes with each access: a tick of the timebase, and of HDEC and DEC.
+pub(super) struct Machine {
+	pub(super) sprs: BTreeMap<u16, u64>,
+	/// The SLB's valid entries.
+	pub(super) slb: BTreeMap<u64, (u64, u64)>,
+	pub(super) msr: u64,
+	pub(super) tb: u64,
+	pub(super) events: Vec<Event>,
+	pub(super) context: Context,
+	pub(super) exceptions: ExceptionView,
+	/// What the guest leaves in SPRs.
+	pub(super) guest_writes: BTreeMap<u16, u64>,
+	/// Traps that it comes out with, one a run.
+	pub(super) traps: Vec<u32>,
+	/// SPRs as the guest found them.
+	pub(super) found: BTreeMap<u16, u64>,
+	/// The SLB as the guest found it, and as it leaves it, if it is a hash guest.
+	pub(super) found_slb: BTreeMap<u64, (u64, u64)>,
+	pub(super) guest_slb: Option<BTreeMap<u64, (u64, u64)>>,
+	/// Its interrupts arrive with the MMU on.
+	pub(super) arrives_virtual: bool,
+	/// What a transaction began with: of these registers the processor has the values
+	/// in a checkpoint.
+	pub(super) checkpoint: BTreeMap<u16, u64>,
+	/// How long it runs.
+	pub(super) runs: u64,
+	/// How long ago the time was read that the switch is told.
+	pub(super) late: u64,
+	/// The timebase as the guest found it.
+	pub(super) found_tb: u64,
+	/// An interrupt is pending when the host's timer is set again.
+	pub(super) timer_due: bool,
+	pub(super) lpcr: u64,
+	pub(super) nested: NestedView,
+	pub(super) emulates: bool,
+	pub(super) dawr: bool,
+	pub(super) _memory: Vec<Memory>,
+}
+
+pub(super) const DECREMENTER_MAX: u64 = (1 << 55) - 1;
+
+/// SRR1's and so the guest's MSR at the end of its run.
+pub(super) const GUEST_MSR: Msr = Msr::SF.union(Msr::ME).union(Msr::RI).union(Msr::LE);
+
+pub(super) const HOST_MSR: Msr = GUEST_MSR
+	.union(Msr::HV)
+	.union(Msr::EE)
+	.union(Msr::IR)
+	.union(Msr::DR)
+	.union(Msr::FP)
+	.union(Msr::VEC)
+	.union(Msr::VSX)
+	.union(Msr::TM);
+
+impl Machine {
+	pub(super) fn new() -> Self {
+		let mut memory: Vec<_> = (0..7).map(|_| Memory::new()).collect();
+		// SAFETY: each has memory of its own that lives as long as the machine.
+		let (context, exceptions, nested) = unsafe {
+			let context = Context {
+				vcpu: VcpuView::new(memory[0].at()),
+				vcore: VcoreView::new(memory[1].at()),
+				kvm: KvmView::new(memory[2].at()),
+				paca: PacaView::new(memory[3].at()),
+				task: TaskView::new(memory[4].at()),
+				nested: None,
+			};
+			let exceptions = ExceptionView::new(memory[5].at());
+			(context, exceptions, NestedView::new(memory[6].at()))
+		};
+		context.vcpu.set_msr(GUEST_MSR.bits());
+		context.kvm.set_radix(1);
+		Self {
+			sprs: BTreeMap::new(),
+			slb: BTreeMap::new(),
+			msr: HOST_MSR.bits(),
+			tb: 1 << 40,
+			events: Vec::new(),
+			context,
+			exceptions,
+			guest_writes: BTreeMap::new(),
+			traps: vec![trap::SYSCALL],
+			found: BTreeMap::new(),
+			found_slb: BTreeMap::new(),
+			guest_slb: None,
+			arrives_virtual: true,
+			checkpoint: BTreeMap::new(),
+			runs: 1000,
+			late: 0,
+			found_tb: 0,
+			timer_due: false,
+			lpcr: LPCR,
+			nested,
+			emulates: false,
+			dawr: false,
+			_memory: memory,
+		}
+	}
+
+	/// Runs the guest, with assistance for transactional memory or without.
+	pub(super) fn run(&mut self, assist: bool) -> (u32, u64) {
+		let (context, mut tb) = (self.context, self.tb);
+		let limit = tb + 1_000_000;
+		self.tb += self.late;
+		let lpcr = self.lpcr;
+		macro_rules! run {
+			($tm_assist:literal, $kind:literal) => {
+				// SAFETY: no processor is involved.
+				unsafe {
+					switch::run::<Model<$tm_assist, $kind>, _>(self, context, limit, lpcr, &mut tb)
+				}
+			};
+		}
+		let radix = context.kvm.radix() != 0;
+		let trap = match (assist, radix, context.nested.is_some()) {
+			(true, true, false) => run!(true, 0),
+			(true, true, true) => run!(true, 1),
+			(true, false, _) => run!(true, 2),
+			(false, true, false) => run!(false, 0),
+			(false, true, true) => run!(false, 1),
+			(false, false, _) => run!(false, 2),
+		};
+		(trap, tb)
+	}
+
+	pub(super) fn spr(&self, spr: Spr) -> u64 {
+		self.sprs.get(&spr.0).copied().unwrap_or(0)
+	}
+
+	pub(super) fn set(&mut self, spr: Spr, value: u64) {
+		self.sprs.insert(spr.0, value);
+	}
+
+	/// Makes the guest one that uses the hash MMU.
+	pub(super) fn hash(&mut self) {
+		self.context.kvm.set_radix(0);
+		self.lpcr = HASH_LPCR;
+		self.arrives_virtual = false;
+		self.context.vcpu.set_slb_nr(32);
+		self.guest_slb = Some(BTreeMap::new());
+	}
+
+	/// Makes the vcpu an L2.
+	pub(super) fn l2(&mut self) {
+		self.nested.set_shadow_lpid(77);
+		self.context.nested = Some(self.nested);
+	}
+
+	/// Something is accessed: is it allowed, and time passes.
+	pub(super) fn event(&mut self, event: Event) {
+		self.events.push(event);
+		self.tb += 1;
+		let lpcr = Lpcr::from_bits_retain(self.spr(Spr::LPCR));
+		let guest_loaded = self.spr(Spr::LPIDR) != u64::from(self.context.kvm.host_lpid());
+		if guest_loaded && self.lpcr == HASH_LPCR && !lpcr.contains(Lpcr::HR) {
+			let mmu = Msr::from_bits_retain(self.msr) & (Msr::IR | Msr::DR);
+			assert!(
+				mmu.is_empty(),
+				"{event:?} with the MMU on in a hash guest's context"
+			);
+		}
+	}
+
+	/// A register that counts down.
+	pub(super) fn count(&self, spr: Spr, bits: u32) -> u64 {
+		let left = self.spr(spr).wrapping_sub(self.tb);
+		// As wide as it is implemented, with its sign.
+		((left << (64 - bits)) as i64 >> (64 - bits)) as u64
+	}
+
+	pub(super) fn position(&self, event: impl Fn(&Event) -> bool) -> usize {
+		self.events.iter().position(event).expect("it happens")
+	}
+
+	pub(super) fn journal(&self) -> String {
+		let mut text = String::new();
+		for event in &self.events {
+			match event {
+				Event::Read(spr) => writeln!(text, "    read  {spr:?}"),
+				Event::Write(spr, value) => writeln!(text, "    write {spr:?} = {value:#x}"),
+				Event::Timebase => writeln!(text, "    read  TB"),
+				Event::ReadMsr => writeln!(text, "    read  MSR"),
+				Event::WriteMsr(value) => writeln!(text, "    write MSR = {value:#x}"),
+				Event::WriteEeRi(value) => writeln!(text, "    write MSR[EE,RI] = {value:#x}"),
+				Event::Hwsync => writeln!(text, "hwsync"),
+				Event::Isync => writeln!(text, "isync"),
+				Event::SlbClear(index) => writeln!(text, "    clear SLB entry {index}"),
+				Event::SlbClearAll => writeln!(text, "    clear SLB"),
+				Event::SlbWrite(e, v) => writeln!(text, "    write SLB entry {e:#x} = {v:#x}"),
+				Event::SlbReadEsid(index) => writeln!(text, "    read  SLB entry {index}, ESID"),
+				Event::SlbReadVsid(index) => writeln!(text, "    read  SLB entry {index}, VSID"),
+				Event::Call(name) => writeln!(text, "call {name}"),
+				Event::Guest => writeln!(text, "guest"),
+			}
+			.unwrap();
+		}
+		text
+	}
+}
+
+pub(super) const LPCR: u64 = 0x40_0000_0340_f000 | 1 << 17 | Lpcr::HR.bits();
+
+pub(super) const HASH_LPCR: u64 = LPCR & !(Lpcr::HR.bits() | Lpcr::UPRT.bits());
+
+/// A profile: transactional memory, and the kind of guest by number.
+pub(super) struct Model<const TM_ASSIST: bool, const KIND: u8>;
+
+impl<const TM_ASSIST: bool, const KIND: u8> Profile for Model<TM_ASSIST, KIND> {
+	fn tm_assist() -> bool {
+		TM_ASSIST
+	}
+	const KIND: Kind = [Kind::Radix, Kind::L2, Kind::Hash][KIND as usize];
+}
+
+impl Cpu for Machine {
+	fn mfspr<const N: u16>(&mut self) -> u64 {
+		self.event(Event::Read(Spr(N)));
+		match Spr(N) {
+			// Reading and writing have numbers of their own.
+			Spr::CTRLF => self.spr(Spr::CTRLT),
+			Spr::HDEC => self.count(Spr::HDEC, 56),
+			Spr::DEC if self.lpcr & layout::HV_LPCR_LD as u64 == 0 => {
+				self.count(Spr::DEC, 32) & 0xffff_ffff
+			}
+			Spr::DEC => self.count(Spr::DEC, 56),
+			spr => self.spr(spr),
+		}
+	}
+
+	unsafe fn mtspr<const N: u16>(&mut self, value: u64) {
+		let guest_mode = self.context.paca.in_guest() == layout::GUEST_MODE_P9_RS as u8;
+		if [Spr::LPIDR, Spr::LPCR, Spr::PIDR].contains(&Spr(N)) {
+			assert!(guest_mode, "{:?} written with the host's mode byte", Spr(N));
+		}
+		self.event(Event::Write(Spr(N), value));
+		let value = match Spr(N) {
+			// As the time when it will be 0.
+			Spr::HDEC | Spr::DEC => value.wrapping_add(self.tb),
+			_ => value,
+		};
+		self.set(Spr(N), value);
+		if Spr(N) == Spr::TBU40 {
+			let tb = value & !0xff_ffff | self.tb & 0xff_ffff;
+			// They count on, whatever the time is.
+			for spr in [Spr::HDEC, Spr::DEC] {
+				let moved = self.spr(spr).wrapping_add(tb.wrapping_sub(self.tb));
+				self.set(spr, moved);
+			}
+			self.tb = tb;
+		}
+	}
+
+	fn mftb(&mut self) -> u64 {
+		self.event(Event::Timebase);
+		self.tb
+	}
+
+	fn mfmsr(&mut self) -> u64 {
+		self.event(Event::ReadMsr);
+		self.msr
+	}
+
+	unsafe fn mtmsrd(&mut self, msr: u64) {
+		self.msr = msr;
+		self.event(Event::WriteMsr(msr));
+		if msr & Msr::EE.bits() != 0 {
+			assert_eq!(self.context.paca.irq_happened(), 0, "enabled, but not said");
+			assert_eq!(self.context.paca.in_guest(), layout::GUEST_MODE_NONE as u8);
+			assert_eq!(self.context.vcpu.xive_pushed(), 0);
+		}
+	}
+
+	unsafe fn mtmsrd_ee_ri(&mut self, msr: u64) {
+		self.event(Event::WriteEeRi(msr));
+		let bits = (Msr::EE | Msr::RI).bits();
+		self.msr = self.msr & !bits | msr & bits;
+	}
+
+	fn hwsync(&mut self) {
+		self.event(Event::Hwsync);
+	}
+
+	fn isync(&mut self) {
+		self.event(Event::Isync);
+	}
+
+	unsafe fn slb_clear<const INDEX: u64>(&mut self) {
+		assert!(INDEX < 4, "out of reach");
+		self.event(Event::SlbClear(INDEX));
+		self.slb.remove(&INDEX);
+	}
+
+	unsafe fn slb_write(&mut self, esid: u64, vsid: u64) {
+		self.event(Event::SlbWrite(esid, vsid));
+		assert_eq!(self.spr(Spr::LPCR), HASH_LPCR, "out of reach");
+		self.slb.insert(esid & 0xfff, (esid & !0xfff, vsid));
+	}
+
+	fn slb_esid(&mut self, index: u64) -> u64 {
+		self.event(Event::SlbReadEsid(index));
+		assert_eq!(self.spr(Spr::LPCR), HASH_LPCR, "out of reach");
+		self.slb.get(&index).map_or(0, |entry| entry.0)
+	}
+
+	fn slb_vsid(&mut self, index: u64) -> u64 {
+		self.event(Event::SlbReadVsid(index));
+		self.slb.get(&index).map_or(0, |entry| entry.1)
+	}
+}
+
+impl Kernel for Machine {
+	fn pmu_to_guest(&mut self, _: VcpuView) {
+		self.event(Event::Call("pmu_to_guest"));
+	}
+
+	fn pmu_to_host(&mut self, _: VcpuView) {
+		self.event(Event::Call("pmu_to_host"));
+	}
+
+	unsafe fn load_vectors(&mut self, _: VcpuView) {
+		let needed = Msr::FP | Msr::VEC | Msr::VSX;
+		assert!(
+			Msr::from_bits_retain(self.msr).contains(needed),
+			"facilities are off"
+		);
+		self.event(Event::Call("load_vectors"));
+	}
+
+	fn store_vectors(&mut self, _: VcpuView) {
+		let needed = Msr::FP | Msr::VEC | Msr::VSX;
+		assert!(
+			Msr::from_bits_retain(self.msr).contains(needed),
+			"facilities are off"
+		);
+		self.event(Event::Call("store_vectors"));
+	}
+
+	fn restore_tm(&mut self, vcpu: VcpuView, _: u64) {
+		self.event(Event::Call("restore_tm"));
+		// The checkpoint is what the registers held at trechkpt. DSCR is put back.
+		self.sprs.extend(&self.checkpoint);
+		self.set(Spr::TEXASR, vcpu.texasr());
+		self.set(Spr::TFHAR, vcpu.tfhar());
+		self.set(Spr::TFIAR, vcpu.tfiar());
+	}
+
+	fn save_tm(&mut self, vcpu: VcpuView, _: u64) {
+		self.event(Event::Call("save_tm"));
+		assert_ne!(self.msr & Msr::TS.bits(), 0, "there is no transaction");
+		// treclaim loads the checkpoint and ends the transaction. DSCR is put back.
+		self.sprs.extend(&self.checkpoint);
+		vcpu.set_texasr(self.spr(Spr::TEXASR));
+		vcpu.set_tfhar(self.spr(Spr::TFHAR));
+		vcpu.set_tfiar(self.spr(Spr::TFIAR));
+		self.msr &= !Msr::TS.bits();
+	}
+
+	fn tm_emulation_early(&mut self, _: VcpuView) -> bool {
+		self.event(Event::Call("tm_emulation_early"));
+		self.emulates
+	}
+
+	fn flush_tlb_if_needed(&mut self, _: &Context, nested: Option<NestedView>) {
+		assert_eq!(nested.is_some(), self.context.nested.is_some());
+		let lpid = match nested {
+			Some(nested) => nested.shadow_lpid().into(),
+			None => self.context.kvm.lpid(),
+		};
+		assert_eq!(self.spr(Spr::LPIDR), lpid, "flushed by another LPID");
+		self.event(Event::Call("flush_tlb_if_needed"));
+	}
+
+	unsafe fn slb_clear_all(&mut self) {
+		self.event(Event::SlbClearAll);
+		self.slb.clear();
+	}
+
+	unsafe fn run_guest(&mut self, vcpu: VcpuView) {
+		assert!(
+			!Msr::from_bits_retain(self.msr).contains(Msr::EE),
+			"interrupts are enabled"
+		);
+		self.event(Event::Guest);
+		self.found = self.sprs.clone();
+		self.found_slb = self.slb.clone();
+		self.found_tb = self.tb;
+		self.tb += self.runs;
+		self.sprs.extend(&self.guest_writes);
+		if let Some(dec) = self.guest_writes.get(&Spr::DEC.0) {
+			self.set(Spr::DEC, dec.wrapping_add(self.tb));
+		}
+		match &self.guest_slb {
+			Some(slb) => self.slb = slb.clone(),
+			// All that it can reach.
+			None => self.slb = (0..4).map(|index| (index, (1 << 27, 0xbad))).collect(),
+		}
+		self.context.paca.set_trap(self.traps.remove(0).into());
+		vcpu.set_msr(
+			self.guest_writes
+				.get(&Spr::SRR1.0)
+				.copied()
+				.unwrap_or(GUEST_MSR.bits()),
+		);
+		let trap = self.context.paca.trap() as u32 & !2;
+		self.msr = (Msr::SF | Msr::HV | Msr::ME | Msr::LE).bits();
+		// Machine check, system reset and HMI are taken with the MMU off always.
+		let real = [trap::SYSTEM_RESET, trap::MACHINE_CHECK, trap::HMI].contains(&trap);
+		if self.arrives_virtual && !real {
+			self.msr |= (Msr::IR | Msr::DR).bits();
+		}
+	}
+
+	fn machine_check(&mut self, _: VcpuView) {
+		self.event(Event::Call("machine_check"));
+	}
+
+	fn hmi(&mut self, _: VcpuView) {
+		self.event(Event::Call("hmi"));
+	}
+
+	fn rearm_host_dec(&mut self, _: u64) {
+		assert!(
+			Msr::from_bits_retain(self.msr).contains(Msr::IR | Msr::DR),
+			"the MMU is off"
+		);
+		self.event(Event::Call("rearm_host_dec"));
+		assert_eq!(self.msr & Msr::EE.bits(), 0);
+		if self.timer_due {
+			let paca = self.context.paca;
+			paca.set_irq_happened(paca.irq_happened() | 8);
+		}
+	}
+
+	fn decrementer_max(&self) -> u64 {
+		DECREMENTER_MAX
+	}
+
+	fn dawr_enabled(&self) -> bool {
+		self.dawr
+	}
+
+	fn time_in_guest(&mut self, _: VcpuView) {}
+
+	fn time_guest_exit(&mut self, _: VcpuView) {}
+
+	fn exception_area(&self, _: u32) -> ExceptionView {
+		self.exceptions
+	}
+}
+
+/// What the guest may change and the host must have back. The host's values are
+/// spread over these; the task has them too, where the list of SPRs says so.
+pub(super) const HOST: [Spr; 24] = [
+	Spr::TAR,
+	Spr::VRSAVE,
+	Spr::EBBHR,
+	Spr::EBBRR,
+	Spr::BESCR,
+	Spr::TIDR,
+	Spr::FSCR,
+	Spr::DSCR,
+	Spr::PSPB,
+	Spr::IAMR,
+	Spr::AMR,
+	Spr::UAMOR,
+	Spr::CIABR,
+	Spr::DAWR0,
+	Spr::DAWRX0,
+	Spr::HFSCR,
+	Spr::PIDR,
+	Spr::LPIDR,
+	Spr::LPCR,
+	Spr::PSSCR,
+	Spr::CTRLT,
+	Spr::DPDES,
+	Spr::PCR,
+	Spr::SPRG3,
+];
+
+/// What a guest writes itself, with how wide the vcpu keeps it.
+pub(super) const GUEST: [(Spr, u32); 25] = [
+	(Spr::TAR, 64),
+	(Spr::VRSAVE, 32),
+	(Spr::EBBHR, 64),
+	(Spr::EBBRR, 64),
+	(Spr::BESCR, 64),
+	(Spr::TIDR, 64),
+	(Spr::FSCR, 64),
+	(Spr::DSCR, 64),
+	(Spr::PSPB, 32),
+	(Spr::IAMR, 64),
+	(Spr::AMR, 64),
+	(Spr::UAMOR, 64),
+	(Spr::CTRLT, 1),
+	(Spr::PIDR, 32),
+	(Spr::PSSCR_PR, 64),
+	(Spr::SPRG0, 64),
+	(Spr::SPRG1, 64),
+	(Spr::SPRG2, 64),
+	(Spr::SPRG3, 64),
+	(Spr::DAR, 64),
+	(Spr::DSISR, 32),
+	(Spr::SRR0, 64),
+	(Spr::TEXASR, 64),
+	(Spr::TFHAR, 64),
+	(Spr::TFIAR, 64),
+];
+
+/// What of these the kernel's `__kvmppc_restore_tm` and `__kvmppc_save_tm` leave as the
+/// checkpoint has it.
+pub(super) const CHECKPOINTED: [Spr; 3] = [Spr::TAR, Spr::VRSAVE, Spr::AMR];
+
+pub(super) fn in_vcpu(vcpu: VcpuView, spr: Spr) -> u64 {
+	match spr {
+		Spr::TAR => vcpu.tar(),
+		Spr::VRSAVE => vcpu.vrsave().into(),
+		Spr::EBBHR => vcpu.ebbhr(),
+		Spr::EBBRR => vcpu.ebbrr(),
+		Spr::BESCR => vcpu.bescr(),
+		Spr::TIDR => vcpu.tidr(),
+		Spr::FSCR => vcpu.fscr(),
+		Spr::DSCR => vcpu.dscr(),
+		Spr::PSPB => vcpu.pspb().into(),
+		Spr::IAMR => vcpu.iamr(),
+		Spr::AMR => vcpu.amr(),
+		Spr::UAMOR => vcpu.uamor(),
+		Spr::CTRLT => vcpu.ctrl().into(),
+		Spr::PIDR => vcpu.pid().into(),
+		Spr::PSSCR_PR => vcpu.psscr(),
+		Spr::SPRG0 => vcpu.sprg0(),
+		Spr::SPRG1 => vcpu.sprg1(),
+		Spr::SPRG2 => vcpu.sprg2(),
+		Spr::SPRG3 => vcpu.sprg3(),
+		Spr::DAR => vcpu.dar(),
+		Spr::DSISR => vcpu.dsisr().into(),
+		Spr::SRR0 => vcpu.srr0(),
+		Spr::TEXASR => vcpu.texasr(),
+		Spr::TFHAR => vcpu.tfhar(),
+		Spr::TFIAR => vcpu.tfiar(),
+		other => panic!("{other:?} is not in the vcpu"),
+	}
+}
+
+/// A machine with these values in the host's SPRs, the vcpu and the guest's mind.
+pub(super) fn machine(
+	host: &[u64],
+	vcpu_values: &[u64],
+	guest: &[u64],
+	facilities: u64,
+) -> Machine {
+	let mut m = Machine::new();
+	for (spr, value) in HOST.iter().zip(host) {
+		m.set(*spr, *value);
+	}
+	let Context {
+		vcpu,
+		vcore,
+		kvm,
+		paca,
+		task,
+		nested: _,
+	} = m.context;
+	// Values that the host has by its own rules.
+	for spr in [Spr::PSPB, Spr::UAMOR, Spr::DPDES] {
+		m.set(spr, 0);
+	}
+	m.set(Spr::CTRLT, 1);
+	m.set(Spr::PCR, switch::PCR_MASK);
+	m.set(Spr::PIDR, m.spr(Spr::PIDR) & 0xffff_ffff);
+	m.set(Spr::VRSAVE, m.spr(Spr::VRSAVE) & 0xffff_ffff);
+	m.set(Spr::PSSCR, m.spr(Spr::PSSCR) & !(1 << 10));
+	kvm.set_host_lpid(m.spr(Spr::LPIDR) as u32);
+	m.set(Spr::LPIDR, kvm.host_lpid().into());
+	// The host is radix.
+	m.set(Spr::LPCR, m.spr(Spr::LPCR) | (Lpcr::HR | Lpcr::UPRT).bits());
+	kvm.set_host_lpcr(m.spr(Spr::LPCR));
+	kvm.set_lpid(7);
+	paca.set_sprg3(m.spr(Spr::SPRG3));
+	task.set_tar(m.spr(Spr::TAR));
+	task.set_vrsave(m.spr(Spr::VRSAVE));
+	task.set_ebbhr(m.spr(Spr::EBBHR));
+	task.set_ebbrr(m.spr(Spr::EBBRR));
+	task.set_bescr(m.spr(Spr::BESCR));
+	task.set_tidr(m.spr(Spr::TIDR));
+	task.set_fscr(m.spr(Spr::FSCR));
+	task.set_dscr(m.spr(Spr::DSCR));
+
+	let mut values = vcpu_values.iter().copied();
+	let mut next = || values.next().unwrap();
+	vcpu.set_tar(next());
+	vcpu.set_vrsave(next() as u32);
+	vcpu.set_ebbhr(next());
+	vcpu.set_ebbrr(next());
+	vcpu.set_bescr(next());
+	vcpu.set_tidr(next());
+	vcpu.set_fscr(next());
+	vcpu.set_dscr(next());
+	vcpu.set_pspb(next() as u32);
+	vcpu.set_iamr(next());
+	vcpu.set_amr(next());
+	vcpu.set_uamor(next());
+	vcpu.set_ctrl(next() as u32 & 1);
+	vcpu.set_pid(next() as u32);
+	vcpu.set_psscr(next() & 0x8000_0000_0000_00ff);
+	vcpu.set_sprg0(next());
+	vcpu.set_sprg1(next());
+	vcpu.set_sprg2(next());
+	vcpu.set_sprg3(next());
+	vcpu.set_dar(next());
+	vcpu.set_dsisr(next() as u32);
+	vcpu.set_srr0(next());
+	vcpu.set_texasr(next());
+	vcpu.set_tfhar(next());
+	vcpu.set_tfiar(next());
+	vcpu.set_ciabr(next());
+	vcpu.set_dawr0(next());
+	vcpu.set_dawrx0(next());
+	vcore.set_vtb(next());
+	vcpu.set_hfscr(facilities);
+
+	for ((spr, width), value) in GUEST.iter().zip(guest) {
+		m.guest_writes.insert(spr.0, value & !0 >> (64 - width));
+	}
+	m.guest_writes.insert(Spr::SRR1.0, GUEST_MSR.bits());
+	m
+}
+
+pub(super) fn facilities() -> impl Strategy<Value = u64> {
+	(any::<bool>(), any::<bool>())
+		.prop_map(|(ebb, tm)| (ebb as u64 * hfscr::EBB) | (tm as u64 * hfscr::TM) | 1 << 60)
+}
+
+/// Values as hosts and guests have them: often equal, often zero.
+pub(super) fn values(n: usize) -> impl Strategy<Value = Vec<u64>> {
+	proptest::collection::vec(prop_oneof![Just(0), Just(1), Just(0x55), any::<u64>()], n)
+}
+
+/// What kind of guest, and how it comes out.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sort {
+	/// Radix, interrupts arrive with the MMU on.
+	Radix,
+	/// Radix, in real mode.
+	Real,
+	/// An L2.
+	L2,
+	/// Hash.
+	Hash,
+}
+
+pub(super) fn kinds() -> impl Strategy<Value = Sort> {
+	prop_oneof![
+		Just(Sort::Radix),
+		Just(Sort::Real),
+		Just(Sort::L2),
+		Just(Sort::Hash)
+	]
+}
+
+/// How long the CPU was held up between the reading of the time and the switch: not at all,
+/// or for up to eight times what the timebase's low bits count.
+pub(super) fn late() -> impl Strategy<Value = u64> {
+	prop_oneof![Just(0), 0..1_u64 << 27]
+}
+
+/// Ways out that need no more than SPRs.
+pub(super) fn traps() -> impl Strategy<Value = u32> {
+	proptest::sample::select(vec![
+		trap::SYSCALL,
+		trap::H_DATA_STORAGE,
+		trap::H_INST_STORAGE,
+		trap::HV_DECREMENTER,
+		trap::HMI,
+		trap::MACHINE_CHECK,
+		H_VIRT,
+	])
+}
+
+/// Hypervisor virtualization: an external interrupt for the host.
+pub(super) const H_VIRT: u32 = 0xea0;
+
+impl Machine {
+	pub(super) fn of(&mut self, kind: Sort) {
+		match kind {
+			Sort::Radix => {}
+			Sort::Real => self.arrives_virtual = false,
+			Sort::L2 => self.l2(),
+			Sort::Hash => self.hash(),
+		}
+	}
+}
+
+/// Is `spr` switched at all with these facilities?
+pub(super) fn switched(spr: Spr, facilities: u64, dawr: bool, assist: bool) -> bool {
+	match spr {
+		Spr::EBBHR | Spr::EBBRR | Spr::BESCR => facilities & hfscr::EBB != 0,
+		Spr::TEXASR | Spr::TFHAR | Spr::TFIAR => assist && facilities & hfscr::TM != 0,
+		Spr::DAWR0 | Spr::DAWRX0 => dawr,
+		_ => true,
+	}
+}
