@@ -108,8 +108,8 @@ fn probe(machine: &mut Machine, numbers: &[u64]) -> Result<Probed, Failure> {
 	})
 }
 
-/// Whatever reached userspace came with its own number and arguments, and was
-/// answered with userspace's code.
+/// Checks that each hcall that reached userspace had its own number and arguments, and got
+/// the code of userspace.
 fn check_probe(probed: &Probed) -> Result<(), Failure> {
 	for (&index, &(number, args)) in &probed.to_userspace {
 		let Some(&Probe {
@@ -118,7 +118,7 @@ fn check_probe(probed: &Probed) -> Result<(), Failure> {
 		}) = probed.codes.get(index as usize)
 		else {
 			return wrong(format!(
-				"userspace got {:#x} with arguments that nobody sent",
+				"userspace got {:#x} with arguments that the guest did not send",
 				number.0
 			));
 		};

@@ -23,8 +23,8 @@ impl Kmsg {
 		Ok(kmsg)
 	}
 
-	/// Every message since the last time that is a warning or worse, by whatever part of
-	/// the kernel, or that was lost before it was read.
+	/// Every message since the last call that is a warning or worse, from any part of the
+	/// kernel, or that was lost before it was read.
 	pub fn complaints(&mut self) -> Result<Vec<String>> {
 		const WARNING: u32 = 4;
 		let mut found = vec![];

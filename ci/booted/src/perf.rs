@@ -29,7 +29,7 @@ const CPU_CYCLES: u64 = 0;
 /// Always on the PMU, or in error.
 const PINNED: u64 = 1 << 2;
 
-/// Counts all cycles of a CPU, whoever runs there.
+/// Counts all cycles of a CPU, independent of the task that runs there.
 pub struct PerfCycles(File);
 
 impl PerfCycles {
@@ -63,7 +63,7 @@ impl PerfCycles {
 			let error = Error::last_os_error();
 			return Err(Failure::Wrong(format!("perf_event_open: {error}")));
 		}
-		// SAFETY: a new fd that nobody else has.
+		// SAFETY: perf_event_open() has just returned this fd, and no other code has it.
 		Ok(Self(unsafe { File::from_raw_fd(fd as i32) }))
 	}
 

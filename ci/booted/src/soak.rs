@@ -122,7 +122,9 @@ fn check_table(machine: &Machine) -> Result<(), Failure> {
 	let good = |entry: u64| entry == 0 || (0..512).any(|index| Case::tce(index) == entry);
 	match machine.table()?.iter().position(|&entry| !good(entry)) {
 		None => Ok(()),
-		Some(index) => Err(Failure::Wrong(format!("nobody wrote TCE {index} so"))),
+		Some(index) => Err(Failure::Wrong(format!(
+			"no vcpu wrote the value of TCE {index}"
+		))),
 	}
 }
 

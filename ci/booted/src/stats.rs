@@ -197,11 +197,11 @@ pub fn counted(guest: Guest) -> Result<String, Failure> {
 		.values()
 		.any(|times| *times != Times::default())
 	{
-		return wrong("times were taken that nobody had asked for".into());
+		return wrong("times were recorded while kvm_p9.stats was 0".into());
 	}
 
 	let setting = Setting::on("stats")?;
-	// Whatever it left for last, it is now open.
+	// A span of any kind is open now.
 	perform(&mut machine, Case::Null, 1)?;
 	let mut told = vec![];
 	for (case, calls) in JOBS {
@@ -295,7 +295,7 @@ fn user_pmu() -> (u64, u64) {
 	(mmcr0, pmc6)
 }
 
-/// Whether the PMU is as it is while nobody uses it.
+/// Checks that the PMU is in the state that it has while it is not used.
 fn pmu_at_rest() -> Result<(), Failure> {
 	match user_pmu() {
 		(mmcr0, 0) if Mmcr0::from_bits_retain(mmcr0).contains(Mmcr0::FC) => Ok(()),
@@ -317,8 +317,8 @@ fn since(before: &ByPath, after: &ByPath, path: &str) -> (u64, u64) {
 	(after.count - before.count, after.total - before.total)
 }
 
-/// Spans have cycles where nobody has the PMU, as many as nanoseconds passed: that is what
-/// QEMU counts as cycles.
+/// Spans have cycles while the PMU is not used: one per nanosecond, which is what QEMU counts
+/// as cycles.
 pub fn cycles(guest: Guest) -> Result<String, Failure> {
 	const JOBS: [(Case, u64, &str); 6] = [
 		(Case::Null, 1000, "fast_null"),
@@ -521,7 +521,7 @@ pub fn perf_comes_and_goes(guest: Guest) -> Result<String, Failure> {
 			 {taken} times",
 			ticks.min, ticks.max, cycles.min, cycles.max
 		);
-		// A span in which the counter was somebody else's would be too short or too long.
+		// A span would be too short or too long if another user had the counter.
 		let shortest = (cycles.min + 4) * 512 >= ticks.min * 1000;
 		let longest = cycles.max * 512 <= (ticks.max + 2) * 1000;
 		let some = counted > 0 && counted < spans;
@@ -644,7 +644,7 @@ pub fn by_vm(guest: Guest) -> Result<String, Failure> {
 	let mut command = command::timing(Case::Null, 9, 1);
 	command.code = hcall::Code::FUNCTION.0;
 	other.perform(command, LIMIT, |_| {})?;
-	// Nobody counts on the C path.
+	// Nothing is counted on the C path.
 	choose(Path::C)?;
 	perform(&mut one, Case::Null, 1000)?;
 	choose(Path::RustFast)?;
@@ -733,7 +733,7 @@ fn event(line: &str) -> Option<Event> {
 	})
 }
 
-/// All fast hcalls are traced, in their order, and only while somebody wants them.
+/// All fast hcalls are traced, in their order, and only while the event is enabled.
 pub fn traced(guest: Guest) -> Result<String, Failure> {
 	choose(Path::RustFast)?;
 	host::mount_tracefs()?;

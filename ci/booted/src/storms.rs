@@ -51,7 +51,7 @@ pub fn signal(guest: Guest, path: Path, case: Case) -> Verdict {
 		let _timer = Timer::at(expiry)?;
 		match machine.step()? {
 			Step::Interrupted => {}
-			Step::Done(_) => return wrong("the storm ended by itself".into()),
+			Step::Done(_) => return wrong("the storm ended too early".into()),
 			Step::Call((number, _)) => {
 				return wrong(format!("hcall {:#x} reached userspace", number.0));
 			}
@@ -99,7 +99,7 @@ pub fn resched(guest: Guest, path: Path, case: Case) -> Verdict {
 			let _timer = Timer::every(Duration::from_millis(20), WALL)?;
 			while Instant::now() < end {
 				if !matches!(machine.step()?, Step::Interrupted) {
-					return wrong("the storm ended by itself".into());
+					return wrong("the storm ended too early".into());
 				}
 			}
 			Ok(())

@@ -245,7 +245,7 @@ struct Side {
 	_slots: [Slot; 2],
 	/// The slot that comes and goes.
 	coming_and_going: Option<Slot>,
-	/// What it had before: it stays as it was, for whoever looks at the wrong memory.
+	/// Its memory before: unchanged, so that an access to the wrong memory shows.
 	gone: Vec<Arc<Memory>>,
 	machine: Machine,
 }

@@ -5,13 +5,13 @@
 //! does DMA there ([`Edu`]). Three things have to agree at any time:
 //!
 //! - the guest's table, which H_GET_TCE and userspace read;
-//! - the hardware's, which the device shows: every 4 KiB of memory begin with a word that
-//!   tells where they are in the guest, and after that comes one for the device to write;
-//! - the number of mappings that each region of registered memory counts. The kernel
-//!   doesn't tell it, but when userspace takes back a region's registration then its pages
-//!   are unlocked exactly if nothing is mapped, which VmLck shows. With one mapping left
-//!   they mustn't be; that finds one that was taken off too often, and costs the region,
-//!   because the kernel then forgets whose it was. With none left they must.
+//! - the hardware table, which the device shows: every 4 KiB of memory begin with a word that
+//!   holds their guest address, followed by a word for the device to write;
+//! - the mapping count of each region of registered memory. The kernel does not show the
+//!   count. But when userspace unregisters a region, its pages are unlocked exactly if no
+//!   entry maps them, which VmLck shows. With one mapping left they must stay locked, which
+//!   finds a count that was dropped too often. That check costs the region, because the
+//!   kernel then forgets its owner. With no mapping left the pages must be unlocked.
 
 pub mod contend;
 pub mod counts;

@@ -204,7 +204,7 @@ pub fn fp(guest: Guest, path: Path, seed: u64) -> Verdict {
 				}));
 				let (interrupted, after) = machine.step_with(&before)?;
 				if !interrupted {
-					return wrong("the storm ended by itself".into());
+					return wrong("the storm ended too early".into());
 				}
 				wrong_runs += u64::from(after != before);
 			}

@@ -162,8 +162,8 @@ impl Container {
 	/// Allows DMA to a part of memory, which stays where it is until that is taken back.
 	pub fn register(&self, memory: &Memory, offset: u64, bytes: u64) -> Result<()> {
 		let argument = part(memory, offset, bytes);
-		// SAFETY: the structure is what the request reads. It pins pages; whoever writes to
-		// them later writes to shared memory.
+		// SAFETY: the request reads this structure only. It pins pages, and a device that
+		// writes to them later writes to memory that the VMM shares.
 		unsafe { ioctl_in(&self.0, abi::VFIO_IOMMU_SPAPR_REGISTER_MEMORY, &argument) }
 			.map_err(failed("VFIO_IOMMU_SPAPR_REGISTER_MEMORY"))
 	}
@@ -281,7 +281,7 @@ impl Edu {
 		// SAFETY: the request reads a C string there.
 		let fd = unsafe { ioctl(group, abi::VFIO_GROUP_GET_DEVICE_FD, argument) }
 			.map_err(failed("VFIO_GROUP_GET_DEVICE_FD"))?;
-		// SAFETY: a new fd that nobody else has.
+		// SAFETY: the kernel has just returned this fd, and no other code has it.
 		let fd = unsafe { OwnedFd::from_raw_fd(fd) };
 		let config = region(&fd, abi::VFIO_PCI_CONFIG_REGION_INDEX)?.offset;
 		let fd = allow_dma(fd, config)?;
@@ -396,8 +396,8 @@ fn allow_dma(device: OwnedFd, config: u64) -> Result<OwnedFd> {
 	Ok(file.into())
 }
 
-/// The registers' mapping. QEMU gives this device the byte order of the machine's CPUs,
-/// which for a POWER is big-endian whatever runs on it.
+/// The mapping of the registers. QEMU gives this device the byte order of the CPUs of the
+/// machine, which for a POWER is big-endian, also under a little-endian kernel.
 struct Registers(NonNull<u8>);
 
 impl Registers {

@@ -45,10 +45,10 @@ pub fn survive(guest: Guest, path: Path, case: Case, seed: u64) -> Verdict {
 	Ok(format!("{rounds} rounds of {} registers", regs::COUNT))
 }
 
-/// What the C path leaves in CFAR. It restores a 0, as the system call vector saves no
-/// CFAR. But where the L1D flush on the way into a guest is done in software, the last
-/// branch of that is behind it, and its address is what the guest finds. Whatever it is,
-/// the Rust path must leave the same. (It leaves the C path chosen.)
+/// The value that the C path leaves in CFAR. The C path restores 0, because the system call
+/// vector saves no CFAR. But where software flushes the L1D cache on entry, the last branch
+/// of the flush comes after that, and the guest finds its address. In both cases the Rust
+/// path must leave the same value. (Afterwards the C path is chosen.)
 pub fn c_path_cfar(guest: Guest) -> Result<u64, Failure> {
 	choose(Path::C)?;
 	let mut machine = machine_for(guest, Case::HProd)?;

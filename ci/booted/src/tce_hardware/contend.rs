@@ -70,9 +70,10 @@ pub fn contend(path: Path, seed: u64, meanwhile: Meanwhile, time: Duration) -> V
 		let list = map::TCE_LIST + number * LIST;
 		write_list(machine.memory(), list, &hammer_list(0, 256, step));
 	}
-	// All that the entries point to. The lists' pages are in the first half, of two regions:
-	// where the vcpus meet at an entry there often is one in each, and whoever takes the
-	// other's for its own counts wrong. The second half has many regions, to lose some.
+	// All that the entries point to. The pages of the lists are in the first half, which has
+	// two regions: the two pages that vcpus write to one entry are often in different regions,
+	// so that a vcpu that confuses them counts wrong. The second half has many regions, because
+	// the check costs some.
 	let (start, size) = (map::TCE_TARGET, 512 << map::TCE_SHIFT);
 	let memory = machine.memory().clone();
 	let place = |address, size| Place::new(&memory, address, address, size);

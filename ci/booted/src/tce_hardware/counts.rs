@@ -11,7 +11,7 @@ use crate::tce::{PAGE, Random};
 /// How an entry that maps a page of one region is made not to.
 type Unmap = fn(&Rig, Entry, u64) -> Call;
 
-/// Each kind of hcall that maps or unmaps counts for one, whatever was there before.
+/// Each kind of hcall that maps or unmaps counts for one, independent of the old entry.
 pub fn counts(guest: Guest, path: Path) -> Verdict {
 	const OTHER: usize = 15;
 	/// A page of the region that everything else is remapped to.

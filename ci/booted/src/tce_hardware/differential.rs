@@ -74,8 +74,8 @@ impl Script<'_> {
 		}
 	}
 
-	/// A list for a window with that page size: mostly good to the end. Nothing in it lies
-	/// in memory and has no permissions, which is tested by itself (see [`list_unmaps`](super::counts::list_unmaps)).
+	/// A list for a window with that page size: mostly good to the end. No entry is in memory
+	/// and without permissions: [`list_unmaps`](super::counts::list_unmaps) tests these.
 	fn entries(&mut self) -> [u64; 512] {
 		let page_shift = self.random.of(&self.tables).page_shift;
 		let good = self.random.chance(60);

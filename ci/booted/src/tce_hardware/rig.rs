@@ -50,9 +50,9 @@ pub struct Table {
 /// The LIOBNs of a configuration's windows.
 pub const LIOBNS: [u64; 2] = [map::LIOBN, map::LIOBN + 1];
 
-/// Windows of the 32-bit and of the 64-bit bus addresses. The first is as large as the
-/// hardware's, the second smaller, and the mailbox is behind it. Tables of several levels
-/// have leaves of 8192 entries, and all but the root come into being when needed.
+/// Windows of the 32-bit and of the 64-bit bus addresses. The first is as large as that of
+/// the hardware, the second is smaller, and the mailbox comes after it. Tables of several
+/// levels have leaves of 8192 entries, and all but the root are allocated when needed.
 pub type Tables = [Table; 2];
 
 const fn table(page_shift: u32, entries: u64, hardware: &'static [(u32, u32)]) -> Table {
@@ -63,13 +63,13 @@ const fn table(page_shift: u32, entries: u64, hardware: &'static [(u32, u32)]) -
 	}
 }
 
-/// Entries as large as the hardware's.
+/// Entries as large as the hardware entries.
 pub const SAME: Tables = [table(12, 0x4000, &[(12, 1)]), table(16, 0x4801, &[(16, 2)])];
 
-/// Several levels in both, and entries of 16 of the hardware's.
+/// Several levels in both, and entries of 16 hardware entries.
 pub const DEEP: Tables = [table(16, 0x2000, &[(12, 2)]), table(12, 0x3001, &[(12, 3)])];
 
-/// Entries of 256 of the hardware's.
+/// Entries of 256 hardware entries.
 pub const LARGE: Tables = [table(16, 0x1000, &[(16, 1)]), table(24, 300, &[(16, 1)])];
 
 /// Two devices, whose tables are unlike.
@@ -97,7 +97,7 @@ pub const ALL: [(&str, Tables); 4] = [
 pub type Target = (u32, u64, u64, u64);
 
 /// The second isn't registered. The third has pages for the largest entries. The first has
-/// none that begins there, lest C map the beginning of one and count that for ever.
+/// none that begins there, because C would map its beginning and count that for ever.
 pub const TARGETS: [Target; 3] = [
 	(1, 0x4010_0000, 1 << 20, 1 << 19),
 	(2, 0x5000_0000, 1 << 19, 0),
@@ -395,7 +395,7 @@ impl Rig {
 		}
 		match expected.first_key_value() {
 			None => Ok(()),
-			Some((address, _)) => wrong(format!("nobody watches {address:#x}")),
+			Some((address, _)) => wrong(format!("no region of the VMM is at {address:#x}")),
 		}
 	}
 
@@ -519,8 +519,8 @@ pub fn fast_updates() -> Result<u64, Failure> {
 	Ok(names.into_iter().map(count).sum())
 }
 
-/// So many updates of hardware's tables, of which so many were served fast, are what the
-/// path should do. One whose list or leaf is not at hand takes the full path.
+/// Checks the number of updates of hardware tables, and how many of them a fast handler did.
+/// An update whose list or leaf is not available takes the full path.
 pub fn check_served(path: Path, updates: u64, fast: u64) -> Result<(), Failure> {
 	let good = if path == Path::RustFast {
 		fast > updates / 2

@@ -37,7 +37,7 @@ fn translate(rig: &mut Rig) -> Result<(u64, u64), Failure> {
 	let mut entries = vec![];
 	for (table, shape) in rig.tables.iter().enumerate() {
 		let last = shape.entries - 1;
-		// Where the hardware's first leaf ends, and a page of the guest's table.
+		// The end of the first leaf of the hardware table, and of a page of the guest's table.
 		let leaf = PAGE_ENTRIES >> (shape.page_shift - shape.hardware[0].0);
 		let indices = [
 			0,
