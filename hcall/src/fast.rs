@@ -108,7 +108,7 @@ pub fn route(table: &FastTable, enabled: Enabled<'_>, r3: u64, srr1: Msr) -> Rou
 ///
 /// As for any [`Handler`].
 pub unsafe extern "C" fn null(vcpu: NonNull<P9Vcpu>) -> Code {
-	// SAFETY: the caller vouches for the pointer.
+	// SAFETY: a `Handler` gets a valid pointer, and shared access is what `P9Vcpu` allows.
 	unsafe { vcpu.as_ref() }.fast_null.add(1);
 	Code::SUCCESS
 }
@@ -176,7 +176,7 @@ mod tests {
 		let vcpu = P9Vcpu::new();
 		vcpu.fast_null.add(u64::MAX);
 		for count in 0..2 {
-			// SAFETY: the vcpu is valid, and nobody else has it.
+			// SAFETY: the vcpu is a local variable, and this thread alone uses it.
 			assert_eq!(unsafe { handler(NonNull::from(&vcpu)) }, Code::SUCCESS);
 			assert_eq!(vcpu.fast_null.get(), count);
 		}

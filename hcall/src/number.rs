@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Hcall numbers.
 //!
-//! A number is whatever 64-bit value the guest had in r3, so [`Number`] is an
-//! open newtype: an unknown value is a value, never an error. The constants are
-//! PAPR's (LoPAR 14.5, and `arch/powerpc/include/asm/hvcall.h`).
+//! A number is any 64-bit value that the guest had in r3. So [`Number`] is an open newtype:
+//! an unknown value is a value, never an error. The constants are those of PAPR (LoPAR 14.5,
+//! and `arch/powerpc/include/asm/hvcall.h`).
 
 /// What the guest had in r3 at its `sc 1`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
