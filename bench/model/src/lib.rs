@@ -596,7 +596,7 @@ mod tests {
 			println!("{}: {cycles:.0}, published {}", path.name, path.cycles);
 			assert!((cycles / path.cycles - 1.0).abs() <= fitting.held_out);
 		}
-		// More than that, and nobody should look at its figures.
+		// With a greater error the figures would be useless.
 		assert!(fitting.held_out < 0.5);
 		let sequence = reference::get("c-6.12-null").unwrap();
 		let prediction = fitting.predict(&sequence.round, &sequence.empty, 1);
