@@ -294,7 +294,7 @@ mod tests {
 		let mut expected = Expected::new(9, CELLS);
 		assert_eq!(expected.compare(&disk), Ok(()));
 		work(&mut disk, 9, 1, 50);
-		assert!(expected.compare(&disk).is_err(), "writes nobody knows of");
+		assert!(expected.compare(&disk).is_err(), "writes of no run");
 		expected.done(1, [50; 4]);
 		assert_eq!(expected.compare(&disk), Ok(()));
 		expected.done(2, [1000; 4]);

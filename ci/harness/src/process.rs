@@ -247,7 +247,9 @@ pub fn lock(path: &Path, what: &str) -> Result<File> {
 	}
 	let file = File::create(path).with_context(|| format!("can't write {}", path.display()))?;
 	if file.try_lock().is_err() {
-		say(format_args!("{what}: somebody else is at it, waiting"));
+		say(format_args!(
+			"{what}: another process holds the lock; waiting"
+		));
 		file.lock()
 			.map_err(|error| anyhow!("can't lock {}: {error}", path.display()))?;
 	}

@@ -2,8 +2,8 @@
 //! `cargo xtask bench` with what can be done with its reports, and `compare-stock`.
 //!
 //! The kernel under test serves three columns in one boot, Linux 5.10 the fourth.
-//! Whatever goes wrong with one figure does not keep the others from being shown,
-//! but it is listed, and the exit code says so.
+//! A problem with one figure does not keep the others from being shown. All problems are
+//! listed and set the exit code.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
@@ -554,7 +554,7 @@ impl Collector {
 					Ok(entry) => {
 						if counters_missed(&entry) {
 							self.problems.push(format!(
-								"{}: no counters (no debugfs?), so nobody knows who served the fast figures",
+								"{}: no counters (no debugfs?), so it is not known which code served the fast figures",
 								self.release
 							));
 						} else {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Where the instructions of a round trip go.
 //!
-//! The benchmark's figures come from a machine that nobody looks into. This boots the same
-//! image, payload and VMM once more, with the project's QEMU plugin, for fewer round
-//! trips, and fills in what the figures consist of: costly operations, phases with
-//! their functions, and what the model makes of them. Both runs execute the same
-//! instructions, and that is checked: the plugin's count against the guest's own
-//! timebase in the same run, and the round trip against the figure of the other.
+//! The figures of the benchmark come from a machine without the plugin. This module boots the
+//! same image, payload and VMM once more, with the project's QEMU plugin, for fewer round
+//! trips, and adds what the figures consist of: costly operations, phases with their
+//! functions, and modelled cycles. Both runs must execute the same instructions. So the
+//! plugin's count is compared with the guest's timebase in the same run, and the round trip
+//! with the figure of the other run.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -99,7 +99,7 @@ fn build_plugin() -> Result<PathBuf> {
 	let mut cargo = Command::new("cargo");
 	cargo.current_dir(paths::root());
 	cargo.args(["build", "--release", "--package", "kvm-p9-plugin"]);
-	// A folder of its own: whoever runs us may hold the usual one.
+	// A folder of its own: the cargo that runs this program may hold the lock of the usual one.
 	let target = paths::target().join("plugin");
 	cargo.arg("--target-dir").arg(&target);
 	process::logged(

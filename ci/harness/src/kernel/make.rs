@@ -21,7 +21,7 @@ pub(super) fn make(src: &Path) -> Command {
 		"LOCALVERSION=",
 	]);
 	make.arg(format!("KVM_P9={}", paths::root().display()));
-	// The same input shall give the same image, and nobody's make flags matter.
+	// The same input gives the same image, independent of make flags in the environment.
 	make.env("KBUILD_BUILD_TIMESTAMP", "1970-01-01 00:00:00 UTC")
 		.env("KBUILD_BUILD_USER", "kvm-p9")
 		.env("KBUILD_BUILD_HOST", "kvm-p9")

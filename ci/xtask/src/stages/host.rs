@@ -64,7 +64,7 @@ fn nextest_check(line: &str) -> Option<Check> {
 	let name = name.trim();
 	match status {
 		"PASS" | "LEAK" => Some(Check::new(name, None)),
-		// Whatever else is spelled like that (FAIL, TIMEOUT, SIGSEGV, ...) is no good.
+		// Any other word in capitals (FAIL, TIMEOUT, SIGSEGV, ...) is a failure.
 		_ if status == "SLOW" || status.contains(|c: char| c.is_ascii_lowercase()) => None,
 		_ => Some(Check::new(
 			name,

@@ -311,8 +311,8 @@ impl Boot {
 				Err(why) => checks.push(Check::of("cost, exact", Err(why))),
 			}
 			options.extend(spans.options());
-			// The disk takes its real time. If virtual time jumped whenever nobody computes, it
-			// would be beyond any timeout of the drivers.
+			// The disk takes real time. If virtual time jumped whenever all CPUs are idle, every
+			// timeout of the drivers would expire.
 			options.extend(["-icount", "shift=0,sleep=on"].map(str::to_owned));
 		}
 		let options: Vec<&str> = options.iter().map(String::as_str).collect();

@@ -154,7 +154,7 @@ impl Boot {
 	}
 
 	fn counters(self, said: &Said) -> Result<()> {
-		// Who has to have taken the guest in. Nobody else may.
+		// The only counter of entries that may grow.
 		let taker = match (self.path, self.mmu) {
 			("c", _) => None,
 			(_, Mmu::HostHash) => Some("c_host_mmu"),

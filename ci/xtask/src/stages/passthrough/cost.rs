@@ -101,7 +101,7 @@ struct Kind {
 	quiet_mean: f64,
 	/// Of `mean`, the firmware's part.
 	firmware: f64,
-	/// Of `mean`, the part of userspace, which is QEMU and whatever else had its turn.
+	/// Of `mean`, the part of userspace: QEMU and all other processes that ran.
 	userspace: f64,
 }
 

@@ -266,7 +266,7 @@ impl Browser {
 
 impl Drop for Browser {
 	fn drop(&mut self) {
-		// Without its pipe it ends by itself; if not, it is ended.
+		// Chromium exits when its pipe is closed. Kill the process if it does not.
 		self.to = None;
 		let deadline = Instant::now() + Duration::from_secs(5);
 		while matches!(self.process.try_wait(), Ok(None)) {
@@ -281,7 +281,7 @@ impl Drop for Browser {
 	}
 }
 
-/// `file://`, and whatever could mean something in a URL encoded.
+/// The `file://` URL of a file, with every special character encoded.
 fn url_of(file: &Path) -> Result<String> {
 	let path = file
 		.to_str()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Looks at the report's page for what nobody would want there; returns what it finds.
+// Looks for defects on the page of the report; returns what it finds.
 // It runs in the page, but is the test's and not the page's.
 (scheme, width) => {
 	const complaints = [];
