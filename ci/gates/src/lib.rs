@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What can be proved of the Rust object and the trampoline as they were linked.
 
-pub mod insn;
+mod insn;
+mod object;
 pub mod rules;

@@ -1,35 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `cargo xtask gates`: what can be proved of the object that was linked.
+//! The rules for the object that is linked into the kernel, and what breaks each of them.
 //!
-//! The source says what the switch path may do; these look at what the compiler
-//! and the assembler made of it:
+//! The source says what the switch path may do. The rules hold for what the compiler and
+//! the assembler made of the source:
 //!
-//! - the Rust object defines its entry points globally and nothing else, and
-//!   takes only the symbols in `entry/undefined.allow` from the kernel. A panic
-//!   that was not ruled out would show as one more;
-//! - it has no writable data;
-//! - no instruction in it or in the trampoline touches a floating-point, vector
-//!   or VSX register: they are the guest's or the user's;
-//! - the way of a fast hcall, trampoline and handlers, uses a short list of SPRs.
-//!   LPIDR, PIDR, LPCR, the timebase and the PMU are not on it. Only handlers that are
-//!   timed (`kvm_p9.stats`), which have a table of their own, and what takes down for
-//!   them when an hcall arrives read the timebase and the counter of cycles;
-//! - handlers call nothing of the kernel's, so nothing that could block, but one
-//!   function of the glue's, which tells the PHBs through firmware to forget TCEs, and
-//!   that function calls nothing else and touches no SPR but (H)SRR0/1;
-//! - how much text and stack each function takes, printed and limited.
+//! - The Rust object defines its entry points globally and nothing else. The object takes
+//!   only the symbols in `entry/undefined.allow` from the kernel: a panic that can happen
+//!   would add a symbol.
+//! - The Rust object has no writable data.
+//! - No instruction in the object or in the trampoline touches a floating-point, vector or
+//!   VSX register. Those registers belong to the guest or to the user.
+//! - The code of a fast hcall, trampoline and handlers, uses a short list of SPRs. LPIDR,
+//!   PIDR, LPCR, the timebase and the PMU are not on the list. Only timed handlers
+//!   (`kvm_p9.stats`), which have a table of their own, and the function that stamps the
+//!   arrival of an hcall read the timebase and the counter of cycles.
+//! - Handlers call no function of the kernel, and so none that could block, with one
+//!   exception: `kvm_p9_tce_kill()` in the glue invalidates the TCE caches of the PHBs
+//!   through firmware. That function calls nothing else and touches no SPR but (H)SRR0/1.
+//! - Each function's text and stack are printed and limited.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ::object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionIndex, SymbolKind};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::insn::{Insn, SprAccess};
 use harness::check::{Check, Found};
 use harness::paths;
 use kbuild::object::ENTRY_POINTS;
+
+use crate::insn::SprAccess;
+use crate::object::{Function, ObjectFile};
 
 /// Of the Rust object, in bytes.
 const MAX_TEXT: u64 = 32 * 1024;
@@ -77,25 +78,10 @@ fn is_timed(name: &str) -> bool {
 	format!("{:#}", rustc_demangle::demangle(name)).starts_with("entry::kernel::timed::")
 }
 
-/// One function of an object file.
-#[derive(Debug)]
-struct Function {
-	code: Vec<Insn>,
-	/// Functions of the same object that it calls.
-	calls: BTreeSet<String>,
-	/// Undefined symbols that it refers to.
-	outside: BTreeSet<String>,
-}
+/// A rule's name, and what breaks it.
+type Finding = (&'static str, Vec<String>);
 
 impl Function {
-	fn frame(&self) -> u32 {
-		self.code
-			.iter()
-			.filter_map(|insn| insn.frame())
-			.max()
-			.unwrap_or(0)
-	}
-
 	fn bad_spr(&self, timed: bool) -> Option<SprAccess> {
 		self.code
 			.iter()
@@ -110,161 +96,6 @@ impl Function {
 			})
 	}
 }
-
-/// The section of places that depend on what the CPU can do.
-const FEATURES: &str = "__ftr_fixup";
-
-/// An object file, as far as the gates look at it.
-#[derive(Debug)]
-struct ObjectFile {
-	functions: BTreeMap<String, Function>,
-	globals: BTreeSet<String>,
-	undefined: BTreeSet<String>,
-	/// Functions that data points at: the tables of handlers.
-	pointed_at: BTreeSet<String>,
-	writable: u64,
-	text: u64,
-}
-
-impl ObjectFile {
-	fn read(path: &Path) -> Result<Self> {
-		let data = fs::read(path).with_context(|| format!("can't read {}", paths::short(path)))?;
-		Self::parse(&data).with_context(|| paths::short(path))
-	}
-
-	fn parse(data: &[u8]) -> Result<Self> {
-		let file = ::object::File::parse(data)?;
-		let mut globals = BTreeSet::new();
-		let mut undefined = BTreeSet::new();
-		let mut starts: BTreeMap<(usize, u64), (String, u64)> = BTreeMap::new();
-		for symbol in file.symbols() {
-			let name = symbol.name()?.to_owned();
-			match symbol.section_index() {
-				Some(section) => {
-					if symbol.is_global() {
-						globals.insert(name.clone());
-					}
-					if symbol.kind() == SymbolKind::Text && symbol.size() != 0 {
-						starts.insert((section.0, symbol.address()), (name, symbol.size()));
-					}
-				}
-				None if symbol.is_undefined() && !name.is_empty() => {
-					undefined.insert(name);
-				}
-				None => {}
-			}
-		}
-		let function_at = |section: SectionIndex, address: u64| {
-			starts
-				.range(..=(section.0, address))
-				.next_back()
-				.filter(|((at, start), (_, size))| *at == section.0 && address < start + size)
-				.map(|(_, (name, _))| name.clone())
-		};
-
-		let mut functions = BTreeMap::new();
-		for ((index, start), (name, size)) in &starts {
-			let data = file.section_by_index(SectionIndex(*index))?.data()?;
-			let bytes = data
-				.get(*start as usize..(*start + *size) as usize)
-				.with_context(|| format!("{name} reaches beyond its section"))?;
-			let code = bytes
-				.chunks_exact(4)
-				.map(|w| Insn(u32::from_le_bytes(w.try_into().unwrap())));
-			let function = Function {
-				code: code.collect(),
-				calls: BTreeSet::new(),
-				outside: BTreeSet::new(),
-			};
-			functions.insert(name.clone(), function);
-		}
-
-		let mut pointed_at = BTreeSet::new();
-		let (mut writable, mut text) = (0, 0);
-		for section in file.sections() {
-			let name = section.name()?;
-			if name == ".text" {
-				text += section.size();
-			}
-			if [".data", ".bss"].iter().any(|kind| name.starts_with(kind))
-				&& !name.starts_with(".data.rel.ro")
-			{
-				writable += section.size();
-			}
-			for (offset, relocation) in section.relocations() {
-				let RelocationTarget::Symbol(target) = relocation.target() else {
-					continue;
-				};
-				let symbol = file.symbol_by_index(target)?;
-				let inside = symbol.section_index().and_then(|section| {
-					let address = symbol.address().wrapping_add_signed(relocation.addend());
-					function_at(section, address)
-				});
-				match function_at(section.index(), offset) {
-					Some(caller) => {
-						let caller = functions.get_mut(&caller).expect("found by its name");
-						if let Some(callee) = inside {
-							caller.calls.insert(callee);
-						} else if symbol.is_undefined() {
-							caller.outside.insert(symbol.name()?.to_owned());
-						}
-					}
-					// Says where the kernel patches code, and is no table of handlers.
-					None if name == FEATURES => {}
-					None => pointed_at.extend(inside),
-				}
-			}
-		}
-		Ok(Self {
-			functions,
-			globals,
-			undefined,
-			pointed_at,
-			writable,
-			text,
-		})
-	}
-
-	/// The deepest stack below and including `name`, in bytes, but for functions that are
-	/// left out.
-	fn stack(
-		&self,
-		name: &str,
-		above: &mut Vec<String>,
-		left_out: &dyn Fn(&str) -> bool,
-	) -> Result<u32> {
-		if left_out(name) {
-			return Ok(0);
-		}
-		ensure!(
-			!above.iter().any(|n| n == name),
-			"{name} is recursive: no bound on its stack"
-		);
-		let function = &self.functions[name];
-		above.push(name.to_owned());
-		let mut deepest = 0;
-		for callee in &function.calls {
-			deepest = deepest.max(self.stack(callee, above, left_out)?);
-		}
-		above.pop();
-		Ok(function.frame() + deepest)
-	}
-
-	/// `roots` and everything of this object that they call.
-	fn reachable(&self, roots: &BTreeSet<String>) -> BTreeSet<String> {
-		let mut seen = BTreeSet::new();
-		let mut todo: Vec<_> = roots.iter().cloned().collect();
-		while let Some(name) = todo.pop() {
-			if seen.insert(name.clone()) {
-				todo.extend(self.functions[&name].calls.iter().cloned());
-			}
-		}
-		seen
-	}
-}
-
-/// A rule's name, and what breaks it.
-type Finding = (&'static str, Vec<String>);
 
 /// The gates, for the objects in the kernel tree that was built at `tree`, and a table of
 /// what its functions take.
@@ -479,6 +310,7 @@ fn allow_list(path: &PathBuf) -> Result<BTreeSet<String>> {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use crate::insn::Insn;
 
 	fn function(words: &[u32]) -> Function {
 		Function {

@@ -306,6 +306,18 @@ mod tests {
 	}
 
 	#[test]
+	fn the_help_names_each_stage() {
+		use clap::Args as _;
+		let mut command = Args::augment_args(clap::Command::new("test"));
+		let help = command.render_long_help().to_string();
+		let (_, stages) = help.split_once("Only these stages: ").unwrap();
+		let (stages, _) = stages.split_once('\n').unwrap_or((stages, ""));
+		let named: Vec<_> = stages.trim().split(", ").collect();
+		let known: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
+		assert_eq!(named, known);
+	}
+
+	#[test]
 	fn booted_tests_are_divided_among_machines() {
 		let parts = |words| {
 			planned(words)
