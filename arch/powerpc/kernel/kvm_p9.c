@@ -57,11 +57,12 @@ int kvm_p9_rs_vcpu_entry(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lp
 	static_assert(offsetof(struct type, field) == (offset))
 
 ASSERT_FIELD(kvm_p9_vcpu, fast_table, KVM_P9_ABI_VCPU_FAST_TABLE);
-ASSERT_FIELD(kvm_p9_vcpu, fast_null, KVM_P9_ABI_VCPU_FAST_NULL);
-ASSERT_FIELD(kvm_p9_vcpu, fast_h_get_tce, KVM_P9_ABI_VCPU_FAST_H_GET_TCE);
-ASSERT_FIELD(kvm_p9_vcpu, fast_h_put_tce, KVM_P9_ABI_VCPU_FAST_H_PUT_TCE);
-ASSERT_FIELD(kvm_p9_vcpu, fast_h_put_tce_indirect, KVM_P9_ABI_VCPU_FAST_H_PUT_TCE_INDIRECT);
-ASSERT_FIELD(kvm_p9_vcpu, fast_h_stuff_tce, KVM_P9_ABI_VCPU_FAST_H_STUFF_TCE);
+ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_NULL], KVM_P9_ABI_VCPU_FAST_NULL);
+ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_GET_TCE], KVM_P9_ABI_VCPU_FAST_H_GET_TCE);
+ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_PUT_TCE], KVM_P9_ABI_VCPU_FAST_H_PUT_TCE);
+ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_PUT_TCE_INDIRECT],
+	     KVM_P9_ABI_VCPU_FAST_H_PUT_TCE_INDIRECT);
+ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_STUFF_TCE], KVM_P9_ABI_VCPU_FAST_H_STUFF_TCE);
 ASSERT_FIELD(kvm_p9_vcpu, tce_list_gfn, KVM_P9_ABI_VCPU_TCE_LIST_GFN);
 ASSERT_FIELD(kvm_p9_vcpu, tce_list_generation, KVM_P9_ABI_VCPU_TCE_LIST_GENERATION);
 ASSERT_FIELD(kvm_p9_vcpu, tce_list_page, KVM_P9_ABI_VCPU_TCE_LIST_PAGE);
@@ -85,6 +86,9 @@ static_assert(H_TOO_HARD == KVM_P9_ABI_H_TOO_HARD);
 EXPORT_SYMBOL_GPL(kvm_p9_vcpu_entry);
 
 static DEFINE_PER_CPU(struct kvm_p9_counters, kvm_p9_counters);
+
+int kvm_p9_vcpu_entry_rust(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
+			   u64 *tb);
 
 /* Where the seam leads while kvm_p9.path=rust. Preemption is off. */
 int kvm_p9_vcpu_entry_rust(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr, u64 *tb)

@@ -15,6 +15,7 @@
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
 #include <asm/lppaca.h>
+#include <asm/mm_iommu.h>
 #include <asm/paca.h>
 #include <asm/page.h>
 #include <asm/reg.h>
@@ -22,12 +23,6 @@
 
 #include "book3s_hv.h"
 #include "kvm_p9_stats.h"
-
-/*
- * Its structure of registered memory is its own. Nothing but assembly is made of
- * this file, so there is only one iommu_api.o.
- */
-#include <../mm/book3s64/iommu_api.c>
 
 /* A field that Rust uses, and its width in bits */
 #define FIELD(sym, str, mem, width) \
@@ -234,11 +229,12 @@ int main(void)
 
 	/* Structures that both sides define */
 	OFFSET(P9_VCPU_FAST_TABLE, kvm_p9_vcpu, fast_table);
-	OFFSET(P9_VCPU_FAST_NULL, kvm_p9_vcpu, fast_null);
-	OFFSET(P9_VCPU_FAST_H_GET_TCE, kvm_p9_vcpu, fast_h_get_tce);
-	OFFSET(P9_VCPU_FAST_H_PUT_TCE, kvm_p9_vcpu, fast_h_put_tce);
-	OFFSET(P9_VCPU_FAST_H_PUT_TCE_INDIRECT, kvm_p9_vcpu, fast_h_put_tce_indirect);
-	OFFSET(P9_VCPU_FAST_H_STUFF_TCE, kvm_p9_vcpu, fast_h_stuff_tce);
+	OFFSET(P9_VCPU_FAST_NULL, kvm_p9_vcpu, fast[KVM_P9_NULL]);
+	OFFSET(P9_VCPU_FAST_H_GET_TCE, kvm_p9_vcpu, fast[KVM_P9_GET_TCE]);
+	OFFSET(P9_VCPU_FAST_H_PUT_TCE, kvm_p9_vcpu, fast[KVM_P9_PUT_TCE]);
+	OFFSET(P9_VCPU_FAST_H_PUT_TCE_INDIRECT, kvm_p9_vcpu,
+	       fast[KVM_P9_PUT_TCE_INDIRECT]);
+	OFFSET(P9_VCPU_FAST_H_STUFF_TCE, kvm_p9_vcpu, fast[KVM_P9_STUFF_TCE]);
 	OFFSET(P9_VCPU_TCE_LIST_GFN, kvm_p9_vcpu, tce_list_gfn);
 	OFFSET(P9_VCPU_TCE_LIST_GENERATION, kvm_p9_vcpu, tce_list_generation);
 	OFFSET(P9_VCPU_TCE_LIST_PAGE, kvm_p9_vcpu, tce_list_page);
@@ -253,8 +249,8 @@ int main(void)
 	OFFSET(P9_TCE_CALL_NUMBER, kvm_p9_tce_call, number);
 	OFFSET(P9_TCE_CALL_DONE, kvm_p9_tce_call, done);
 	OFFSET(P9_TCE_CALL_LIST_READ, kvm_p9_tce_call, list_read);
-	OFFSET(P9_TCE_CALL_QUIET, kvm_p9_tce_call, quiet);
-	OFFSET(P9_TCE_CALL_MISSING, kvm_p9_tce_call, missing);
+	OFFSET(P9_TCE_CALL_QUIET, kvm_p9_tce_call, irqs_off);
+	OFFSET(P9_TCE_CALL_MISSING, kvm_p9_tce_call, needs);
 	OFFSET(P9_TCE_CALL_TABLE, kvm_p9_tce_call, table);
 	OFFSET(P9_TCE_CALL_INDEX, kvm_p9_tce_call, index);
 	DEFINE(SIZEOF_P9_TCE_CALL, sizeof(struct kvm_p9_tce_call));
@@ -319,13 +315,13 @@ int main(void)
 	DEFINE(HCALL_NULL, KVMPPC_H_NULL);
 	DEFINE(HCALL_MAX, MAX_HCALL_OPCODE);
 	DEFINE(HCALL_TOO_HARD, H_TOO_HARD);
-	DEFINE(MISSING_NOTHING, KVM_P9_MISSING_NOTHING);
-	DEFINE(MISSING_PAGE, KVM_P9_MISSING_PAGE);
-	DEFINE(MISSING_LEVELS, KVM_P9_MISSING_LEVELS);
-	DEFINE(MISSING_LIST, KVM_P9_MISSING_LIST);
-	DEFINE(MISSING_STEPS, KVM_P9_MISSING_STEPS);
-	DEFINE(MISSING_QUIET, KVM_P9_MISSING_QUIET);
-	DEFINE(MISSING_ALL, KVM_P9_MISSING_ALL);
+	DEFINE(MISSING_NOTHING, KVM_P9_NEEDS_USERSPACE);
+	DEFINE(MISSING_PAGE, KVM_P9_NEEDS_TABLE_PAGE);
+	DEFINE(MISSING_LEVELS, KVM_P9_NEEDS_TABLE_LEVEL);
+	DEFINE(MISSING_LIST, KVM_P9_NEEDS_TCE_LIST);
+	DEFINE(MISSING_STEPS, KVM_P9_NEEDS_RESCHED);
+	DEFINE(MISSING_QUIET, KVM_P9_NEEDS_IRQS_OFF);
+	DEFINE(MISSING_ALL, KVM_P9_NEEDS_C_FALLBACK);
 	DEFINE(GUEST_MODE_NONE, KVM_GUEST_MODE_NONE);
 	DEFINE(GUEST_MODE_P9_RS, KVM_GUEST_MODE_HV_P9_RS);
 	DEFINE(INST_FETCH_FAILED, KVM_INST_FETCH_FAILED);

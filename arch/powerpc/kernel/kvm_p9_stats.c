@@ -121,7 +121,7 @@ DEFINE_MUTEX(kvm_p9_lock);
 static LIST_HEAD(kvm_p9_vms);
 static struct kmem_cache *kvm_p9_cache;
 /* Hcalls of VMs that are gone */
-static u64 kvm_p9_gone[COLUMNS][KVM_P9_HCALLS];
+static u64 kvm_p9_destroyed[COLUMNS][KVM_P9_HCALLS];
 
 static struct kvm_p9_recorder *kvm_p9_recorder(struct kvm_vcpu *vcpu)
 {
@@ -285,12 +285,8 @@ static void kvm_p9_add_vcpu(u64 (*sum)[KVM_P9_HCALLS], struct kvm_vcpu *vcpu)
 	const struct kvm_p9_served *served = &vcpu->arch.p9_served;
 	int i;
 
-	sum[FAST][KVM_P9_NULL] += READ_ONCE(p9->fast_null);
-	sum[FAST][KVM_P9_GET_TCE] += READ_ONCE(p9->fast_h_get_tce);
-	sum[FAST][KVM_P9_PUT_TCE] += READ_ONCE(p9->fast_h_put_tce);
-	sum[FAST][KVM_P9_PUT_TCE_INDIRECT] += READ_ONCE(p9->fast_h_put_tce_indirect);
-	sum[FAST][KVM_P9_STUFF_TCE] += READ_ONCE(p9->fast_h_stuff_tce);
 	for (i = 0; i < KVM_P9_HCALLS; i++) {
+		sum[FAST][i] += READ_ONCE(p9->fast[i]);
 		sum[FULL][i] += READ_ONCE(served->full[i]);
 		sum[USERSPACE][i] += READ_ONCE(served->userspace[i]);
 	}
@@ -310,7 +306,7 @@ static void kvm_p9_add_vm(u64 (*sum)[KVM_P9_HCALLS], struct kvm_p9_vm *vm)
 	struct kvm_p9_served *served;
 
 	lockdep_assert_held(&kvm_p9_lock);
-	kvm_p9_add(sum, vm->gone);
+	kvm_p9_add(sum, vm->destroyed);
 	list_for_each_entry(served, &vm->vcpus, node)
 		kvm_p9_add_vcpu(sum, kvm_p9_vcpu_of(served));
 }
@@ -321,7 +317,7 @@ void kvm_p9_sum_fast(u64 *fast)
 	struct kvm_p9_vm *vm;
 
 	mutex_lock(&kvm_p9_lock);
-	kvm_p9_add(sum, kvm_p9_gone);
+	kvm_p9_add(sum, kvm_p9_destroyed);
 	list_for_each_entry(vm, &kvm_p9_vms, node)
 		kvm_p9_add_vm(sum, vm);
 	mutex_unlock(&kvm_p9_lock);
@@ -346,7 +342,7 @@ void kvm_p9_destroy_vm(struct kvm *kvm)
 	struct kvm_p9_vm *vm = &kvm->arch.p9;
 
 	mutex_lock(&kvm_p9_lock);
-	kvm_p9_add_vm(kvm_p9_gone, vm);
+	kvm_p9_add_vm(kvm_p9_destroyed, vm);
 	list_del(&vm->node);
 	mutex_unlock(&kvm_p9_lock);
 }
@@ -384,7 +380,7 @@ void kvm_p9_free_vcpu(struct kvm_vcpu *vcpu)
 		return;
 
 	mutex_lock(&kvm_p9_lock);
-	kvm_p9_add_vcpu(vcpu->kvm->arch.p9.gone, vcpu);
+	kvm_p9_add_vcpu(vcpu->kvm->arch.p9.destroyed, vcpu);
 	list_del(&served->node);
 	mutex_unlock(&kvm_p9_lock);
 
@@ -547,8 +543,8 @@ static int kvm_p9_vms_show(struct seq_file *m, void *unused)
 		kvm_p9_add(total, sum);
 		kvm_p9_show_served(m, vm->name, sum);
 	}
-	kvm_p9_add(total, kvm_p9_gone);
-	kvm_p9_show_served(m, "gone", kvm_p9_gone);
+	kvm_p9_add(total, kvm_p9_destroyed);
+	kvm_p9_show_served(m, "destroyed", kvm_p9_destroyed);
 	kvm_p9_show_served(m, "total", total);
 	mutex_unlock(&kvm_p9_lock);
 	return 0;

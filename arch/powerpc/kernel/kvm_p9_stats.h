@@ -14,6 +14,16 @@
 struct dentry;
 struct kvm_vcpu;
 
+/* How often each way into the guest was taken while kvm_p9.path=rust, for each CPU */
+struct kvm_p9_counters {
+	u64 entry_rust;		/* entries by the Rust path */
+	u64 c_cpu;		/* C path: not a POWER9, or one with a bug */
+	u64 c_host_mmu;		/* C path: the host uses the hash MMU */
+	u64 c_nested;		/* C path: L2 guest */
+	u64 c_hash;		/* C path: hash guest */
+	u64 c_secure;		/* C path: secure guest */
+};
+
 /* A fast hcall */
 struct kvm_p9_event {
 	u64 tb;

@@ -671,7 +671,7 @@ pub fn by_vm(guest: Guest) -> Result<String, Failure> {
 	drop((one, other));
 	let after = served()?;
 	if names.iter().any(|name| of(&after, name, "null").is_ok()) {
-		return wrong("a VM is told of that is gone".into());
+		return wrong("a VM is shown that was destroyed".into());
 	}
 	for hcall in [
 		"null",
@@ -690,10 +690,10 @@ pub fn by_vm(guest: Guest) -> Result<String, Failure> {
 				*sum += number;
 			}
 		}
-		if sum("gone")? != both || sum("total")? != both {
+		if sum("destroyed")? != both || sum("total")? != both {
 			return wrong(format!(
 				"{hcall}: {both:?} by two VMs, {:?} when they are gone, {:?} in all",
-				sum("gone")?,
+				sum("destroyed")?,
 				sum("total")?
 			));
 		}

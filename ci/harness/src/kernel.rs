@@ -28,12 +28,26 @@ mod series;
 
 pub use self::image::Image;
 pub use self::make::strip;
-pub use self::patched::apply;
-pub use self::series::{NoSource, SERIES, Series, changes};
+pub use self::patched::{apply, touched_files};
+pub use self::series::{COVER_LETTER, NoSource, SERIES, Series, is_fix, patches_in};
 
 /// Builds the kernel of a series, or finds it built.
 pub fn build(series: &'static Series, stock: bool) -> Result<Image> {
 	build_with(series, stock, &[])
+}
+
+/// Builds the kernel with the patches only that fix its bugs.
+pub fn build_fixed(series: &'static Series) -> Result<Image> {
+	let base = Base::find(series, &[])?;
+	let name = format!("{}-fixed", series.name);
+	let folder = paths::target().join("kernel").join(&name);
+	let _lock = process::lock(
+		&process::beside(&folder, ".lock"),
+		&format!("kernel {name}"),
+	)?;
+	let mut image = patched_image(&base, &series.fixes()?, &folder, &name, false, "")?;
+	image.stock = true;
+	Ok(image)
 }
 
 /// Builds the patched kernel with our option off.

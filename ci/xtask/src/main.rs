@@ -37,6 +37,9 @@ enum Task {
 	Trace(trace::Args),
 	/// Compare the C path of our image with the unpatched kernel's
 	CompareStock,
+	/// Turn a series' patches into a git branch, or a branch into patches
+	#[command(subcommand)]
+	Patches(patches::Task),
 	/// Run all tests
 	Test(stage::Args),
 	/// Check the Rust object of the last kernel build
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
 		Task::Bench(cli) => bench::main(&cli),
 		Task::Trace(args) => trace::main(&args),
 		Task::CompareStock => bench::compare_stock_main(),
+		Task::Patches(task) => patches::main(&task),
 		Task::Test(args) => stages::main(&args),
 		Task::Gates => stages::gates::main(),
 	};

@@ -12,10 +12,13 @@ use crate::process;
 /// The option that our series adds, and what it makes of a kernel tree.
 pub(super) const RUST_OPTION: &str = "CONFIG_KVM_BOOK3S_HV_P9_RUST";
 
+/// The option of our series that adds the hcall whose cost is the way there and back.
+const NULL_OPTION: &str = "CONFIG_KVM_BOOK3S_HV_NULL_HCALL";
+
 /// Switches our option on in a patched tree, and others.
 pub(super) fn enable_rust(src: &Path, name: &str, fragment: &str, options: &str) -> Result<()> {
 	let config = src.join(".config");
-	let wanted = format!("{RUST_OPTION}=y\n{options}");
+	let wanted = format!("{RUST_OPTION}=y\n{NULL_OPTION}=y\n{options}");
 	let text = fs::read_to_string(&config)?;
 	if wanted
 		.lines()

@@ -17,7 +17,7 @@ use crate::process::{self, Inputs};
 pub struct Image {
 	/// `6.12`
 	pub series: String,
-	/// Without our patches.
+	/// Without our patches, or with those only that fix bugs.
 	pub stock: bool,
 	/// Version of Debian's source package.
 	pub package_version: String,

@@ -192,7 +192,7 @@ fn patch_tree(
 }
 
 /// The files that a patch changes, makes or removes.
-fn touched_files(patch: &str) -> impl Iterator<Item = String> {
+pub fn touched_files(patch: &str) -> impl Iterator<Item = String> {
 	patch
 		.lines()
 		.filter_map(|line| {

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The kernel series that are known, and their patches.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::paths;
 use crate::process::{self, Usage};
+
+/// The file in a folder of patches that is not a patch.
+pub const COVER_LETTER: &str = "0000-cover-letter.patch";
 
 /// A kernel series that we know.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,8 +21,6 @@ pub struct Series {
 	pub name: &'static str,
 	/// Our patches add the Rust path, and with it [`RUST_OPTION`].
 	pub(super) rust: bool,
-	/// Whose patches apply to this one, too, unless it has its own of the same name.
-	patches_of: Option<&'static str>,
 }
 
 /// All of them, the main one first.
@@ -27,17 +28,14 @@ pub const SERIES: [Series; 3] = [
 	Series {
 		name: "6.12",
 		rust: true,
-		patches_of: None,
 	},
 	Series {
 		name: "5.10",
 		rust: false,
-		patches_of: None,
 	},
 	Series {
 		name: "7.3",
 		rust: true,
-		patches_of: Some("6.12"),
 	},
 ];
 
@@ -57,63 +55,42 @@ impl Series {
 			})
 	}
 
-	/// Our patches, in their order.
-	pub fn patches(&self) -> Result<Vec<PathBuf>> {
-		let own = patches_in(self.name)?;
-		match self.patches_of {
-			Some(other) => Ok(overlaid(patches_in(other)?, own)),
-			None => Ok(own),
-		}
+	/// The folder of our patches.
+	pub fn folder(&self) -> PathBuf {
+		paths::root().join("arch/powerpc/patches").join(self.name)
 	}
 
-	/// The patches that only this series has, and those of the same name that they stand
-	/// for.
-	pub fn own_patches(&self) -> Result<Vec<(PathBuf, Option<PathBuf>)>> {
-		let others = match self.patches_of {
-			Some(other) => patches_in(other)?,
-			None => Vec::new(),
-		};
-		let same_name = |own: &Path| {
-			let mut others = others.iter();
-			others
-				.find(|other| other.file_name() == own.file_name())
-				.cloned()
-		};
-		let own = patches_in(self.name)?.into_iter();
-		Ok(own.map(|own| (own.clone(), same_name(&own))).collect())
+	/// Our patches, in their order.
+	pub fn patches(&self) -> Result<Vec<PathBuf>> {
+		patches_in(&self.folder())
+	}
+
+	/// Those of them that fix bugs of the kernel, whether our option is on or off.
+	pub fn fixes(&self) -> Result<Vec<PathBuf>> {
+		let mut fixes = Vec::new();
+		for patch in self.patches()? {
+			if is_fix(&fs::read_to_string(&patch)?) {
+				fixes.push(patch);
+			}
+		}
+		Ok(fixes)
 	}
 }
 
-fn patches_in(series: &str) -> Result<Vec<PathBuf>> {
-	let folder = paths::root().join("arch/powerpc/patches").join(series);
-	let mut patches = process::files_below(&folder)?;
+/// The patches of a folder in their order, without the cover letter.
+pub fn patches_in(folder: &Path) -> Result<Vec<PathBuf>> {
+	let mut patches = process::files_below(folder)?;
 	patches.retain(|file| {
-		file.extension()
-			.is_some_and(|extension| extension == "patch")
+		file.extension() == Some(OsStr::new("patch"))
+			&& file.file_name() != Some(OsStr::new(COVER_LETTER))
 	});
 	Ok(patches)
 }
 
-/// The patches of both lists in the order of their names; of two with the same name, the
-/// second list's.
-fn overlaid(below: Vec<PathBuf>, above: Vec<PathBuf>) -> Vec<PathBuf> {
-	let mut by_name = BTreeMap::new();
-	for patch in below.into_iter().chain(above) {
-		by_name.insert(patch.file_name().map(OsStr::to_owned), patch);
-	}
-	by_name.into_values().collect()
-}
-
-/// What a patch adds to and takes away from files, without where that is.
-pub fn changes(patch: &str) -> Vec<&str> {
-	let mut changes: Vec<_> = patch
-		.lines()
-		.skip_while(|line| !line.starts_with("diff --git "))
-		.filter(|line| !line.starts_with("+++ ") && !line.starts_with("--- "))
-		.filter(|line| line.starts_with(['+', '-']))
-		.collect();
-	changes.sort_unstable();
-	changes
+/// Whether a patch has a Fixes: tag.
+pub fn is_fix(patch: &str) -> bool {
+	let mut message = patch.lines().take_while(|line| *line != "---");
+	message.any(|line| line.starts_with("Fixes: "))
 }
 
 /// Debian's source of a series can't be had.
@@ -143,34 +120,12 @@ mod tests {
 	}
 
 	#[test]
-	fn a_series_takes_the_patches_that_it_does_not_have() {
-		let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
-		let below = paths(&["6/0001-a.patch", "6/0002-b.patch", "6/0003-c.patch"]);
-		let above = paths(&["7/0002-b.patch", "7/0002-x.patch"]);
-		assert_eq!(
-			overlaid(below, above),
-			paths(&[
-				"6/0001-a.patch",
-				"7/0002-b.patch",
-				"7/0002-x.patch",
-				"6/0003-c.patch"
-			])
-		);
-	}
-
-	#[test]
-	fn changes_are_the_same_wherever_they_are() {
-		let patch = |at, context, new| {
-			format!(
-				"Subject: x\n---\n a | 2 +-\ndiff --git a/a b/a\n--- a/a\n+++ b/a\n@@ {at} @@\n {context}\n-one\n+{new}\n"
-			)
-		};
-		let (a, b) = (
-			patch("-1,2 +1,2", "x", "two"),
-			patch("-9,2 +9,2", "y", "two"),
-		);
-		assert_eq!(changes(&a), ["+two", "-one"]);
-		assert_eq!(changes(&a), changes(&b));
-		assert_ne!(changes(&a), changes(&patch("-1,2 +1,2", "x", "three")));
+	fn a_fix_says_what_it_fixes_in_its_message() {
+		assert!(is_fix(
+			"Subject: a\n\nText.\n\nFixes: 12 (\"b\")\n---\n a | 1 +\n"
+		));
+		assert!(!is_fix(
+			"Subject: a\n\nText.\n---\n a | 1 +\nFixes: 12 (\"b\")\n"
+		));
 	}
 }

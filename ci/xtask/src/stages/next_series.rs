@@ -7,7 +7,7 @@ use harness::check::Check;
 use harness::kernel::{self, NoSource, Series};
 
 use crate::booted_machine::{Boot, boot, chosen_tests, names};
-use crate::patches::git_am;
+use crate::patches;
 use crate::stage::{Args, NEXT_SERIES, Need, Part, Stage, stage};
 
 /// The next series, as far as it is supported.
@@ -40,8 +40,8 @@ fn next(args: &Args) -> Result<Vec<Check>> {
 		}
 	};
 	let mut checks = vec![Check::new("build", None)];
-	let applied = git_am(NEXT_SERIES, &kernel::warm_tree(series)?, &series.patches()?);
-	checks.push(Check::of("git am", applied));
+	let applied = patches::check_roundtrip(series, &kernel::warm_tree(series)?);
+	checks.push(Check::of("git am, and export", applied));
 	let tests = chosen_tests(args, |test| test.is_also(Also::Next))?;
 	let tests = names(&tests, registry::Boot::First);
 	if !tests.is_empty() {

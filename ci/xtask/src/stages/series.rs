@@ -1,53 +1,78 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Stage `series`: the patches, as a kernel maintainer would look at them.
+//!
+//! Each patch is built with the option off, the quick way: only the objects of the files
+//! that the patch touches, and for headers some objects that include them, with the
+//! commands of the unpatched tree's build. A patch without a Fixes: tag must leave each of
+//! these objects as it was. The kernel under test is the last patch with the option on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow, bail};
 use harness::check::Check;
 use harness::kernel::{self, Series};
-use harness::{paths, process};
+use harness::{jobs, paths, process};
 
-use crate::patches::git_am;
-use crate::stage::{MAIN_SERIES, NEXT_SERIES, Part, Stage, log_path, stage};
+use crate::patches;
+use crate::stage::{MAIN_SERIES, NEXT_SERIES, Need, Part, Stage, log_path, stage};
 
-/// checkpatch and `git am`.
+/// checkpatch, git, and a build of each patch.
 pub const STAGE: Stage = Stage {
 	after: &["kernel"],
-	..stage("series", |_| Ok(vec![Part::new(&[], 10, series)]))
+	..stage("series", |_| {
+		Ok(vec![
+			Part::new(&[Need::Kernel], 60, || {
+				let main = Series::find(MAIN_SERIES)?;
+				series(main, &kernel::stock_tree(main)?)
+			})
+			.named(MAIN_SERIES),
+			Part::new(&[], 60, || {
+				let next = Series::find(NEXT_SERIES)?;
+				match kernel::warm_tree(next) {
+					Ok(tree) => series(next, &tree),
+					Err(error) => Ok(vec![Check::skipped(
+						format!("{NEXT_SERIES}: each patch"),
+						format!("{error:#}: cargo xtask test {NEXT_SERIES} builds its tree"),
+					)]),
+				}
+			})
+			.named(NEXT_SERIES),
+		])
+	})
 };
 
-/// The patches, as a kernel maintainer would look at them.
-fn series() -> Result<Vec<Check>> {
-	let main = Series::find(MAIN_SERIES)?;
-	let tree = kernel::stock_tree(main)?;
-	let patches = main.patches()?;
+/// What is compiled for a patch that touches a header.
+const INCLUDE_HEADERS: [&str; 4] = [
+	"arch/powerpc/kvm/book3s_64_mmu_hv.o",
+	"arch/powerpc/kvm/book3s_64_vio.o",
+	"arch/powerpc/kvm/book3s_hv.o",
+	"arch/powerpc/kvm/book3s_hv_p9_entry.o",
+];
+
+/// Sections of an object that a patch may change with the option off: the line numbers of
+/// BUG() and WARN().
+const MAY_DIFFER: &str = "__bug_table";
+
+fn series(series: &Series, tree: &Path) -> Result<Vec<Check>> {
+	let patches = series.patches()?;
+	if patches.is_empty() {
+		bail!("there are no patches for {}", series.name);
+	}
 	let mut checks: Vec<_> = patches
 		.iter()
-		.map(|patch| checkpatch(&tree, patch))
+		.map(|patch| checkpatch(tree, patch))
 		.collect();
-	if !patches.is_empty() {
-		checks.push(Check::of(
-			format!("git am {MAIN_SERIES}"),
-			git_am(MAIN_SERIES, &tree, &patches),
-		));
-	}
-	for (own, other) in Series::find(NEXT_SERIES)?.own_patches()? {
-		checks.push(checkpatch(&tree, &own));
-		let Some(other) = other else { continue };
-		// Its own because it stands elsewhere: what it does must not fall behind.
-		let name = format!(
-			"{} does what {} does",
-			paths::short(&own),
-			paths::short(&other)
-		);
-		let (own, other) = (fs::read_to_string(own)?, fs::read_to_string(other)?);
-		let complaint = (kernel::changes(&own) != kernel::changes(&other))
-			.then(|| "they add or remove different lines".to_owned());
-		checks.push(Check::new(name, complaint));
-	}
+	checks.push(Check::of(
+		format!("{}: git am, and export", series.name),
+		patches::check_roundtrip(series, tree),
+	));
+	checks.extend(build_each(series.name, tree, &patches)?);
 	Ok(checks)
 }
 
@@ -55,14 +80,270 @@ fn checkpatch(tree: &Path, patch: &Path) -> Check {
 	let mut checkpatch = Command::new("perl");
 	checkpatch
 		.current_dir(tree)
-		// What is new in arch/powerpc is in MAINTAINERS by its folder or its name.
+		// What is new in arch/powerpc is in MAINTAINERS by its folder or its name, and
+		// the tree has no history to find a commit in.
 		.args([
 			"scripts/checkpatch.pl",
 			"--quiet",
-			"--ignore=FILE_PATH_CHANGES",
+			"--ignore=FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID",
 		])
 		.arg(patch);
 	let log = log_path("checkpatch");
 	let result = process::logged(&mut checkpatch, &log, "checkpatch", |_| true);
 	Check::of(format!("checkpatch {}", paths::short(patch)), result)
+}
+
+/// Applies the patches one after the other to a shadow of the tree, and builds what each
+/// of them touches.
+fn build_each(name: &str, tree: &Path, patches: &[PathBuf]) -> Result<Vec<Check>> {
+	let mut texts = Vec::new();
+	for patch in patches {
+		texts.push(fs::read_to_string(patch)?);
+	}
+	let touched: BTreeSet<String> = texts
+		.iter()
+		.flat_map(|text| kernel::touched_files(text))
+		.collect();
+	let shadow = paths::target().join("test").join(format!("shadow-{name}"));
+	make_shadow(tree, &touched, &shadow)?;
+
+	// The code of each object, as the last patch left it.
+	let mut known: BTreeMap<String, Code> = BTreeMap::new();
+	let mut checks = Vec::new();
+	for (patch, text) in patches.iter().zip(&texts) {
+		kernel::apply(&shadow, std::slice::from_ref(patch))?;
+		let objects = objects(text);
+		let built = build(tree, &shadow, &objects);
+		let mut complaint = None;
+		for (object, result) in built {
+			let code = match result {
+				Ok(code) => code,
+				Err(error) => {
+					complaint = Some(format!("{error:#}"));
+					break;
+				}
+			};
+			let before = match known.remove(&object) {
+				Some(before) => before,
+				None => code_of(&fs::read(tree.join(&object))?)?,
+			};
+			if before != code && !kernel::is_fix(text) {
+				complaint = Some(format!("changes {object} with the option off"));
+			}
+			known.insert(object, code);
+		}
+		let what = match objects.len() {
+			0 => "no object".to_owned(),
+			1 => "1 object".to_owned(),
+			n => format!("{n} objects"),
+		};
+		let number = patch.file_name().and_then(|name| name.to_str());
+		let number = number.and_then(|name| name.get(..4)).unwrap_or_default();
+		checks.push(Check::new(
+			format!("{name}/{number} builds with the option off ({what})"),
+			complaint,
+		));
+	}
+	Ok(checks)
+}
+
+/// The objects that are built for a patch.
+fn objects(patch: &str) -> BTreeSet<String> {
+	let mut objects = BTreeSet::new();
+	for file in kernel::touched_files(patch) {
+		match file.rsplit_once('.') {
+			Some((stem, "c" | "S")) => {
+				objects.insert(format!("{stem}.o"));
+			}
+			Some((_, "h")) => objects.extend(INCLUDE_HEADERS.map(str::to_owned)),
+			_ => {}
+		}
+	}
+	objects
+}
+
+/// Makes a folder that looks like a tree: links to what is there, and copies of the files
+/// that patches touch.
+fn make_shadow(tree: &Path, touched: &BTreeSet<String>, shadow: &Path) -> Result<()> {
+	process::remove(shadow)?;
+	let mut folders = BTreeSet::new();
+	for file in touched {
+		folders.extend(Path::new(file).ancestors().skip(1).map(Path::to_owned));
+	}
+	for folder in &folders {
+		fs::create_dir_all(shadow.join(folder))?;
+		let Ok(entries) = fs::read_dir(tree.join(folder)) else {
+			continue;
+		};
+		for entry in entries {
+			let path = folder.join(entry?.file_name());
+			if folders.contains(&path) {
+				continue;
+			}
+			let (from, to) = (tree.join(&path), shadow.join(&path));
+			if path.to_str().is_some_and(|path| touched.contains(path)) {
+				fs::copy(&from, &to)?;
+			} else {
+				symlink(&from, &to)?;
+			}
+		}
+	}
+	Ok(())
+}
+
+/// Builds objects side by side. Their files go to a folder of their own.
+fn build(tree: &Path, shadow: &Path, objects: &BTreeSet<String>) -> Vec<(String, Result<Code>)> {
+	let waiting = Mutex::new(objects.iter());
+	let built = Mutex::new(Vec::new());
+	thread::scope(|scope| {
+		for _ in 0..jobs::count().min(objects.len()) {
+			scope.spawn(|| {
+				loop {
+					let next = waiting.lock().ok().and_then(|mut next| next.next());
+					let Some(object) = next else { break };
+					let code = compile(tree, shadow, object);
+					if let Ok(mut built) = built.lock() {
+						built.push((object.clone(), code));
+					}
+				}
+			});
+		}
+	});
+	built.into_inner().unwrap_or_default()
+}
+
+/// Builds one object with the command that built it in the tree.
+fn compile(tree: &Path, shadow: &Path, object: &str) -> Result<Code> {
+	let (folder, file) = object.rsplit_once('/').context("an object has a folder")?;
+	let saved = tree.join(folder).join(format!(".{file}.cmd"));
+	let saved =
+		fs::read_to_string(&saved).with_context(|| format!("{object} is not built in the tree"))?;
+	let out = shadow.join(".out").join(object.replace('/', "_"));
+	fs::create_dir_all(out.parent().context("a file has a folder")?)?;
+	let command = command(&saved, &out).with_context(|| format!("no command for {object}"))?;
+	let output = Command::new("sh")
+		.current_dir(shadow)
+		.env("LC_ALL", "C")
+		.args(["-c", &command])
+		.output()
+		.context("sh can't be run")?;
+	let text = String::from_utf8_lossy(&output.stderr);
+	if let Some(first) = text.lines().find(|line| line.contains("error:")) {
+		return Err(anyhow!("{object}: {first}"));
+	}
+	if let Some(first) = text.lines().find(|line| line.contains("warning:")) {
+		return Err(anyhow!("{object}: {first}"));
+	}
+	if !output.status.success() {
+		return Err(anyhow!("{object}: {}", text.trim()));
+	}
+	code_of(&fs::read(&out)?)
+}
+
+/// The command of a `.cmd` file, with another output and without a list of what was read.
+fn command(saved: &str, out: &Path) -> Option<String> {
+	let first = saved.lines().next()?;
+	let (_, command) = first.split_once(" := ")?;
+	let command = command.split(';').next()?;
+	let mut words = Vec::new();
+	let mut is_output = false;
+	for word in command.split_whitespace() {
+		if is_output {
+			words.push(out.to_str()?);
+			is_output = false;
+		} else if !word.starts_with("-Wp,-MMD") {
+			words.push(word);
+			is_output = word == "-o";
+		}
+	}
+	Some(words.join(" "))
+}
+
+/// What of an object gets into the kernel: sections, and what the linker writes there.
+type Code = BTreeMap<String, (Vec<u8>, Vec<(u64, String, i64)>)>;
+
+fn code_of(object: &[u8]) -> Result<Code> {
+	use ::object::elf::SHF_ALLOC;
+	use ::object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionFlags};
+	let file = ::object::File::parse(object)?;
+	let mut code = Code::new();
+	for section in file.sections() {
+		let SectionFlags::Elf { sh_flags } = section.flags() else {
+			continue;
+		};
+		let name = section.name()?;
+		if sh_flags & u64::from(SHF_ALLOC) == 0 || name == MAY_DIFFER {
+			continue;
+		}
+		let mut relocations = Vec::new();
+		for (offset, relocation) in section.relocations() {
+			let RelocationTarget::Symbol(index) = relocation.target() else {
+				continue;
+			};
+			let symbol = file.symbol_by_index(index)?;
+			let target = match symbol.section_index() {
+				Some(index) if symbol.name()?.is_empty() => {
+					file.section_by_index(index)?.name()?.to_owned()
+				}
+				// The compiler numbers static variables of functions.
+				_ => symbol
+					.name()?
+					.trim_end_matches(|c: char| c.is_ascii_digit())
+					.to_owned(),
+			};
+			relocations.push((offset, target, relocation.addend()));
+		}
+		code.insert(name.to_owned(), (section.data()?.to_owned(), relocations));
+	}
+	if code.is_empty() {
+		bail!("an object without code");
+	}
+	Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn a_command_gets_another_output() {
+		let saved = "savedcmd_a/b.o := gcc -Wp,-MMD,a/.b.o.d -O2   -c -o a/b.o a/b.c ; ./check a/b.o\n\ndeps";
+		assert_eq!(
+			command(saved, Path::new("/x/b.o")).unwrap(),
+			"gcc -O2 -c -o /x/b.o a/b.c"
+		);
+		assert!(command("", Path::new("x")).is_none());
+	}
+
+	#[test]
+	fn objects_of_a_patch() {
+		let of = |patch: &str| objects(patch).into_iter().collect::<Vec<_>>();
+		assert_eq!(
+			of("--- a/x/a.c\n+++ b/x/a.c\n--- a/x/b.S\n"),
+			["x/a.o", "x/b.o"]
+		);
+		assert_eq!(of("--- a/x/a.h\n+++ b/x/a.h\n"), INCLUDE_HEADERS);
+		assert!(of("--- a/x/Kconfig\n+++ b/x/Kconfig\n").is_empty());
+	}
+
+	#[test]
+	fn a_shadow_has_copies_of_what_is_touched_only() {
+		let id = std::process::id();
+		let root = std::env::temp_dir().join(format!("kvm-p9-shadow-{id}"));
+		let _ = fs::remove_dir_all(&root);
+		let (tree, shadow) = (root.join("tree"), root.join("shadow"));
+		for file in ["a/x.c", "a/y.h", "b/z.c", "top"] {
+			let file = tree.join(file);
+			fs::create_dir_all(file.parent().unwrap()).unwrap();
+			fs::write(file, "text").unwrap();
+		}
+		let touched = BTreeSet::from(["a/x.c".to_owned(), "new/file.h".to_owned()]);
+		make_shadow(&tree, &touched, &shadow).unwrap();
+		let is_link = |path: &str| shadow.join(path).is_symlink();
+		assert!(!is_link("a") && !is_link("a/x.c") && is_link("a/y.h"));
+		assert!(is_link("b") && is_link("top") && shadow.join("new").is_dir());
+		fs::write(shadow.join("a/x.c"), "other").unwrap();
+		assert_eq!(fs::read_to_string(tree.join("a/x.c")).unwrap(), "text");
+		fs::remove_dir_all(&root).unwrap();
+	}
 }
