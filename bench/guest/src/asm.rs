@@ -836,7 +836,7 @@ macro_rules! assembly {
 			HAMMER_MORE = const offset_of!(Hammer, more),
 			ENTRIES = const Hammer::ENTRIES,
 			LIOBN_HIGH = const (map::LIOBN >> 16) as u16 as i16,
-			TCE = const protocol::Case::tce(0),
+			TCE = const map::tce(0),
 			TCE_SHIFT = const map::TCE_SHIFT,
 			GET_TCE = const hcall::Number::GET_TCE.0,
 			PUT_TCE = const hcall::Number::PUT_TCE.0,

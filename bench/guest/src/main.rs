@@ -19,7 +19,7 @@ use core::ptr;
 use hcall::{Code, Number};
 use protocol::block::{Call, Mismatch, Probe};
 use protocol::regs::{self, Pattern, Registers};
-use protocol::{Command, Job, Outcome, Round, map, private};
+use protocol::{Command, Job, LoopBody, Outcome, map, private};
 
 /// MSR bits that an interrupt doesn't copy into SRR1, but overwrites: 33 to 36 and
 /// 42 to 47, counted from the left.
@@ -110,28 +110,28 @@ fn turn_hash_translation_on() {
 	}
 }
 
-/// Times what of a round's loop is not the round trip.
-fn time_empty(round: Round, state: &mut Loop) -> u64 {
-	match round {
-		Round::TOUCH => asm::time_no_touches(state),
-		// What interrupts it makes the difference.
-		Round::SPIN => asm::time_spins(state),
+/// Times the loop without the round trip.
+fn time_empty(body: LoopBody, state: &mut Loop) -> u64 {
+	match body {
+		LoopBody::TOUCH => asm::time_no_touches(state),
+		// The host's timers interrupt only the other one.
+		LoopBody::SPIN => asm::time_spins(state),
 		_ => asm::time_nothing(state),
 	}
 }
 
 /// Times the loop.
-fn time(round: Round, state: &mut Loop) -> u64 {
+fn time(body: LoopBody, state: &mut Loop) -> u64 {
 	// SAFETY: the cases write into their own DMA window, where no memory is, or into pages
 	// that are nobody's. The interrupts are waited for: `bench` has said so.
 	unsafe {
-		match round {
-			Round::STORE => asm::time_stores(state),
-			Round::LOAD => asm::time_loads(state),
-			Round::TOUCH => asm::time_touches(state),
-			Round::CEDE => asm::time_cedes(state),
-			Round::SPIN => asm::time_spins(state),
-			Round::DOORBELL => asm::time_doorbells(state),
+		match body {
+			LoopBody::STORE => asm::time_stores(state),
+			LoopBody::LOAD => asm::time_loads(state),
+			LoopBody::TOUCH => asm::time_touches(state),
+			LoopBody::CEDE => asm::time_cedes(state),
+			LoopBody::SPIN => asm::time_spins(state),
+			LoopBody::DOORBELL => asm::time_doorbells(state),
 			_ => asm::time_hcalls(state),
 		}
 	}
@@ -140,7 +140,7 @@ fn time(round: Round, state: &mut Loop) -> u64 {
 fn bench(command: &Command, outcome: &mut Outcome) {
 	let waited = at::<u64>(map::SAVE + asm::save::WAITED);
 	// SAFETY: the word is there and only the vectors read it.
-	unsafe { ptr::write_volatile(waited, command.round.vector()) };
+	unsafe { ptr::write_volatile(waited, command.body.vector()) };
 	for batch in 0..(command.batches as usize).min(outcome.ticks.len()) {
 		let mut state = Loop {
 			number: command.number,
@@ -150,13 +150,13 @@ fn bench(command: &Command, outcome: &mut Outcome) {
 			iterations: command.iterations,
 			..Loop::default()
 		};
-		outcome.empty_ticks[batch] = time_empty(command.round, &mut state);
+		outcome.empty_ticks[batch] = time_empty(command.body, &mut state);
 		outcome.mismatches += state.mismatches;
 		state.code = command.code as u64;
 		if command.announce != 0 {
 			tell(private::BATCH, batch as u64);
 		}
-		outcome.ticks[batch] = time(command.round, &mut state);
+		outcome.ticks[batch] = time(command.body, &mut state);
 		if outcome.mismatches == 0 {
 			outcome.wrong_code = state.wrong_code;
 		}

@@ -16,7 +16,7 @@ use hcall::{Code, Number};
 use protocol::block::Mismatch;
 use protocol::regs::{self, Pattern};
 use protocol::round::{self, Kind, Plan, Report, Words};
-use protocol::{Case, Command, Outcome, map, private};
+use protocol::{Command, Outcome, map, private};
 
 use crate::{SRR1_STATUS, at, hcall_cr, tell, translated, values};
 
@@ -295,7 +295,7 @@ impl State {
 	}
 
 	fn prepare_tce(&mut self, kind: Kind, words: &mut Words) -> Round {
-		let mut tce = Case::tce(self.below(512));
+		let mut tce = map::tce(self.below(512));
 		if kind == Kind::StuffTce {
 			// It is for taking permissions away only.
 			tce &= !3;
@@ -311,7 +311,7 @@ impl State {
 		let table = &mut self.shadow.table[first..];
 		for (entry, place) in table[..written].iter_mut().enumerate() {
 			*place = match kind {
-				Kind::PutTceIndirect => Case::tce(entry as u64),
+				Kind::PutTceIndirect => map::tce(entry as u64),
 				_ => tce,
 			};
 		}

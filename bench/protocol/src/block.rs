@@ -7,7 +7,7 @@
 
 use core::mem::offset_of;
 
-use crate::Round;
+use crate::LoopBody;
 use static_assertions::{assert_eq_size, const_assert_eq};
 
 /// Most batches of one measurement.
@@ -63,7 +63,7 @@ pub struct Command {
 	/// What the hcall leaves in CTR.
 	pub ctr: u64,
 	/// What to time.
-	pub round: Round,
+	pub body: LoopBody,
 	/// Not 0: the VMM wants to be told before each batch.
 	pub announce: u64,
 }
@@ -78,7 +78,7 @@ const_assert_eq!(offset_of!(Command, batches), 64);
 const_assert_eq!(offset_of!(Command, seed), 72);
 const_assert_eq!(offset_of!(Command, cfar), 80);
 const_assert_eq!(offset_of!(Command, ctr), 88);
-const_assert_eq!(offset_of!(Command, round), 96);
+const_assert_eq!(offset_of!(Command, body), 96);
 const_assert_eq!(offset_of!(Command, announce), 104);
 
 /// A register that didn't hold what it should.

@@ -119,6 +119,14 @@ pub const TCE_SHIFT: u32 = 12;
 /// Its pages.
 pub const TCE_PAGES: u64 = 1024;
 
+/// The TCE of page `index` of those from [`TCE_TARGET`] on: read and write. The list at
+/// [`TCE_LIST`] holds these.
+pub const fn tce(index: u64) -> u64 {
+	const READ: u64 = 1;
+	const WRITE: u64 = 2;
+	(TCE_TARGET + (index << TCE_SHIFT)) | READ | WRITE
+}
+
 const _: () = assert!(FILL + 0x1000 <= GOT && GOT + 0x1000 <= SAVE && SAVE + 0x1000 <= 0x8000);
 const _: () = assert!(core::mem::size_of::<crate::Command>() as u64 <= OUTCOME - COMMAND);
 const _: () = assert!(core::mem::size_of::<crate::Outcome>() as u64 <= TEXT - OUTCOME);
@@ -139,3 +147,18 @@ const_assert!(PEER_VPA + 0x1000 <= PROBES);
 const_assert!(RAM <= MMIO_EVENT && MMIO_EVENT.is_multiple_of(2 << 20));
 const_assert!(MMIO_USER + 0x1000 <= MMIO_EVENT + (64 << 10) && MMIO_EVENT < 256 << 20);
 const_assert!(DEVICE >= RAM && TOUCH >= DEVICE + LEAF_SIZE && TOUCH + TOUCH_SIZE <= MMIO_EVENT);
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn every_tce_points_into_guest_memory() {
+		assert!(TCE_LIST.is_multiple_of(4096));
+		for index in 0..512 {
+			let page = tce(index) & !((1 << TCE_SHIFT) - 1);
+			assert!(page >= TCE_TARGET && page + 4096 <= RAM);
+			assert_eq!(tce(index) - page, 3);
+		}
+	}
+}

@@ -9,14 +9,12 @@
 //! The words must not be elsewhere in what is executed: the runner checks that on
 //! the kernel's image.
 
-use crate::{Case, Guest, Path};
-
 /// `xori register,register,0`
 const fn word(register: u32) -> u32 {
 	26 << 26 | register << 21 | register << 16
 }
 
-/// The VMM: what follows is to be recorded. r3 has the [`tag`].
+/// The VMM: what follows is to be recorded. r3 has the number of the cell (`cases::tag`).
 pub const ARM: u32 = word(16);
 /// The VMM: no more of it.
 pub const DISARM: u32 = word(17);
@@ -29,51 +27,9 @@ pub const END: u32 = word(19);
 /// All of them.
 pub const ALL: [u32; 4] = [ARM, DISARM, BEGIN, END];
 
-/// A number for a cell of the benchmark.
-///
-/// Both sides are built from one source, so positions in the lists of names will do.
-pub fn tag(case: Case, guest: Guest, path: Path) -> u64 {
-	fn position<T: PartialEq>(all: &[T], one: &T) -> u64 {
-		// Every value is in its list: a test sees to that.
-		all.iter()
-			.position(|other| other == one)
-			.unwrap_or(usize::from(u8::MAX)) as u64
-	}
-	position(&Case::ALL, &case) << 16
-		| position(&Guest::ALL, &guest) << 8
-		| position(&Path::ALL, &path)
-}
-
-/// The cell that has this number.
-pub fn cell(tag: u64) -> Option<(Case, Guest, Path)> {
-	let index = |shift: u32| (tag >> shift & 0xff) as usize;
-	if tag >> 24 != 0 {
-		return None;
-	}
-	Some((
-		*Case::ALL.get(index(16))?,
-		*Guest::ALL.get(index(8))?,
-		*Path::ALL.get(index(0))?,
-	))
-}
-
 #[cfg(test)]
 mod tests {
 	use super::*;
-
-	#[test]
-	fn every_cell_has_a_number_of_its_own() {
-		for case in Case::ALL {
-			for guest in Guest::ALL {
-				for path in Path::ALL {
-					assert_eq!(cell(tag(case, guest, path)), Some((case, guest, path)));
-				}
-			}
-		}
-		for wrong in [0xff, 0xff00, 0xff_0000, 1 << 24, u64::MAX] {
-			assert_eq!(cell(wrong), None);
-		}
-	}
 
 	#[test]
 	fn words_are_what_the_assembler_makes() {

@@ -8,7 +8,7 @@ use hcall::Number;
 
 /// The command is done and the outcome is written.
 pub const DONE: Number = Number(0xf1e0);
-/// An exception that nobody waited for: vector, SRR0, SRR1, DAR, DSISR.
+/// An exception that the payload did not expect: vector, SRR0, SRR1, DAR, DSISR.
 pub const EXCEPTION: Number = Number(0xf1e4);
 /// The payload panicked.
 pub const PANIC: Number = Number(0xf1e8);
@@ -18,3 +18,15 @@ pub const UNKNOWN: Number = Number(0xf1ec);
 pub const BATCH: Number = Number(0xf1f8);
 /// Take the translations of [`TOUCH`](crate::map::TOUCH) away.
 pub const UNTOUCH: Number = Number(0xf1f0);
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn private_numbers_are_outside_the_enabled_bitmap() {
+		for number in [DONE, EXCEPTION, PANIC, UNKNOWN, BATCH, UNTOUCH] {
+			assert_eq!(number.index(Number(0x500)), None);
+		}
+	}
+}

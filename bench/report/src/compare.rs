@@ -146,7 +146,7 @@ impl Comparison {
 		for difference in &self.differences {
 			let cell = difference.cell;
 			table.row([
-				cell.case.name().to_owned(),
+				cell.case.name.to_owned(),
 				cell.guest.name().to_owned(),
 				cell.path.name().to_owned(),
 				figure(Some(difference.base)),
@@ -286,7 +286,8 @@ fn signed(value: f64, decimals: usize) -> String {
 mod tests {
 	use super::*;
 	use crate::report::tests::sample;
-	use protocol::{Case, Guest, Path};
+	use cases::case;
+	use protocol::{Column, GuestMode};
 
 	const STRICT: Limit = Limit {
 		percent: 0.5,
@@ -396,7 +397,7 @@ mod tests {
 		let gone = new.results.pop().unwrap().cell();
 		assert_eq!(
 			(gone.case, gone.guest, gone.path),
-			(Case::HProd, Guest::Real, Path::C)
+			(case!("h_prod"), GuestMode::Real, Column::C)
 		);
 		insta::assert_snapshot!(Comparison::of(&base, &new, |_| STRICT).render(), @r"
 		another kernel: 6.12.90 before, 6.12.117 now

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use protocol::{Case, Guest, Path};
+use cases::Case;
+use protocol::{Column, GuestMode};
 use serde::{Deserialize, Serialize};
 
 use crate::names;
@@ -52,13 +53,13 @@ pub enum Line {
 pub struct Cell {
 	/// What was called.
 	#[serde(with = "names::case")]
-	pub case: Case,
+	pub case: &'static Case,
 	/// By whom.
 	#[serde(with = "names::guest")]
-	pub guest: Guest,
+	pub guest: GuestMode,
 	/// Who served it.
 	#[serde(with = "names::path")]
-	pub path: Path,
+	pub path: Column,
 }
 
 impl fmt::Display for Cell {
@@ -66,7 +67,7 @@ impl fmt::Display for Cell {
 		write!(
 			f,
 			"{} {} {}",
-			self.case.name(),
+			self.case.name,
 			self.guest.name(),
 			self.path.name()
 		)
@@ -153,14 +154,15 @@ pub fn parse(line: &str) -> Option<Result<Line, Garbled>> {
 #[cfg(test)]
 mod tests {
 	use super::*;
+	use cases::case;
 
 	const RESULT: &str = r#"@kvm-p9 {"kind":"result","case":"null","guest":"radix","path":"rust-fast","iterations":10,"empty_ticks":[5,5],"ticks":[700,701],"fast":20}"#;
 
 	fn cell() -> Cell {
 		Cell {
-			case: Case::Null,
-			guest: Guest::Radix,
-			path: Path::RustFast,
+			case: case!("null"),
+			guest: GuestMode::Radix,
+			path: Column::RustFast,
 		}
 	}
 

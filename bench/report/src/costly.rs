@@ -3,7 +3,8 @@
 //!
 //! Cycles are in it only as what the model makes of them, and always called so.
 
-use protocol::{Case, Guest, Path};
+use cases::CASES;
+use protocol::{Column, GuestMode};
 
 use crate::report::{Entry, Report};
 use crate::table::Table;
@@ -37,16 +38,16 @@ pub fn render(report: &Report) -> Option<String> {
 	header.push("modelled cycles");
 	let mut table = Table::new(2, &header);
 	let mut any = false;
-	for case in Case::ALL {
-		for path in Path::ALL {
-			let Some(entry) = report.get(case, Guest::Radix, path) else {
+	for case in CASES {
+		for path in Column::ALL {
+			let Some(entry) = report.get(case, GuestMode::Radix, path) else {
 				continue;
 			};
 			if entry.costly.is_none() {
 				continue;
 			}
 			any = true;
-			let mut row = vec![case.name().to_owned(), path.name().to_owned()];
+			let mut row = vec![case.name.to_owned(), path.name().to_owned()];
 			row.extend(COLUMNS.iter().map(|(_, operations)| {
 				let sum: f64 = operations
 					.iter()

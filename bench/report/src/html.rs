@@ -14,8 +14,9 @@ mod palette;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cases::{CASES, Case};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use protocol::{Case, Guest, Path};
+use protocol::{Column, GuestMode};
 
 use crate::report::{Entry, Environment, Function, Kind, Modelled, Report};
 use crate::table;
@@ -23,18 +24,18 @@ use figure::{Group, LogScale, Naming, Shown, Step};
 use palette::class;
 
 /// The paths of this project, which are held against C.
-const RUST: [Path; 2] = [Path::RustFull, Path::RustFast];
+const RUST: [Column; 2] = [Column::RustFull, Column::RustFast];
 
 /// Functions of a phase that are named; the others are summed up.
 const FUNCTIONS: usize = 8;
 
 /// A path's name in the page.
-fn label(path: Path) -> &'static str {
+fn label(path: Column) -> &'static str {
 	match path {
-		Path::Asm510 => "5.10 asm",
-		Path::C => "C",
-		Path::RustFull => "Rust full",
-		Path::RustFast => "Rust fast",
+		Column::Asm510 => "5.10 asm",
+		Column::C => "C",
+		Column::RustFull => "Rust full",
+		Column::RustFast => "Rust fast",
 	}
 }
 
@@ -137,13 +138,13 @@ fn short_hash(hash: &str) -> String {
 }
 
 /// A case in a guest.
-type Row = (Case, Guest);
+type Row = (&'static Case, GuestMode);
 
 /// The report, and what is found in it again and again.
 struct Page<'a> {
 	report: &'a Report,
 	/// Cases with any figure or reason, and the guests that have them.
-	cases: Vec<(Case, Vec<Guest>)>,
+	cases: Vec<(&'static Case, Vec<GuestMode>)>,
 	/// Why figures are missing, each reason once: its number is its place here.
 	reasons: Vec<&'a str>,
 }
@@ -155,15 +156,15 @@ impl<'a> Page<'a> {
 				report.get(case, guest, path).is_some()
 					|| report.missing(case, guest, path).is_some()
 			};
-			Path::ALL.into_iter().any(path)
+			Column::ALL.into_iter().any(path)
 		};
 		let guests = |case| {
-			Guest::ALL
+			GuestMode::ALL
 				.into_iter()
 				.filter(move |&guest| known(case, guest))
 		};
-		let cases = Case::ALL
-			.into_iter()
+		let cases = CASES
+			.iter()
 			.map(|case| (case, guests(case).collect::<Vec<_>>()))
 			.filter(|(_, guests)| !guests.is_empty())
 			.collect();
@@ -188,7 +189,7 @@ impl<'a> Page<'a> {
 
 	fn entries(&self, (case, guest): Row) -> impl Iterator<Item = &'a Entry> {
 		let report = self.report;
-		Path::ALL
+		Column::ALL
 			.into_iter()
 			.filter_map(move |path| report.get(case, guest, path))
 	}
@@ -200,7 +201,7 @@ impl<'a> Page<'a> {
 	}
 
 	/// "n/a" or "failed", and the number of the reason.
-	fn absence(&self, (case, guest): Row, path: Path) -> Option<(&'static str, usize)> {
+	fn absence(&self, (case, guest): Row, path: Column) -> Option<(&'static str, usize)> {
 		let missing = self.report.missing(case, guest, path)?;
 		let index = self.reasons.iter().position(|&why| why == missing.why)?;
 		let what = if missing.failed { "failed" } else { "n/a" };
@@ -208,7 +209,7 @@ impl<'a> Page<'a> {
 	}
 
 	/// A table's cell for what has no figure, and what wasn't done if there is no reason.
-	fn absent(&self, row: Row, path: Path, not: &str) -> Markup {
+	fn absent(&self, row: Row, path: Column, not: &str) -> Markup {
 		html! {
 			@match self.absence(row, path) {
 				Some((what, number)) => {
@@ -242,7 +243,7 @@ fn scrolling(id: &str, caption: &Markup, content: &Markup) -> Markup {
 	}
 }
 
-fn swatch(path: Path) -> Markup {
+fn swatch(path: Column) -> Markup {
 	html! {
 		svg.swatch width="10" height="10" aria-hidden="true" focusable="false" {
 			rect.(class(path)) width="10" height="10" {}
@@ -251,7 +252,7 @@ fn swatch(path: Path) -> Markup {
 }
 
 /// Column headers for the paths.
-fn path_headers(paths: &[Path]) -> Markup {
+fn path_headers(paths: &[Column]) -> Markup {
 	html! {
 		@for path in paths {
 			th scope="col" { (swatch(*path)) (label(*path)) }
@@ -367,21 +368,21 @@ fn headline(page: &Page) -> Markup {
 		return html! { p.lede { "This report has no figures." } };
 	};
 	let (case, guest) = row;
-	let c = page.report.median(case, guest, Path::C);
+	let c = page.report.median(case, guest, Column::C);
 	html! {
 		p.lede {
-			"Instructions that the host executes for one " code { (case.name()) }
+			"Instructions that the host executes for one " code { (case.name) }
 			" round trip of a " (guest.name()) " guest:"
 		}
 		dl.tiles {
-			@for path in Path::ALL {
+			@for path in Column::ALL {
 				div.tile {
 					dt { (swatch(path)) (label(path)) }
 					@match page.report.median(case, guest, path) {
 						Some(figure) => {
 							dd.large { (number(figure)) }
 							@if let Some(c) = c {
-								dd.ratio { @if path == Path::C { "baseline" } @else { (by("C", c, figure)) } }
+								dd.ratio { @if path == Column::C { "baseline" } @else { (by("C", c, figure)) } }
 							}
 						}
 						None => dd.large { (page.absent(row, path, "not measured")) },
@@ -445,7 +446,7 @@ fn cards(
 	unit: &str,
 	modelled: bool,
 	scale: LogScale,
-	shown: impl Fn(Row, Path) -> Option<Shown>,
+	shown: impl Fn(Row, Column) -> Option<Shown>,
 ) -> Markup {
 	html! {
 		div.cards {
@@ -456,10 +457,10 @@ fn cards(
 					.filter_map(|&guest| group(page, (*case, guest), &shown, &mut cited))
 					.collect();
 				@if groups.iter().any(|group| group.bars.iter().any(|(_, shown)| matches!(shown, Shown::Figure { .. }))) || !modelled {
-					@let id = format!("{prefix}-{}", case.name());
-					@let title = format!("{}: {unit} per round trip", case.name());
+					@let id = format!("{prefix}-{}", case.name);
+					@let title = format!("{}: {unit} per round trip", case.name);
 					figure.card {
-						figcaption { code { (case.name()) } span.muted { " " (unit) } }
+						figcaption { code { (case.name) } span.muted { " " (unit) } }
 						(figure::bars(
 							&Naming { id: &id, title: &title, description: &in_words(&groups) },
 							scale,
@@ -483,10 +484,10 @@ fn cards(
 fn group(
 	page: &Page,
 	row: Row,
-	shown: impl Fn(Row, Path) -> Option<Shown>,
+	shown: impl Fn(Row, Column) -> Option<Shown>,
 	cited: &mut BTreeSet<usize>,
 ) -> Option<Group> {
-	let absent: Vec<_> = Path::ALL.map(|path| page.absence(row, path)).to_vec();
+	let absent: Vec<_> = Column::ALL.map(|path| page.absence(row, path)).to_vec();
 	let heading = format!("{} guest", row.1.name());
 	// The same for all paths is said once.
 	if let (Some(same), true) = (absent[0], absent.iter().all(|&one| one == absent[0])) {
@@ -496,7 +497,7 @@ fn group(
 			bars: Vec::new(),
 		});
 	}
-	let bars: Vec<_> = Path::ALL
+	let bars: Vec<_> = Column::ALL
 		.into_iter()
 		.zip(absent)
 		.filter_map(|(path, absent)| {
@@ -544,8 +545,8 @@ fn summary(page: &Page) -> Markup {
 		}
 		(cards(page, "bars", "instructions", false, scale, |(case, guest), path| {
 			let value = page.report.median(case, guest, path)?;
-			let ratio = match page.report.median(case, guest, Path::C) {
-				Some(c) if path != Path::C => by("C", c, value),
+			let ratio = match page.report.median(case, guest, Column::C) {
+				Some(c) if path != Column::C => by("C", c, value),
 				_ => String::new(),
 			};
 			Some(Shown::Figure { value, error: None, text: number(value), ratio: Some(ratio) })
@@ -572,7 +573,7 @@ fn figures(page: &Page) -> Markup {
 		thead {
 			tr {
 				th scope="col" { "Guest" }
-				(path_headers(&Path::ALL))
+				(path_headers(&Column::ALL))
 				th scope="col" { "C / Rust full" }
 				th scope="col" { "C / Rust fast" }
 				th scope="col" { "5.10 / Rust fast" }
@@ -582,22 +583,22 @@ fn figures(page: &Page) -> Markup {
 		}
 		@for (case, guests) in &page.cases {
 			tbody {
-				tr.group { th scope="rowgroup" colspan="10" { code { (case.name()) } } }
+				tr.group { th scope="rowgroup" colspan="10" { code { (case.name) } } }
 				@for &guest in guests {
 					@let row = (*case, guest);
 					tr {
 						th scope="row" { (guest.name()) }
-						@for path in Path::ALL {
+						@for path in Column::ALL {
 							td {
-								@match page.report.median(*case, guest, path) {
+								@match page.report.median(case, guest, path) {
 									Some(figure) => (number(figure)),
 									None => (page.absent(row, path, "not measured")),
 								}
 							}
 						}
-						td { (ratio(row, Path::C, Path::RustFull)) }
-						td { (ratio(row, Path::C, Path::RustFast)) }
-						td { (ratio(row, Path::Asm510, Path::RustFast)) }
+						td { (ratio(row, Column::C, Column::RustFull)) }
+						td { (ratio(row, Column::C, Column::RustFast)) }
+						td { (ratio(row, Column::Asm510, Column::RustFast)) }
 						td { (or_dash(most(row, |entry| entry.instructions.max - entry.instructions.min))) }
 						td { (or_dash(most(row, |entry| entry.empty_loop.median))) }
 					}
@@ -637,15 +638,15 @@ fn modelled(page: &Page) -> Markup {
 	}
 	let of = |(case, guest): Row, path| page.report.get(case, guest, path)?.modelled_cycles;
 	let table = html! {
-		thead { tr { th scope="col" { "Guest" } (path_headers(&Path::ALL)) } }
+		thead { tr { th scope="col" { "Guest" } (path_headers(&Column::ALL)) } }
 		@for (case, guests) in &page.cases {
 			tbody {
-				tr.group { th scope="rowgroup" colspan="5" { code { (case.name()) } } }
+				tr.group { th scope="rowgroup" colspan="5" { code { (case.name) } } }
 				@for &guest in guests {
 					@let row = (*case, guest);
 					tr {
 						th scope="row" { (guest.name()) }
-						@for path in Path::ALL {
+						@for path in Column::ALL {
 							td {
 								@match of(row, path) {
 									Some(cycles) => (with_error(cycles)),
@@ -681,8 +682,8 @@ fn modelled(page: &Page) -> Markup {
 fn row_summary(page: &Page, row: Row) -> Markup {
 	html! {
 		summary {
-			span.what { code { (row.0.name()) } ", " (row.1.name()) " guest" }
-			@for path in Path::ALL {
+			span.what { code { (row.0.name) } ", " (row.1.name()) " guest" }
+			@for path in Column::ALL {
 				span.total {
 					(swatch(path)) (label(path)) " "
 					@match page.report.median(row.0, row.1, path) {
@@ -735,7 +736,7 @@ fn waterfall(entry: &Entry) -> Markup {
 	let title = format!(
 		"{}: phases of {} from a {} guest",
 		label(cell.path),
-		cell.case.name(),
+		cell.case.name,
 		cell.guest.name()
 	);
 	let words: Vec<String> = steps
@@ -782,8 +783,8 @@ fn phase_table(page: &Page, row: Row) -> Markup {
 			.any(|phase| phase.modelled_cycles.is_some())
 	});
 	let columns = 3 + usize::from(modelled);
-	let id = format!("phase-table-{}-{}", row.0.name(), row.1.name());
-	let caption = html! { "Phases of " code { (row.0.name()) } ", " (row.1.name()) " guest" };
+	let id = format!("phase-table-{}-{}", row.0.name, row.1.name());
+	let caption = html! { "Phases of " code { (row.0.name) } ", " (row.1.name()) " guest" };
 	scrolling(
 		&id,
 		&caption,
@@ -854,14 +855,14 @@ fn kind(kind: Kind) -> &'static str {
 /// An operation's counts, one for each path, and those of its registers or kinds.
 #[derive(Default)]
 struct Operation<'a> {
-	counts: [Option<f64>; Path::ALL.len()],
-	parts: BTreeMap<&'a str, [Option<f64>; Path::ALL.len()]>,
+	counts: [Option<f64>; Column::ALL.len()],
+	parts: BTreeMap<&'a str, [Option<f64>; Column::ALL.len()]>,
 }
 
 /// The operations of a row. One that is only counted by parts is their sum.
 fn operations<'a>(page: &Page<'a>, row: Row) -> BTreeMap<&'a str, Operation<'a>> {
 	let mut operations: BTreeMap<&str, Operation> = BTreeMap::new();
-	for (index, path) in Path::ALL.into_iter().enumerate() {
+	for (index, path) in Column::ALL.into_iter().enumerate() {
 		let Some(counts) = page
 			.report
 			.get(row.0, row.1, path)
@@ -913,32 +914,32 @@ fn costly_table(page: &Page, row: Row) -> Markup {
 			.get(row.0, row.1, path)
 			.is_some_and(|entry| entry.costly.is_some())
 	};
-	let place = |path| Path::ALL.iter().position(|&one| one == path);
-	let differences: Vec<Path> = RUST
+	let place = |path| Column::ALL.iter().position(|&one| one == path);
+	let differences: Vec<Column> = RUST
 		.into_iter()
-		.filter(|&path| has(Path::C) && has(path))
+		.filter(|&path| has(Column::C) && has(path))
 		.collect();
-	let cells = |counts: &[Option<f64>; Path::ALL.len()]| {
+	let cells = |counts: &[Option<f64>; Column::ALL.len()]| {
 		// An operation that a path doesn't do was counted, too.
 		let count_of = |path| {
 			let counted = place(path).and_then(|index| counts[index]);
 			has(path).then(|| counted.unwrap_or(0.0))
 		};
 		html! {
-			@for path in Path::ALL {
+			@for path in Column::ALL {
 				td { @match count_of(path) { Some(value) => (amount(value)), None => (page.absent(row, path, "not counted")) } }
 			}
 			@for &path in &differences {
 				td {
-					@if let (Some(c), Some(rust)) = (count_of(Path::C), count_of(path)) {
+					@if let (Some(c), Some(rust)) = (count_of(Column::C), count_of(path)) {
 						(difference(c, rust))
 					}
 				}
 			}
 		}
 	};
-	let id = format!("costly-{}-{}", row.0.name(), row.1.name());
-	let caption = html! { "Costly operations per round trip of " code { (row.0.name()) } ", " (row.1.name()) " guest" };
+	let id = format!("costly-{}-{}", row.0.name, row.1.name());
+	let caption = html! { "Costly operations per round trip of " code { (row.0.name) } ", " (row.1.name()) " guest" };
 	scrolling(
 		&id,
 		&caption,
@@ -946,7 +947,7 @@ fn costly_table(page: &Page, row: Row) -> Markup {
 			thead {
 				tr {
 					th scope="col" { "Operation" }
-					(path_headers(&Path::ALL))
+					(path_headers(&Column::ALL))
 					@for &path in &differences { th scope="col" { (label(path)) " \u{2212} C" } }
 				}
 			}
@@ -975,7 +976,7 @@ fn reasons(page: &Page) -> Markup {
 				let what = if missing.failed { ", failed" } else { "" };
 				format!(
 					"{} {} {}{what}",
-					cell.case.name(),
+					cell.case.name,
 					cell.guest.name(),
 					label(cell.path)
 				)
@@ -1000,6 +1001,7 @@ fn reasons(page: &Page) -> Markup {
 mod tests {
 	use super::*;
 	use crate::report::tests::sample;
+	use cases::case;
 
 	#[test]
 	fn numbers() {
@@ -1052,11 +1054,11 @@ mod tests {
 				page.contains(&missing.why.replace('\'', "&#39;")) || page.contains(&missing.why)
 			);
 		}
-		for case in Case::ALL {
+		for case in CASES {
 			assert!(
-				page.contains(&format!("<code>{}</code>", case.name())),
+				page.contains(&format!("<code>{}</code>", case.name)),
 				"{}",
-				case.name()
+				case.name
 			);
 		}
 		assert!(page.contains(">failed <") && page.contains(">n/a <"));
@@ -1096,7 +1098,7 @@ mod tests {
 		report.results[1].costly = counts(&[("load", 461.0), ("load:vector", 68.0)]);
 		report.results[2].costly = counts(&[("mtspr:LPCR", 2.0), ("mtspr:PIDR", 1.0)]);
 		let page = Page::new(&report);
-		let operations = operations(&page, (Case::Null, Guest::Radix));
+		let operations = operations(&page, (case!("null"), GuestMode::Radix));
 		assert_eq!(operations["load"].counts, [None, Some(461.0), None, None]);
 		assert_eq!(operations["mtspr"].counts, [None, None, Some(3.0), None]);
 		assert_eq!(

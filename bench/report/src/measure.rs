@@ -103,14 +103,15 @@ pub fn resolution(iterations: u64) -> f64 {
 mod tests {
 	use super::*;
 	use crate::console::Cell;
-	use protocol::{Case, Guest, Path};
+	use cases::case;
+	use protocol::{Column, GuestMode};
 
 	fn measured(iterations: u64, empty: &[u64], ticks: &[u64]) -> Measured {
 		Measured {
 			cell: Cell {
-				case: Case::Null,
-				guest: Guest::Real,
-				path: Path::C,
+				case: case!("null"),
+				guest: GuestMode::Real,
+				path: Column::C,
 			},
 			iterations,
 			empty_ticks: empty.to_vec(),

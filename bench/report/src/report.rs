@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use protocol::{Case, Guest, Path};
+use cases::Case;
+use protocol::{Column, GuestMode};
 use serde::{Deserialize, Serialize};
 
 use crate::console::{Cell, Measured, Reason};
@@ -73,13 +74,13 @@ pub struct Kernel {
 pub struct Entry {
 	/// What was called.
 	#[serde(with = "names::case")]
-	pub case: Case,
+	pub case: &'static Case,
 	/// By whom.
 	#[serde(with = "names::guest")]
-	pub guest: Guest,
+	pub guest: GuestMode,
 	/// Who served it.
 	#[serde(with = "names::path")]
-	pub path: Path,
+	pub path: Column,
 	/// Instructions per round trip, empty loop subtracted, over the batches.
 	pub instructions: Summary,
 	/// Round trips per batch.
@@ -176,7 +177,7 @@ impl Entry {
 		})
 	}
 
-	/// Case, guest and path.
+	/// &'static Case, guest and path.
 	pub fn cell(&self) -> Cell {
 		Cell {
 			case: self.case,
@@ -345,19 +346,19 @@ impl Report {
 	}
 
 	/// The figure for a cell.
-	pub fn get(&self, case: Case, guest: Guest, path: Path) -> Option<&Entry> {
+	pub fn get(&self, case: &'static Case, guest: GuestMode, path: Column) -> Option<&Entry> {
 		let cell = Cell { case, guest, path };
 		self.results.iter().find(|entry| entry.cell() == cell)
 	}
 
 	/// The same, but only its median.
-	pub fn median(&self, case: Case, guest: Guest, path: Path) -> Option<f64> {
+	pub fn median(&self, case: &'static Case, guest: GuestMode, path: Column) -> Option<f64> {
 		self.get(case, guest, path)
 			.map(|entry| entry.instructions.median)
 	}
 
 	/// Why there is no figure for a cell.
-	pub fn missing(&self, case: Case, guest: Guest, path: Path) -> Option<&Missing> {
+	pub fn missing(&self, case: &'static Case, guest: GuestMode, path: Column) -> Option<&Missing> {
 		let cell = Cell { case, guest, path };
 		self.missing.iter().find(|missing| missing.cell == cell)
 	}
@@ -395,6 +396,7 @@ impl Report {
 #[cfg(test)]
 pub(crate) mod tests {
 	use super::*;
+	use cases::case;
 
 	/// A report with a figure for each path of one case, and less of a second.
 	pub(crate) fn sample() -> Report {
@@ -423,23 +425,23 @@ pub(crate) mod tests {
 			],
 		});
 		for (path, instructions) in [
-			(Path::Asm510, 181),
-			(Path::C, 2230),
-			(Path::RustFull, 2234),
-			(Path::RustFast, 110),
+			(Column::Asm510, 181),
+			(Column::C, 2230),
+			(Column::RustFull, 2234),
+			(Column::RustFast, 110),
 		] {
 			report
 				.results
-				.push(entry(Case::Null, Guest::Radix, path, instructions));
+				.push(entry(case!("null"), GuestMode::Radix, path, instructions));
 		}
 		report
 			.results
-			.push(entry(Case::HProd, Guest::Real, Path::C, 2232));
+			.push(entry(case!("h_prod"), GuestMode::Real, Column::C, 2232));
 		report.missing.push(Missing {
 			cell: Cell {
-				case: Case::HProd,
-				guest: Guest::Real,
-				path: Path::Asm510,
+				case: case!("h_prod"),
+				guest: GuestMode::Real,
+				path: Column::Asm510,
 			},
 			why: "no source of Linux 5.10".into(),
 			failed: false,
@@ -447,7 +449,7 @@ pub(crate) mod tests {
 		report
 	}
 
-	fn entry(case: Case, guest: Guest, path: Path, instructions: u64) -> Entry {
+	fn entry(case: &'static Case, guest: GuestMode, path: Column, instructions: u64) -> Entry {
 		Entry::new(&Measured {
 			cell: Cell { case, guest, path },
 			iterations: 512,
@@ -455,7 +457,7 @@ pub(crate) mod tests {
 			ticks: [0, 0, 1]
 				.map(|more| 512 * 512 * (instructions + 10) / 1000 + more)
 				.to_vec(),
-			fast: (path == Path::RustFast).then_some(1536),
+			fast: (path == Column::RustFast).then_some(1536),
 		})
 		.unwrap()
 	}

@@ -8,7 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{Case, Guest, Path};
+use cases::CASES;
+use protocol::{Column, GuestMode};
 
 use crate::console::Cell;
 use crate::measure::Summary;
@@ -39,24 +40,24 @@ fn environment() -> Environment {
 	}
 }
 
-fn instructions(index: usize, guest: usize, path: Path, large: bool) -> f64 {
+fn instructions(index: usize, guest: usize, path: Column, large: bool) -> f64 {
 	let scale = if large { 60.0 } else { 1.0 };
 	let c = scale * (2068.0 + 97.0 * index as f64);
 	let few = index < 7;
 	let by_guest = 7.0 * guest as f64;
 	match path {
-		Path::Asm510 if index == 0 => 181.0,
-		Path::Asm510 => (1.13 * c).round() + by_guest,
-		Path::C => c,
-		Path::RustFull => c - 254.0,
-		Path::RustFast if few => (127.0 + 31.0 * index as f64) * scale.sqrt() + by_guest,
-		Path::RustFast => c - 254.0,
+		Column::Asm510 if index == 0 => 181.0,
+		Column::Asm510 => (1.13 * c).round() + by_guest,
+		Column::C => c,
+		Column::RustFull => c - 254.0,
+		Column::RustFast if few => (127.0 + 31.0 * index as f64) * scale.sqrt() + by_guest,
+		Column::RustFast => c - 254.0,
 	}
 }
 
-fn phases(path: Path, total: f64) -> Vec<Phase> {
+fn phases(path: Column, total: f64) -> Vec<Phase> {
 	let (code, parts): (_, &[(&str, f64, f64)]) = match path {
-		Path::RustFast => (
+		Column::RustFast => (
 			Kind::Rust,
 			&[
 				("interrupt vector", 0.10, 2.0),
@@ -66,7 +67,7 @@ fn phases(path: Path, total: f64) -> Vec<Phase> {
 			],
 		),
 		_ => (
-			if path == Path::RustFull {
+			if path == Column::RustFull {
 				Kind::Rust
 			} else {
 				Kind::C
@@ -107,12 +108,12 @@ fn phases(path: Path, total: f64) -> Vec<Phase> {
 	phases
 }
 
-fn costly(path: Path) -> BTreeMap<String, f64> {
+fn costly(path: Column) -> BTreeMap<String, f64> {
 	let (full, fast) = match path {
-		Path::Asm510 => (3.0, 0.0),
-		Path::C => (2.0, 0.0),
-		Path::RustFull => (1.0, 0.0),
-		Path::RustFast => (0.0, 1.0),
+		Column::Asm510 => (3.0, 0.0),
+		Column::C => (2.0, 0.0),
+		Column::RustFull => (1.0, 0.0),
+		Column::RustFast => (0.0, 1.0),
 	};
 	let mut counts = BTreeMap::new();
 	for register in [
@@ -134,9 +135,9 @@ fn costly(path: Path) -> BTreeMap<String, f64> {
 /// All of it.
 pub fn report() -> Report {
 	let mut report = Report::new(environment());
-	for (index, case) in Case::ALL.into_iter().enumerate() {
-		for (position, guest) in Guest::ALL.into_iter().enumerate() {
-			for path in Path::ALL {
+	for (index, case) in CASES.iter().enumerate() {
+		for (position, guest) in GuestMode::ALL.into_iter().enumerate() {
+			for path in Column::ALL {
 				let cell = Cell { case, guest, path };
 				let mut missing = |why: &str, failed| {
 					report.missing.push(Missing {
@@ -147,16 +148,16 @@ pub fn report() -> Report {
 				};
 				match (index, position, path) {
 					(3, 1, _) => missing("a guest in this mode can't do that", false),
-					(4, _, Path::Asm510) => missing("Linux 5.10 doesn't have this case", false),
-					(5, 0, Path::RustFull) => missing(
+					(4, _, Column::Asm510) => missing("Linux 5.10 doesn't have this case", false),
+					(5, 0, Column::RustFull) => missing(
 						"3 of 7500 hcalls returned a wrong code, the first -4 instead of 0",
 						true,
 					),
 					// Not asked for.
-					(6, 1, Path::Asm510) => {}
+					(6, 1, Column::Asm510) => {}
 					_ => {
 						let total =
-							instructions(index, position, path, case.name().ends_with("_512"));
+							instructions(index, position, path, case.name.ends_with("_512"));
 						report.results.push(entry(cell, total, index < 6));
 					}
 				}
@@ -190,7 +191,7 @@ fn entry(cell: Cell, total: f64, whole: bool) -> Entry {
 			median: 10.0,
 			max: 10.0,
 		},
-		fast: (cell.path == Path::RustFast).then_some(7500),
+		fast: (cell.path == Column::RustFast).then_some(7500),
 		costly: whole.then(|| costly(cell.path)),
 		phases,
 		modelled_cycles: whole.then(|| Modelled {

@@ -47,7 +47,7 @@ pub fn render(spreads: &[Spread]) -> String {
 	);
 	for Spread { cell, medians } in spreads {
 		table.row([
-			cell.case.name().to_owned(),
+			cell.case.name.to_owned(),
 			cell.guest.name().to_owned(),
 			cell.path.name().to_owned(),
 			figure(Some(medians.min)),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The table that the user sees.
 
-use protocol::{Case, Guest, Path};
+use cases::{CASES, Case};
+use protocol::{Column, GuestMode};
 
 use crate::console::Cell;
 use crate::report::{Entry, Report};
@@ -155,14 +156,14 @@ pub fn render(report: &Report) -> String {
 		],
 	);
 	let mut kind = None;
-	for case in Case::ALL {
-		for guest in Guest::ALL {
-			let cells = Path::ALL.map(|path| Found::of(report, Cell { case, guest, path }));
+	for case in CASES {
+		for guest in GuestMode::ALL {
+			let cells = Column::ALL.map(|path| Found::of(report, Cell { case, guest, path }));
 			if cells.iter().all(|found| matches!(found, Found::Nothing)) {
 				continue;
 			}
-			if kind.replace(case.kind()) != Some(case.kind()) {
-				table.title(case.kind().title());
+			if kind.replace(case.group) != Some(case.group) {
+				table.title(case.group.title());
 			}
 			let empty = cells.iter().filter_map(|found| match found {
 				Found::Figure(entry) => Some(entry.empty_loop.median),
@@ -170,10 +171,10 @@ pub fn render(report: &Report) -> String {
 			});
 			let empty = empty.reduce(f64::max);
 			let median = |path| report.median(case, guest, path);
-			let mut row = vec![case.name().to_owned(), guest.name().to_owned()];
+			let mut row = vec![case.name.to_owned(), guest.name().to_owned()];
 			row.extend(cells.iter().map(Found::text));
-			row.push(ratio(median(Path::C), median(Path::RustFast)));
-			row.push(ratio(median(Path::Asm510), median(Path::RustFast)));
+			row.push(ratio(median(Column::C), median(Column::RustFast)));
+			row.push(ratio(median(Column::Asm510), median(Column::RustFast)));
 			row.push(figure(empty));
 			table.row(row);
 		}
@@ -220,10 +221,10 @@ fn render_worse(report: &Report) -> String {
 	let mut worse = String::new();
 	for entry in &report.results {
 		let (Cell { case, guest, path }, cost) = (entry.cell(), entry.instructions.median);
-		if !matches!(path, Path::RustFull | Path::RustFast) {
+		if !matches!(path, Column::RustFull | Column::RustFast) {
 			continue;
 		}
-		let Some(c) = report.median(case, guest, Path::C) else {
+		let Some(c) = report.median(case, guest, Column::C) else {
 			continue;
 		};
 		compared += 1;
@@ -251,17 +252,18 @@ fn render_missing(report: &Report) -> String {
 	let mut text = String::new();
 	for (why, cells) in reasons {
 		text.push_str(&format!("\nn/a: {why}\n"));
-		let mut groups: Vec<(Guest, Vec<Case>, Vec<&str>)> = Vec::new();
-		for guest in Guest::ALL {
-			for path in Path::ALL {
+		let mut groups: Vec<(GuestMode, Vec<&'static Case>, Vec<&str>)> = Vec::new();
+		for guest in GuestMode::ALL {
+			for path in Column::ALL {
 				let of_column = |cell: &&Cell| cell.guest == guest && cell.path == path;
-				let cases: Vec<Case> = cells
+				let cases: Vec<&'static Case> = cells
 					.iter()
 					.filter(of_column)
 					.map(|cell| cell.case)
 					.collect();
-				let known =
-					|group: &&mut (Guest, Vec<Case>, _)| group.0 == guest && group.1 == cases;
+				let known = |group: &&mut (GuestMode, Vec<&'static Case>, _)| {
+					group.0 == guest && group.1 == cases
+				};
 				match groups.iter_mut().find(known) {
 					_ if cases.is_empty() => {}
 					Some((_, _, paths)) => paths.push(path.name()),
@@ -279,13 +281,13 @@ fn render_missing(report: &Report) -> String {
 }
 
 /// The names of a guest's cases; but where most are among them, those of the others.
-fn list(guest: Guest, cases: &[Case]) -> String {
-	let others: Vec<_> = Case::ALL
-		.into_iter()
-		.filter(|case| case.guests().contains(&guest) && !cases.contains(case))
+fn list(guest: GuestMode, cases: &[&'static Case]) -> String {
+	let others: Vec<_> = CASES
+		.iter()
+		.filter(|case| case.modes.contains(&guest) && !cases.contains(case))
 		.collect();
-	let names = |cases: &[Case]| {
-		let names: Vec<_> = cases.iter().map(|case| case.name()).collect();
+	let names = |cases: &[&'static Case]| {
+		let names: Vec<_> = cases.iter().map(|case| case.name).collect();
 		names.join(", ")
 	};
 	match others.len() {
@@ -338,6 +340,7 @@ impl std::fmt::Display for Summarised {
 mod tests {
 	use super::*;
 	use crate::report::Missing;
+	use cases::case;
 
 	#[test]
 	fn columns_line_up() {
@@ -378,24 +381,24 @@ mod tests {
 	#[test]
 	fn long_lists_are_told_by_what_is_not_in_them() {
 		assert_eq!(
-			list(Guest::Hash, &[Case::Null, Case::Unknown]),
+			list(GuestMode::Hash, &[case!("null"), case!("unknown")]),
 			"null, unknown"
 		);
-		let of_hash: Vec<_> = Case::ALL
+		let of_hash: Vec<_> = CASES
 			.into_iter()
-			.filter(|case| case.guests().contains(&Guest::Hash))
+			.filter(|case| case.modes.contains(&GuestMode::Hash))
 			.collect();
-		assert_eq!(list(Guest::Hash, &of_hash), "all cases");
-		assert_eq!(list(Guest::Hash, &of_hash[1..]), "all cases but null");
+		assert_eq!(list(GuestMode::Hash, &of_hash), "all cases");
+		assert_eq!(list(GuestMode::Hash, &of_hash[1..]), "all cases but null");
 	}
 
 	#[test]
 	fn each_reason_is_told_once() {
 		let mut report = crate::report::tests::sample();
 		for (guest, path, case) in [
-			(Guest::Hash, Path::RustFull, Case::Null),
-			(Guest::Hash, Path::RustFast, Case::Null),
-			(Guest::HashReal, Path::RustFull, Case::HProd),
+			(GuestMode::Hash, Column::RustFull, case!("null")),
+			(GuestMode::Hash, Column::RustFast, case!("null")),
+			(GuestMode::HashReal, Column::RustFull, case!("h_prod")),
 		] {
 			report.missing.push(Missing {
 				cell: Cell { case, guest, path },

@@ -6,8 +6,8 @@ use std::ffi::CString;
 use std::io::{Error, Result};
 use std::os::fd::IntoRawFd;
 
-use protocol::case::Served;
-use protocol::{Case, Path};
+use cases::{Case, Served};
+use protocol::Column;
 
 const PARAMETERS: &str = "/sys/module/kvm_p9/parameters";
 const COUNTERS: &str = "/sys/kernel/debug/kvm_p9/counters";
@@ -90,7 +90,7 @@ pub fn release() -> String {
 		.collect()
 }
 
-/// Is it the kernel of [`Path::Asm510`]?
+/// Is it the kernel of [`Column::Asm510`]?
 pub fn is_5_10() -> bool {
 	release().starts_with("5.10.")
 }
@@ -127,21 +127,21 @@ pub fn set_parameter(name: &str, value: &str) -> Result<()> {
 }
 
 /// Makes vcpus take that path; says why this kernel can't.
-pub fn choose(path: Path) -> core::result::Result<(), String> {
+pub fn choose(path: Column) -> core::result::Result<(), String> {
 	let old = is_5_10();
 	match path {
-		Path::Asm510 if old => return Ok(()),
-		Path::Asm510 => return Err("only Linux 5.10 has this path".into()),
+		Column::Asm510 if old => return Ok(()),
+		Column::Asm510 => return Err("only Linux 5.10 has this path".into()),
 		_ if old => return Err("Linux 5.10 doesn't have this path".into()),
-		Path::C if !has_parameters() => return Ok(()),
-		Path::RustFull | Path::RustFast if !has_parameters() => {
+		Column::C if !has_parameters() => return Ok(()),
+		Column::RustFull | Column::RustFast if !has_parameters() => {
 			return Err("this kernel has no kvm_p9 parameters".into());
 		}
 		_ => {}
 	}
 	let (name, fast) = match path {
-		Path::RustFull => ("rust", "0"),
-		Path::RustFast => ("rust", "1"),
+		Column::RustFull => ("rust", "0"),
+		Column::RustFast => ("rust", "1"),
 		_ => ("c", "0"),
 	};
 	set_parameter("fast", fast)
@@ -173,11 +173,11 @@ pub fn fast_total() -> Option<u64> {
 }
 
 /// What the counters say of a case so far, or `None` on a kernel without.
-pub fn served(case: Case) -> Option<Served> {
+pub fn served(case: &Case) -> Option<Served> {
 	let counters = counters()?;
 	let mut served = Served::default();
 	for (name, count) in counters {
-		if Some(name.as_str()) == case.fast_counter() {
+		if Some(name.as_str()) == case.fast {
 			served.fast += count;
 		} else if name.starts_with("fast_") {
 			served.other_fast += count;

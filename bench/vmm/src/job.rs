@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the runner wants: one JSON object in the initramfs.
 
+use cases::Case;
 use protocol::block::MAX_BATCHES;
-use protocol::{Case, Guest, Path};
+use protocol::{Column, GuestMode};
 use serde::Deserialize;
 
 /// Where it is.
@@ -23,9 +24,9 @@ enum Raw {
 
 /// The same, understood.
 pub struct Job {
-	pub cases: Vec<Case>,
-	pub guests: Vec<Guest>,
-	pub paths: Vec<Path>,
+	pub cases: Vec<&'static Case>,
+	pub guests: Vec<GuestMode>,
+	pub paths: Vec<Column>,
 	pub iterations: u64,
 	pub batches: u64,
 }
@@ -54,8 +55,8 @@ pub fn read() -> Result<Job, String> {
 	}
 	Ok(Job {
 		cases: named(&cases, "case", Case::from_name)?,
-		guests: named(&guests, "guest mode", Guest::from_name)?,
-		paths: named(&paths, "path", Path::from_name)?,
+		guests: named(&guests, "guest mode", GuestMode::from_name)?,
+		paths: named(&paths, "path", Column::from_name)?,
 		iterations,
 		batches,
 	})

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use hcall::{Code, Number};
 use powerpc::{Lpcr, Msr};
 use protocol::block::Hammer;
-use protocol::{Command, Guest, Job, Outcome, map, private};
+use protocol::{Command, GuestMode, Job, Outcome, map, private};
 
 use crate::kvm::{Exit, Vcpu, VectorRegs, Vm, Window};
 use crate::user_regs::UserRegs;
@@ -39,7 +39,7 @@ const MSR_TRANSLATED: Msr = MSR_REAL.union(Msr::IR).union(Msr::DR);
 #[derive(Clone, Copy)]
 pub struct Config<'a> {
 	/// Translation.
-	pub guest: Guest,
+	pub guest: GuestMode,
 	/// Hcalls to enable.
 	pub enable: &'a [Number],
 	/// Create the DMA window of the TCE cases.
@@ -47,8 +47,8 @@ pub struct Config<'a> {
 }
 
 /// A hash guest is made for this.
-fn is_translated(guest: Guest) -> bool {
-	matches!(guest, Guest::Radix | Guest::Hash)
+fn is_translated(guest: GuestMode) -> bool {
+	matches!(guest, GuestMode::Radix | GuestMode::Hash)
 }
 
 /// Why there is no result.
@@ -81,7 +81,7 @@ pub struct Machine {
 	vcpu: Vcpu,
 	window: Option<Window>,
 	pc: u64,
-	guest: Guest,
+	guest: GuestMode,
 	vm: Vm,
 }
 
@@ -102,7 +102,7 @@ impl Machine {
 		regs.gpr[4] = VPA_AREA;
 		regs.gpr[5] = 1;
 		regs.gpr[6] = map::PEER_VPA;
-		regs.gpr[20] = protocol::case::doorbell(0);
+		regs.gpr[20] = protocol::loop_body::doorbell(0);
 		vcpu.set_regs(&regs)?;
 		let vpa_size = map::VPA_SIZE.to_be_bytes();
 		let size_at = map::PEER_VPA + map::VPA_SIZE_OFFSET;
@@ -128,24 +128,22 @@ impl Machine {
 		vm.memory
 			.write_bytes(map::VPA + map::VPA_SIZE_OFFSET, &vpa_size);
 		match config.guest {
-			Guest::Radix => {
+			GuestMode::Radix => {
 				write_tables(&vm);
 				vm.set_process_table(map::PROCESS_TABLE)?;
 			}
-			Guest::Hash | Guest::HashReal => vm.set_hash(map::HPT_ORDER)?,
+			GuestMode::Hash | GuestMode::HashReal => vm.set_hash(map::HPT_ORDER)?,
 			// A VM is a radix guest from the start.
-			Guest::Real => {}
-			Guest::Host => return Err(Failure::Unsupported("that is no guest".to_owned())),
+			GuestMode::Real => {}
+			GuestMode::Host => return Err(Failure::Unsupported("that is no guest".to_owned())),
 		}
 		if threads > 1 {
 			vm.set_threads(threads)?;
 		}
 		let window = if config.window {
 			for index in 0..512 {
-				vm.memory.write(
-					map::TCE_LIST + 8 * index,
-					protocol::Case::tce(index).to_be(),
-				);
+				vm.memory
+					.write(map::TCE_LIST + 8 * index, map::tce(index).to_be());
 			}
 			Some(vm.create_window(&abi::SpaprTce64 {
 				liobn: map::LIOBN,
@@ -166,7 +164,7 @@ impl Machine {
 			vm,
 		};
 		let mut regs = machine.prepare(&machine.vcpu, 0)?;
-		if config.guest == Guest::Hash {
+		if config.guest == GuestMode::Hash {
 			regs.gpr[4] = TURN_ON;
 		}
 		machine.vcpu.set_regs(&regs)?;
@@ -179,7 +177,7 @@ impl Machine {
 		if is_translated(self.guest) {
 			lpcr |= Lpcr::AIL_3;
 		}
-		let msr = if self.guest == Guest::Radix && id == 0 {
+		let msr = if self.guest == GuestMode::Radix && id == 0 {
 			MSR_TRANSLATED
 		} else {
 			MSR_REAL

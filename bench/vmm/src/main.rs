@@ -2,8 +2,11 @@
 //! The benchmark, as init of the emulated host.
 
 mod bench;
+mod evidence;
 mod job;
 mod marker;
+mod scene;
+mod system_call;
 
 fn work() -> Result<(), String> {
 	let job::Job {

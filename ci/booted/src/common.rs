@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use cases::Case;
 use hcall::Number;
-use protocol::{Case, Guest, Path};
+use protocol::{Column, GuestMode};
 use vmm::host;
 use vmm::machine::{Config, Failure, Machine};
 
@@ -12,7 +13,7 @@ use vmm::machine::{Config, Failure, Machine};
 pub type Verdict = Result<String, Failure>;
 
 /// All paths of a kernel with kvm-p9.
-pub const PATHS: [Path; 3] = [Path::C, Path::RustFull, Path::RustFast];
+pub const PATHS: [Column; 3] = [Column::C, Column::RustFull, Column::RustFast];
 
 /// The test failed, for this reason.
 pub fn wrong<T>(why: String) -> Result<T, Failure> {
@@ -28,12 +29,12 @@ pub fn named(failure: Failure, name: &str) -> Failure {
 }
 
 /// Makes vcpus take that path.
-pub fn choose(path: Path) -> Result<(), Failure> {
+pub fn choose(path: Column) -> Result<(), Failure> {
 	host::choose(path).map_err(Failure::Unsupported)
 }
 
 /// A machine without a DMA window.
-pub fn machine(guest: Guest, enable: &[Number]) -> Result<Machine, Failure> {
+pub fn machine(guest: GuestMode, enable: &[Number]) -> Result<Machine, Failure> {
 	Machine::new(Config {
 		guest,
 		enable,
@@ -42,9 +43,8 @@ pub fn machine(guest: Guest, enable: &[Number]) -> Result<Machine, Failure> {
 }
 
 /// A machine for a case, with what the case needs.
-pub fn machine_for(guest: Guest, case: Case) -> Result<Machine, Failure> {
-	let number = [case.number()];
-	machine(guest, if case.needs_enabling() { &number } else { &[] })
+pub fn machine_for(guest: GuestMode, case: &'static Case) -> Result<Machine, Failure> {
+	machine(guest, case.enable)
 }
 
 /// What debugfs counts, by name.

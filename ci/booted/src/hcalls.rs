@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cases::{Case, case};
 use hcall::{Code, Number};
 use protocol::block::Probe;
-use protocol::{Case, Command, Guest, Job, Path, map, private};
+use protocol::{Column, Command, GuestMode, Job, map, private};
 use vmm::machine::{Call, Failure, Machine};
 use vmm::{command, host};
 
@@ -18,14 +19,14 @@ use crate::registers::hcall as registers;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A measurement would find a wrong code.
-pub fn selfcheck_code(guest: Guest) -> Verdict {
+pub fn selfcheck_code(guest: GuestMode) -> Verdict {
 	const CALLS: u64 = 100;
-	choose(Path::C)?;
-	let mut machine = machine_for(guest, Case::HProd)?;
-	let mut command = command::timing(Case::HProd, CALLS, 1);
+	choose(Column::C)?;
+	let mut machine = machine_for(guest, case!("h_prod"))?;
+	let mut command = command::timing(case!("h_prod"), CALLS, 1);
 	command.code = Code::SUCCESS.0;
 	let outcome = machine.perform(command, LIMIT, |_| {})?;
-	if outcome.mismatches != CALLS || outcome.wrong_code as i64 != Case::HProd.code().0 {
+	if outcome.mismatches != CALLS || outcome.wrong_code as i64 != case!("h_prod").code.0 {
 		return wrong(format!(
 			"found {} of {CALLS} wrong codes",
 			outcome.mismatches
@@ -35,8 +36,8 @@ pub fn selfcheck_code(guest: Guest) -> Verdict {
 }
 
 /// An exception in the guest would be told.
-pub fn selfcheck_exception(guest: Guest) -> Verdict {
-	choose(Path::C)?;
+pub fn selfcheck_exception(guest: GuestMode) -> Verdict {
+	choose(Column::C)?;
 	let command = Command {
 		job: Job::TRAP,
 		..Command::default()
@@ -50,7 +51,7 @@ pub fn selfcheck_exception(guest: Guest) -> Verdict {
 
 /// A number that isn't enabled reaches userspace, with its arguments, and userspace's
 /// answer reaches the guest.
-pub fn disabled(guest: Guest, path: Path) -> Verdict {
+pub fn disabled(guest: GuestMode, path: Column) -> Verdict {
 	const ROUNDS: usize = 200;
 	choose(path)?;
 	let mut machine = machine(guest, &[])?;
@@ -180,8 +181,8 @@ fn describe(probed: &Probed) -> String {
 }
 
 /// What each number does on the C path makes sense.
-pub fn probe_c(guest: Guest) -> Verdict {
-	choose(Path::C)?;
+pub fn probe_c(guest: GuestMode) -> Verdict {
+	choose(Column::C)?;
 	let numbers = numbers();
 	let probed = probe(&mut machine(guest, &[])?, &numbers)?;
 	check_probe(&probed)?;
@@ -199,13 +200,13 @@ pub fn probe_c(guest: Guest) -> Verdict {
 }
 
 /// Every number does on a Rust path what it does on the C path.
-pub fn probe_rust(guest: Guest, path: Path, null: bool) -> Verdict {
+pub fn probe_rust(guest: GuestMode, path: Column, null: bool) -> Verdict {
 	// So that the order of complaints is: no parameters, no hcall.
 	choose(path)?;
 	let enable: &[_] = if null { &[Number::NULL] } else { &[] };
 	let numbers = numbers();
 	let [c, rust] = {
-		choose(Path::C)?;
+		choose(Column::C)?;
 		let c = probe(&mut machine(guest, enable)?, &numbers)?;
 		choose(path)?;
 		[c, probe(&mut machine(guest, enable)?, &numbers)?]
@@ -229,14 +230,14 @@ pub fn probe_rust(guest: Guest, path: Path, null: bool) -> Verdict {
 }
 
 /// `sc 1` in problem state is a privilege violation, not an hcall.
-pub fn problem_state(path: Path, case: Case) -> Verdict {
+pub fn problem_state(path: Column, case: &'static Case) -> Verdict {
 	const PRIVILEGED: u64 = 0x4_0000;
 	const PROBLEM_STATE: u64 = 0x4000;
 	choose(path)?;
-	let mut machine = machine_for(Guest::Radix, case)?;
+	let mut machine = machine_for(GuestMode::Radix, case)?;
 	let command = Command {
 		job: Job::PROBLEM,
-		number: case.number().0,
+		number: case.number.0,
 		..Command::default()
 	};
 	let mut to_userspace = 0;
@@ -257,10 +258,10 @@ pub fn problem_state(path: Path, case: Case) -> Verdict {
 }
 
 /// Parameters may be written while guests run.
-pub fn switch_path(guest: Guest, seed: u64) -> Verdict {
+pub fn switch_path(guest: GuestMode, seed: u64) -> Verdict {
 	const LEAST: u64 = 100;
 	let cfar = registers::c_path_cfar(guest)?;
-	choose(Path::RustFast)?;
+	choose(Column::RustFast)?;
 	let mut machine = machine(guest, &[Number::NULL])?;
 	let before = counters()?;
 	let stop = AtomicBool::new(false);
@@ -276,7 +277,7 @@ pub fn switch_path(guest: Guest, seed: u64) -> Verdict {
 			}
 			Ok::<u64, String>(flips)
 		});
-		let rounds = registers::command(Case::Null, 4 * registers::NULL_ROUNDS, seed, cfar);
+		let rounds = registers::command(case!("null"), 4 * registers::NULL_ROUNDS, seed, cfar);
 		let outcome = machine.perform(rounds, LIMIT, |_| {});
 		stop.store(true, Ordering::Relaxed);
 		(outcome, flipper.join().expect("it doesn't panic"))
@@ -301,14 +302,14 @@ pub fn switch_path(guest: Guest, seed: u64) -> Verdict {
 }
 
 /// The counters tell who served an hcall.
-pub fn fast_counted(guest: Guest) -> Verdict {
+pub fn fast_counted(guest: GuestMode) -> Verdict {
 	const CALLS: u64 = 1000;
 	let mut served = vec![];
 	for path in PATHS {
 		choose(path)?;
 		let mut machine = machine(guest, &[Number::NULL])?;
 		let before = counters()?;
-		let outcome = machine.perform(command::timing(Case::Null, CALLS, 1), LIMIT, |_| {})?;
+		let outcome = machine.perform(command::timing(case!("null"), CALLS, 1), LIMIT, |_| {})?;
 		let after = counters()?;
 		if outcome.mismatches > 0 {
 			return wrong(format!(
@@ -318,7 +319,7 @@ pub fn fast_counted(guest: Guest) -> Verdict {
 			));
 		}
 		let grown = |name: &str| counter(&after, name).saturating_sub(counter(&before, name));
-		let fast = if path == Path::RustFast { CALLS } else { 0 };
+		let fast = if path == Column::RustFast { CALLS } else { 0 };
 		if grown("fast_null") != fast {
 			let (name, is) = (path.name(), grown("fast_null"));
 			return wrong(format!(
@@ -331,7 +332,7 @@ pub fn fast_counted(guest: Guest) -> Verdict {
 			.filter(|name| name.starts_with("c_"))
 			.map(|n| grown(n))
 			.sum();
-		if (grown("entry_rust") == 0) != (path == Path::C) || reasons != 0 {
+		if (grown("entry_rust") == 0) != (path == Column::C) || reasons != 0 {
 			let (name, entries) = (path.name(), grown("entry_rust"));
 			return wrong(format!(
 				"{name}: {entries} entries by Rust, {reasons} by C after all"

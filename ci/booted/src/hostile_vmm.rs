@@ -15,7 +15,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use hcall::Code;
-use protocol::Path;
+use protocol::Column;
 use protocol::regs::Pattern;
 
 use crate::kmsg::Kmsg;
@@ -340,7 +340,7 @@ fn value(random: &mut Random) -> u128 {
 
 /// One case on one path, with a new vcpu: all answers, and whether it had to be stopped.
 fn perform(
-	path: Path,
+	path: Column,
 	vm: &Vm,
 	id: u64,
 	ops: &[Op],
@@ -378,7 +378,7 @@ fn difference(c: &str, rust: &str) -> String {
 }
 
 /// The same cases on both paths.
-pub fn differential(path: Path, seed: u64, cases: u64) -> Result<String, Failure> {
+pub fn differential(path: Column, seed: u64, cases: u64) -> Result<String, Failure> {
 	let ids = ids();
 	let mut kmsg = Kmsg::from_now()?;
 	let (mut hcalls, mut lost, mut refused, mut unsteady) = (0, 0, 0, 0);
@@ -398,7 +398,7 @@ pub fn differential(path: Path, seed: u64, cases: u64) -> Result<String, Failure
 		let told = |why: String| Failure::Wrong(format!("case {case} of --seed {seed}: {why}"));
 		// To read all takes longer than the rest.
 		let ids = if id == 0 { &ids[..] } else { &OFTEN };
-		let of_c = perform(Path::C, vm_c, id, &ops, ids)?;
+		let of_c = perform(Column::C, vm_c, id, &ops, ids)?;
 		let complaints = kmsg.complaints()?;
 		if !complaints.is_empty() {
 			let ops = of_c.0.lines().take(2 * ops.len()).collect::<Vec<_>>();
@@ -419,7 +419,7 @@ pub fn differential(path: Path, seed: u64, cases: u64) -> Result<String, Failure
 			// one VM share some of it.
 			let mut seen = [vec![], vec![]];
 			for _ in 0..3 {
-				for (path, seen) in [Path::C, path].into_iter().zip(&mut seen) {
+				for (path, seen) in [Column::C, path].into_iter().zip(&mut seen) {
 					seen.push(perform(path, &new_vm(radix)?, 0, &ops, ids)?);
 				}
 			}

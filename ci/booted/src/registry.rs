@@ -5,7 +5,7 @@
 //! tests, the machines that run them, and what the program in the machine can run all
 //! follow from the table. `ci/booted-tests` shows it expanded.
 
-use protocol::{Guest, Path};
+use protocol::{Column, GuestMode};
 
 /// The machine that runs a test.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -67,20 +67,20 @@ pub enum Also {
 pub struct Row {
 	/// The test's name, in which `{guest}` and `{path}` stand for names of those.
 	name: &'static str,
-	guests: &'static [Guest],
+	guests: &'static [GuestMode],
 	/// Empty if the test chooses paths itself.
-	paths: &'static [Path],
+	paths: &'static [Column],
 	place: Place,
 	also: &'static [Also],
 	#[cfg(target_arch = "powerpc64")]
 	body: fn(&Run) -> crate::common::Verdict,
 }
 
-const GUESTS: &[Guest] = &[Guest::Radix, Guest::Real];
-const RADIX: &[Guest] = &[Guest::Radix];
-const PATHS: &[Path] = &[Path::C, Path::RustFull, Path::RustFast];
-const RUST: &[Path] = &[Path::RustFull, Path::RustFast];
-const NONE: &[Path] = &[];
+const GUESTS: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real];
+const RADIX: &[GuestMode] = &[GuestMode::Radix];
+const PATHS: &[Column] = &[Column::C, Column::RustFull, Column::RustFast];
+const RUST: &[Column] = &[Column::RustFull, Column::RustFast];
+const NONE: &[Column] = &[];
 
 macro_rules! table {
 	($(($name:literal, $guests:ident, $paths:ident, $place:expr, [$($also:ident),*], $body:expr),)*) => {
@@ -102,7 +102,7 @@ use {
 	crate::registers::{exits, hcall, selfcheck},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{hcalls, hostile_vmm, soak, stats, storms, tce, user_regs},
-	protocol::Case,
+	cases::case,
 	std::time::Duration,
 };
 
@@ -118,8 +118,8 @@ table! {
 	("disabled-null-{guest}-{path}",          GUESTS, PATHS, ByGuest, [],     |t| hcalls::disabled(t.guest(), t.path())),
 	("switch-path-{guest}",                   GUESTS, NONE,  ByGuest, [],     |t| hcalls::switch_path(t.guest(), t.seed)),
 	("fast-counted-{guest}",                  GUESTS, NONE,  ByGuest, [Next], |t| hcalls::fast_counted(t.guest())),
-	("pr-sc1-{path}-null",                    RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), Case::Null)),
-	("pr-sc1-{path}-h_prod",                  RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), Case::HProd)),
+	("pr-sc1-{path}-null",                    RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), case!("null"))),
+	("pr-sc1-{path}-h_prod",                  RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), case!("h_prod"))),
 
 	// What the tests rely on would be noticed.
 	("selfcheck-code-{guest}",                GUESTS, NONE,  ByGuest, [Mitigations], |t| hcalls::selfcheck_code(t.guest())),
@@ -128,9 +128,9 @@ table! {
 	("selfcheck-registers-exits-{guest}",     GUESTS, NONE,  ByGuest, [Mitigations], |t| selfcheck::exits(t.guest(), t.seed, hcall::c_path_cfar(t.guest())?)),
 
 	// Registers of the guest.
-	("registers-hcall-{guest}-{path}-null",   GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), Case::Null, t.seed)),
-	("registers-hcall-{guest}-{path}-h_prod", GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), Case::HProd, t.seed)),
-	("registers-hcall-{guest}-{path}-unknown", GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), Case::Unknown, t.seed)),
+	("registers-hcall-{guest}-{path}-null",   GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("null"), t.seed)),
+	("registers-hcall-{guest}-{path}-h_prod", GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("h_prod"), t.seed)),
+	("registers-hcall-{guest}-{path}-unknown", GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("unknown"), t.seed)),
 	("registers-hcall-{guest}-rust-fast-timed", GUESTS, NONE, ByGuest, [Mitigations, Next], |t| hcall::survive_timed(t.guest(), t.seed)),
 	("registers-exits-{guest}",               GUESTS, NONE,  ByGuest, [],     |t| exits::compare(t.guest(), PATHS, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-timed",         GUESTS, NONE,  ByGuest, [],     |t| exits::compare_timed(t.guest(), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
@@ -142,10 +142,10 @@ table! {
 	("user-regs-{guest}-{path}-busy",         GUESTS, PATHS, ByGuest, [],     |t| user_regs::kept(t.guest(), t.path(), true, t.seed)),
 
 	// Storms of hcalls.
-	("signal-storm-{guest}-{path}-null",      GUESTS, PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), Case::Null)),
-	("signal-storm-{guest}-{path}-h_prod",    GUESTS, PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), Case::HProd)),
-	("resched-storm-{guest}-{path}-null",     GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), Case::Null)),
-	("resched-storm-{guest}-{path}-h_prod",   GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), Case::HProd)),
+	("signal-storm-{guest}-{path}-null",      GUESTS, PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), case!("null"))),
+	("signal-storm-{guest}-{path}-h_prod",    GUESTS, PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), case!("h_prod"))),
+	("resched-storm-{guest}-{path}-null",     GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), case!("null"))),
+	("resched-storm-{guest}-{path}-h_prod",   GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), case!("h_prod"))),
 
 	// TCE tables.
 	("tce-diff-{guest}",                      GUESTS, NONE,  ByGuest, [Next], |t| tce::differential(t.guest(), t.seed, t.amounts.tce_calls)),
@@ -190,8 +190,8 @@ pub struct Test {
 	/// The machine that runs it.
 	pub boot: Boot,
 	row: &'static Row,
-	guest: Guest,
-	path: Option<Path>,
+	guest: GuestMode,
+	path: Option<Column>,
 }
 
 impl Test {
@@ -200,8 +200,8 @@ impl Test {
 		match also {
 			Also::Mitigations => self.row.also.contains(&also),
 			Also::Next | Also::NextRust => {
-				let rust = matches!(self.path, Some(Path::RustFull | Path::RustFast));
-				self.guest == Guest::Radix
+				let rust = matches!(self.path, Some(Column::RustFull | Column::RustFast));
+				self.guest == GuestMode::Radix
 					&& (self.row.also.contains(&Also::Next)
 						|| self.row.also.contains(&Also::NextRust) && rust)
 			}
@@ -223,25 +223,25 @@ impl Test {
 /// What a test's function is told.
 #[cfg(target_arch = "powerpc64")]
 struct Run {
-	guest: Guest,
-	path: Option<Path>,
+	guest: GuestMode,
+	path: Option<Column>,
 	seed: u64,
 	amounts: crate::job::Amounts,
 }
 
 #[cfg(target_arch = "powerpc64")]
 impl Run {
-	fn guest(&self) -> Guest {
+	fn guest(&self) -> GuestMode {
 		self.guest
 	}
 
-	fn path(&self) -> Path {
+	fn path(&self) -> Column {
 		self.path.expect("the row has paths")
 	}
 }
 
 impl Row {
-	fn test(&'static self, guest: Guest, path: Option<Path>) -> Test {
+	fn test(&'static self, guest: GuestMode, path: Option<Column>) -> Test {
 		let name = self.name.replace("{guest}", guest.name());
 		Test {
 			name: match path {
@@ -250,7 +250,7 @@ impl Row {
 			},
 			boot: match self.place {
 				Place::On(boot) => boot,
-				Place::ByGuest if guest == Guest::Radix => Boot::First,
+				Place::ByGuest if guest == GuestMode::Radix => Boot::First,
 				Place::ByGuest => Boot::Second,
 			},
 			row: self,
@@ -352,7 +352,7 @@ mod tests {
 			.into_iter()
 			.filter(|test| test.is_also(Also::Next))
 			.collect();
-		assert!(next.iter().all(|test| test.guest == Guest::Radix));
+		assert!(next.iter().all(|test| test.guest == GuestMode::Radix));
 		assert!(
 			next.iter()
 				.any(|test| test.name == "user-fp-radix-rust-full")

@@ -14,7 +14,7 @@ use hcall::{Code, Number};
 use protocol::block::Hammer;
 use protocol::regs::Pattern;
 use protocol::round::{Kind, Plan};
-use protocol::{Case, Guest, Path, map};
+use protocol::{Column, GuestMode, map};
 
 use crate::common::PATHS;
 use crate::cpus;
@@ -46,13 +46,13 @@ struct Target {
 
 fn write_list(memory: &Memory, address: u64, first: u64) {
 	for index in 0..Hammer::ENTRIES {
-		let tce = Case::tce((first + index) % 512);
+		let tce = map::tce((first + index) % 512);
 		memory.write(address + 8 * index, tce.to_be());
 	}
 }
 
 impl Target {
-	fn new(guest: Guest, seed: u64) -> Result<Self, Failure> {
+	fn new(guest: GuestMode, seed: u64) -> Result<Self, Failure> {
 		let machine = Machine::new(Config {
 			guest,
 			enable: &ENABLE,
@@ -119,7 +119,7 @@ fn disturb(machine: &Machine, stop: &AtomicBool, changes: &AtomicU64) -> Result<
 }
 
 fn check_table(machine: &Machine) -> Result<(), Failure> {
-	let good = |entry: u64| entry == 0 || (0..512).any(|index| Case::tce(index) == entry);
+	let good = |entry: u64| entry == 0 || (0..512).any(|index| map::tce(index) == entry);
 	match machine.table()?.iter().position(|&entry| !good(entry)) {
 		None => Ok(()),
 		Some(index) => Err(Failure::Wrong(format!(
@@ -151,8 +151,8 @@ fn hammered(machine: &Machine) -> Result<[u64; 3], Failure> {
 }
 
 /// Two vcpus on one table, for some time, on the fast path.
-pub fn contend(guest: Guest, seed: u64, time: Duration) -> Result<String, Failure> {
-	host::choose(Path::RustFast).map_err(Failure::Unsupported)?;
+pub fn contend(guest: GuestMode, seed: u64, time: Duration) -> Result<String, Failure> {
+	host::choose(Column::RustFast).map_err(Failure::Unsupported)?;
 	let mut target = Target::new(guest, seed)?;
 	let (stop, changes) = (AtomicBool::new(false), AtomicU64::new(0));
 	let before = host::fast_total().unwrap_or(0);
@@ -200,7 +200,7 @@ fn sleep_unless(stop: &AtomicBool, time: Duration, over: impl Fn() -> bool) {
 
 /// A guest that checks its registers until it is told to stop.
 fn check_registers(
-	guest: Guest,
+	guest: GuestMode,
 	cfar: u64,
 	seed: u64,
 	stop: &AtomicBool,
@@ -268,9 +268,9 @@ fn flip(seed: u64, stop: &AtomicBool) -> Result<u64, Failure> {
 
 /// All of it, for some time.
 pub fn all(seed: u64, time: Duration) -> Result<String, Failure> {
-	let [radix, real] = Guest::RADIX.map(c_path_cfar);
+	let [radix, real] = GuestMode::RADIX.map(c_path_cfar);
 	let cfars = [radix?, real?];
-	let mut target = Target::new(Guest::Radix, seed)?;
+	let mut target = Target::new(GuestMode::Radix, seed)?;
 	let stop = AtomicBool::new(false);
 	let (changes, rounds_done) = (AtomicU64::new(0), AtomicU64::new(0));
 	let Target { vcpus, machine } = &mut target;
@@ -284,7 +284,7 @@ pub fn all(seed: u64, time: Duration) -> Result<String, Failure> {
 			threads.push(scope.spawn(move || run(vcpu, seed ^ n, stop)));
 		}
 		let (stop_ref, done) = (&stop, &rounds_done);
-		for ((guest, cfar), n) in Guest::RADIX.into_iter().zip(cfars).zip(10_u64..) {
+		for ((guest, cfar), n) in GuestMode::RADIX.into_iter().zip(cfars).zip(10_u64..) {
 			threads
 				.push(scope.spawn(move || check_registers(guest, cfar, seed ^ n, stop_ref, done)));
 		}

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use cases::{Case, case};
 use hcall::Number;
 use powerpc::Mmcr0;
-use protocol::{Case, Command, Guest, Job, Path, map, private};
+use protocol::{Column, Command, GuestMode, Job, map, private};
 
 use crate::common::{choose, wrong};
 use crate::cpus::OneCpu;
@@ -39,7 +40,7 @@ fn write(file: &str, text: &str) -> Result<(), Failure> {
 	std::fs::write(file, text).map_err(|e| Failure::Wrong(format!("{file}: {e}")))
 }
 
-fn machine(guest: Guest, enable: &[Number]) -> Result<Machine, Failure> {
+fn machine(guest: GuestMode, enable: &[Number]) -> Result<Machine, Failure> {
 	Machine::new(Config {
 		guest,
 		enable,
@@ -49,10 +50,10 @@ fn machine(guest: Guest, enable: &[Number]) -> Result<Machine, Failure> {
 
 /// Has the guest do an hcall `calls` times, and gives the ticks that it took, by the
 /// guest's clock.
-fn perform(machine: &mut Machine, case: Case, calls: u64) -> Result<u64, Failure> {
+fn perform(machine: &mut Machine, case: &'static Case, calls: u64) -> Result<u64, Failure> {
 	let outcome = machine.perform(command::timing(case, calls, 1), LIMIT, |_| {})?;
 	if outcome.mismatches > 0 {
-		let (name, code) = (case.name(), outcome.wrong_code as i64);
+		let (name, code) = (case.name, outcome.wrong_code as i64);
 		return wrong(format!("{name}: wrong codes, the first {code}"));
 	}
 	Ok(outcome.ticks[0])
@@ -177,22 +178,22 @@ fn check(name: &str, times: &Times) -> Result<(), Failure> {
 
 /// Times are counted where they belong, exactly, only while they are asked for, and can
 /// be started again.
-pub fn counted(guest: Guest) -> Result<String, Failure> {
-	const JOBS: [(Case, u64); 7] = [
-		(Case::Null, 1000),
-		(Case::HGetTce, 300),
-		(Case::HPutTce, 200),
-		(Case::HPutTceIndirect, 100),
-		(Case::HStuffTce512, 50),
-		(Case::HProd, 400),
-		(Case::Unknown, 60),
+pub fn counted(guest: GuestMode) -> Result<String, Failure> {
+	const JOBS: [(&Case, u64); 7] = [
+		(case!("null"), 1000),
+		(case!("h_get_tce"), 300),
+		(case!("h_put_tce"), 200),
+		(case!("h_put_tce_indirect"), 100),
+		(case!("h_stuff_tce_512"), 50),
+		(case!("h_prod"), 400),
+		(case!("unknown"), 60),
 	];
-	choose(Path::RustFast)?;
+	choose(Column::RustFast)?;
 	let mut machine = machine(guest, &ENABLE)?;
 	let file = format!("{}/vcpu0/p9_times", machine.vm().debugfs());
 	// The table's page comes into being, and the list's page is remembered.
-	perform(&mut machine, Case::HPutTce, 2)?;
-	perform(&mut machine, Case::HPutTceIndirect, 2)?;
+	perform(&mut machine, case!("h_put_tce"), 2)?;
+	perform(&mut machine, case!("h_put_tce_indirect"), 2)?;
 	if times(&file)?
 		.values()
 		.any(|times| *times != Times::default())
@@ -202,28 +203,24 @@ pub fn counted(guest: Guest) -> Result<String, Failure> {
 
 	let setting = Setting::on("stats")?;
 	// A span of any kind is open now.
-	perform(&mut machine, Case::Null, 1)?;
+	perform(&mut machine, case!("null"), 1)?;
 	let mut told = vec![];
 	for (case, calls) in JOBS {
 		let before = times(&file)?;
 		perform(&mut machine, case, calls)?;
 		let after = times(&file)?;
 		let grown = |name: &str| after[name].count - before[name].count;
-		let (path, expected) = match case {
-			Case::HProd => ("full_hcall", calls),
+		let (path, expected) = match (case.fast, case.name) {
+			(Some(counter), _) => (counter, calls),
+			(None, "h_prod") => ("full_hcall", calls),
 			// And the hcall that ended the job before.
-			Case::Unknown => ("userspace", calls + 1),
-			Case::Null => ("fast_null", calls),
-			Case::HGetTce => ("fast_h_get_tce", calls),
-			Case::HPutTce => ("fast_h_put_tce", calls),
-			Case::HStuffTce512 => ("fast_h_stuff_tce", calls),
-			_ => ("fast_h_put_tce_indirect", calls),
+			(None, _) => ("userspace", calls + 1),
 		};
 		if grown(path) != expected {
 			return wrong(format!(
 				"{path}: {} instead of {expected} of {}",
 				grown(path),
-				case.name()
+				case.name
 			));
 		}
 		for other in after.keys() {
@@ -237,7 +234,7 @@ pub fn counted(guest: Guest) -> Result<String, Failure> {
 			if other != path && grown(other) > allowed {
 				return wrong(format!(
 					"{}: {} counted as {other}",
-					case.name(),
+					case.name,
 					grown(other)
 				));
 			}
@@ -268,15 +265,15 @@ pub fn counted(guest: Guest) -> Result<String, Failure> {
 	{
 		return wrong("0 did not start again at once".into());
 	}
-	perform(&mut machine, Case::Null, 70)?;
+	perform(&mut machine, case!("null"), 70)?;
 	let fast = times(&file)?["fast_null"].count;
 	if fast != 70 {
 		return wrong(format!("{fast} instead of 70 after starting again"));
 	}
 
 	drop(setting);
-	perform(&mut machine, Case::Null, 100)?;
-	perform(&mut machine, Case::HProd, 100)?;
+	perform(&mut machine, case!("null"), 100)?;
+	perform(&mut machine, case!("h_prod"), 100)?;
 	let after = times(&file)?;
 	if (after["fast_null"].count, after["full_hcall"].count) != (70, 0) {
 		return wrong("times were taken after they had been turned off".into());
@@ -319,19 +316,19 @@ fn since(before: &ByPath, after: &ByPath, path: &str) -> (u64, u64) {
 
 /// Spans have cycles while the PMU is not used: one per nanosecond, which is what QEMU counts
 /// as cycles.
-pub fn cycles(guest: Guest) -> Result<String, Failure> {
-	const JOBS: [(Case, u64, &str); 6] = [
-		(Case::Null, 1000, "fast_null"),
-		(Case::HGetTce, 300, "fast_h_get_tce"),
-		(Case::HPutTce, 200, "fast_h_put_tce"),
-		(Case::HStuffTce512, 50, "fast_h_stuff_tce"),
-		(Case::HProd, 400, "full_hcall"),
-		(Case::Unknown, 60, "userspace"),
+pub fn cycles(guest: GuestMode) -> Result<String, Failure> {
+	const JOBS: [(&Case, u64, &str); 6] = [
+		(case!("null"), 1000, "fast_null"),
+		(case!("h_get_tce"), 300, "fast_h_get_tce"),
+		(case!("h_put_tce"), 200, "fast_h_put_tce"),
+		(case!("h_stuff_tce_512"), 50, "fast_h_stuff_tce"),
+		(case!("h_prod"), 400, "full_hcall"),
+		(case!("unknown"), 60, "userspace"),
 	];
-	choose(Path::RustFast)?;
+	choose(Column::RustFast)?;
 	let mut machine = machine(guest, &ENABLE)?;
 	let file = format!("{}/vcpu0/p9_times", machine.vm().debugfs());
-	perform(&mut machine, Case::HPutTce, 2)?;
+	perform(&mut machine, case!("h_put_tce"), 2)?;
 	let setting = Setting::on("stats")?;
 	let mut told = vec![];
 	for (case, calls, path) in JOBS {
@@ -364,7 +361,7 @@ pub fn cycles(guest: Guest) -> Result<String, Failure> {
 	}
 	drop(setting);
 	// In the middle of a job, too.
-	perform(&mut machine, Case::Null, 100)?;
+	perform(&mut machine, case!("null"), 100)?;
 	pmu_at_rest()?;
 	Ok(format!("mean cycles: {}", told.join(", ")))
 }
@@ -372,8 +369,8 @@ pub fn cycles(guest: Guest) -> Result<String, Failure> {
 /// Does hcalls, and says for how many of them there are ticks and cycles.
 fn hcalls_with_cycles(machine: &mut Machine, file: &str) -> Result<(u64, u64), Failure> {
 	let before = times_and_cycles(file)?;
-	perform(machine, Case::Null, 100)?;
-	perform(machine, Case::HProd, 100)?;
+	perform(machine, case!("null"), 100)?;
+	perform(machine, case!("h_prod"), 100)?;
 	let after = times_and_cycles(file)?;
 	let sum = |before: &ByPath, after: &ByPath| -> u64 {
 		let paths = ["fast_null", "full_hcall"];
@@ -389,8 +386,8 @@ fn mostly_uncounted((spans, counted): (u64, u64)) -> bool {
 }
 
 /// A guest that uses the PMU has it, and no cycles are claimed.
-pub fn guest_has_the_pmu(guest: Guest) -> Result<String, Failure> {
-	choose(Path::RustFast)?;
+pub fn guest_has_the_pmu(guest: GuestMode) -> Result<String, Failure> {
+	choose(Column::RustFast)?;
 	let mut machine = machine(guest, &ENABLE)?;
 	let file = format!("{}/vcpu0/p9_times", machine.vm().debugfs());
 	let _setting = Setting::on("stats")?;
@@ -399,7 +396,7 @@ pub fn guest_has_the_pmu(guest: Guest) -> Result<String, Failure> {
 	let used = hcalls_with_cycles(&mut machine, &file)?;
 	guest_pmu(&machine, false);
 	// KVM takes the PMU away at the end of the first run without it.
-	perform(&mut machine, Case::Null, 1)?;
+	perform(&mut machine, case!("null"), 1)?;
 	let again = hcalls_with_cycles(&mut machine, &file)?;
 	if used != (200, 0) || [free, again].into_iter().any(mostly_uncounted) {
 		return wrong(format!(
@@ -438,8 +435,8 @@ pub fn guest_has_the_pmu(guest: Guest) -> Result<String, Failure> {
 }
 
 /// While perf counts on the CPU the PMU is perf's, and no cycles are claimed.
-pub fn perf_has_the_pmu(guest: Guest) -> Result<String, Failure> {
-	choose(Path::RustFast)?;
+pub fn perf_has_the_pmu(guest: GuestMode) -> Result<String, Failure> {
+	choose(Column::RustFast)?;
 	let mut machine = machine(guest, &ENABLE)?;
 	let file = format!("{}/vcpu0/p9_times", machine.vm().debugfs());
 	let _setting = Setting::on("stats")?;
@@ -468,16 +465,16 @@ pub fn perf_has_the_pmu(guest: Guest) -> Result<String, Failure> {
 }
 
 /// perf takes the PMU at any moment, from another CPU. Both count right, each in its time.
-pub fn perf_comes_and_goes(guest: Guest) -> Result<String, Failure> {
+pub fn perf_comes_and_goes(guest: GuestMode) -> Result<String, Failure> {
 	const JOBS: u64 = 20;
 	const CALLS: u64 = 1000;
 	const INTERVAL: Duration = Duration::from_micros(150);
-	choose(Path::RustFast)?;
+	choose(Column::RustFast)?;
 	let mut machine = machine(guest, &ENABLE)?;
 	let file = format!("{}/vcpu0/p9_times", machine.vm().debugfs());
 	let _setting = Setting::on("stats")?;
 	let _cpu = OneCpu::new(0)?;
-	perform(&mut machine, Case::Null, 1)?;
+	perform(&mut machine, case!("null"), 1)?;
 	let before = times_and_cycles(&file)?;
 	let stop = AtomicBool::new(false);
 	let (result, taken) = thread::scope(|scope| {
@@ -497,8 +494,8 @@ pub fn perf_comes_and_goes(guest: Guest) -> Result<String, Failure> {
 			Ok(taken)
 		});
 		let result = (0..JOBS).try_for_each(|_| {
-			perform(&mut machine, Case::HProd, CALLS)?;
-			perform(&mut machine, Case::Null, CALLS).map(drop)
+			perform(&mut machine, case!("h_prod"), CALLS)?;
+			perform(&mut machine, case!("null"), CALLS).map(drop)
 		});
 		stop.store(true, Ordering::Relaxed);
 		(result, taker.join().expect("it doesn't panic"))
@@ -534,12 +531,12 @@ pub fn perf_comes_and_goes(guest: Guest) -> Result<String, Failure> {
 }
 
 /// A vcpu that comes while times are taken has them, too.
-pub fn later_vcpu(guest: Guest) -> Result<String, Failure> {
-	choose(Path::RustFast)?;
+pub fn later_vcpu(guest: GuestMode) -> Result<String, Failure> {
+	choose(Column::RustFast)?;
 	let _setting = Setting::on("stats")?;
 	let mut machine = machine(guest, &ENABLE)?;
 	let file = format!("{}/vcpu0/p9_times", machine.vm().debugfs());
-	perform(&mut machine, Case::Null, 123)?;
+	perform(&mut machine, case!("null"), 123)?;
 	let times = times(&file)?;
 	match times["fast_null"].count {
 		123 => Ok(format!("123, {} ticks", times["fast_null"].total)),
@@ -549,15 +546,15 @@ pub fn later_vcpu(guest: Guest) -> Result<String, Failure> {
 
 /// What it costs not to ask, in hundredths of instructions per hcall: the guest's clock
 /// ticks 512 times in 1000 instructions.
-pub fn free(guest: Guest) -> Result<String, Failure> {
+pub fn free(guest: GuestMode) -> Result<String, Failure> {
 	const CALLS: u64 = 2000;
 	let per_call = |ticks: u64| ticks * 100_000 / 512 / CALLS;
 	let mut told = vec![];
 	for (path, case) in [
-		(Path::RustFast, Case::Null),
-		(Path::RustFull, Case::Null),
-		(Path::RustFull, Case::HProd),
-		(Path::RustFull, Case::Unknown),
+		(Column::RustFast, case!("null")),
+		(Column::RustFull, case!("null")),
+		(Column::RustFull, case!("h_prod")),
+		(Column::RustFull, case!("unknown")),
 	] {
 		choose(path)?;
 		let mut machine = machine(guest, &ENABLE)?;
@@ -575,7 +572,7 @@ pub fn free(guest: Guest) -> Result<String, Failure> {
 		let on = least()?;
 		drop(setting);
 		let off = least()?;
-		let name = format!("{} {}", path.name(), case.name());
+		let name = format!("{} {}", path.name(), case.name);
 		let what = format!(
 			"{name} {}.{:02} before, {}.{:02} on, {}.{:02} off",
 			never / 100,
@@ -625,29 +622,29 @@ fn of(served: &Served, vm: &str, hcall: &str) -> Result<[u64; 3], Failure> {
 }
 
 /// Every VM has its own numbers, they add up, and they outlive it.
-pub fn by_vm(guest: Guest) -> Result<String, Failure> {
-	choose(Path::RustFast)?;
+pub fn by_vm(guest: GuestMode) -> Result<String, Failure> {
+	choose(Column::RustFast)?;
 	let before = served()?;
 	let mut one = machine(guest, &ENABLE)?;
 	// Here NULL, H_PUT_TCE_INDIRECT and H_STUFF_TCE are userspace's.
 	let mut other = machine(guest, &[])?;
 	let names = [one.vm().name(), other.vm().name()];
 
-	perform(&mut one, Case::Null, 100)?;
-	perform(&mut one, Case::HPutTce, 40)?;
-	perform(&mut one, Case::HPutTceIndirect, 30)?;
-	perform(&mut one, Case::HStuffTce512, 20)?;
-	perform(&mut one, Case::HGetTce, 10)?;
-	choose(Path::RustFull)?;
-	perform(&mut one, Case::Null, 7)?;
-	perform(&mut one, Case::HGetTce, 5)?;
-	let mut command = command::timing(Case::Null, 9, 1);
+	perform(&mut one, case!("null"), 100)?;
+	perform(&mut one, case!("h_put_tce"), 40)?;
+	perform(&mut one, case!("h_put_tce_indirect"), 30)?;
+	perform(&mut one, case!("h_stuff_tce_512"), 20)?;
+	perform(&mut one, case!("h_get_tce"), 10)?;
+	choose(Column::RustFull)?;
+	perform(&mut one, case!("null"), 7)?;
+	perform(&mut one, case!("h_get_tce"), 5)?;
+	let mut command = command::timing(case!("null"), 9, 1);
 	command.code = hcall::Code::FUNCTION.0;
 	other.perform(command, LIMIT, |_| {})?;
 	// Nothing is counted on the C path.
-	choose(Path::C)?;
-	perform(&mut one, Case::Null, 1000)?;
-	choose(Path::RustFast)?;
+	choose(Column::C)?;
+	perform(&mut one, case!("null"), 1000)?;
+	choose(Column::RustFast)?;
 
 	let now = served()?;
 	let got = |vm: &str, hcall: &str| of(&now, vm, hcall);
@@ -734,8 +731,8 @@ fn event(line: &str) -> Option<Event> {
 }
 
 /// All fast hcalls are traced, in their order, and only while the event is enabled.
-pub fn traced(guest: Guest) -> Result<String, Failure> {
-	choose(Path::RustFast)?;
+pub fn traced(guest: GuestMode) -> Result<String, Failure> {
+	choose(Column::RustFast)?;
 	host::mount_tracefs()?;
 	let enable = format!("{TRACING}/{EVENT}");
 	let trace = format!("{TRACING}/trace");
@@ -748,18 +745,18 @@ pub fn traced(guest: Guest) -> Result<String, Failure> {
 	};
 	let mut machine = machine(guest, &ENABLE)?;
 	let name = machine.vm().name();
-	perform(&mut machine, Case::HPutTce, 2)?;
+	perform(&mut machine, case!("h_put_tce"), 2)?;
 	write(&trace, "")?;
 
 	let before = served()?;
 	write(&enable, "1")?;
-	let result = perform(&mut machine, Case::Null, 500)
-		.and_then(|_| perform(&mut machine, Case::HGetTce, 100));
+	let result = perform(&mut machine, case!("null"), 500)
+		.and_then(|_| perform(&mut machine, case!("h_get_tce"), 100));
 	write(&enable, "0")?;
 	result?;
 	let after = served()?;
 	let traced = events()?;
-	perform(&mut machine, Case::Null, 50)?;
+	perform(&mut machine, case!("null"), 50)?;
 	if events()?.len() != traced.len() {
 		return wrong("an event came after they had been turned off".into());
 	}
@@ -767,12 +764,17 @@ pub fn traced(guest: Guest) -> Result<String, Failure> {
 
 	let mut told = vec![];
 	for (case, calls, hcall, r4) in [
-		(Case::Null, 500, "null", 0),
-		(Case::HGetTce, 100, "h_get_tce", Case::HGetTce.args()[0]),
+		(case!("null"), 500, "null", 0),
+		(
+			case!("h_get_tce"),
+			100,
+			"h_get_tce",
+			case!("h_get_tce").args[0],
+		),
 	] {
 		let (a, b) = (of(&before, &name, hcall)?, of(&after, &name, hcall)?);
 		let (fast, full) = (b[0] - a[0], b[1] - a[1]);
-		let number = case.number().0;
+		let number = case.number.0;
 		let these = traced.iter().filter(|event| event.hcall == number);
 		let good = these
 			.clone()
@@ -814,11 +816,11 @@ fn phases(file: &str) -> Result<BTreeMap<String, [u64; 4]>, Failure> {
 }
 
 /// The phases that CONFIG_KVM_BOOK3S_HV_P9_TIMING adds come out alike on both paths.
-pub fn timings(guest: Guest) -> Result<String, Failure> {
+pub fn timings(guest: GuestMode) -> Result<String, Failure> {
 	const CALLS: u64 = 2000;
 	const UNKNOWN: u64 = 200;
 	let mut by_path = vec![];
-	for path in [Path::C, Path::RustFull] {
+	for path in [Column::C, Column::RustFull] {
 		choose(path)?;
 		let mut machine = machine(guest, &ENABLE)?;
 		let file = format!("{}/vcpu0/timings", machine.vm().debugfs());
@@ -827,8 +829,8 @@ pub fn timings(guest: Guest) -> Result<String, Failure> {
 				"the kernel was built without CONFIG_KVM_BOOK3S_HV_P9_TIMING".into(),
 			));
 		}
-		perform(&mut machine, Case::HProd, CALLS)?;
-		perform(&mut machine, Case::Unknown, UNKNOWN)?;
+		perform(&mut machine, case!("h_prod"), CALLS)?;
+		perform(&mut machine, case!("unknown"), UNKNOWN)?;
 		by_path.push(phases(&file)?);
 	}
 	let [c, rust] = &by_path[..] else {

@@ -4,7 +4,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use protocol::{Case, Command, Guest, Job, Path};
+use cases::Case;
+use protocol::{Column, Command, GuestMode, Job};
 use vmm::machine::{Failure, Machine, Step, unexpected};
 use vmm::timer::{self, Timer};
 
@@ -15,9 +16,9 @@ use crate::cpus::OneCpu;
 const PROMPT: Duration = Duration::from_millis(100);
 
 /// A guest that does an hcall over and over.
-pub fn start(guest: Guest, case: Case) -> Result<Machine, Failure> {
+pub fn start(guest: GuestMode, case: &'static Case) -> Result<Machine, Failure> {
 	let mut machine = machine_for(guest, case)?;
-	let (number, code) = (case.number().0, case.code().0);
+	let (number, code) = (case.number.0, case.code.0);
 	machine.start(Command {
 		job: Job::STORM,
 		number,
@@ -40,7 +41,7 @@ fn rounds(machine: &Machine) -> Result<u64, Failure> {
 }
 
 /// A timer's signal gets a vcpu out of a storm of hcalls.
-pub fn signal(guest: Guest, path: Path, case: Case) -> Verdict {
+pub fn signal(guest: GuestMode, path: Column, case: &'static Case) -> Verdict {
 	choose(path)?;
 	let mut machine = start(guest, case)?;
 	let mut worst = Duration::ZERO;
@@ -80,7 +81,7 @@ pub fn signal(guest: Guest, path: Path, case: Case) -> Verdict {
 }
 
 /// A storm of hcalls leaves the CPU to others when the scheduler wants it.
-pub fn resched(guest: Guest, path: Path, case: Case) -> Verdict {
+pub fn resched(guest: GuestMode, path: Column, case: &'static Case) -> Verdict {
 	const WALL: Duration = Duration::from_millis(600);
 	choose(path)?;
 	let _one_cpu = OneCpu::new(0)?;

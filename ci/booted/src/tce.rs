@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use cases::case;
 use hcall::{Code, Number};
 use protocol::block::Call;
-use protocol::{Case, Command, Guest, Job, Path, map};
+use protocol::{Column, Command, GuestMode, Job, map};
 
 use vmm::abi::SpaprTce64;
 use vmm::host;
@@ -239,7 +240,7 @@ impl Random {
 /// One of the two VMs.
 // The order of the fields is the order in which they are dropped.
 struct Side {
-	path: Path,
+	path: Column,
 	windows: Vec<Window>,
 	others: Vec<Window>,
 	_slots: [Slot; 2],
@@ -251,7 +252,7 @@ struct Side {
 }
 
 impl Side {
-	fn new(guest: Guest, path: Path) -> Result<Self, Failure> {
+	fn new(guest: GuestMode, path: Column) -> Result<Self, Failure> {
 		let machine = Machine::new(Config {
 			guest,
 			enable: &TCES,
@@ -424,14 +425,14 @@ impl Answers {
 }
 
 /// The same calls on both paths.
-pub fn differential(guest: Guest, seed: u64, calls: u64) -> Result<String, Failure> {
+pub fn differential(guest: GuestMode, seed: u64, calls: u64) -> Result<String, Failure> {
 	let mut random = Random(seed);
 	let (mut done, mut served, mut filled, mut to_userspace) = (0, 0, 0, 0);
 	let mut answers = Answers::default();
 	while done < calls {
 		let mut sides = [
-			Side::new(guest, Path::C)?,
-			Side::new(guest, Path::RustFast)?,
+			Side::new(guest, Column::C)?,
+			Side::new(guest, Column::RustFast)?,
 		];
 		let mapped = random.next();
 		let homes = [map::TCE_LIST, SLOTS[2].1];
@@ -504,7 +505,7 @@ pub fn differential(guest: Guest, seed: u64, calls: u64) -> Result<String, Failu
 /// A guest writes from its list and reads what it wrote, again and again, while
 /// userspace replaces the list's page by others. What the guest reads was in the list
 /// at that time, and not before, and not in memory that came free.
-pub fn moving_list(guest: Guest, path: Path) -> Result<String, Failure> {
+pub fn moving_list(guest: GuestMode, path: Column) -> Result<String, Failure> {
 	const MOVES: u64 = 300;
 	const NOISE: u64 = (map::TCE_TARGET - LIST) | 3;
 	host::choose(path).map_err(Failure::Unsupported)?;
@@ -561,7 +562,7 @@ pub fn moving_list(guest: Guest, path: Path) -> Result<String, Failure> {
 	let served = fast()? - before;
 	let what = format!("{hcalls} hcalls, {served} fast, {MOVES} moves of the list's page");
 	// Each move costs an hcall that C has to do.
-	if path == Path::RustFast && served < hcalls / 2 || path != Path::RustFast && served != 0 {
+	if path == Column::RustFast && served < hcalls / 2 || path != Column::RustFast && served != 0 {
 		return Err(Failure::Wrong(what));
 	}
 	Ok(what)
@@ -569,7 +570,7 @@ pub fn moving_list(guest: Guest, path: Path) -> Result<String, Failure> {
 
 /// The list after so many moves.
 fn rotated(moved: u64) -> [u64; 512] {
-	core::array::from_fn(|index| Case::tce((index as u64 + moved) % 512))
+	core::array::from_fn(|index| map::tce((index as u64 + moved) % 512))
 }
 
 /// Has the guest write 512 entries from its list and read one of them, some times.
@@ -579,11 +580,12 @@ fn write_and_read(machine: &mut Machine) -> Result<Vec<(usize, u64)>, Failure> {
 	let place = |index: usize| map::CALLS + (index * size_of::<Call>()) as u64;
 	let which = |pair: usize| pair * 10;
 	for pair in 0..COUNT {
-		let [write, mut read] = [Case::HPutTceIndirect512, Case::HGetTce].map(|case| Call {
-			number: case.number().0,
-			args: case.args(),
-			..Call::default()
-		});
+		let [write, mut read] =
+			[case!("h_put_tce_indirect_512"), case!("h_get_tce")].map(|case| Call {
+				number: case.number.0,
+				args: case.args,
+				..Call::default()
+			});
 		read.args[1] = (which(pair) as u64) << map::TCE_SHIFT;
 		machine.memory().write(place(2 * pair), write);
 		machine.memory().write(place(2 * pair + 1), read);
@@ -611,7 +613,7 @@ fn write_and_read(machine: &mut Machine) -> Result<Vec<(usize, u64)>, Failure> {
 
 /// A guest reads and writes a table while userspace closes it and opens another, and
 /// looks at memory that comes free for entries which came too late.
-pub fn closing_table(guest: Guest, path: Path) -> Result<String, Failure> {
+pub fn closing_table(guest: GuestMode, path: Column) -> Result<String, Failure> {
 	const CLOSES: u64 = 200;
 	/// What closing may take: the vcpu has to leave the guest.
 	const PROMPT: Duration = Duration::from_millis(100);
@@ -702,7 +704,7 @@ pub fn closing_table(guest: Guest, path: Path) -> Result<String, Failure> {
 		 within {} us",
 		worst.as_micros()
 	);
-	let expected = if path == Path::RustFast {
+	let expected = if path == Column::RustFast {
 		served > 0
 	} else {
 		served == 0

@@ -10,9 +10,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cases::case;
 use protocol::regs::Pattern;
 use protocol::round::{Kind, Plan};
-use protocol::{Case, Guest, Path};
+use protocol::{Column, GuestMode};
 use vmm::kvm::VectorRegs;
 use vmm::machine::{Failure, Step};
 use vmm::timer::Timer;
@@ -102,7 +103,7 @@ const LOST_BY_C: [Class; 2] = [Class::Vectors, Class::VectorStatus];
 
 /// KVM_RUN, again and again, of a guest that changes every register, with values of our
 /// own in all registers: which come back? Beside another thread that wants the CPU, too.
-pub fn kept(guest: Guest, path: Path, busy: bool, seed: u64) -> Result<String, Failure> {
+pub fn kept(guest: GuestMode, path: Column, busy: bool, seed: u64) -> Result<String, Failure> {
 	let runs_wanted = if busy { 24 } else { 200 };
 	choose(path)?;
 	let _one_cpu = OneCpu::new(0)?;
@@ -163,9 +164,9 @@ pub fn kept(guest: Guest, path: Path, busy: bool, seed: u64) -> Result<String, F
 		.map(|(class, times)| format!("{class} {times} times"))
 		.collect();
 	let list = list.join(", ");
-	let known = path == Path::C && lost.keys().all(|class| LOST_BY_C.contains(class));
+	let known = path == Column::C && lost.keys().all(|class| LOST_BY_C.contains(class));
 	match (lost.is_empty(), known) {
-		(true, _) if path == Path::C && busy => Err(Failure::Wrong(format!(
+		(true, _) if path == Column::C && busy => Err(Failure::Wrong(format!(
 			"the C path's known bug did not show in {runs} runs"
 		))),
 		(true, _) => Ok(format!("unchanged after {runs} runs")),
@@ -181,12 +182,12 @@ pub fn kept(guest: Guest, path: Path, busy: bool, seed: u64) -> Result<String, F
 ///
 /// Linux's C path returns with the guest's once the thread has been scheduled out inside
 /// KVM_RUN. That this test finds it there shows that it would find it on the Rust path.
-pub fn fp(guest: Guest, path: Path, seed: u64) -> Verdict {
+pub fn fp(guest: GuestMode, path: Column, seed: u64) -> Verdict {
 	const RUNS: u64 = 60;
 	const INTERVAL: Duration = Duration::from_millis(15);
 	choose(path)?;
 	let _one_cpu = OneCpu::new(0)?;
-	let mut machine = storms::start(guest, Case::HProd)?;
+	let mut machine = storms::start(guest, case!("h_prod"))?;
 	let stop = AtomicBool::new(false);
 	let wrong_runs = std::thread::scope(|scope| {
 		scope.spawn(|| {
@@ -214,10 +215,10 @@ pub fn fp(guest: Guest, path: Path, seed: u64) -> Verdict {
 		result
 	})?;
 	match (path, wrong_runs) {
-		(Path::C, 0) => wrong(format!(
+		(Column::C, 0) => wrong(format!(
 			"the C path's known bug did not show in {RUNS} runs"
 		)),
-		(Path::C, _) => Ok(format!(
+		(Column::C, _) => Ok(format!(
 			"the C path's known bug: wrong after {wrong_runs} of {RUNS} runs"
 		)),
 		(_, 0) => Ok(format!("unchanged after {RUNS} runs")),

@@ -17,7 +17,8 @@ use ::report::measure;
 use ::report::report::{Entry, Environment, Kernel, Missing, Report};
 use ::report::{costly, html, spread, table};
 use anyhow::{Result, bail};
-use protocol::{Case, Guest, Path};
+use cases::{CASES, Case, case};
+use protocol::{Column, GuestMode};
 
 use crate::cells::{ASM_SERIES, chosen_cases, paths_of};
 use crate::trace;
@@ -96,17 +97,17 @@ pub struct Args {
 /// of that, so most batches see no tick, and the median is the cost without it.
 struct Plan {
 	/// Cases, and how many round trips a batch of them has.
-	groups: Vec<(Vec<Case>, u64)>,
+	groups: Vec<(Vec<&'static Case>, u64)>,
 	batches: u64,
 	silence: Duration,
 }
 
 impl Plan {
-	fn new(quick: bool, cases: Vec<Case>, timeout: u64) -> Self {
+	fn new(quick: bool, cases: Vec<&'static Case>, timeout: u64) -> Self {
 		let (iterations, batches) = if quick { (500, 15) } else { (1000, 25) };
-		let mut groups: Vec<(Vec<Case>, u64)> = Vec::new();
+		let mut groups: Vec<(Vec<&'static Case>, u64)> = Vec::new();
 		for case in cases {
-			let size = iterations / case.weight();
+			let size = iterations / case.weight;
 			match groups.iter_mut().find(|group| group.1 == size) {
 				Some((cases, _)) => cases.push(case),
 				None => groups.push((vec![case], size)),
@@ -119,10 +120,10 @@ impl Plan {
 		}
 	}
 
-	fn cells(&self, paths: &[Path]) -> Vec<Cell> {
+	fn cells(&self, paths: &[Column]) -> Vec<Cell> {
 		let mut cells = Vec::new();
 		for &case in self.groups.iter().flat_map(|(cases, _)| cases) {
-			for &guest in case.guests() {
+			for &guest in case.modes {
 				cells.extend(paths.iter().map(|&path| Cell { case, guest, path }));
 			}
 		}
@@ -251,7 +252,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 			}
 		}
 		if let Some(why) = &missing_column {
-			let cells = plan.cells(&[Path::Asm510]).into_iter();
+			let cells = plan.cells(&[Column::Asm510]).into_iter();
 			report.missing.extend(cells.map(|cell| Missing {
 				cell,
 				why: why.clone(),
@@ -303,7 +304,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 /// A machine's work. One that has more paths to go takes longer.
 fn task<'a, T>(
 	name: String,
-	paths: &[Path],
+	paths: &[Column],
 	work: impl FnOnce() -> Result<T> + Send + 'a,
 ) -> Task<'a, T> {
 	Task {
@@ -398,7 +399,7 @@ fn environment(images: &[Image]) -> Result<Environment> {
 /// A kernel that is measured.
 struct Measured<'a> {
 	image: &'a Image,
-	paths: &'a [Path],
+	paths: &'a [Column],
 	/// What it is called.
 	name: String,
 	/// Name of the initramfs, which no other has that is used at the same time.
@@ -453,8 +454,8 @@ impl Measured<'_> {
 		for (cases, iterations) in &plan.groups {
 			let job = Job::Bench {
 				series: image.series.clone(),
-				cases: cases.iter().map(|case| case.name()).collect(),
-				guests: Guest::ALL.map(Guest::name).to_vec(),
+				cases: cases.iter().map(|case| case.name).collect(),
+				guests: GuestMode::ALL.map(GuestMode::name).to_vec(),
 				paths: paths.iter().map(|path| path.name()).collect(),
 				iterations: *iterations,
 				batches: plan.batches,
@@ -511,7 +512,7 @@ struct Collector {
 }
 
 impl Collector {
-	fn new(plan: &Plan, paths: &[Path], release: &str) -> Self {
+	fn new(plan: &Plan, paths: &[Column], release: &str) -> Self {
 		Self {
 			release: release.to_owned(),
 			awaited: plan.cells(paths),
@@ -623,7 +624,7 @@ impl Collector {
 				.problems
 				.iter()
 				.any(|text| text.starts_with(&missing.cell.to_string()));
-			if patched && missing.cell.path != Path::Asm510 && !known {
+			if patched && missing.cell.path != Column::Asm510 && !known {
 				self.problems
 					.push(format!("{}: {}", missing.cell, missing.why));
 			}
@@ -644,11 +645,11 @@ fn served_wrongly(entry: &Entry) -> Option<String> {
 	let calls = entry.iterations * entry.batches as u64;
 	let fast = entry.fast.unwrap_or(0);
 	match entry.path {
-		Path::RustFast if entry.case.fast_counter().is_some() && fast != calls => Some(format!(
+		Column::RustFast if entry.case.fast.is_some() && fast != calls => Some(format!(
 			"{}: {fast} of {calls} were served fast",
 			entry.cell()
 		)),
-		Path::Asm510 | Path::C | Path::RustFull if fast != 0 => {
+		Column::Asm510 | Column::C | Column::RustFull if fast != 0 => {
 			Some(format!("{}: {fast} were served fast", entry.cell()))
 		}
 		_ => None,
@@ -657,17 +658,17 @@ fn served_wrongly(entry: &Entry) -> Option<String> {
 
 /// Whether the kernel should have said who served the hcalls, and did not.
 fn counters_missed(entry: &Entry) -> bool {
-	entry.path == Path::RustFast && entry.fast.is_none()
+	entry.path == Column::RustFast && entry.fast.is_none()
 }
 
 /// Measures the NULL hcall on the Rust path of a kernel that has no debugfs: how many
 /// figures there are, and the complaints.
 pub fn without_debugfs() -> Result<(usize, Vec<String>)> {
 	let image = kernel::build(Series::find("6.12")?, false)?;
-	let plan = Plan::new(true, vec![Case::Null], 300);
+	let plan = Plan::new(true, vec![case!("null")], 300);
 	let measured = Measured {
 		image: &image,
-		paths: &[Path::RustFast],
+		paths: &[Column::RustFast],
 		name: "6.12 without debugfs".to_owned(),
 		file: "bench-without-debugfs".to_owned(),
 		append: "debugfs=off",
@@ -711,11 +712,10 @@ impl Compared {
 
 /// Compares the C path of our image with the unpatched kernel's.
 pub fn compare_stock() -> Result<(Vec<Compared>, Vec<String>)> {
-	// The unpatched kernel doesn't know the NULL hcall, and what the scheduler or the
-	// allocator of pages has a part in is not the same to two instructions.
-	let cases: Vec<Case> = Case::ALL
-		.into_iter()
-		.filter(|&case| case != Case::Null && case.is_steady())
+	// Where round trips vary, they are not the same to two instructions.
+	let cases = CASES
+		.iter()
+		.filter(|case| !case.only_patched && case.is_steady())
 		.collect();
 	let plan = Plan::new(true, cases, 300);
 	let series = Series::find("6.12")?;
@@ -726,13 +726,13 @@ pub fn compare_stock() -> Result<(Vec<Compared>, Vec<String>)> {
 	let tasks = images.iter().zip(names).map(|(image, name)| {
 		let measured = Measured {
 			image,
-			paths: &[Path::C],
+			paths: &[Column::C],
 			name: name.to_owned(),
 			file: format!("compare-{}", name.replace(' ', "-")),
 			append: "",
 		};
 		let (plan, programs) = (&plan, &programs);
-		task(name.to_owned(), &[Path::C], move || {
+		task(name.to_owned(), &[Column::C], move || {
 			measured.run(plan, programs)
 		})
 	});
@@ -769,7 +769,7 @@ pub fn compare_stock_main() -> Result<()> {
 	);
 	for one in &compared {
 		table.row([
-			one.cell.case.name().to_owned(),
+			one.cell.case.name.to_owned(),
 			one.cell.guest.name().to_owned(),
 			format!("{:.2}", one.stock),
 			format!("{:.2}", one.patched),
@@ -832,29 +832,25 @@ mod tests {
 	fn large_cases_have_smaller_batches() {
 		let plan = plan(&["h_stuff_tce_512", "null", "null"]);
 		assert_eq!(plan.groups.len(), 2);
-		assert_eq!(plan.groups[0].0, [Case::HStuffTce512]);
-		assert_eq!(plan.groups[1].0, [Case::Null]);
+		assert_eq!(plan.groups[0].0, [case!("h_stuff_tce_512")]);
+		assert_eq!(plan.groups[1].0, [case!("null")]);
 		assert!(plan.groups[1].1 > plan.groups[0].1 && plan.groups[0].1 > 0);
-		assert_eq!(plan.cells(&[Path::C]).len(), 8);
+		assert_eq!(plan.cells(&[Column::C]).len(), 8);
 	}
 
 	#[test]
 	fn every_case_has_round_trips_and_a_guest() {
 		for quick in [true, false] {
-			let plan = Plan::new(quick, Case::ALL.to_vec(), 1);
+			let plan = Plan::new(quick, CASES.iter().collect(), 1);
 			let planned: usize = plan.groups.iter().map(|(cases, _)| cases.len()).sum();
-			assert_eq!(planned, Case::ALL.len());
+			assert_eq!(planned, CASES.len());
 			assert!(plan.groups.iter().all(|&(_, iterations)| iterations > 0));
 			for (cases, iterations) in &plan.groups {
-				assert!(!cases.contains(&Case::FirstTouch) || *iterations <= map::FRESH_PAGES);
+				assert!(!cases.contains(&case!("first_touch")) || *iterations <= map::FRESH_PAGES);
 			}
-			let cells = plan.cells(&Path::ALL);
-			for case in Case::ALL {
-				assert!(
-					cells.iter().any(|cell| cell.case == case),
-					"{}",
-					case.name()
-				);
+			let cells = plan.cells(&Column::ALL);
+			for case in CASES {
+				assert!(cells.iter().any(|cell| cell.case == case), "{}", case.name);
 			}
 		}
 	}
@@ -873,7 +869,7 @@ mod tests {
 
 	/// The lines of a machine that measured the NULL hcall in all guests.
 	fn all_guests(path: &str, fast: Option<u64>) -> Vec<String> {
-		let results = Case::Null.guests().iter();
+		let results = case!("null").modes.iter();
 		let results = results.map(|guest| result(guest.name(), path, fast));
 		[HELLO.to_owned()]
 			.into_iter()
@@ -882,7 +878,7 @@ mod tests {
 			.collect()
 	}
 
-	fn collect(path: Path, lines: &[String]) -> (usize, Vec<String>) {
+	fn collect(path: Column, lines: &[String]) -> (usize, Vec<String>) {
 		let mut collector = Collector::new(&plan(&["null"]), &[path], "6.12.1");
 		for line in lines {
 			assert!(collector.line(line), "{line}");
@@ -895,15 +891,15 @@ mod tests {
 
 	#[test]
 	fn a_whole_run_has_no_problems() {
-		assert_eq!(collect(Path::C, &all_guests("c", Some(0))), (4, vec![]));
-		assert_eq!(collect(Path::C, &all_guests("c", None)), (4, vec![]));
+		assert_eq!(collect(Column::C, &all_guests("c", Some(0))), (4, vec![]));
+		assert_eq!(collect(Column::C, &all_guests("c", None)), (4, vec![]));
 	}
 
 	#[test]
 	fn a_lost_figure_is_a_problem() {
 		let mut lines = all_guests("c", None);
 		lines.remove(2);
-		let (entries, problems) = collect(Path::C, &lines);
+		let (entries, problems) = collect(Column::C, &lines);
 		assert_eq!((entries, problems.len()), (3, 1), "{problems:?}");
 		assert!(problems[0].starts_with("null real c: "), "{problems:?}");
 	}
@@ -912,7 +908,7 @@ mod tests {
 	fn a_lost_end_is_a_problem() {
 		let mut lines = all_guests("c", None);
 		lines.pop();
-		assert_eq!(collect(Path::C, &lines).1.len(), 1);
+		assert_eq!(collect(Column::C, &lines).1.len(), 1);
 	}
 
 	#[test]
@@ -920,7 +916,7 @@ mod tests {
 		let mut lines = all_guests("c", None);
 		lines[2] =
 			r#"@kvm-p9 {"kind":"na","case":"null","guest":"real","path":"c","why":"x"}"#.to_owned();
-		assert_eq!(collect(Path::C, &lines).1, ["null real c: x"]);
+		assert_eq!(collect(Column::C, &lines).1, ["null real c: x"]);
 	}
 
 	#[test]
@@ -940,7 +936,7 @@ mod tests {
 			lines[index] = format!(
 				r#"@kvm-p9 {{"kind":"{kind}","case":"null","guest":"{guest}","path":"{path}","why":"x"}}"#
 			);
-			let column = Path::from_name(path).unwrap();
+			let column = Column::from_name(path).unwrap();
 			assert_eq!(
 				collect(column, &lines).1.len(),
 				problems,
@@ -951,11 +947,11 @@ mod tests {
 
 	#[test]
 	fn the_column_must_be_true() {
-		let problems = |path: Path, fast| collect(path, &all_guests(path.name(), fast)).1.len();
-		assert_eq!(problems(Path::RustFast, Some(7500)), 0);
-		assert_eq!(problems(Path::RustFast, Some(7499)), 4);
-		assert_eq!(problems(Path::RustFast, Some(7501)), 4);
-		assert_eq!(problems(Path::RustFast, None), 4);
-		assert_eq!(problems(Path::RustFull, Some(1)), 4);
+		let problems = |path: Column, fast| collect(path, &all_guests(path.name(), fast)).1.len();
+		assert_eq!(problems(Column::RustFast, Some(7500)), 0);
+		assert_eq!(problems(Column::RustFast, Some(7499)), 4);
+		assert_eq!(problems(Column::RustFast, Some(7501)), 4);
+		assert_eq!(problems(Column::RustFast, None), 4);
+		assert_eq!(problems(Column::RustFull, Some(1)), 4);
 	}
 }

@@ -2,21 +2,23 @@
 //! Which cells of the tables there are: cases, and the columns that a kernel serves.
 
 use anyhow::Result;
+use cases::{CASES, Case};
 use harness::kernel::Image;
 use harness::process::Usage;
-use protocol::{Case, Path};
+use protocol::Column;
 
 /// The series that has real-mode handlers in assembly.
 pub const ASM_SERIES: &str = "5.10";
 
-pub fn chosen_cases(names: Option<&[String]>) -> Result<Vec<Case>> {
+pub fn chosen_cases(names: Option<&[String]>) -> Result<Vec<&'static Case>> {
 	let Some(names) = names else {
-		return Ok(Case::ALL.to_vec());
+		return Ok(CASES.iter().collect());
 	};
 	let mut cases = Vec::new();
 	for name in names {
 		let case = Case::from_name(name.trim()).ok_or_else(|| {
-			let known = Case::ALL.map(Case::name).join(", ");
+			let known: Vec<_> = CASES.iter().map(|case| case.name).collect();
+			let known = known.join(", ");
 			Usage(format!("unknown case '{}'; known: {known}", name.trim()))
 		})?;
 		if !cases.contains(&case) {
@@ -27,10 +29,10 @@ pub fn chosen_cases(names: Option<&[String]>) -> Result<Vec<Case>> {
 }
 
 /// Which columns a kernel serves.
-pub fn paths_of(image: &Image) -> &'static [Path] {
+pub fn paths_of(image: &Image) -> &'static [Column] {
 	if image.series == ASM_SERIES {
-		&[Path::Asm510]
+		&[Column::Asm510]
 	} else {
-		&[Path::C, Path::RustFull, Path::RustFast]
+		&[Column::C, Column::RustFull, Column::RustFast]
 	}
 }

@@ -23,7 +23,8 @@ use ::trace::format::{Kind as Batch, Reader};
 use ::trace::round;
 use ::trace::symbols::{self, Kind, Sources, Symbols};
 use anyhow::{Context, Result, anyhow, bail};
-use protocol::{Case, Guest, Path as Column, marker};
+use cases::{Case, case};
+use protocol::{Column, GuestMode, marker};
 
 use crate::cells::{chosen_cases, paths_of};
 use harness::check::Check;
@@ -144,7 +145,7 @@ pub fn sources(image: &Image) -> Result<Sources> {
 pub fn run(
 	image: &Image,
 	programs: &Programs,
-	cases: &[Case],
+	cases: &[&'static Case],
 	paths: &[Column],
 ) -> Result<Outcome> {
 	let plugin = plugin()?;
@@ -164,9 +165,9 @@ pub fn run(
 			None
 		}
 	};
-	let mut groups: BTreeMap<u64, Vec<Case>> = BTreeMap::new();
+	let mut groups: BTreeMap<u64, Vec<&'static Case>> = BTreeMap::new();
 	for &case in cases {
-		let iterations = (ITERATIONS / case.weight()).max(LEAST);
+		let iterations = (ITERATIONS / case.weight).max(LEAST);
 		groups.entry(iterations).or_default().push(case);
 	}
 	for (iterations, cases) in groups {
@@ -181,16 +182,16 @@ pub fn run(
 	Ok(outcome)
 }
 
-fn job(image: &Image, cases: &[Case], paths: &[Column], iterations: u64) -> Job {
+fn job(image: &Image, cases: &[&'static Case], paths: &[Column], iterations: u64) -> Job {
 	say(format_args!(
 		"tracing on {}: {} cells of {iterations} round trips",
 		image.series,
-		cases.iter().map(|case| case.guests().len()).sum::<usize>() * paths.len()
+		cases.iter().map(|case| case.modes.len()).sum::<usize>() * paths.len()
 	));
 	Job::Bench {
 		series: image.series.clone(),
-		cases: cases.iter().map(|case| case.name()).collect(),
-		guests: Guest::ALL.map(Guest::name).to_vec(),
+		cases: cases.iter().map(|case| case.name).collect(),
+		guests: GuestMode::ALL.map(GuestMode::name).to_vec(),
 		paths: paths.iter().map(|path| path.name()).collect(),
 		iterations,
 		batches: 1,
@@ -265,7 +266,7 @@ impl Outcome {
 			.ok_or_else(|| anyhow!("the trace has nothing of the kernel in it"))?;
 		for result in measured {
 			let cell = result.cell;
-			let tag = marker::tag(cell.case, cell.guest, cell.path);
+			let tag = cases::tag(cell.case, cell.guest, cell.path);
 			// Those before were to bring things in.
 			let of = |kind| {
 				windows
@@ -325,16 +326,10 @@ fn kind(kind: Kind) -> report::Kind {
 impl Traced {
 	/// Whether the whole batch is as long as the guest's timebase says.
 	///
-	/// Where the hypervisor sends a message for the guest, QEMU's virtual time has counted
-	/// the rest of the translated block, too, which is not executed then: two instructions
-	/// for each of two messages in a doorbell's round trip.
+	/// QEMU's virtual time may have counted a few more: see [`Case::overcounted`].
 	fn exact(&self) -> bool {
-		let messages = match self.cell.case {
-			Case::Doorbell => 4 * self.of as u64,
-			_ => 0,
-		};
-		(self.batch..=self.batch + messages)
-			.any(|instructions| round::agrees(instructions, self.ticks))
+		let over = self.cell.case.overcounted * self.of as u64;
+		(self.batch..=self.batch + over).any(|instructions| round::agrees(instructions, self.ticks))
 	}
 
 	fn new(
@@ -555,13 +550,13 @@ pub fn checks(report: &Report) -> Vec<Check> {
 		})
 		.collect();
 	let count = |case, path, operations: &[&str]| {
-		let entry = report.get(case, Guest::Radix, path)?;
+		let entry = report.get(case, GuestMode::Radix, path)?;
 		operations
 			.iter()
 			.map(|operation| costly::count(entry, operation))
 			.sum::<Option<f64>>()
 	};
-	let case = Case::HPutTceIndirect512;
+	let case = case!("h_put_tce_indirect_512");
 	for (operation, limit) in [("mtspr", 20.0), ("isync", 6.0)] {
 		let done = count(case, Column::RustFast, &[operation]);
 		let complaint = match done {
@@ -574,12 +569,12 @@ pub fn checks(report: &Report) -> Vec<Check> {
 			}),
 		};
 		checks.push(Check::new(
-			format!("{}: fewer than {limit} {operation}", case.name()),
+			format!("{}: fewer than {limit} {operation}", case.name),
 			complaint,
 		));
 	}
 	for (name, operations) in COMPARED {
-		let of = |path| count(Case::Null, path, operations);
+		let of = |path| count(case!("null"), path, operations);
 		let complaint = match (of(Column::C), of(Column::RustFull)) {
 			(Some(c), Some(rust)) => (rust > c).then(|| format!("{rust}, and C {c}")),
 			_ => Some("not counted".to_owned()),
@@ -649,18 +644,20 @@ pub fn main(args: &Args) -> Result<()> {
 }
 
 fn write_reference(image: &Image, traced: &[Traced]) -> Result<()> {
-	for one in traced.iter().filter(|one| one.cell.guest == Guest::Radix) {
+	for one in traced
+		.iter()
+		.filter(|one| one.cell.guest == GuestMode::Radix)
+	{
 		let series = format!("-{}", image.series);
 		let path = one.cell.path.name().trim_end_matches(&series);
-		let name = format!("{path}{series}-{}", one.cell.case.name());
+		let name = format!("{path}{series}-{}", one.cell.case.name);
 		if model::reference::ALL
 			.iter()
 			.any(|(known, _)| *known == name)
 		{
 			let title = format!(
 				"{} radix, Linux {}",
-				one.cell.case.name(),
-				image.package_version
+				one.cell.case.name, image.package_version
 			);
 			let text = model::reference::render(&title, &one.steps, &one.empty);
 			let file = paths::root().join("bench/model/reference").join(name);

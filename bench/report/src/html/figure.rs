@@ -7,7 +7,7 @@
 //! the page's tables, too.
 
 use maud::{Markup, Render, html};
-use protocol::Path;
+use protocol::Column;
 
 use super::palette::class;
 use super::{amount, cycles, label};
@@ -106,7 +106,7 @@ pub struct Group {
 	/// What they have in common.
 	pub heading: String,
 	/// The bars.
-	pub bars: Vec<(Path, Shown)>,
+	pub bars: Vec<(Column, Shown)>,
 }
 
 /// How a figure is made known.
@@ -139,7 +139,7 @@ pub fn patterns() -> Markup {
 	html! {
 		svg.patterns width="0" height="0" aria-hidden="true" focusable="false" {
 			defs {
-				@for path in Path::ALL {
+				@for path in Column::ALL {
 					pattern id={ "modelled-" (class(path)) } width="5" height="5"
 						patternUnits="userSpaceOnUse" patternTransform="rotate(45)" {
 						rect.(class(path)) width="2.2" height="5" {}
@@ -151,7 +151,7 @@ pub fn patterns() -> Markup {
 }
 
 /// The mark of a path: solid for what was counted, hatched for what was modelled.
-fn bar(path: Path, modelled: bool, x: f64, y: f64, width: f64, height: f64) -> Markup {
+fn bar(path: Column, modelled: bool, x: f64, y: f64, width: f64, height: f64) -> Markup {
 	// What is there can be seen, however small.
 	let width = width.max(1.0);
 	html! {
@@ -240,7 +240,7 @@ pub struct Step<'a> {
 
 /// Steps in their order, each where the one before it ended: instructions on the left
 /// and, if there are any, modelled cycles on the right, each on a scale of its own.
-pub fn waterfall(naming: &Naming, path: Path, steps: &[Step]) -> Markup {
+pub fn waterfall(naming: &Naming, path: Column, steps: &[Step]) -> Markup {
 	const TOP: f64 = 20.0;
 	const PITCH: f64 = 31.0;
 	let both = steps.iter().any(|step| step.cycles.is_some());

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use protocol::Path;
+use protocol::Column;
 
 /// An sRGB colour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,8 +35,8 @@ pub struct Theme {
 	pub line: Colour,
 	/// Links, and what has the focus.
 	pub link: Colour,
-	/// One for each of [`Path::ALL`].
-	pub series: [Colour; Path::ALL.len()],
+	/// One for each of [`Column::ALL`].
+	pub series: [Colour; Column::ALL.len()],
 }
 
 /// For light surroundings, and for paper.
@@ -78,7 +78,7 @@ impl Theme {
 			"--page:{};--surface:{};--text:{};--muted:{};--line:{};--link:{};",
 			self.page, self.surface, self.text, self.muted, self.line, self.link
 		);
-		for (path, colour) in Path::ALL.into_iter().zip(self.series) {
+		for (path, colour) in Column::ALL.into_iter().zip(self.series) {
 			css.push_str(&format!("--{}:{colour};", class(path)));
 		}
 		css
@@ -86,12 +86,12 @@ impl Theme {
 }
 
 /// A path's name where CSS needs one.
-pub fn class(path: Path) -> &'static str {
+pub fn class(path: Column) -> &'static str {
 	match path {
-		Path::Asm510 => "asm",
-		Path::C => "c",
-		Path::RustFull => "full",
-		Path::RustFast => "fast",
+		Column::Asm510 => "asm",
+		Column::C => "c",
+		Column::RustFull => "full",
+		Column::RustFast => "fast",
 	}
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hcall::Number;
 use protocol::round::{self, Kind, Plan, Report};
-use protocol::{Command, Guest, Job, Outcome, map, private};
+use protocol::{Command, GuestMode, Job, Outcome, map, private};
 use vmm::abi::Mmio;
 use vmm::kvm::{Memory, Slot};
 use vmm::machine::{Config, Failure, Machine, Step};
@@ -27,10 +27,10 @@ const ENABLE: [Number; 5] = [
 ];
 
 /// Every kind that a guest can have.
-pub fn kinds(guest: Guest) -> u64 {
+pub fn kinds(guest: GuestMode) -> u64 {
 	let all = Kind::ALL.iter().fold(0, |all, kind| all | kind.bit());
 	match guest {
-		Guest::Radix => all,
+		GuestMode::Radix => all,
 		// Problem state needs translation.
 		_ => all & !Kind::Problem.bit(),
 	}
@@ -47,7 +47,7 @@ pub struct Arena {
 
 impl Arena {
 	/// Builds one.
-	pub fn new(guest: Guest) -> Result<Self, Failure> {
+	pub fn new(guest: GuestMode) -> Result<Self, Failure> {
 		let machine = Machine::new(Config {
 			guest,
 			enable: &ENABLE,

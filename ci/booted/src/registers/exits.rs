@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use protocol::regs::{self, Pattern};
 use protocol::round::{self, Kind, Plan, Report};
-use protocol::{Guest, Path};
+use protocol::{Column, GuestMode};
 use vmm::abi::KVM_REG_PPC_U64;
 use vmm::machine::Failure;
 use vmm::timer::{self, Timer};
@@ -56,7 +56,13 @@ struct OnPath {
 
 /// The same rounds on one path, in two guests: one as Linux is most of the time, one that
 /// uses its PMU and has a timebase of its own.
-fn on_path(guest: Guest, path: Path, seed: u64, rounds: u64, cfar: u64) -> Result<OnPath, Failure> {
+fn on_path(
+	guest: GuestMode,
+	path: Column,
+	seed: u64,
+	rounds: u64,
+	cfar: u64,
+) -> Result<OnPath, Failure> {
 	choose(path)?;
 	let mut result = OnPath {
 		digests: vec![],
@@ -83,7 +89,7 @@ fn on_path(guest: Guest, path: Path, seed: u64, rounds: u64, cfar: u64) -> Resul
 				kinds: arena::kinds(guest),
 				pmu: pmu.into(),
 				dec_tolerance: DEC_TOLERANCE,
-				dec_slip: if path == Path::C { DEC_SLIP_OF_C } else { 0 },
+				dec_slip: if path == Column::C { DEC_SLIP_OF_C } else { 0 },
 				longest: LONGEST,
 				table_is_ours: 1,
 			},
@@ -129,7 +135,7 @@ fn on_path(guest: Guest, path: Path, seed: u64, rounds: u64, cfar: u64) -> Resul
 	Ok(result)
 }
 
-fn of_guest(failure: Failure, path: Path, pmu: bool) -> Failure {
+fn of_guest(failure: Failure, path: Column, pmu: bool) -> Failure {
 	match failure {
 		Failure::Wrong(why) => {
 			let with = if pmu { ", with PMU" } else { "" };
@@ -140,7 +146,7 @@ fn of_guest(failure: Failure, path: Path, pmu: bool) -> Failure {
 }
 
 /// Each way was taken, and each register had different values.
-fn check_variety(guest: Guest, pmu: bool, report: &Report) -> Result<(), Failure> {
+fn check_variety(guest: GuestMode, pmu: bool, report: &Report) -> Result<(), Failure> {
 	let wanted = arena::kinds(guest);
 	let missing = Kind::ALL
 		.into_iter()
@@ -151,7 +157,7 @@ fn check_variety(guest: Guest, pmu: bool, report: &Report) -> Result<(), Failure
 		.filter(|&word| match word {
 			// What QEMU lets a guest read, but not change; and half of a vector.
 			round::PSSCR | regs::VSCR_UPPER => false,
-			regs::PID => guest == Guest::Real,
+			regs::PID => guest == GuestMode::Real,
 			round::PMU..round::CLOCK => pmu,
 			_ => true,
 		})
@@ -167,8 +173,8 @@ fn check_variety(guest: Guest, pmu: bool, report: &Report) -> Result<(), Failure
 /// The same rounds on every path: nothing differs from what it should be, and the digests
 /// of what was found are the same.
 pub fn compare(
-	guest: Guest,
-	paths: &[Path],
+	guest: GuestMode,
+	paths: &[Column],
 	seed: u64,
 	rounds: u64,
 	cfar: u64,
@@ -207,9 +213,14 @@ pub fn compare(
 }
 
 /// The same on C and the fast path, with times kept.
-pub fn compare_timed(guest: Guest, seed: u64, rounds: u64, cfar: u64) -> Result<String, Failure> {
+pub fn compare_timed(
+	guest: GuestMode,
+	seed: u64,
+	rounds: u64,
+	cfar: u64,
+) -> Result<String, Failure> {
 	let _stats = stats::Setting::on("stats")?;
-	compare(guest, &[Path::C, Path::RustFast], seed, rounds, cfar)
+	compare(guest, &[Column::C, Column::RustFast], seed, rounds, cfar)
 }
 
 /// Rounds of a vcpu that goes from CPU to CPU: it finds everything as it left it, on every
@@ -217,10 +228,10 @@ pub fn compare_timed(guest: Guest, seed: u64, rounds: u64, cfar: u64) -> Result<
 /// that have asked for the facility, which takes an interrupt that QEMU doesn't know; the
 /// host's scheduler has no reason to; so they are the CPU's, and 0 where no guest
 /// has been. EBB's registers, which are on demand as well, the scheduler switches always.
-pub fn migrate(guest: Guest, seed: u64, rounds: u64, cfar: u64) -> Result<String, Failure> {
+pub fn migrate(guest: GuestMode, seed: u64, rounds: u64, cfar: u64) -> Result<String, Failure> {
 	const TM: [u32; 3] = [128, 129, 130];
 	let mut told = vec![];
-	for path in [Path::C, Path::RustFull] {
+	for path in [Column::C, Column::RustFull] {
 		choose(path)?;
 		let mut arena = Arena::new(guest)?;
 		arena.start(

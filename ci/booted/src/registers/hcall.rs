@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use protocol::{Case, Command, Guest, Job, Outcome, Path, regs};
+use cases::{Case, case};
+use protocol::{Column, Command, GuestMode, Job, Outcome, regs};
 use vmm::machine::Failure;
 
 use crate::common::{Verdict, choose, machine_for, wrong};
@@ -22,11 +23,11 @@ const OTHER_ROUNDS: u64 = 2_000;
 const CTR: u64 = 0;
 
 /// Every register survives the hcall.
-pub fn survive(guest: Guest, path: Path, case: Case, seed: u64) -> Verdict {
+pub fn survive(guest: GuestMode, path: Column, case: &'static Case, seed: u64) -> Verdict {
 	let cfar = c_path_cfar(guest)?;
 	choose(path)?;
 	let mut machine = machine_for(guest, case)?;
-	let rounds = if case == Case::Null {
+	let rounds = if case == case!("null") {
 		NULL_ROUNDS
 	} else {
 		OTHER_ROUNDS
@@ -36,7 +37,7 @@ pub fn survive(guest: Guest, path: Path, case: Case, seed: u64) -> Verdict {
 		to_userspace += 1
 	})?;
 	check(&outcome, guest, rounds)?;
-	let expected = if case == Case::Unknown { rounds } else { 0 };
+	let expected = if case == case!("unknown") { rounds } else { 0 };
 	if to_userspace != expected {
 		return wrong(format!(
 			"{to_userspace} hcalls reached userspace instead of {expected}"
@@ -49,10 +50,10 @@ pub fn survive(guest: Guest, path: Path, case: Case, seed: u64) -> Verdict {
 /// vector saves no CFAR. But where software flushes the L1D cache on entry, the last branch
 /// of the flush comes after that, and the guest finds its address. In both cases the Rust
 /// path must leave the same value. (Afterwards the C path is chosen.)
-pub fn c_path_cfar(guest: Guest) -> Result<u64, Failure> {
-	choose(Path::C)?;
-	let mut machine = machine_for(guest, Case::HProd)?;
-	let outcome = machine.perform(command(Case::HProd, 1, 0, 0), LIMIT, |_| {})?;
+pub fn c_path_cfar(guest: GuestMode) -> Result<u64, Failure> {
+	choose(Column::C)?;
+	let mut machine = machine_for(guest, case!("h_prod"))?;
+	let outcome = machine.perform(command(case!("h_prod"), 1, 0, 0), LIMIT, |_| {})?;
 	match (outcome.mismatches, outcome.mismatch.register as usize) {
 		(0, _) => Ok(0),
 		(1, regs::CFAR) => Ok(outcome.mismatch.got),
@@ -60,11 +61,11 @@ pub fn c_path_cfar(guest: Guest) -> Result<u64, Failure> {
 	}
 }
 
-pub fn command(case: Case, rounds: u64, seed: u64, cfar: u64) -> Command {
+pub fn command(case: &'static Case, rounds: u64, seed: u64, cfar: u64) -> Command {
 	Command {
 		job: Job::REGISTERS,
-		number: case.number().0,
-		code: case.code().0,
+		number: case.number.0,
+		code: case.code.0,
 		iterations: rounds,
 		seed,
 		cfar,
@@ -73,7 +74,7 @@ pub fn command(case: Case, rounds: u64, seed: u64, cfar: u64) -> Command {
 	}
 }
 
-pub fn check(outcome: &Outcome, guest: Guest, rounds: u64) -> Result<(), Failure> {
+pub fn check(outcome: &Outcome, guest: GuestMode, rounds: u64) -> Result<(), Failure> {
 	if outcome.mismatches > 0 {
 		let first = outcome.mismatch;
 		return wrong(format!(
@@ -101,22 +102,22 @@ pub fn check(outcome: &Outcome, guest: Guest, rounds: u64) -> Result<(), Failure
 }
 
 /// Should this register have changed from round to round?
-fn may_vary(guest: Guest, index: usize) -> bool {
+fn may_vary(guest: GuestMode, index: usize) -> bool {
 	match index {
 		// The number, the guest's own MSR, and the half of a vector that VSCR leaves 0.
 		3 | regs::MSR | regs::VSCR_UPPER => false,
-		regs::PID => guest == Guest::Real,
+		regs::PID => guest == GuestMode::Real,
 		_ => regs::exists(index),
 	}
 }
 
 /// A register test would find a register that changed.
-pub fn selfcheck(guest: Guest, seed: u64) -> Verdict {
+pub fn selfcheck(guest: GuestMode, seed: u64) -> Verdict {
 	const ROUNDS: u64 = 100;
-	choose(Path::C)?;
-	let mut machine = machine_for(guest, Case::HProd)?;
+	choose(Column::C)?;
+	let mut machine = machine_for(guest, case!("h_prod"))?;
 	let cfar = c_path_cfar(guest)?;
-	let command = self::command(Case::HProd, ROUNDS, seed, cfar + 4);
+	let command = self::command(case!("h_prod"), ROUNDS, seed, cfar + 4);
 	let outcome = machine.perform(command, LIMIT, |_| {})?;
 	let found = (
 		outcome.mismatches,
@@ -134,7 +135,7 @@ pub fn selfcheck(guest: Guest, seed: u64) -> Verdict {
 }
 
 /// The same on the fast path, with times kept.
-pub fn survive_timed(guest: Guest, seed: u64) -> Verdict {
+pub fn survive_timed(guest: GuestMode, seed: u64) -> Verdict {
 	let _stats = stats::Setting::on("stats")?;
-	survive(guest, Path::RustFast, Case::Null, seed)
+	survive(guest, Column::RustFast, case!("null"), seed)
 }

@@ -4,7 +4,7 @@
 
 use protocol::regs;
 use protocol::round::{self, Kind, Plan};
-use protocol::{Guest, Path};
+use protocol::{Column, GuestMode};
 use vmm::abi::{self, KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128};
 use vmm::machine::{Failure, Machine};
 
@@ -26,7 +26,7 @@ enum Handle {
 }
 
 /// Every register that userspace can change: its word, a bit of it, and how.
-fn handles(guest: Guest, pmu: bool) -> Vec<(usize, u32, Handle)> {
+fn handles(guest: GuestMode, pmu: bool) -> Vec<(usize, u32, Handle)> {
 	let mut handles = vec![];
 	for gpr in (0..32).filter(|&gpr| gpr != 3) {
 		let handle = match gpr {
@@ -83,7 +83,7 @@ fn handles(guest: Guest, pmu: bool) -> Vec<(usize, u32, Handle)> {
 	]);
 	// FSCR[TAR].
 	handles.push(one(153, 8, KVM_REG_PPC_U64 | 0xa3));
-	if guest == Guest::Real {
+	if guest == GuestMode::Real {
 		handles.push(one(48, 13, KVM_REG_PPC_U64 | 0xb2));
 	}
 	if pmu {
@@ -136,8 +136,8 @@ impl Handle {
 
 /// Rounds would find a register that changed: of every class, each register that
 /// userspace can change is changed once, and just it must be found.
-pub fn exits(guest: Guest, seed: u64, cfar: u64) -> Result<String, Failure> {
-	choose(Path::C)?;
+pub fn exits(guest: GuestMode, seed: u64, cfar: u64) -> Result<String, Failure> {
+	choose(Column::C)?;
 	let handles = handles(guest, true);
 	let mut arena = Arena::new(guest)?;
 	let plan = Plan {

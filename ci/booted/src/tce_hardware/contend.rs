@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hcall::Code;
 use protocol::block::Hammer;
-use protocol::{Case, Guest, Path, map};
+use protocol::{Column, GuestMode, map};
 use static_assertions::const_assert;
 use vmm::kvm::{Exit, Memory, Vcpu, Vfio, Window, Windows};
 use vmm::machine::Failure;
@@ -48,10 +48,10 @@ pub enum Meanwhile {
 }
 
 /// Two vcpus on the same entries of one table, for some time.
-pub fn contend(path: Path, seed: u64, meanwhile: Meanwhile, time: Duration) -> Verdict {
+pub fn contend(path: Column, seed: u64, meanwhile: Meanwhile, time: Duration) -> Verdict {
 	choose(path)?;
-	let ours = path != Path::C;
-	let machine = machine(Guest::Radix)?;
+	let ours = path != Column::C;
+	let machine = machine(GuestMode::Radix)?;
 	let mut vcpus = HAMMERS
 		.iter()
 		.map(|&id| {
@@ -140,7 +140,7 @@ pub fn contend(path: Path, seed: u64, meanwhile: Meanwhile, time: Duration) -> V
 	let what =
 		format!("{rounds} hcalls, {refused} refused, {fast} fast updates, {changes} changes");
 	// Without hardware a table is emulated, and served fast in any case.
-	if meanwhile == Meanwhile::Registrations && path == Path::RustFast {
+	if meanwhile == Meanwhile::Registrations && path == Column::RustFast {
 		check_served(path, answered * 3 / 4, fast)?;
 	}
 	let disturbed = meanwhile == Meanwhile::Attachments || ours;
@@ -153,7 +153,7 @@ pub fn contend(path: Path, seed: u64, meanwhile: Meanwhile, time: Duration) -> V
 	rig.clear(&mut Random(seed), None)?;
 	let entry = |index| Entry { table: 0, index };
 	let calls: Vec<_> = (0..32)
-		.map(|n| rig.put(entry(n), Case::tce(5 * n)))
+		.map(|n| rig.put(entry(n), map::tce(5 * n)))
 		.collect();
 	rig.succeed(&calls)?;
 	// Some that are mapped, and some that are not. A copy takes a tenth of a second here.
@@ -176,7 +176,7 @@ pub fn contend(path: Path, seed: u64, meanwhile: Meanwhile, time: Duration) -> V
 		table: 0,
 		index: map::TCE_PAGES - 1,
 	};
-	rig.succeed(&[rig.put(end, Case::tce(0))])?;
+	rig.succeed(&[rig.put(end, map::tce(0))])?;
 	// Last first, so that what is left has the right numbers.
 	for &region in lost.iter().rev() {
 		rig.regions.remove(region);
@@ -190,7 +190,7 @@ pub fn contend(path: Path, seed: u64, meanwhile: Meanwhile, time: Duration) -> V
 
 /// A list of entries for so many pages from some page on, in some order.
 fn hammer_list(first: u64, pages: u64, step: u64) -> [u64; 512] {
-	core::array::from_fn(|index| Case::tce(first + step * index as u64 % pages))
+	core::array::from_fn(|index| map::tce(first + step * index as u64 % pages))
 }
 
 /// Passes a result on; if it is an error, says so at once.

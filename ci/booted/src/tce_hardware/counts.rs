@@ -2,7 +2,7 @@
 //! How many mappings each region of registered memory counts.
 
 use protocol::block::Call;
-use protocol::{Guest, Path};
+use protocol::{Column, GuestMode};
 
 use super::rig::{ALL, BOTH, DEEP, Entry, READ, Rig, SMALL, Sample, WRITE};
 use crate::common::{Verdict, choose, named, wrong};
@@ -12,7 +12,7 @@ use crate::tce::{PAGE, Random};
 type Unmap = fn(&Rig, Entry, u64) -> Call;
 
 /// Each kind of hcall that maps or unmaps counts for one, independent of the old entry.
-pub fn counts(guest: Guest, path: Path) -> Verdict {
+pub fn counts(guest: GuestMode, path: Column) -> Verdict {
 	const OTHER: usize = 15;
 	/// A page of the region that everything else is remapped to.
 	const ELSEWHERE: u64 = SMALL[0].1 + OTHER as u64 * PAGE;
@@ -81,7 +81,7 @@ pub fn counts(guest: Guest, path: Path) -> Verdict {
 /// An entry of a list without permissions, which lies in memory. It unmaps, on all paths
 /// of a kernel with ours. Other kernels count its region once more for ever, or, if it
 /// isn't registered, give the hcall up with the entry cleared and still counted.
-pub fn list_unmaps(guest: Guest, path: Path) -> Verdict {
+pub fn list_unmaps(guest: GuestMode, path: Column) -> Verdict {
 	choose(path)?;
 	let mut rig = Rig::new(guest, DEEP, &SMALL)?;
 	let entry = |index| Entry { table: 0, index };

@@ -3,7 +3,7 @@
 
 use hcall::{Code, Number};
 use protocol::block::Call;
-use protocol::{Guest, Path, map};
+use protocol::{Column, GuestMode, map};
 use vmm::machine::Failure;
 
 use super::rig::{
@@ -181,7 +181,7 @@ struct Record {
 }
 
 /// Batches of random hcalls on one path.
-fn record(guest: Guest, path: Path, tables: Tables, seed: u64) -> Result<Record, Failure> {
+fn record(guest: GuestMode, path: Column, tables: Tables, seed: u64) -> Result<Record, Failure> {
 	choose(path)?;
 	let mut rig = Rig::new(guest, tables, &TARGETS)?;
 	let mut record = Record::default();
@@ -242,7 +242,7 @@ fn record(guest: Guest, path: Path, tables: Tables, seed: u64) -> Result<Record,
 }
 
 /// The same random hcalls on C and on that path.
-pub fn differential(guest: Guest, path: Path, seed: u64, calls: u64) -> Verdict {
+pub fn differential(guest: GuestMode, path: Column, seed: u64, calls: u64) -> Verdict {
 	let mut random = Random(seed);
 	let mut total = Record::default();
 	let mut answers = Answers::default();
@@ -253,7 +253,7 @@ pub fn differential(guest: Guest, path: Path, seed: u64, calls: u64) -> Verdict 
 			break;
 		}
 		let seed = random.next();
-		let [c, rust] = [Path::C, path].map(|path| {
+		let [c, rust] = [Column::C, path].map(|path| {
 			record(guest, path, tables, seed)
 				.map_err(|failure| named(failure, &format!("{name} on {}", path.name())))
 		});
@@ -278,7 +278,7 @@ pub fn differential(guest: Guest, path: Path, seed: u64, calls: u64) -> Verdict 
 		total.last += rust.last;
 		done += rust.calls.len() as u64;
 	}
-	if path == Path::RustFast {
+	if path == Column::RustFast {
 		check_served(path, total.updates, total.fast)?;
 	}
 	let what = format!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hcall::{Code, Number};
 use protocol::block::Call;
-use protocol::{Guest, Path, map};
+use protocol::{Column, GuestMode, map};
 use vmm::kvm::{Memory, Slot, Vfio, Window};
 use vmm::machine::{Config, Failure, Machine};
 
@@ -162,7 +162,7 @@ pub fn is_read(found: u64, address: Option<u64>) -> bool {
 }
 
 /// A VM whose TCE hcalls KVM answers, without windows.
-pub fn machine(guest: Guest) -> Result<Machine, Failure> {
+pub fn machine(guest: GuestMode) -> Result<Machine, Failure> {
 	Machine::new(Config {
 		guest,
 		enable: &TCES,
@@ -189,7 +189,7 @@ pub struct Rig {
 }
 
 impl Rig {
-	pub fn new(guest: Guest, tables: Tables, targets: &[Target]) -> Result<Self, Failure> {
+	pub fn new(guest: GuestMode, tables: Tables, targets: &[Target]) -> Result<Self, Failure> {
 		let machine = machine(guest)?;
 		let (mut slots, mut places, mut regions) = (vec![], vec![], vec![]);
 		for &(slot, address, size, region) in targets {
@@ -521,8 +521,8 @@ pub fn fast_updates() -> Result<u64, Failure> {
 
 /// Checks the number of updates of hardware tables, and how many of them a fast handler did.
 /// An update whose list or leaf is not available takes the full path.
-pub fn check_served(path: Path, updates: u64, fast: u64) -> Result<(), Failure> {
-	let good = if path == Path::RustFast {
+pub fn check_served(path: Column, updates: u64, fast: u64) -> Result<(), Failure> {
+	let good = if path == Column::RustFast {
 		fast > updates / 2
 	} else {
 		fast == 0

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hcall::Code;
 use protocol::block::Call;
-use protocol::{Guest, Path};
+use protocol::{Column, GuestMode};
 use vmm::kvm::Memory;
 use vmm::machine::Failure;
 
@@ -18,7 +18,7 @@ use crate::tce::{self, PAGE_ENTRIES};
 
 /// What the device reaches is what the entries say, after each kind of hcall, at both ends
 /// of each window and of the pages of its tables.
-pub fn translation(guest: Guest, path: Path) -> Verdict {
+pub fn translation(guest: GuestMode, path: Column) -> Verdict {
 	let mut told = vec![];
 	for (name, tables) in ALL {
 		choose(path)?;
@@ -135,7 +135,7 @@ fn translate(rig: &mut Rig) -> Result<(u64, u64), Failure> {
 
 /// A page that is longer than the memory slot it begins in. Userspace's memory goes on
 /// behind the slot, all of it registered; but it isn't the guest's.
-pub fn slot_end(guest: Guest, path: Path) -> Verdict {
+pub fn slot_end(guest: GuestMode, path: Column) -> Verdict {
 	const MIB: u64 = 1 << 20;
 	/// Here the guest's memory ends with the slot.
 	const SHORT: u64 = 0x4000_0000;
@@ -145,7 +145,7 @@ pub fn slot_end(guest: Guest, path: Path) -> Verdict {
 	/// What userspace's memory begins with where it is not the guest's.
 	const BEHIND: u64 = 0x7000_0000;
 	choose(path)?;
-	let ours = path != Path::C;
+	let ours = path != Column::C;
 	let machine = machine(guest)?;
 	let (mut slots, mut places, mut regions) = (vec![], vec![], vec![]);
 	for (slot, address, size, mapped) in [

@@ -6,8 +6,9 @@ use ::report::console::Cell;
 use ::report::report::Report as Measured;
 use ::report::spread;
 use anyhow::Result;
+use cases::{Case, case};
 use harness::check::{Check, Found};
-use protocol::{Case, Guest, Path as Column};
+use protocol::{Column, GuestMode};
 
 use crate::stage::{Args, Need, Part, Stage, stage};
 use crate::{bench, trace};
@@ -26,13 +27,17 @@ pub const STAGE: Stage = stage("bench", |args| {
 });
 
 /// What hcalls may cost on the fast path, in instructions.
-const FAST_LIMITS: [(Case, Guest, f64); 6] = [
-	(Case::Null, Guest::Radix, 140.0),
-	(Case::Null, Guest::Real, 170.0),
-	(Case::HGetTce, Guest::Radix, 200.0),
-	(Case::HPutTce, Guest::Radix, 260.0),
-	(Case::HPutTceIndirect512, Guest::Radix, 512.0 * 16.0),
-	(Case::HStuffTce512, Guest::Radix, 512.0 * 4.0),
+const FAST_LIMITS: [(&Case, GuestMode, f64); 6] = [
+	(case!("null"), GuestMode::Radix, 140.0),
+	(case!("null"), GuestMode::Real, 170.0),
+	(case!("h_get_tce"), GuestMode::Radix, 200.0),
+	(case!("h_put_tce"), GuestMode::Radix, 260.0),
+	(
+		case!("h_put_tce_indirect_512"),
+		GuestMode::Radix,
+		512.0 * 16.0,
+	),
+	(case!("h_stuff_tce_512"), GuestMode::Radix, 512.0 * 4.0),
 ];
 
 /// How far the figures of two runs may lie apart.
@@ -42,7 +47,7 @@ const SPREAD: f64 = 0.001;
 const UNSTEADY_SPREAD: f64 = 0.02;
 
 /// By how much the Rust path may be above C and still count as the same.
-fn same(case: Case) -> f64 {
+fn same(case: &'static Case) -> f64 {
 	1.0 + if case.is_steady() {
 		SPREAD
 	} else {
@@ -53,9 +58,9 @@ fn same(case: Case) -> f64 {
 /// Where the Rust path may be above C, and by how much: the full path brings the list of an
 /// H_PUT_TCE_INDIRECT before its entries are looked at, which pays from the second entry on.
 /// For radix guests the shorter way into the guest makes up for that.
-const ABOVE_C: [(Case, Guest, f64); 2] = [
-	(Case::HPutTceIndirect, Guest::Hash, 1.035),
-	(Case::HPutTceIndirect, Guest::HashReal, 1.035),
+const ABOVE_C: [(&Case, GuestMode, f64); 2] = [
+	(case!("h_put_tce_indirect"), GuestMode::Hash, 1.035),
+	(case!("h_put_tce_indirect"), GuestMode::HashReal, 1.035),
 ];
 
 /// What the Rust path may need in a cell, as a multiple of what C does.
@@ -82,7 +87,7 @@ fn measure(args: &Args) -> Result<Found> {
 		.map(|problem| Check::new("figure", Some(problem)))
 		.collect();
 	for (case, guest, limit) in FAST_LIMITS {
-		let (c, g) = (case.name(), guest.name());
+		let (c, g) = (case.name, guest.name());
 		let name = format!("{c} {g} within {limit} instructions");
 		let complaint = match reports[0].median(case, guest, Column::RustFast) {
 			None => Some("not measured".to_owned()),

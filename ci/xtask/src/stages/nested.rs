@@ -4,13 +4,14 @@
 
 use ::report::console::Line;
 use anyhow::{Result, bail};
+use cases::{Case, case};
 use harness::check::Check;
 use harness::kernel::{self, Series};
 use harness::process::say;
 use harness::programs::{self, Job};
 use harness::qemu::Machine;
 use harness::setup::{self, Brought};
-use protocol::{Case, Guest};
+use protocol::GuestMode;
 
 use crate::client::{Said, dmesg, expect, pack, read, until_linux_starts};
 use crate::stage::{Args, MAIN_SERIES, Need, Part, Stage, stage};
@@ -45,10 +46,10 @@ fn l2_guests(kernel: &std::path::Path) -> Result<Vec<Check>> {
 	};
 	let job = Job::Bench {
 		series: "L1".to_owned(),
-		cases: L2_CASES.map(Case::name).to_vec(),
-		guests: L2_GUESTS.map(Guest::name).to_vec(),
+		cases: L2_CASES.map(|case| case.name).to_vec(),
+		guests: L2_GUESTS.map(GuestMode::name).to_vec(),
 		// The L1's kernel is not ours: it has one path.
-		paths: vec![protocol::Path::C.name()],
+		paths: vec![protocol::Column::C.name()],
 		iterations: L2_ROUNDS,
 		batches: L2_BATCHES,
 	};
@@ -82,9 +83,9 @@ fn l2_guests(kernel: &std::path::Path) -> Result<Vec<Check>> {
 	Ok(checks)
 }
 
-const L2_CASES: [Case; 2] = [Case::HProd, Case::Unknown];
+const L2_CASES: [&Case; 2] = [case!("h_prod"), case!("unknown")];
 
-const L2_GUESTS: [Guest; 2] = [Guest::Radix, Guest::Real];
+const L2_GUESTS: [GuestMode; 2] = [GuestMode::Radix, GuestMode::Real];
 
 /// The VMM in the L1 measured all of it, and found nothing wrong.
 fn l2_hcalls(said: &Said) -> Result<()> {
@@ -113,7 +114,7 @@ fn l2_hcalls(said: &Said) -> Result<()> {
 			if !measured.contains(&(case, guest)) {
 				bail!(
 					"{} by a guest in mode {}: not done",
-					case.name(),
+					case.name,
 					guest.name()
 				);
 			}

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use diskcheck::{CELL, Expected, Tag, WORKERS};
-use protocol::Path as Column;
+use protocol::Column;
 
 use harness::check::Check;
 use harness::kernel::{self, Image, Series};

@@ -27,8 +27,9 @@ use ::trace::attribute::FIRMWARE;
 use ::trace::span::{self, Event, Part, Span};
 use ::trace::symbols::{self, LINEAR, Symbols};
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use cases::{Case, case};
 use hcall::Number;
-use protocol::{Case, Guest, Path as Column, marker};
+use protocol::{Column, GuestMode, marker};
 use serde::Serialize;
 
 use crate::trace;
@@ -467,9 +468,9 @@ fn judge(costs: &[Cost]) -> Vec<Check> {
 }
 
 /// Cases of the benchmark that are done to find out whether spans are exact.
-const CALIBRATED: [(Case, Number); 2] = [
-	(Case::HGetTce, Number::GET_TCE),
-	(Case::HPutTceIndirect16, Number::PUT_TCE_INDIRECT),
+const CALIBRATED: [(&Case, Number); 2] = [
+	(case!("h_get_tce"), Number::GET_TCE),
+	(case!("h_put_tce_indirect_16"), Number::PUT_TCE_INDIRECT),
 ];
 /// So few that the host's timer doesn't come into most batches.
 const ITERATIONS: u64 = 64;
@@ -492,11 +493,11 @@ fn read(file: &Path) -> Result<Vec<span::Phase>> {
 fn exact(
 	measured: &[Measured],
 	recorded: &[span::Phase],
-	case: Case,
+	case: &'static Case,
 	number: Number,
 	path: Column,
 ) -> Result<()> {
-	let of_cell = |cell: Cell| (cell.case, cell.guest, cell.path) == (case, Guest::Radix, path);
+	let of_cell = |cell: Cell| (cell.case, cell.guest, cell.path) == (case, GuestMode::Radix, path);
 	let measured = measured
 		.iter()
 		.find(|measured| of_cell(measured.cell))
@@ -505,12 +506,12 @@ fn exact(
 		.map_err(anyhow::Error::msg)?
 		.call
 		.median;
-	let tag = marker::tag(case, Guest::Radix, path);
+	let tag = cases::tag(case, GuestMode::Radix, path);
 	let spans = recorded
 		.iter()
 		.find(|phase| phase.tag == tag)
 		.and_then(|phase| {
-			Kind::new(case.name(), &phase.spans, |event| {
+			Kind::new(case.name, &phase.spans, |event| {
 				event == Event::Hcall(number.0)
 			})
 		})
@@ -574,8 +575,8 @@ impl Spans {
 	pub fn calibrate(&self, image: &Image) -> Result<Vec<Check>> {
 		let job = Job::Bench {
 			series: image.series.clone(),
-			cases: CALIBRATED.map(|(case, _)| case.name()).to_vec(),
-			guests: vec![Guest::Radix.name()],
+			cases: CALIBRATED.map(|(case, _)| case.name).to_vec(),
+			guests: vec![GuestMode::Radix.name()],
 			paths: PATHS.map(|path| path.name()).to_vec(),
 			iterations: ITERATIONS,
 			batches: BATCHES,
@@ -611,7 +612,7 @@ impl Spans {
 			PATHS.map(move |path| {
 				let result = exact(measured, recorded, case, number, path);
 				Check::of(
-					format!("cost, exact for {} on {}", case.name(), path.name()),
+					format!("cost, exact for {} on {}", case.name, path.name()),
 					result,
 				)
 			})
@@ -916,12 +917,12 @@ mod tests {
 		assert_eq!(format!("{:#}", read(&file).unwrap_err()).lines().count(), 1);
 	}
 
-	fn measured(case: Case, path: Column, each: f64) -> Measured {
+	fn measured(case: &'static Case, path: Column, each: f64) -> Measured {
 		let ticks = |instructions: f64| (instructions * ITERATIONS as f64 * 0.512) as u64;
 		Measured {
 			cell: Cell {
 				case,
-				guest: Guest::Radix,
+				guest: GuestMode::Radix,
 				path,
 			},
 			iterations: ITERATIONS,
@@ -933,9 +934,9 @@ mod tests {
 
 	#[test]
 	fn spans_that_are_not_exact_are_found() {
-		let (case, path) = (Case::HGetTce, Column::C);
+		let (case, path) = (case!("h_get_tce"), Column::C);
 		let recorded = |each, count| span::Phase {
-			tag: marker::tag(case, Guest::Radix, path),
+			tag: cases::tag(case, GuestMode::Radix, path),
 			spans: spans(&[(Event::Hcall(Number::GET_TCE.0), [each, 0, 0], 0, count)]),
 			code: BTreeMap::new(),
 		};

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The table of cases, in the order of the reports.
+
+use hcall::{Code, Number};
+use protocol::loop_body::doorbell;
+use protocol::map::{self, tce};
+use protocol::{GuestMode, LoopBody, private};
+
+use crate::{Case, Evidence, Group, Hcall, Setup, Tables};
+
+/// Iterations of the guest's empty loop in one round of `decrementer`: also the
+/// instructions, and under icount the nanoseconds, from one timer to the next. More than
+/// an exit costs on any path, or timers would go off together.
+pub const SPIN: u64 = 16_384;
+
+/// An hcall that KVM answers with H_SUCCESS, and the values that most fields have.
+const HCALL: Case = Case {
+	name: "",
+	group: Group::Hcall,
+	modes: &[
+		GuestMode::Radix,
+		GuestMode::Real,
+		GuestMode::Hash,
+		GuestMode::HashReal,
+	],
+	body: LoopBody::HCALL,
+	number: Number(0),
+	args: [0; 4],
+	code: Code::SUCCESS,
+	enable: &[],
+	setup: Setup::Plain,
+	before: None,
+	evidence: &[],
+	fast: None,
+	weight: 1,
+	varies: None,
+	shared_exits: 0,
+	overcounted: 0,
+	only_patched: false,
+};
+
+/// H_PUT_TCE of the first entry: not the one that the cases put there.
+const PUT_OTHER: Option<Hcall> = Some(Hcall {
+	number: Number::PUT_TCE,
+	args: [map::LIOBN, 0, tce(511), 0],
+});
+
+/// A TCE hcall on the window, whose first entry is in use.
+const TCE: Case = Case {
+	group: Group::Tce,
+	setup: Setup::Window,
+	before: PUT_OTHER,
+	..HCALL
+};
+
+const GET_TCE: Case = Case {
+	number: Number::GET_TCE,
+	fast: Some("fast_h_get_tce"),
+	..TCE
+};
+
+const PUT_TCE: Case = Case {
+	number: Number::PUT_TCE,
+	fast: Some("fast_h_put_tce"),
+	..TCE
+};
+
+const INDIRECT: Case = Case {
+	number: Number::PUT_TCE_INDIRECT,
+	enable: &[Number::PUT_TCE_INDIRECT],
+	fast: Some("fast_h_put_tce_indirect"),
+	..TCE
+};
+
+/// H_PUT_TCE_INDIRECT of the whole list.
+const WHOLE_LIST: [u64; 4] = [map::LIOBN, 0, map::TCE_LIST, 512];
+
+/// A load or store outside memory.
+const MMIO: Case = Case {
+	group: Group::Mmio,
+	..HCALL
+};
+
+const OTHER: Case = Case {
+	group: Group::Other,
+	..HCALL
+};
+
+/// H_GET_TCE where tables are few or many, small or large.
+const fn get_scale(name: &'static str, count: u64, entries: u64) -> Case {
+	let args = [map::LIOBN, (entries - 1) << map::TCE_SHIFT, tce(0), 0];
+	Case {
+		name,
+		group: Group::Scale,
+		// The same tables in every guest: one mode will do.
+		modes: &[GuestMode::Radix],
+		args,
+		setup: Setup::Tables(Tables { count, entries }),
+		before: Some(Hcall {
+			number: Number::PUT_TCE,
+			args,
+		}),
+		evidence: GET_EVIDENCE,
+		..GET_TCE
+	}
+}
+
+const GET_EVIDENCE: &[Evidence] = &[Evidence::LastR4(tce(0))];
+
+/// H_PUT_TCE in the same tables.
+const fn put_scale(name: &'static str, count: u64, entries: u64) -> Case {
+	let case = get_scale(name, count, entries);
+	Case {
+		number: PUT_TCE.number,
+		fast: PUT_TCE.fast,
+		before: Some(Hcall {
+			number: Number::PUT_TCE,
+			args: [case.args[0], case.args[1], tce(511), 0],
+		}),
+		evidence: &[Evidence::LastEntry],
+		..case
+	}
+}
+
+/// Entries of a window of 1 GiB.
+const LARGE: u64 = 1 << (30 - map::TCE_SHIFT);
+
+/// All cases, in the order of the tables.
+pub const CASES: &[Case] = &[
+	// The benchmark's own hcall, which does nothing.
+	Case {
+		name: "null",
+		number: Number::NULL,
+		enable: &[Number::NULL],
+		fast: Some("fast_null"),
+		only_patched: true,
+		..HCALL
+	},
+	// To a vcpu that does not exist: a virtual-mode round trip and little else. KVM rejects
+	// this id at once, and would search for any other.
+	Case {
+		name: "h_prod",
+		number: Number::PROD,
+		args: [u64::MAX, 0, 0, 0],
+		code: Code::PARAMETER,
+		..HCALL
+	},
+	// The CPU's random number generator.
+	Case {
+		name: "h_random",
+		number: Number::RANDOM,
+		enable: &[Number::RANDOM],
+		setup: Setup::RandomDevice,
+		evidence: &[Evidence::NewR4],
+		..HCALL
+	},
+	// Sets resource 1, CIABR, to 0, its most frequent value.
+	Case {
+		name: "h_set_mode",
+		number: Number::SET_MODE,
+		args: [0, 1, 0, 0],
+		enable: &[Number::SET_MODE],
+		evidence: &[Evidence::CiabrCleared],
+		..HCALL
+	},
+	// A vcpu whose decrementer has run out: KVM finds that there is work, does not put the
+	// vcpu to sleep, and delivers the decrementer interrupt. The figure includes setting
+	// the decrementer and the guest's ten instructions in the interrupt.
+	Case {
+		name: "h_cede",
+		body: LoopBody::CEDE,
+		number: Number::CEDE,
+		args: [u64::MAX, 0, 0, 0],
+		..HCALL
+	},
+	// 4 bytes to an ioeventfd.
+	Case {
+		name: "h_logical_ci_store",
+		number: Number::LOGICAL_CI_STORE,
+		args: [4, map::MMIO_EVENT, map::MMIO_VALUE, 0],
+		enable: &[Number::LOGICAL_CI_STORE],
+		setup: Setup::Event {
+			address: map::MMIO_EVENT,
+			bytes: 4,
+		},
+		evidence: &[Evidence::Signals],
+		..HCALL
+	},
+	// A number that no kernel knows: userspace answers.
+	Case {
+		name: "unknown",
+		number: private::UNKNOWN,
+		code: Code::FUNCTION,
+		evidence: &[Evidence::UserHcalls],
+		..HCALL
+	},
+	Case {
+		name: "h_get_tce",
+		args: [map::LIOBN, 0, 0, 0],
+		before: Some(Hcall {
+			number: Number::PUT_TCE,
+			args: [map::LIOBN, 0, tce(0), 0],
+		}),
+		evidence: &[Evidence::LastR4(tce(0)), Evidence::Entries(1)],
+		..GET_TCE
+	},
+	Case {
+		name: "h_put_tce",
+		args: [map::LIOBN, 0, tce(0), 0],
+		evidence: &[Evidence::Entries(1)],
+		..PUT_TCE
+	},
+	Case {
+		name: "h_put_tce_indirect",
+		args: [map::LIOBN, 0, map::TCE_LIST, 1],
+		evidence: &[Evidence::Entries(1)],
+		..INDIRECT
+	},
+	Case {
+		name: "h_put_tce_indirect_16",
+		args: [map::LIOBN, 0, map::TCE_LIST, 16],
+		evidence: &[Evidence::Entries(16)],
+		weight: 8,
+		..INDIRECT
+	},
+	Case {
+		name: "h_put_tce_indirect_512",
+		args: WHOLE_LIST,
+		evidence: &[Evidence::Entries(512)],
+		weight: 32,
+		..INDIRECT
+	},
+	// The list is put before, so that there is something to clear.
+	Case {
+		name: "h_stuff_tce_512",
+		number: Number::STUFF_TCE,
+		args: [map::LIOBN, 0, 0, 512],
+		enable: &[Number::STUFF_TCE, Number::PUT_TCE_INDIRECT],
+		before: Some(Hcall {
+			number: Number::PUT_TCE_INDIRECT,
+			args: WHOLE_LIST,
+		}),
+		evidence: &[Evidence::Entries(0)],
+		fast: Some("fast_h_stuff_tce"),
+		weight: 32,
+		..TCE
+	},
+	// A store of 4 bytes to an ioeventfd that takes exactly 4: KVM fetches and decodes the
+	// instruction.
+	Case {
+		name: "mmio_ioeventfd",
+		body: LoopBody::STORE,
+		args: [map::MMIO_VALUE, map::MMIO_EVENT, 0, 0],
+		setup: Setup::Event {
+			address: map::MMIO_EVENT,
+			bytes: 4,
+		},
+		evidence: &[Evidence::Signals],
+		..MMIO
+	},
+	// A store of 4 bytes to an ioeventfd that takes any length, as virtio's doorbells do:
+	// KVM looks at the address only.
+	Case {
+		name: "mmio_ioeventfd_any",
+		body: LoopBody::STORE,
+		args: [map::MMIO_VALUE, map::MMIO_EVENT_ANY, 0, 0],
+		setup: Setup::Event {
+			address: map::MMIO_EVENT_ANY,
+			bytes: 0,
+		},
+		evidence: &[Evidence::Signals],
+		..MMIO
+	},
+	// A store of 4 bytes that userspace emulates.
+	Case {
+		name: "mmio_store",
+		body: LoopBody::STORE,
+		args: [map::MMIO_VALUE, map::MMIO_USER, 0, 0],
+		evidence: &[Evidence::UserStores],
+		..MMIO
+	},
+	// A load of 4 bytes that userspace emulates: r3 is what was loaded.
+	Case {
+		name: "mmio_load",
+		body: LoopBody::LOAD,
+		args: [map::MMIO_VALUE, map::MMIO_USER, 0, 0],
+		code: Code(map::MMIO_VALUE as i64),
+		evidence: &[Evidence::UserLoads],
+		..MMIO
+	},
+	// A host timer goes off while the guest computes: exit by the hypervisor decrementer,
+	// the host's timer interrupt with one timer (whose signal is blocked), and entry.
+	//
+	// The guest's own decrementer is not involved: on a POWER9 it interrupts the guest
+	// without an exit. The loop's SPIN instructions are subtracted.
+	Case {
+		name: "decrementer",
+		body: LoopBody::SPIN,
+		args: [SPIN, 0, 0, 0],
+		setup: Setup::Timers,
+		evidence: &[Evidence::TimerExits],
+		// The loop costs; and each round trip takes a timer.
+		weight: 32,
+		varies: Some("the host's timers"),
+		// A timer that goes off while the host handles its own tick makes no exit.
+		shared_exits: 1,
+		..OTHER
+	},
+	// A doorbell to another vcpu on the same host CPU, and one back: msgsndp, which KVM
+	// emulates for the virtual threads of a core, and H_CEDE until the answer is there.
+	// Two of each, two interrupts and two context switches of the host. Some thirty of the
+	// instructions are the guests' own. The other vcpu runs in real mode.
+	Case {
+		name: "doorbell",
+		body: LoopBody::DOORBELL,
+		number: Number::CEDE,
+		args: [doorbell(1), 0, 0, 0],
+		setup: Setup::Peer,
+		weight: 8,
+		varies: Some("the host's scheduler"),
+		// Two messages.
+		overcounted: 4,
+		..OTHER
+	},
+	// A store into a page of guest memory that the host has to allocate and clear (64 KiB).
+	Case {
+		name: "first_touch",
+		body: LoopBody::TOUCH,
+		args: [map::FRESH_VALUE, map::FRESH, map::FRESH_PAGE, 0],
+		setup: Setup::FreshPages,
+		evidence: &[Evidence::Pages],
+		// A batch has room for FRESH_PAGES.
+		weight: 16,
+		varies: Some("the host's page allocator"),
+		..OTHER
+	},
+	get_scale("h_get_tce_1x4k", 1, 1),
+	get_scale("h_get_tce_64x4k", 64, 1),
+	get_scale("h_get_tce_1x1g", 1, LARGE),
+	get_scale("h_get_tce_64x1g", 64, LARGE),
+	put_scale("h_put_tce_1x4k", 1, 1),
+	put_scale("h_put_tce_64x4k", 64, 1),
+	put_scale("h_put_tce_1x1g", 1, LARGE),
+	put_scale("h_put_tce_64x1g", 64, LARGE),
+	// For scale: the host's own null system call.
+	Case {
+		name: "getppid",
+		group: Group::Host,
+		modes: &[GuestMode::Host],
+		setup: Setup::NoGuest,
+		..HCALL
+	},
+];

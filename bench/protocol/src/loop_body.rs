@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the guest times.
+
+/// What a guest does once per iteration of a timing loop. Open, like every code in the
+/// command block.
+///
+/// Each iteration starts with r3 to r7 set and ends with a comparison of r3.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
+pub struct LoopBody(pub u64);
+
+impl LoopBody {
+	/// `sc 1`
+	pub const HCALL: Self = Self(0);
+	/// Stores the low 4 bytes of r4 at r5.
+	pub const STORE: Self = Self(1);
+	/// Loads 4 bytes at r5 into r3.
+	pub const LOAD: Self = Self(2);
+	/// Stores r4 at r5, and adds r6 to r5.
+	pub const TOUCH: Self = Self(3);
+	/// Sets DEC to r4, `sc 1`. Takes the decrementer interrupt.
+	pub const CEDE: Self = Self(4);
+	/// Counts down from r4.
+	pub const SPIN: Self = Self(5);
+	/// `msgsndp r4`, `sc 1`. Takes the doorbell interrupt.
+	pub const DOORBELL: Self = Self(6);
+
+	/// The vector of the interrupt that ends each iteration, or 0.
+	pub const fn vector(self) -> u64 {
+		match self {
+			Self::CEDE => 0x900,
+			Self::DOORBELL => 0xa00,
+			_ => 0,
+		}
+	}
+}
+
+/// A message of `msgsndp` that rings a thread's doorbell: type 5.
+pub const fn doorbell(thread: u64) -> u64 {
+	5 << 27 | thread
+}
