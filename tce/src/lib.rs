@@ -6,12 +6,12 @@
 //! H_PUT_TCE_INDIRECT (a list of entries) and H_STUFF_TCE (one value many times),
 //! and read it with H_GET_TCE.
 //!
-//! The bodies in [`body`] are generic over how they reach the table, the guest's
-//! memory and its list ([`Table`], [`Guest`]), so that they can be run on the host
+//! The bodies in [`hcalls`] are generic over how they reach the table, the guest's
+//! memory and its list ([`Table`], [`GuestMemory`]), so that they can be run on the host
 //! against a model, and in the kernel by fast handlers and on the full path. What they
 //! answer is what `kvmppc_h_*tce*()` in `arch/powerpc/kvm/book3s_64_vio.c` answer, or
-//! [`Hard`], which says what would have to be done first and has changed nothing.
-//! Tables of hardware's, which follow the guest's, are written by [`attached`].
+//! [`TooHard`], which says what would have to be done first and has changed nothing.
+//! Tables of hardware's, which follow the guest's, are written by [`hardware`].
 //!
 //! # What C does that may surprise
 //!
@@ -43,15 +43,19 @@
 //!   once an entry, of entries that mapped nothing, too.
 #![cfg_attr(not(test), no_std)]
 
-pub mod attached;
-pub mod body;
+mod access;
 mod entry;
+pub mod hardware;
+pub mod hcalls;
+mod list;
+#[cfg(test)]
+mod tests;
+mod too_hard;
 mod window;
 
-#[cfg(test)]
-mod model;
-
-pub use attached::{Attached, MAX_ATTACHED, Region, Run};
-pub use body::{Guest, Hard, List, MAX_ENTRIES, Range, Refusal, Table, Values};
+pub use access::{GuestMemory, List, Range, Table};
 pub use entry::{Permission, Tce};
+pub use hardware::{Attached, EntrySlice, MAX_ATTACHED, Region};
+pub use hcalls::{MAX_ENTRIES, Values};
+pub use too_hard::{Refusal, TooHard};
 pub use window::Window;

@@ -7,7 +7,7 @@ use hcall::{Code, Number};
 use powerpc::{Counter, P9Vcpu};
 use tce::Refusal;
 
-use crate::tce::context::{Caller, Path};
+use crate::tce::context::{CallSite, HcallContext};
 use crate::tce::full_path::general;
 use crate::tce::table::{Emulated, KernelTable, is_emulated};
 use crate::views::SttView;
@@ -17,7 +17,7 @@ use crate::views::SttView;
 #[inline(never)]
 pub(crate) fn fast_general(p9: NonNull<P9Vcpu>, number: Number, counter: &Counter) -> Code {
 	// SAFETY: our caller has one for the same vcpu, and won't use it any more.
-	let Some(caller) = (unsafe { Caller::new(p9, Path::Fast) }) else {
+	let Some(caller) = (unsafe { HcallContext::new(p9, CallSite::Fast) }) else {
 		return Code::TOO_HARD;
 	};
 	count(general(&caller, number, 0), counter)
@@ -41,7 +41,7 @@ pub(crate) fn count(result: Result<u64, Refusal>, counter: &Counter) -> Code {
 #[inline(always)]
 pub(crate) unsafe fn fast<const NUMBER: u64>(p9: NonNull<P9Vcpu>, counter: &Counter) -> Code {
 	// SAFETY: as the caller vouches.
-	let Some(caller) = (unsafe { Caller::new(p9, Path::Fast) }) else {
+	let Some(caller) = (unsafe { HcallContext::new(p9, CallSite::Fast) }) else {
 		return Code::TOO_HARD;
 	};
 	match caller.table() {
@@ -68,10 +68,10 @@ pub(crate) unsafe fn fast_emulated<const NUMBER: u64>(
 	counter: &Counter,
 ) -> Code {
 	// SAFETY: as the caller vouches.
-	let Some(caller) = (unsafe { Caller::new(p9, Path::Fast) }) else {
+	let Some(caller) = (unsafe { HcallContext::new(p9, CallSite::Fast) }) else {
 		return Code::TOO_HARD;
 	};
-	let table = KernelTable::<Emulated>::new(stt, Path::Fast);
+	let table = KernelTable::<Emulated>::new(stt, CallSite::Fast);
 	count(caller.run(&table, Number(NUMBER), 0), counter)
 }
 

@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 
 use hcall::Number;
 use powerpc::{HostFacts, P9Vcpu};
-use tce::{Hard, MAX_ENTRIES, Refusal, Table, Tce, body};
+use tce::{MAX_ENTRIES, Refusal, Table, Tce, TooHard, hcalls};
 
 use super::at;
 use super::guest_memory::Memory;
@@ -25,16 +25,16 @@ pub(crate) const LONGEST_CHAIN: usize = 8;
 ///
 /// For as long as this lives the vcpu is in a handler: its thread does nothing else, and
 /// `kvm->srcu` is held, or RCU for H_GET_TCE on the full path.
-pub(crate) struct Caller<'a> {
+pub(crate) struct HcallContext<'a> {
 	pub(crate) p9: &'a P9Vcpu,
 	pub(crate) vcpu: VcpuView,
 	pub(crate) kvm: KvmView,
-	pub(crate) path: Path,
+	pub(crate) path: CallSite,
 }
 
 /// How a handler was called.
 #[derive(Clone, Copy)]
-pub(crate) enum Path {
+pub(crate) enum CallSite {
 	/// By the trampoline.
 	Fast,
 	/// By the kernel.
@@ -46,27 +46,27 @@ pub(crate) enum Path {
 	},
 }
 
-impl Path {
+impl CallSite {
 	/// Hardware's tables and registered memory stay for as long as the handler runs, and
 	/// it isn't interrupted while it has an entry locked.
 	pub(crate) fn may_write_hardware(self) -> Result<(), Refusal> {
 		let facts = HostFacts::from_bits_retain(kvm_p9_host_facts);
 		match self {
 			Self::Fast if facts.contains(HostFacts::RCU_SEES_GUESTS) => Ok(()),
-			Self::Fast => Err(Hard::Kernel.into()),
+			Self::Fast => Err(TooHard::CFallback.into()),
 			Self::Full { quiet: true, .. } => Ok(()),
-			Self::Full { quiet: false, .. } => Err(Hard::Quiet.into()),
+			Self::Full { quiet: false, .. } => Err(TooHard::IrqsOff.into()),
 		}
 	}
 }
 
-impl<'a> Caller<'a> {
+impl<'a> HcallContext<'a> {
 	/// # Safety
 	///
 	/// `p9` must be part of a vcpu which is in a handler for as long as `'a` lasts, called
 	/// as `path` says.
 	#[inline]
-	pub(crate) unsafe fn new(p9: NonNull<P9Vcpu>, path: Path) -> Option<Self> {
+	pub(crate) unsafe fn new(p9: NonNull<P9Vcpu>, path: CallSite) -> Option<Self> {
 		// SAFETY: that's where `struct kvm_vcpu` begins, of which this is a part, and
 		// its VM stays as long as it does. What others may do with the part, its type
 		// allows.
@@ -96,7 +96,7 @@ impl<'a> Caller<'a> {
 		};
 		for _ in 0..LONGEST_CHAIN {
 			let Some(table) = at(next) else {
-				return Err(Hard::Userspace.into());
+				return Err(TooHard::Userspace.into());
 			};
 			// SAFETY: tables stay while `kvm->srcu` is held, or RCU outside of a guest, and
 			// one that was removed still leads on to the next.
@@ -106,7 +106,7 @@ impl<'a> Caller<'a> {
 			}
 			next = stt.p9_next();
 		}
-		Err(Hard::Kernel.into())
+		Err(TooHard::CFallback.into())
 	}
 
 	/// The same, here once for those that it is no matter to.
@@ -118,7 +118,7 @@ impl<'a> Caller<'a> {
 	/// The guest's memory, as it is now.
 	#[inline]
 	pub(crate) fn memory(&self) -> Result<Memory<'_>, Refusal> {
-		let slots = at(self.kvm.memslots()).ok_or(Hard::Kernel)?;
+		let slots = at(self.kvm.memslots()).ok_or(TooHard::CFallback)?;
 		Ok(Memory {
 			caller: self,
 			// SAFETY: it is read under `kvm->srcu`, which keeps what it points to: H_GET_TCE
@@ -140,21 +140,21 @@ impl<'a> Caller<'a> {
 		let (ioba, r6, r7) = (self.vcpu.gpr5(), self.vcpu.gpr6(), self.vcpu.gpr7());
 		match number {
 			Number::GET_TCE => {
-				let tce = body::get(table, ioba)?;
+				let tce = hcalls::get(table, ioba)?;
 				self.vcpu.set_gpr4(tce.0);
 			}
-			Number::PUT_TCE => body::put(table, &self.memory()?, ioba, Tce(r6))?,
+			Number::PUT_TCE => hcalls::put(table, &self.memory()?, ioba, Tce(r6))?,
 			// A vcpu is in one handler at a time, so nobody else uses the buffer.
 			Number::PUT_TCE_INDIRECT => {
-				body::put_indirect(table, &self.memory()?, &self.p9.tce_list, ioba, r6, r7)?;
+				hcalls::put_indirect(table, &self.memory()?, &self.p9.tce_list, ioba, r6, r7)?;
 			}
 			Number::STUFF_TCE => {
-				if matches!(self.path, Path::Fast) && r7 > MAX_ENTRIES as u64 {
-					return Err(Hard::Steps.into());
+				if matches!(self.path, CallSite::Fast) && r7 > MAX_ENTRIES as u64 {
+					return Err(TooHard::Resched.into());
 				}
-				return body::stuff(table, &self.memory()?, ioba, Tce(r6), r7, done);
+				return hcalls::stuff(table, &self.memory()?, ioba, Tce(r6), r7, done);
 			}
-			_ => return Err(Hard::Kernel.into()),
+			_ => return Err(TooHard::CFallback.into()),
 		}
 		Ok(0)
 	}

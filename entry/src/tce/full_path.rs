@@ -5,9 +5,9 @@ use core::ptr::NonNull;
 
 use hcall::{Code, Number};
 use powerpc::{HostFacts, Missing, P9Vcpu, TceCall};
-use tce::{Hard, Refusal, Table};
+use tce::{Refusal, Table, TooHard};
 
-use super::context::{Caller, Path};
+use super::context::{CallSite, HcallContext};
 use super::table::{Any, KernelTable};
 
 // SAFETY: a variable of kvm_p9.c, which is written during boot only.
@@ -18,14 +18,18 @@ unsafe extern "C" {
 /// Has a body answer an hcall of any number, on a table of any kind. These are here once,
 /// and away from what the most frequent hcalls execute.
 #[inline(always)]
-pub(crate) fn general(caller: &Caller<'_>, number: Number, done: u64) -> Result<u64, Refusal> {
+pub(crate) fn general(
+	caller: &HcallContext<'_>,
+	number: Number,
+	done: u64,
+) -> Result<u64, Refusal> {
 	let table = KernelTable::<Any>::new(caller.table_apart()?, caller.path);
 	match number {
 		Number::GET_TCE => caller.run(&table, Number::GET_TCE, done),
 		Number::PUT_TCE => general_put(caller, table),
 		Number::PUT_TCE_INDIRECT => general_put_indirect(caller, table),
 		Number::STUFF_TCE => general_stuff(caller, table, done),
-		_ => Err(Hard::Kernel.into()),
+		_ => Err(TooHard::CFallback.into()),
 	}
 }
 
@@ -33,7 +37,7 @@ pub(crate) fn general(caller: &Caller<'_>, number: Number, done: u64) -> Result<
 
 #[inline(never)]
 pub(crate) fn general_put(
-	caller: &Caller<'_>,
+	caller: &HcallContext<'_>,
 	table: KernelTable<'_, Any>,
 ) -> Result<u64, Refusal> {
 	caller.run(&table, Number::PUT_TCE, 0)
@@ -41,7 +45,7 @@ pub(crate) fn general_put(
 
 #[inline(never)]
 pub(crate) fn general_put_indirect(
-	caller: &Caller<'_>,
+	caller: &HcallContext<'_>,
 	table: KernelTable<'_, Any>,
 ) -> Result<u64, Refusal> {
 	caller.run(&table, Number::PUT_TCE_INDIRECT, 0)
@@ -49,7 +53,7 @@ pub(crate) fn general_put_indirect(
 
 #[inline(never)]
 pub(crate) fn general_stuff(
-	caller: &Caller<'_>,
+	caller: &HcallContext<'_>,
 	table: KernelTable<'_, Any>,
 	done: u64,
 ) -> Result<u64, Refusal> {
@@ -67,12 +71,12 @@ pub(crate) fn general_stuff(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvm_p9_tce(p9: NonNull<P9Vcpu>, call: &mut TceCall) -> Code {
 	let facts = HostFacts::from_bits_retain(kvm_p9_host_facts);
-	let path = Path::Full {
+	let path = CallSite::Full {
 		list_read: call.list_read != 0,
 		quiet: call.quiet != 0,
 	};
 	// SAFETY: as the caller vouches.
-	let caller = unsafe { Caller::new(p9, path) };
+	let caller = unsafe { HcallContext::new(p9, path) };
 	let Some(caller) =
 		caller.filter(|_| facts.contains(HostFacts::CPU_SUPPORTED | HostFacts::RADIX))
 	else {
@@ -83,12 +87,12 @@ pub unsafe extern "C" fn kvm_p9_tce(p9: NonNull<P9Vcpu>, call: &mut TceCall) -> 
 	let refusal = match general(&caller, number, call.done) {
 		Ok(done) if number == Number::STUFF_TCE && done < caller.vcpu.gpr7() => {
 			call.done = done;
-			Hard::Steps.into()
+			TooHard::Resched.into()
 		}
 		Ok(_) => return Code::SUCCESS,
 		Err(refusal) => refusal,
 	};
-	if let Refusal::Hard(hard) = refusal {
+	if let Refusal::TooHard(hard) = refusal {
 		// The next attempt reads the list anew: this one may have it in this CPU's byte
 		// order by now.
 		call.list_read = 0;
@@ -97,21 +101,21 @@ pub unsafe extern "C" fn kvm_p9_tce(p9: NonNull<P9Vcpu>, call: &mut TceCall) -> 
 	refusal.code()
 }
 
-impl Caller<'_> {
+impl HcallContext<'_> {
 	/// Tells the kernel what is missing.
 	#[cold]
-	pub(crate) fn missing(&self, hard: Hard, call: &mut TceCall) -> Missing {
+	pub(crate) fn missing(&self, hard: TooHard, call: &mut TceCall) -> Missing {
 		match (hard, self.table_apart()) {
-			(Hard::Userspace, _) => Missing::Nothing,
-			(Hard::List, _) => Missing::List,
-			(Hard::Steps, _) => Missing::Steps,
-			(Hard::Quiet, _) => Missing::Quiet,
-			(Hard::Page(number), Ok(stt)) => {
+			(TooHard::Userspace, _) => Missing::Nothing,
+			(TooHard::TceList, _) => Missing::List,
+			(TooHard::Resched, _) => Missing::Steps,
+			(TooHard::IrqsOff, _) => Missing::Quiet,
+			(TooHard::TablePage(number), Ok(stt)) => {
 				call.table = stt.address().addr().get() as u64;
 				call.index = number;
 				Missing::Page
 			}
-			(Hard::Level { table: of, index }, Ok(stt)) => {
+			(TooHard::TableLevel { table: of, index }, Ok(stt)) => {
 				let table = KernelTable::<Any>::new(stt, self.path);
 				let attached = table.attached().ok();
 				let Some(one) = attached.and_then(|attached| *attached.get(of)?) else {

@@ -7,10 +7,10 @@ use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, fence};
 
 use powerpc::P9Vcpu;
-use tce::{Guest, Hard, List, Range, Refusal, Tce};
+use tce::{GuestMemory, List, Range, Refusal, Tce, TooHard};
 
 use super::at;
-use super::context::{Caller, Path};
+use super::context::{CallSite, HcallContext};
 use super::hardware::KernelRegion;
 use crate::layout::kernel as layout;
 use crate::views::{MmView, NodeView, RegionView, SlotView, SlotsView};
@@ -25,7 +25,7 @@ pub(crate) const MOST_REGIONS: usize = 64;
 
 /// The guest's memory: slots, and what of it is registered.
 pub(crate) struct Memory<'a> {
-	pub(crate) caller: &'a Caller<'a>,
+	pub(crate) caller: &'a HcallContext<'a>,
 	pub(crate) slots: SlotsView,
 	/// The region that was found last.
 	pub(crate) region: Cell<Option<KernelRegion>>,
@@ -66,7 +66,7 @@ pub(crate) fn search(slots: SlotsView, address: u64) -> Option<SlotView> {
 	None
 }
 
-impl Guest for Memory<'_> {
+impl GuestMemory for Memory<'_> {
 	type List<'b>
 		= ListPage<'b>
 	where
@@ -90,7 +90,7 @@ impl Guest for Memory<'_> {
 	#[inline]
 	fn list(&self, address: u64) -> Option<ListPage<'_>> {
 		let p9 = self.caller.p9;
-		if let Path::Full { list_read, .. } = self.caller.path {
+		if let CallSite::Full { list_read, .. } = self.caller.path {
 			return list_read.then(|| ListPage {
 				list: NonNull::from(&p9.tce_list).cast(),
 				_guard: None,
@@ -124,17 +124,17 @@ impl Guest for Memory<'_> {
 			return Ok(last);
 		}
 		// SAFETY: the VM's, which stays as long as the VM.
-		let mm = unsafe { MmView::new(at(self.caller.kvm.mm()).ok_or(Hard::Kernel)?) };
+		let mm = unsafe { MmView::new(at(self.caller.kvm.mm()).ok_or(TooHard::CFallback)?) };
 		let head = mm.address().addr().get() + layout::MM_REGIONS.offset;
 		let mut next = mm.regions();
 		for _ in 0..MOST_REGIONS {
 			if next == head as u64 {
-				return Err(Hard::Userspace.into());
+				return Err(TooHard::Userspace.into());
 			}
 			// SAFETY: an element of the list, by the list_head in it, which stays: RCU waits
 			// for us.
 			let region = unsafe {
-				let node: NonNull<u8> = at(next).ok_or(Hard::Kernel)?;
+				let node: NonNull<u8> = at(next).ok_or(TooHard::CFallback)?;
 				RegionView::new(node.sub(layout::REGION_NEXT.offset))
 			};
 			let found = KernelRegion(region);
@@ -144,7 +144,7 @@ impl Guest for Memory<'_> {
 			}
 			next = region.next();
 		}
-		Err(Hard::Kernel.into())
+		Err(TooHard::CFallback.into())
 	}
 }
 

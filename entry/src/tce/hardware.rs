@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tce::{Attached, Region, Run};
+use tce::{Attached, EntrySlice, Region};
 
 use super::at;
 use crate::layout::kernel as layout;
@@ -89,7 +89,7 @@ impl Attached for HardwareTable {
 		self.0.page_shift() as u32
 	}
 
-	fn run(&self, index: u64) -> Option<Run<'_>> {
+	fn entries(&self, index: u64) -> Option<EntrySlice<'_>> {
 		if index >= self.0.size() {
 			return None;
 		}
@@ -98,14 +98,14 @@ impl Attached for HardwareTable {
 		// SAFETY: both are arrays of the same shape, of entries that the kernel, devices and
 		// we only read and write 64 bits at a time. They stay as long as the table does.
 		unsafe {
-			Some(Run {
+			Some(EntrySlice {
 				tces: slice::from_raw_parts(tces.as_ptr(), length),
 				users: slice::from_raw_parts(users.as_ptr(), length),
 			})
 		}
 	}
 
-	fn forget(&self, first: u64, count: u64) {
+	fn invalidate(&self, first: u64, count: u64) {
 		let entry = self.0.offset().wrapping_add(first);
 		// SAFETY: a table of PHB4s, as `new` knows, which stays; interrupts are off.
 		unsafe { kvm_p9_tce_kill(self.0.address().as_ptr(), entry, count) };
@@ -190,7 +190,7 @@ impl Region for KernelRegion {
 	}
 
 	#[inline(never)]
-	fn take(&self, count: u64) -> bool {
+	fn inc_mapped(&self, count: u64) -> bool {
 		// Relaxed: the region was found under RCU, and as long as it is counted it stays.
 		let counted = |mapped| (mapped != 0).then(|| count.wrapping_add(mapped));
 		self.mapped()
@@ -199,7 +199,7 @@ impl Region for KernelRegion {
 	}
 
 	#[inline(never)]
-	fn give(&self, count: u64) {
+	fn dec_mapped(&self, count: u64) {
 		// Never below 1, as the kernel has it: that is for whoever unregisters it.
 		let counted =
 			|mapped: u64| Some(mapped.saturating_sub(count).max(1)).filter(|_| mapped > 1);
@@ -210,7 +210,7 @@ impl Region for KernelRegion {
 	}
 
 	#[inline(never)]
-	fn written(&self, user: u64) {
+	fn set_dirty(&self, user: u64) {
 		let Some(page) = self.offset(user, 1).and_then(|offset| self.page(offset)) else {
 			return;
 		};

@@ -6,10 +6,10 @@ use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::AtomicU64;
 
-use tce::{Hard, MAX_ATTACHED, MAX_ENTRIES, Refusal, Table, Window};
+use tce::{MAX_ATTACHED, MAX_ENTRIES, Refusal, Table, TooHard, Window};
 
 use super::at;
-use super::context::{Caller, Path};
+use super::context::{CallSite, HcallContext};
 use super::hardware::{HardwareTable, attachment};
 use crate::layout::kernel as layout;
 use crate::views::SttView;
@@ -50,13 +50,13 @@ pub(crate) fn is_emulated(stt: SttView) -> bool {
 /// `struct kvmppc_spapr_tce_table`.
 pub(crate) struct KernelTable<'a, A> {
 	pub(crate) stt: SttView,
-	pub(crate) path: Path,
-	pub(crate) kept_by: PhantomData<(&'a Caller<'a>, A)>,
+	pub(crate) path: CallSite,
+	pub(crate) kept_by: PhantomData<(&'a HcallContext<'a>, A)>,
 }
 
 impl<A> KernelTable<'_, A> {
 	#[inline]
-	pub(crate) fn new(stt: SttView, path: Path) -> Self {
+	pub(crate) fn new(stt: SttView, path: CallSite) -> Self {
 		Self {
 			stt,
 			path,
@@ -88,9 +88,9 @@ impl<A: Attachment> Table for KernelTable<'_, A> {
 	fn most_writes(&self) -> u64 {
 		match self.path {
 			// A longest list's for two tables. All the while nothing interrupts.
-			Path::Fast => 2 * MAX_ENTRIES as u64,
+			CallSite::Fast => 2 * MAX_ENTRIES as u64,
 			// A longest list's for all tables. Interrupts are off here, too.
-			Path::Full { .. } => (MAX_ATTACHED * MAX_ENTRIES) as u64,
+			CallSite::Full { .. } => (MAX_ATTACHED * MAX_ENTRIES) as u64,
 		}
 	}
 
@@ -103,14 +103,14 @@ impl<A: Attachment> Table for KernelTable<'_, A> {
 			if next == head as u64 {
 				return Ok(attached);
 			}
-			let (table, behind) = attachment(next).ok_or(Hard::Kernel)?;
+			let (table, behind) = attachment(next).ok_or(TooHard::CFallback)?;
 			*place = Some(table);
 			next = behind;
 		}
 		if next == head as u64 {
 			Ok(attached)
 		} else {
-			Err(Hard::Kernel.into())
+			Err(TooHard::CFallback.into())
 		}
 	}
 

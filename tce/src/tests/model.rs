@@ -16,8 +16,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use hcall::Code;
 use proptest::prelude::*;
 
-use crate::body::{self, Guest, Hard, List, MAX_ENTRIES, Range, Refusal, Table};
-use crate::{Attached, MAX_ATTACHED, Region, Run, Tce, Window};
+use crate::{
+	Attached, EntrySlice, GuestMemory, List, MAX_ATTACHED, MAX_ENTRIES, Range, Refusal, Region,
+	Table, Tce, TooHard, Window, hcalls,
+};
 
 /// Entries of a page of the table, as with 4 KiB pages: the least that a body allows.
 const PAGE: u64 = 512;
@@ -76,7 +78,7 @@ impl Registered {
 	}
 }
 
-/// Guest address 0 in userspace, unless a slot says something else.
+/// GuestMemory address 0 in userspace, unless a slot says something else.
 pub const USER: u64 = 0x7fff_0000_0000;
 
 impl Default for Setup {
@@ -245,7 +247,7 @@ impl Region for RegionOf<'_> {
 		self.0.region.host(user, shift)
 	}
 
-	fn take(&self, count: u64) -> bool {
+	fn inc_mapped(&self, count: u64) -> bool {
 		let taken = self
 			.0
 			.mapped
@@ -255,12 +257,12 @@ impl Region for RegionOf<'_> {
 		taken.is_ok()
 	}
 
-	fn give(&self, count: u64) {
+	fn dec_mapped(&self, count: u64) {
 		let before = self.0.mapped.fetch_sub(count, Ordering::Relaxed);
 		assert!(before > count, "{count} were given back of {before}");
 	}
 
-	fn written(&self, user: u64) {
+	fn set_dirty(&self, user: u64) {
 		self.0.written.lock().unwrap().insert(user);
 	}
 }
@@ -270,16 +272,16 @@ impl Attached for &HardwareTable {
 		self.page_shift
 	}
 
-	fn run(&self, index: u64) -> Option<Run<'_>> {
+	fn entries(&self, index: u64) -> Option<EntrySlice<'_>> {
 		let [tces, users] = self.arrays[(index / ARRAY) as usize].get()?;
 		let at = (index % ARRAY) as usize;
-		Some(Run {
+		Some(EntrySlice {
 			tces: &tces[at..],
 			users: &users[at..],
 		})
 	}
 
-	fn forget(&self, first: u64, count: u64) {
+	fn invalidate(&self, first: u64, count: u64) {
 		self.forgotten.lock().unwrap().push((first, count));
 	}
 }
@@ -404,7 +406,7 @@ impl World {
 	}
 
 	/// The pages that a device may have written, as the regions know.
-	pub fn written(&self) -> BTreeSet<u64> {
+	pub fn set_dirty(&self) -> BTreeSet<u64> {
 		let written = |region: &RegionState| region.written.lock().unwrap().clone();
 		self.regions.iter().flat_map(written).collect()
 	}
@@ -467,10 +469,10 @@ impl World {
 	fn full(&self, mut attempt: impl FnMut() -> Result<(), Refusal>) -> Result<(), Refusal> {
 		loop {
 			match attempt() {
-				Err(Refusal::Hard(Hard::Page(number))) if self.setup.full => {
+				Err(Refusal::TooHard(TooHard::TablePage(number))) if self.setup.full => {
 					self.table[number as usize].get_or_init(new_page);
 				}
-				Err(Refusal::Hard(Hard::Level { table, index })) if self.setup.full => {
+				Err(Refusal::TooHard(TooHard::TableLevel { table, index })) if self.setup.full => {
 					self.attached[table].make(index);
 				}
 				result => return result,
@@ -481,20 +483,20 @@ impl World {
 	pub fn perform(&self, call: &Call) -> (Code, Option<u64>) {
 		let (table, guest) = (&self, &self);
 		let result = match *call {
-			Call::Get { ioba } => match body::get(table, ioba) {
+			Call::Get { ioba } => match hcalls::get(table, ioba) {
 				Ok(tce) => return (Code::SUCCESS, Some(tce.0)),
 				Err(refusal) => Err(refusal),
 			},
-			Call::Put { ioba, tce } => self.full(|| body::put(table, guest, ioba, Tce(tce))),
+			Call::Put { ioba, tce } => self.full(|| hcalls::put(table, guest, ioba, Tce(tce))),
 			Call::Stuff { ioba, value, pages } => {
 				let mut done = 0;
 				self.full(|| {
 					if pages > MAX_ENTRIES as u64 && !self.setup.full {
 						let checked = self.window().index(ioba, pages);
-						return checked.and(Err(Hard::Steps.into()));
+						return checked.and(Err(TooHard::Resched.into()));
 					}
 					loop {
-						done = body::stuff(table, guest, ioba, Tce(value), pages, done)?;
+						done = hcalls::stuff(table, guest, ioba, Tce(value), pages, done)?;
 						if done == pages {
 							return Ok(());
 						}
@@ -505,7 +507,7 @@ impl World {
 				ioba, list, pages, ..
 			} => {
 				let buffer = [const { Cell::new(0x5a) }; MAX_ENTRIES];
-				self.full(|| body::put_indirect(table, guest, &buffer, ioba, list, pages))
+				self.full(|| hcalls::put_indirect(table, guest, &buffer, ioba, list, pages))
 			}
 		};
 		(result.err().map_or(Code::SUCCESS, Refusal::code), None)
@@ -539,7 +541,7 @@ impl<'w> Table for &'w World {
 	fn attached(&self) -> Result<[Option<&'w HardwareTable>; MAX_ATTACHED], Refusal> {
 		let mut attached = [None; MAX_ATTACHED];
 		for (number, table) in self.attached.iter().enumerate() {
-			*attached.get_mut(number).ok_or(Hard::Kernel)? = Some(&**table);
+			*attached.get_mut(number).ok_or(TooHard::CFallback)? = Some(&**table);
 		}
 		Ok(attached)
 	}
@@ -549,7 +551,7 @@ impl<'w> Table for &'w World {
 	}
 }
 
-impl<'w> Guest for &'w World {
+impl<'w> GuestMemory for &'w World {
 	type List<'a>
 		= &'a World
 	where
@@ -572,7 +574,7 @@ impl<'w> Guest for &'w World {
 				&& u128::from(user - region.user) + u128::from(length) <= u128::from(region.length)
 		};
 		let region = self.regions.iter().find(has).map(RegionOf);
-		region.ok_or(Hard::Userspace.into())
+		region.ok_or(TooHard::Userspace.into())
 	}
 }
 

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The bodies of the hcalls.
+//!
+//! Each does everything that can fail first and writes afterwards, and what it
+//! writes is what it has checked: the list of H_PUT_TCE_INDIRECT is memory that
+//! the guest may change meanwhile, so its entries are read once, into a buffer.
+//!
+//! A table of hardware's, if there is one, is written before the guest's own, by
+//! [`hardware::write`].
+
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::list::{LIST_SIZE, read_list};
+use crate::{GuestMemory, Refusal, Table, Tce, TooHard, Window, hardware};
+
+/// Most entries that one call of a body takes.
+pub const MAX_ENTRIES: usize = 512;
+
+/// Is it an entry that H_PUT_TCE may write? Anything without permissions is.
+#[inline]
+pub(crate) fn validate(window: &Window, guest: &impl GuestMemory, tce: Tce) -> Result<(), Refusal> {
+	if tce.is_mapping()
+		&& (tce.address() & window.page_mask() != 0 || guest.memory(tce.0).is_none())
+	{
+		return Err(TooHard::Userspace.into());
+	}
+	Ok(())
+}
+
+/// Where entries from `index` on begin in their page, and how many of `count` fit.
+#[inline]
+fn place<T: Table>(index: u64, count: usize) -> (u64, usize, usize) {
+	let entries = 1_usize << T::PAGE_SHIFT;
+	let at = index as usize & (entries - 1);
+	(index >> T::PAGE_SHIFT, at, count.min(entries - at))
+}
+
+/// The cells of `count` entries of a page, from `at` on, to be written with
+/// something. No cells at all if it is nothing but zeroes and the page needn't be
+/// made for them.
+#[inline]
+fn cells<T: Table>(
+	table: &T,
+	number: u64,
+	at: usize,
+	count: usize,
+	is_zero: impl FnOnce() -> bool,
+) -> Result<&[AtomicU64], Refusal> {
+	if count == 0 {
+		return Ok(&[]);
+	}
+	let page = match table.page(number) {
+		Some(page) => page,
+		None if is_zero() => return Ok(&[]),
+		None => return Err(TooHard::TablePage(number).into()),
+	};
+	// A page that is too short would be the table's fault, and no harm is done.
+	page.get(at..)
+		.and_then(|page| page.get(..count))
+		.ok_or(TooHard::CFallback.into())
+}
+
+/// What is to be written.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'a> {
+	/// The same to each entry.
+	Same(Tce),
+	/// One to each.
+	Each(&'a [Cell<u64>]),
+}
+
+impl Values<'_> {
+	/// To entry `n`.
+	#[inline]
+	pub fn get(&self, n: usize) -> Tce {
+		match self {
+			Self::Same(tce) => *tce,
+			Self::Each(values) => Tce(values.get(n).map_or(0, Cell::get)),
+		}
+	}
+
+	/// None of so many from there on is anything but zero.
+	#[inline]
+	fn are_zero(&self, from: usize, count: usize) -> bool {
+		match self {
+			Self::Same(tce) => tce.0 == 0,
+			Self::Each(values) => all_zero(values, from, count),
+		}
+	}
+}
+
+/// Only asked where there is no page yet.
+#[cold]
+#[inline(never)]
+fn all_zero(values: &[Cell<u64>], from: usize, count: usize) -> bool {
+	let mut values = values.iter().skip(from).take(count);
+	values.all(|value| value.get() == 0)
+}
+
+/// Consecutive cells of a table, in one of its pages or in two. Where there are no cells
+/// there is nothing but zeroes to be written.
+#[derive(Debug)]
+struct Runs<'a> {
+	lower: &'a [AtomicU64],
+	upper: &'a [AtomicU64],
+	/// How many there would be in the lower page.
+	first: usize,
+}
+
+/// There are cells for all of these values that need one.
+pub(crate) fn ready<T: Table>(
+	table: &T,
+	index: u64,
+	count: usize,
+	values: Values<'_>,
+) -> Result<(), Refusal> {
+	let (number, _, first) = place::<T>(index, count);
+	let runs = [
+		(number, 0, first),
+		(number.wrapping_add(1), first, count - first),
+	];
+	for (number, from, count) in runs {
+		if count > 0 && table.page(number).is_none() && !values.are_zero(from, count) {
+			return Err(TooHard::TablePage(number).into());
+		}
+	}
+	Ok(())
+}
+
+/// Writes an entry whose page there is, unless it is to be zero.
+pub(crate) fn set<T: Table>(table: &T, index: u64, tce: Tce) {
+	let (number, at, _) = place::<T>(index, 1);
+	if let Some(cell) = table.page(number).and_then(|page| page.get(at)) {
+		cell.store(tce.0, Ordering::Relaxed);
+	}
+}
+
+/// The cells of `count` entries from `index` on, to be written with these values.
+#[inline]
+fn runs<'a, T: Table>(
+	table: &'a T,
+	index: u64,
+	count: usize,
+	values: Values<'_>,
+) -> Result<Runs<'a>, Refusal> {
+	let (number, at, first) = place::<T>(index, count);
+	let rest = count - first;
+	let lower = cells(table, number, at, first, || values.are_zero(0, first))?;
+	let upper = cells(table, number.wrapping_add(1), 0, rest, || {
+		values.are_zero(first, rest)
+	})?;
+	Ok(Runs {
+		lower,
+		upper,
+		first,
+	})
+}
+
+/// H_GET_TCE: the entry for an I/O bus address.
+#[inline]
+pub fn get<T: Table>(table: &T, ioba: u64) -> Result<Tce, Refusal> {
+	let index = table.window().index(ioba, 1)?;
+	let (number, at, _) = place::<T>(index, 1);
+	let Some(page) = table.page(number) else {
+		return Ok(Tce(0));
+	};
+	page.get(at)
+		.map(|cell| Tce(cell.load(Ordering::Relaxed)))
+		.ok_or(TooHard::CFallback.into())
+}
+
+/// H_PUT_TCE: writes the entry for an I/O bus address.
+#[inline]
+pub fn put<T: Table>(
+	table: &T,
+	guest: &impl GuestMemory,
+	ioba: u64,
+	tce: Tce,
+) -> Result<(), Refusal> {
+	let window = table.window();
+	let index = window.index(ioba, 1)?;
+	validate(&window, guest, tce)?;
+	if T::IN_LINE && table.is_emulated() {
+		let (number, at, count) = place::<T>(index, 1);
+		for cell in cells(table, number, at, count, || tce.0 == 0)? {
+			cell.store(tce.0, Ordering::Relaxed);
+		}
+		return Ok(());
+	}
+	write(table, guest, index, Values::Same(tce), (1, 1))
+}
+
+/// H_STUFF_TCE: writes one value into `pages` consecutive entries, but for the first
+/// `done` of them, which have it by then. Returns how many have it now: one call takes
+/// [`MAX_ENTRIES`] at most.
+#[inline]
+pub fn stuff<T: Table>(
+	table: &T,
+	guest: &impl GuestMemory,
+	ioba: u64,
+	value: Tce,
+	pages: u64,
+	done: u64,
+) -> Result<u64, Refusal> {
+	let index = table.window().index(ioba, pages)?.wrapping_add(done);
+	if value.is_mapping() {
+		return Err(Refusal::Parameter);
+	}
+	let count = pages.saturating_sub(done).min(MAX_ENTRIES as u64) as usize;
+
+	write(table, guest, index, Values::Same(value), (count, count))?;
+	Ok(done + count as u64)
+}
+
+/// H_PUT_TCE_INDIRECT: writes consecutive entries from a list in guest memory.
+///
+/// The list goes through `buffer`, whose content before and after means nothing. Only
+/// this call may use it.
+#[inline]
+pub fn put_indirect<T: Table>(
+	table: &T,
+	guest: &impl GuestMemory,
+	buffer: &[Cell<u64>; MAX_ENTRIES],
+	ioba: u64,
+	list: u64,
+	pages: u64,
+) -> Result<(), Refusal> {
+	let window = table.window();
+	let Some(count) = usize::try_from(pages).ok().filter(|&n| n <= MAX_ENTRIES) else {
+		return Err(Refusal::Parameter);
+	};
+	if list & (LIST_SIZE - 1) != 0 {
+		return Err(Refusal::Parameter);
+	}
+	let index = window.index(ioba, pages)?;
+
+	let values = buffer.get(..count).ok_or(Refusal::Parameter)?;
+	// Entries that are looked at in one go: the loop costs nearly as much as they do.
+	let good = if T::IN_LINE {
+		read_list::<4, _>(&window, guest, values, list)?
+	} else {
+		read_list::<1, _>(&window, guest, values, list)?
+	};
+	write(table, guest, index, Values::Each(values), (good, count))?;
+	if good == count {
+		Ok(())
+	} else {
+		Err(Refusal::Parameter)
+	}
+}
+
+/// Writes the first of `counts` values to entries from `index` on. On hardware's tables the
+/// others are looked at, too: see [`hardware::write`].
+#[inline(always)]
+fn write<T: Table, G: GuestMemory>(
+	table: &T,
+	guest: &G,
+	index: u64,
+	values: Values<'_>,
+	counts: (usize, usize),
+) -> Result<(), Refusal> {
+	if T::IN_LINE {
+		write_here(table, guest, index, values, counts)
+	} else {
+		write_apart(table, guest, index, values, counts)
+	}
+}
+
+#[inline(never)]
+fn write_apart<T: Table, G: GuestMemory>(
+	table: &T,
+	guest: &G,
+	index: u64,
+	values: Values<'_>,
+	counts: (usize, usize),
+) -> Result<(), Refusal> {
+	write_here(table, guest, index, values, counts)
+}
+
+#[inline(always)]
+fn write_here<T: Table, G: GuestMemory>(
+	table: &T,
+	guest: &G,
+	index: u64,
+	values: Values<'_>,
+	counts: (usize, usize),
+) -> Result<(), Refusal> {
+	if table.is_emulated() {
+		write_emulated(table, index, values, counts.0)
+	} else {
+		hardware::write(table, guest, index, values, counts)
+	}
+}
+
+#[inline(always)]
+fn write_emulated<T: Table>(
+	table: &T,
+	index: u64,
+	values: Values<'_>,
+	count: usize,
+) -> Result<(), Refusal> {
+	// Both runs first: a page that can't be made must be found out in time.
+	let Runs {
+		lower,
+		upper,
+		first,
+	} = runs(table, index, count, values)?;
+	match values {
+		Values::Same(value) => {
+			fill(lower, value);
+			fill(upper, value);
+		}
+		Values::Each(values) => {
+			let (below, above) = values.split_at_checked(first).ok_or(TooHard::CFallback)?;
+			copy(lower, below);
+			copy(upper, above);
+		}
+	}
+	Ok(())
+}
+
+// Apart, as the compiler unrolls them.
+
+#[inline(never)]
+fn fill(cells: &[AtomicU64], value: Tce) {
+	for cell in cells {
+		cell.store(value.0, Ordering::Relaxed);
+	}
+}
+
+#[inline(never)]
+fn copy(cells: &[AtomicU64], values: &[Cell<u64>]) {
+	for (cell, value) in cells.iter().zip(values) {
+		cell.store(value.get(), Ordering::Relaxed);
+	}
+}
