@@ -46,7 +46,7 @@ pub struct Args {
 	/// Of the passed-through disk, test only the cost of I/O
 	#[arg(long)]
 	pub cost: bool,
-	/// Only these stages: host, format, prose, lint, kernel, series, off, gates, booted,
+	/// Only these stages: host, format, docs, prose, lint, kernel, series, off, gates, booted,
 	/// mitigations, timing, client, nested, passthrough, 7.3, stock, bench, report, soak
 	#[arg(value_name = "STAGE")]
 	pub stages: Vec<String>,

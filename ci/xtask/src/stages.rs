@@ -15,6 +15,7 @@ use harness::process::{self, Usage, say};
 use crate::stage::{Args, Need, Part, Stage, log_path};
 
 mod booted;
+mod docs;
 mod format;
 pub mod gates;
 mod host;
@@ -38,6 +39,7 @@ mod timing;
 const STAGES: &[Stage] = &[
 	host::STAGE,
 	format::STAGE,
+	docs::STAGE,
 	prose::STAGE,
 	lint::STAGE,
 	kernel::STAGE,
