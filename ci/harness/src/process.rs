@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -256,6 +256,20 @@ pub fn lock(path: &Path, what: &str) -> Result<File> {
 	Ok(file)
 }
 
+/// Holds a lock file until dropped, or fails at once if another process holds the lock.
+pub fn lock_or_fail(path: &Path, complaint: &str) -> Result<File> {
+	if let Some(folder) = path.parent() {
+		fs::create_dir_all(folder)
+			.with_context(|| format!("can't make the folder {}", folder.display()))?;
+	}
+	let file = File::create(path).with_context(|| format!("can't write {}", path.display()))?;
+	match file.try_lock() {
+		Ok(()) => Ok(file),
+		Err(TryLockError::WouldBlock) => bail!("{complaint}"),
+		Err(TryLockError::Error(error)) => bail!("can't lock {}: {error}", path.display()),
+	}
+}
+
 /// Collects what a result depends on.
 #[derive(Default)]
 pub struct Inputs(Sha256);
@@ -351,6 +365,17 @@ mod tests {
 		assert!(once.get(|| bail!("failed")).is_err());
 		assert_eq!(once.get(|| Ok(1)).unwrap(), 1);
 		assert_eq!(once.get(|| Ok(2)).unwrap(), 1);
+	}
+
+	#[test]
+	fn a_second_run_fails_at_once() {
+		let path = std::env::temp_dir().join(format!("kvm-p9-lock-{}", std::process::id()));
+		let first = lock_or_fail(&path, "another run").unwrap();
+		let second = lock_or_fail(&path, "another run").unwrap_err();
+		assert_eq!(second.to_string(), "another run");
+		drop(first);
+		lock_or_fail(&path, "another run").unwrap();
+		fs::remove_file(&path).unwrap();
 	}
 
 	#[test]

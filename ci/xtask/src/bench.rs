@@ -39,6 +39,13 @@ pub struct Cli {
 	args: Args,
 }
 
+impl Cli {
+	/// Whether the command measures, not only reads reports.
+	pub fn measures(&self) -> bool {
+		self.command.is_none()
+	}
+}
+
 /// What can be done with reports that are there.
 #[derive(clap::Subcommand)]
 enum Reports {
@@ -150,7 +157,7 @@ pub fn main(cli: &Cli) -> Result<()> {
 		text,
 		reports,
 		problems,
-	} = run(&cli.args)?;
+	} = run(&cli.args, &report_folder())?;
 	print!("{text}");
 	if problems.is_empty() {
 		if cli.args.reference {
@@ -182,9 +189,10 @@ enum Gave {
 	Trace(Box<trace::Outcome>),
 }
 
-/// Measures and writes the report. The machines count instructions, so that several can
-/// run at the same time.
-pub fn run(args: &Args) -> Result<Outcome> {
+/// Measures, and writes report.json and report.html into the folder. The machines count
+/// instructions, so that several can run at the same time. The last whole report stays
+/// until there is a new one.
+pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
 	let cases = chosen_cases(args.cases.as_deref())?;
 	let series = Series::find(args.kernel.as_deref().unwrap_or("6.12"))?;
 	if args.repeat == 0 {
@@ -192,7 +200,6 @@ pub fn run(args: &Args) -> Result<Outcome> {
 	}
 	let plan = Plan::new(args.quick, cases.clone(), args.timeout);
 
-	forget()?;
 	let mut images = Vec::new();
 	let mut missing_column = None;
 	if series.name != ASM_SERIES {
@@ -284,7 +291,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 		));
 	}
 	let json = report.to_json()?;
-	let default = report_path();
+	let default = folder.join("report.json");
 	for path in [Some(&default), args.json.as_ref()].into_iter().flatten() {
 		process::write_whole(path, json.as_bytes())?;
 	}
@@ -791,19 +798,14 @@ pub fn compare_stock_main() -> Result<()> {
 	Ok(())
 }
 
-fn report_path() -> PathBuf {
-	paths::target().join("bench/report.json")
+/// Where a run of the benchmark leaves its report.
+fn report_folder() -> PathBuf {
+	paths::target().join("bench")
 }
 
 /// What `ci/test` compares with.
 pub fn reference_path() -> PathBuf {
 	paths::root().join("bench/reference.json")
-}
-
-/// Removes an old report, so that a failed run can't be taken for it.
-fn forget() -> Result<()> {
-	process::remove(&report_path())?;
-	process::remove(&report_path().with_extension("html"))
 }
 
 #[cfg(test)]

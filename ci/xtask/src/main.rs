@@ -15,8 +15,10 @@ mod trace;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
-use harness::process::Usage;
+use harness::paths;
+use harness::process::{self, Usage};
 
 #[derive(Parser)]
 #[command(about, disable_help_subcommand = true)]
@@ -46,8 +48,26 @@ enum Task {
 	Gates,
 }
 
-fn main() -> ExitCode {
-	let result = match Cli::parse().task {
+impl Task {
+	/// Whether the task writes what another run in this checkout writes, too.
+	fn is_exclusive(&self) -> bool {
+		match self {
+			Self::Bench(cli) => cli.measures(),
+			Self::Trace(_) | Self::CompareStock | Self::Test(_) => true,
+			Self::Kernel(_) | Self::Boot(_) | Self::Gates => false,
+		}
+	}
+}
+
+fn run(task: Task) -> Result<()> {
+	let _lock = if task.is_exclusive() {
+		let complaint = "another benchmark, test or trace is running in this checkout";
+		let path = paths::target().join("xtask.lock");
+		Some(process::lock_or_fail(&path, complaint)?)
+	} else {
+		None
+	};
+	match task {
 		Task::Kernel(args) => kernel::main(&args),
 		Task::Boot(args) => boot::main(&args),
 		Task::Bench(cli) => bench::main(&cli),
@@ -56,8 +76,11 @@ fn main() -> ExitCode {
 		Task::Patches(task) => patches::main(&task),
 		Task::Test(args) => stages::main(&args),
 		Task::Gates => stages::gates::main(),
-	};
-	match result {
+	}
+}
+
+fn main() -> ExitCode {
+	match run(Cli::parse().task) {
 		Ok(()) => ExitCode::SUCCESS,
 		Err(error) => {
 			eprintln!("xtask: {error:#}");

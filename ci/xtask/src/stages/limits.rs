@@ -8,6 +8,7 @@ use ::report::spread;
 use anyhow::Result;
 use cases::{Case, case};
 use harness::check::{Check, Found};
+use harness::paths;
 use protocol::{Column, GuestMode};
 
 use crate::stage::{Args, Need, Part, Stage, stage};
@@ -81,7 +82,7 @@ fn measure(args: &Args) -> Result<Found> {
 		text,
 		reports,
 		problems,
-	} = bench::run(&options)?;
+	} = bench::run(&options, &paths::target().join("test/bench"))?;
 	let mut checks: Vec<Check> = problems
 		.into_iter()
 		.map(|problem| Check::new("figure", Some(problem)))
