@@ -54,7 +54,7 @@ impl Task {
 		match self {
 			Self::Bench(cli) => cli.measures(),
 			Self::Trace(_) | Self::CompareStock | Self::Test(_) => true,
-			Self::Kernel(_) | Self::Boot(_) | Self::Gates => false,
+			Self::Kernel(_) | Self::Boot(_) | Self::Gates | Self::Patches(_) => false,
 		}
 	}
 }
