@@ -184,7 +184,7 @@ pub struct Outcome {
 }
 
 /// What a machine gave.
-enum Gave {
+enum Measurement {
 	Figures(Figures),
 	Trace(Box<trace::Outcome>),
 }
@@ -232,7 +232,7 @@ pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
 			};
 			let (plan, programs) = (&plan, &programs);
 			tasks.push(task(name, paths_of(image), move || {
-				measured.run(plan, programs).map(Gave::Figures)
+				measured.run(plan, programs).map(Measurement::Figures)
 			}));
 		}
 	}
@@ -243,7 +243,7 @@ pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
 			let name = format!("trace of {}", image.series);
 			tasks.push(task(name, paths_of(image), move || {
 				trace::run(image, programs, cases, paths_of(image))
-					.map(|outcome| Gave::Trace(Box::new(outcome)))
+					.map(|outcome| Measurement::Trace(Box::new(outcome)))
 			}));
 		}
 	}
@@ -254,7 +254,7 @@ pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
 	for _ in 0..args.repeat {
 		let mut report = Report::new(environment(&images)?);
 		for _ in &images {
-			if let Some(Gave::Figures(figures)) = gave.pop_front().transpose()? {
+			if let Some(Measurement::Figures(figures)) = gave.pop_front().transpose()? {
 				problems.extend(figures.put_into(&mut report));
 			}
 		}
@@ -271,8 +271,8 @@ pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
 	if trace {
 		let outcomes = images.iter().zip(gave).map(|(image, gave)| {
 			let outcome = gave.map(|gave| match gave {
-				Gave::Trace(outcome) => *outcome,
-				Gave::Figures(_) => unreachable!("the figures come first"),
+				Measurement::Trace(outcome) => *outcome,
+				Measurement::Figures(_) => unreachable!("the figures come first"),
 			});
 			(image, outcome)
 		});

@@ -28,7 +28,7 @@ pub const LINUX_STARTS: &str = "INIT: Starting kernel";
 pub const ATTEMPTS: u32 = 5;
 
 /// Runs the machine, again if its firmware does not start the kernel.
-pub fn until_linux_starts(machine: &Machine, name: &str) -> Result<(Said, Result<()>)> {
+pub fn until_linux_starts(machine: &Machine, name: &str) -> Result<(Transcript, Result<()>)> {
 	let mut attempt = 1;
 	loop {
 		let (said, log, end) = once(machine);
@@ -46,8 +46,8 @@ pub fn until_linux_starts(machine: &Machine, name: &str) -> Result<(Said, Result
 }
 
 /// Runs the machine and returns the values, the whole console, and how the machine ended.
-fn once(machine: &Machine) -> (Said, String, Result<()>) {
-	let mut said = Said::default();
+fn once(machine: &Machine) -> (Transcript, String, Result<()>) {
+	let mut said = Transcript::default();
 	let mut log = String::new();
 	let limits = Limits {
 		total: TIME,
@@ -97,9 +97,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// The values that the init scripts, and our VMM if there is one, printed, in their order.
 #[derive(Default)]
-pub struct Said(Vec<(String, String)>, pub Vec<Line>);
+pub struct Transcript(Vec<(String, String)>, pub Vec<Line>);
 
-impl Said {
+impl Transcript {
 	/// Takes a line of the console and returns whether the line has a value.
 	pub fn line(&mut self, line: &str) -> bool {
 		// The check of a value reports it as missing if its line was unreadable.
@@ -153,7 +153,7 @@ impl Said {
 }
 
 /// Checks that there is exactly one value with that name, and that the value is as wanted.
-pub fn expect(said: &Said, name: &str, wanted: &str) -> Result<()> {
+pub fn expect(said: &Transcript, name: &str, wanted: &str) -> Result<()> {
 	let value = said.one(name)?;
 	if value != wanted {
 		bail!("{name} is '{value}', not '{wanted}'");
@@ -162,7 +162,7 @@ pub fn expect(said: &Said, name: &str, wanted: &str) -> Result<()> {
 }
 
 /// Checks that the kernel log is there and has no warning.
-pub fn dmesg(said: &Said, who: &str) -> Result<()> {
+pub fn dmesg(said: &Transcript, who: &str) -> Result<()> {
 	if let Some(complaint) = said.all(&format!("{who} complaint")).first() {
 		bail!("{complaint}");
 	}

@@ -190,16 +190,16 @@ fn plan(args: &Args) -> Result<(Vec<&'static Stage>, Vec<Vec<Part<'_>>>)> {
 type Timed = (Result<Found>, Instant);
 
 /// The place of a part: the number of its stage, and its number in the stage.
-type Place = (usize, usize);
+type Position = (usize, usize);
 
 /// The parts of the stages as tasks. The tasks of prerequisites come first and have no place
 /// in a stage.
 fn tasks<'a>(
 	stages: &[&Stage],
 	planned: Vec<Vec<Part<'a>>>,
-) -> (Vec<Task<'a, Timed>>, Vec<Option<Place>>) {
+) -> (Vec<Task<'a, Timed>>, Vec<Option<Position>>) {
 	let mut tasks: Vec<Task<'a, Timed>> = Vec::new();
-	let mut places: Vec<Option<Place>> = Vec::new();
+	let mut places: Vec<Option<Position>> = Vec::new();
 	let mut needs: Vec<Need> = Vec::new();
 	for &need in planned.iter().flatten().flat_map(|part| part.needs) {
 		if !needs.contains(&need) {

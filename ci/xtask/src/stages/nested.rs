@@ -13,7 +13,7 @@ use harness::qemu::Machine;
 use harness::setup::{self, Brought};
 use protocol::GuestMode;
 
-use crate::client::{Said, dmesg, expect, pack, read, until_linux_starts};
+use crate::client::{Transcript, dmesg, expect, pack, read, until_linux_starts};
 use crate::stage::{Args, MAIN_SERIES, Need, Part, Stage, stage};
 
 /// On both paths.
@@ -88,7 +88,7 @@ const L2_CASES: [&Case; 2] = [case!("h_prod"), case!("unknown")];
 const L2_GUESTS: [GuestMode; 2] = [GuestMode::Radix, GuestMode::Real];
 
 /// The VMM in the L1 measured all of it, and found nothing wrong.
-fn l2_hcalls(said: &Said) -> Result<()> {
+fn l2_hcalls(said: &Transcript) -> Result<()> {
 	let mut measured = Vec::new();
 	let mut done = false;
 	for line in &said.1 {
@@ -127,7 +127,7 @@ fn l2_hcalls(said: &Said) -> Result<()> {
 }
 
 /// Each hcall of the L2 is an exit to the L1 and one from it: none went another way.
-fn l2_counters(said: &Said, path: &str) -> Result<()> {
+fn l2_counters(said: &Transcript, path: &str) -> Result<()> {
 	let cells = (L2_CASES.len() * L2_GUESTS.len()) as u64;
 	let wanted = match path {
 		"c" => 0,
@@ -146,7 +146,7 @@ fn l2_counters(said: &Said, path: &str) -> Result<()> {
 	Ok(())
 }
 
-fn l1_power_off(said: &Said, end: Result<()>) -> Result<()> {
+fn l1_power_off(said: &Transcript, end: Result<()>) -> Result<()> {
 	end?;
 	expect(said, "host qemu", "0")?;
 	said.one("host done")?;

@@ -41,7 +41,7 @@ use harness::qemu::{Echo, Limits, Machine};
 use harness::setup::{self, Brought};
 
 use self::cost::Spans;
-use crate::client::{self, Said};
+use crate::client::{self, Transcript};
 use crate::stage::{MAIN_SERIES, Need, Part, Stage, seed, stage};
 
 mod cost;
@@ -95,7 +95,7 @@ const LITTLE_KB: u64 = MEMORY_KB / 8;
 
 /// What becomes of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Act {
+enum Scenario {
 	/// It does its steps and powers off.
 	Work,
 	/// Its QEMU is killed in the middle of them.
@@ -108,7 +108,7 @@ enum Act {
 	Cost,
 }
 
-impl Act {
+impl Scenario {
 	const fn name(self) -> &'static str {
 		match self {
 			Self::Work => "work",
@@ -126,17 +126,17 @@ struct Guest {
 	path: Column,
 	/// With the 64-bit window.
 	wide: bool,
-	act: Act,
+	act: Scenario,
 	/// How long it may work; what it has done by then is enough.
 	seconds: Option<u64>,
 }
 
 impl Guest {
-	const fn new(path: Column, wide: bool, act: Act) -> Self {
+	const fn new(path: Column, wide: bool, act: Scenario) -> Self {
 		// A reset guest boots into the same work once more, which must come to an end,
 		// but not before the reset.
 		let seconds = match act {
-			Act::Reset => Some(6),
+			Scenario::Reset => Some(6),
 			_ => None,
 		};
 		Self {
@@ -149,8 +149,8 @@ impl Guest {
 
 	fn steps(self) -> u64 {
 		match self.act {
-			Act::Cost => READS,
-			Act::Work if self.seconds.is_none() => STEPS,
+			Scenario::Cost => READS,
+			Scenario::Work if self.seconds.is_none() => STEPS,
 			_ => ENDLESS,
 		}
 	}
@@ -183,7 +183,7 @@ impl fmt::Display for Guest {
 		let window = if self.wide { 64 } else { 32 };
 		write!(f, "{}-{window}-bit", self.path.name())?;
 		match self.act {
-			Act::Work => Ok(()),
+			Scenario::Work => Ok(()),
 			act => write!(f, "-{}", act.name()),
 		}
 	}
@@ -210,18 +210,18 @@ impl Options {
 	/// The guests of each boot of a host; whether instructions are counted.
 	fn boots(&self) -> Vec<(&'static str, bool, Vec<Guest>)> {
 		use Column::{C, RustFast, RustFull};
-		let cost = ("cost", true, vec![Guest::new(C, false, Act::Cost)]);
+		let cost = ("cost", true, vec![Guest::new(C, false, Scenario::Cost)]);
 		if self.cost {
 			return vec![cost];
 		}
 		if let Some(minutes) = self.soak {
 			let guest = |wide, share| Guest {
 				seconds: Some(60 * minutes * share / 4),
-				..Guest::new(RustFast, wide, Act::Work)
+				..Guest::new(RustFast, wide, Scenario::Work)
 			};
 			let fourth_on_c = Guest {
 				seconds: Some(60 * minutes / 4),
-				..Guest::new(C, false, Act::Work)
+				..Guest::new(C, false, Scenario::Work)
 			};
 			return vec![(
 				"soak",
@@ -230,20 +230,22 @@ impl Options {
 			)];
 		}
 		if !self.all {
-			let guests = [RustFast, C].map(|path| Guest::new(path, false, Act::Work));
+			let guests = [RustFast, C].map(|path| Guest::new(path, false, Scenario::Work));
 			return vec![("short", false, guests.to_vec())];
 		}
-		let each =
-			|wide: bool, act: Act| [RustFast, RustFull, C].map(|path| Guest::new(path, wide, act));
-		let work = [each(false, Act::Work), each(true, Act::Work)].concat();
-		let last = Guest::new(C, false, Act::Work);
+		let each = |wide: bool, act: Scenario| {
+			[RustFast, RustFull, C].map(|path| Guest::new(path, wide, act))
+		};
+		let work = [each(false, Scenario::Work), each(true, Scenario::Work)].concat();
+		let last = Guest::new(C, false, Scenario::Work);
 		let mut acts = Vec::new();
 		for path in [RustFast, C] {
 			acts.extend(
-				[Act::Kill, Act::Reset, Act::Unplug].map(|act| Guest::new(path, false, act)),
+				[Scenario::Kill, Scenario::Reset, Scenario::Unplug]
+					.map(|act| Guest::new(path, false, act)),
 			);
 		}
-		acts.push(Guest::new(RustFast, true, Act::Kill));
+		acts.push(Guest::new(RustFast, true, Scenario::Kill));
 		acts.push(last);
 		vec![("work", false, work), ("acts", false, acts), cost]
 	}
@@ -337,7 +339,7 @@ impl Boot {
 		let mut attempt = 1;
 		let (said, end) = loop {
 			make_disk(&file, self.seed)?;
-			let (mut said, mut log) = (Said::default(), String::new());
+			let (mut said, mut log) = (Transcript::default(), String::new());
 			let end = machine.run_with(&options, limits, Echo::No, |line| {
 				log.push_str(line);
 				log.push('\n');
@@ -406,28 +408,28 @@ impl Boot {
 	}
 
 	/// What the disk must be in the end.
-	fn expected(&self, said: &Said) -> Result<Expected> {
+	fn expected(&self, said: &Transcript) -> Result<Expected> {
 		let mut expected = Expected::new(self.seed, CELLS);
 		for (run, guest) in self.numbered() {
 			match guest.act {
-				Act::Work | Act::Reset => {
-					if guest.act == Act::Reset {
+				Scenario::Work | Scenario::Reset => {
+					if guest.act == Scenario::Reset {
 						expected.begun(run, INTERRUPTED);
 					}
-					let of = Of { said, run };
+					let of = RunLog { said, run };
 					expected.done(run, of.steps().with_context(|| guest.to_string())?);
 				}
-				Act::Kill | Act::Unplug => expected.begun(run, INTERRUPTED),
-				Act::Cost => {}
+				Scenario::Kill | Scenario::Unplug => expected.begun(run, INTERRUPTED),
+				Scenario::Cost => {}
 			}
 		}
 		Ok(expected)
 	}
 
-	fn judge(&self, said: &Said, end: Result<()>) -> Vec<(String, Result<()>)> {
+	fn judge(&self, said: &Transcript, end: Result<()>) -> Vec<(String, Result<()>)> {
 		let mut verdicts = Vec::new();
 		for (run, guest) in self.numbered() {
-			let of = Of { said, run };
+			let of = RunLog { said, run };
 			let mut verdict =
 				|name: &str, result| verdicts.push((format!("{guest} {name}"), result));
 			verdict("path", of.is("host run", guest.parameters()));
@@ -435,17 +437,17 @@ impl Boot {
 			verdict("end", guest.end(&of));
 			verdict("pages", pages(&of, guest.act));
 			match guest.act {
-				Act::Work => {
+				Scenario::Work => {
 					verdict("work", guest.work(&of));
 					verdict("hcalls", guest.hcalls(&of));
 				}
-				Act::Kill => {}
-				Act::Reset => {
+				Scenario::Kill => {}
+				Scenario::Reset => {
 					verdict("reset", of.is("host reset", ""));
 					verdict("work", guest.work(&of));
 				}
-				Act::Unplug => verdict("unplug", unplug(&of)),
-				Act::Cost => {
+				Scenario::Unplug => verdict("unplug", unplug(&of)),
+				Scenario::Cost => {
 					for phase in cost::phases() {
 						verdict(&format!("reads, {phase}"), phase_done(&of, phase));
 					}
@@ -479,9 +481,9 @@ impl Boot {
 	}
 
 	/// Tells what is not judged.
-	fn figures(&self, said: &Said) {
+	fn figures(&self, said: &Transcript) {
 		for (run, guest) in self.numbered() {
-			let of = Of { said, run };
+			let of = RunLog { said, run };
 			let Ok(counts) = of.counts() else { continue };
 			let fast: Vec<String> = counts
 				.iter()
@@ -515,12 +517,12 @@ fn make_disk(path: &Path, seed: u64) -> Result<()> {
 }
 
 /// What was said of one run: lines whose first word is its number.
-struct Of<'a> {
-	said: &'a Said,
+struct RunLog<'a> {
+	said: &'a Transcript,
 	run: u64,
 }
 
-impl<'a> Of<'a> {
+impl<'a> RunLog<'a> {
 	fn all(&self, name: &str) -> Vec<&'a str> {
 		let run = self.run.to_string();
 		let of_run = |text: &'a str| match text.split_once(' ') {
@@ -595,7 +597,7 @@ fn numbers<const N: usize>(name: &str, text: &str) -> Result<[u64; N]> {
 		.map_err(|_| anyhow::anyhow!("{name} is '{text}'"))
 }
 
-fn expect(said: &Said, name: &str, wanted: &str) -> Result<()> {
+fn expect(said: &Transcript, name: &str, wanted: &str) -> Result<()> {
 	let value = said.one(name)?;
 	ensure!(value == wanted, "{name} is '{value}', not '{wanted}'");
 	Ok(())
@@ -603,9 +605,9 @@ fn expect(said: &Said, name: &str, wanted: &str) -> Result<()> {
 
 impl Guest {
 	/// The guest made the windows that it could. A reset guest says so twice.
-	fn window(self, of: &Of<'_>) -> Result<()> {
+	fn window(self, of: &RunLog<'_>) -> Result<()> {
 		let windows = of.all("guest windows");
-		let boots = if self.act == Act::Reset { 2 } else { 1 };
+		let boots = if self.act == Scenario::Reset { 2 } else { 1 };
 		ensure!(
 			windows.len() == boots,
 			"{} boots of the guest, not {boots}",
@@ -619,8 +621,8 @@ impl Guest {
 	}
 
 	/// Its QEMU ended as it should, and the guest before it.
-	fn end(self, of: &Of<'_>) -> Result<()> {
-		if self.act == Act::Kill {
+	fn end(self, of: &RunLog<'_>) -> Result<()> {
+		if self.act == Scenario::Kill {
 			ensure!(
 				of.all("guest work").is_empty(),
 				"it was done before it was killed"
@@ -633,7 +635,7 @@ impl Guest {
 	}
 
 	/// It did all steps, or as many as there was time for.
-	fn work(self, of: &Of<'_>) -> Result<()> {
+	fn work(self, of: &RunLog<'_>) -> Result<()> {
 		let steps = of.steps()?;
 		let wanted = match self.seconds {
 			None => STEPS..=STEPS,
@@ -647,7 +649,7 @@ impl Guest {
 
 	/// On the 32-bit window each step takes at least two hcalls, one that maps and one
 	/// that unmaps; on the other it takes none. They were served by who was asked to.
-	fn hcalls(self, of: &Of<'_>) -> Result<()> {
+	fn hcalls(self, of: &RunLog<'_>) -> Result<()> {
 		let counts = of.counts()?;
 		let count = |name| {
 			counts
@@ -691,13 +693,13 @@ impl Guest {
 }
 
 /// The guest's memory was pinned while it had the device, and is not any more.
-fn pages(of: &Of<'_>, act: Act) -> Result<()> {
+fn pages(of: &RunLog<'_>, act: Scenario) -> Result<()> {
 	let [taken, given] = of.numbers("host pins")?;
 	ensure!(
 		taken == given,
 		"{taken} pages were pinned and {given} unpinned"
 	);
-	if act == Act::Cost {
+	if act == Scenario::Cost {
 		return Ok(());
 	}
 	// A reset guest is seen running twice.
@@ -718,7 +720,7 @@ fn pages(of: &Of<'_>, act: Act) -> Result<()> {
 }
 
 /// QEMU, which goes on, has let go of the device and of the memory that it could reach.
-fn unplug(of: &Of<'_>) -> Result<()> {
+fn unplug(of: &RunLog<'_>) -> Result<()> {
 	of.is("guest isolated", "isolated")?;
 	let [files, locked, taken, given] = of.numbers("host unplugged")?;
 	ensure!(files == 0, "QEMU still has {files} files of the device");
@@ -731,7 +733,7 @@ fn unplug(of: &Of<'_>) -> Result<()> {
 }
 
 /// A guest did its reads, on the path that it was to be on and no other.
-fn phase_done(of: &Of<'_>, phase: cost::Phase) -> Result<()> {
+fn phase_done(of: &RunLog<'_>, phase: cost::Phase) -> Result<()> {
 	let tag = phase.tag.to_string();
 	let said = |name: &str| -> Vec<&str> {
 		let of_tag = |line: &'_ str| Some(line.strip_prefix(&tag)?.strip_prefix(' ')?.len());
@@ -745,7 +747,7 @@ fn phase_done(of: &Of<'_>, phase: cost::Phase) -> Result<()> {
 		"{:?}",
 		said("guest read")
 	);
-	let parameters = Guest::new(phase.path, false, Act::Cost).parameters();
+	let parameters = Guest::new(phase.path, false, Scenario::Cost).parameters();
 	ensure!(
 		said("host using") == [parameters],
 		"kvm_p9 is '{}', not '{parameters}'",
@@ -784,7 +786,7 @@ mod tests {
 		}
 	}
 
-	const WORK: Guest = Guest::new(Column::RustFast, false, Act::Work);
+	const WORK: Guest = Guest::new(Column::RustFast, false, Scenario::Work);
 
 	/// One guest with that in its middle.
 	fn text(middle: &str) -> String {
@@ -830,7 +832,7 @@ Linux ppc64le
 	}
 
 	fn failed(guest: Guest, text: &str, end: Result<()>) -> Vec<String> {
-		let mut said = Said::default();
+		let mut said = Transcript::default();
 		text.lines().for_each(|line| {
 			said.line(line);
 		});
@@ -893,7 +895,7 @@ Linux ppc64le
 
 	#[test]
 	fn c_does_not_take_the_rust_path() {
-		let c = Guest::new(Column::C, false, Act::Work);
+		let c = Guest::new(Column::C, false, Scenario::Work);
 		let text = worked(4000).replace("run 1 rust", "run 1 c");
 		assert_eq!(failed(c, &text, Ok(())), ["c-32-bit hcalls"]);
 		let text = text.replace("after entry_rust 4100", "after entry_rust 10");
@@ -904,7 +906,7 @@ Linux ppc64le
 
 	#[test]
 	fn a_killed_guest_was_killed_in_time() {
-		let kill = Guest::new(Column::RustFast, false, Act::Kill);
+		let kill = Guest::new(Column::RustFast, false, Scenario::Kill);
 		let good = text("@host qemu 1 137");
 		assert!(failed(kill, &good, Ok(())).is_empty());
 		let late = text("@guest work 1 1 1 1 1\n@host qemu 1 137");
@@ -915,7 +917,7 @@ Linux ppc64le
 
 	#[test]
 	fn an_unplugged_device_is_gone() {
-		let guest = Guest::new(Column::RustFast, false, Act::Unplug);
+		let guest = Guest::new(Column::RustFast, false, Scenario::Unplug);
 		let good = text(
 			"@guest isolated 1 isolated\n@host unplugged 1 0 2112 8832 8832\n\
 			 @guest done 1\n@host qemu 1 0",
@@ -935,12 +937,12 @@ Linux ppc64le
 
 	#[test]
 	fn reads_on_another_path_are_found() {
-		let guest = Guest::new(Column::C, false, Act::Cost);
+		let guest = Guest::new(Column::C, false, Scenario::Cost);
 		let mut middle = String::new();
 		for phase in cost::phases() {
 			let tag = phase.tag;
 			let rust = phase.path != Column::C;
-			let using = Guest::new(phase.path, false, Act::Cost).parameters();
+			let using = Guest::new(phase.path, false, Scenario::Cost).parameters();
 			let (before, after) = (1000 * tag, 1000 * tag + if rust { READS } else { 0 });
 			middle.push_str(&format!(
 				"@host using 1 {tag} {using}\n@host entries 1 {tag} {before}\n\

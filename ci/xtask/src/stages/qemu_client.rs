@@ -15,7 +15,7 @@ use harness::process::say;
 use harness::qemu::Machine;
 use harness::setup::{self, Brought};
 
-use crate::client::{Said, dmesg, expect, pack, until_linux_starts};
+use crate::client::{Transcript, dmesg, expect, pack, until_linux_starts};
 use crate::stage::{MAIN_SERIES, Need, Part, Stage, stage};
 
 /// One boot of a client, or one of each kind.
@@ -127,7 +127,7 @@ impl Boot {
 		append
 	}
 
-	fn judge(self, said: &Said, end: Result<()>) -> Vec<(&'static str, Result<()>)> {
+	fn judge(self, said: &Transcript, end: Result<()>) -> Vec<(&'static str, Result<()>)> {
 		vec![
 			("booted", self.booted(said)),
 			("fp", fp(said)),
@@ -142,7 +142,7 @@ impl Boot {
 	}
 
 	/// The kernel, the CPUs, the MMU and the path that were asked for.
-	fn booted(self, said: &Said) -> Result<()> {
+	fn booted(self, said: &Transcript) -> Result<()> {
 		said.one("guest release")?;
 		expect(said, "guest cpus", "2")?;
 		let mmu = match self.mmu {
@@ -153,7 +153,7 @@ impl Boot {
 		expect(said, "host path", self.path)
 	}
 
-	fn counters(self, said: &Said) -> Result<()> {
+	fn counters(self, said: &Transcript) -> Result<()> {
 		// The only counter of entries that may grow.
 		let taker = match (self.path, self.mmu) {
 			("c", _) => None,
@@ -181,7 +181,7 @@ impl Boot {
 }
 
 /// Three processes on two CPUs summed the same numbers as this does.
-fn fp(said: &Said) -> Result<()> {
+fn fp(said: &Transcript) -> Result<()> {
 	let sum = (1..60_000)
 		.map(f64::from)
 		.fold(0.0, |sum, i| sum + i * 1.000_123 / (i + 1.7));
@@ -196,7 +196,7 @@ fn fp(said: &Said) -> Result<()> {
 	}
 }
 
-fn files(said: &Said) -> Result<()> {
+fn files(said: &Transcript) -> Result<()> {
 	match said.all("guest file")[..] {
 		[first, last] if first.len() == 32 && first == last => Ok(()),
 		[first, last] => bail!("MD5 was '{first}' and after copying '{last}'"),
@@ -205,7 +205,7 @@ fn files(said: &Said) -> Result<()> {
 }
 
 /// Two seconds, and not so many more that a timer must have been lost.
-fn timer(said: &Said) -> Result<()> {
+fn timer(said: &Transcript) -> Result<()> {
 	let times = said.one("guest slept")?;
 	let slept = || {
 		let (from, to) = times.split_once(' ')?;
@@ -219,7 +219,7 @@ fn timer(said: &Said) -> Result<()> {
 	}
 }
 
-fn power_off(said: &Said, end: Result<()>) -> Result<()> {
+fn power_off(said: &Transcript, end: Result<()>) -> Result<()> {
 	end?;
 	said.one("guest done")?;
 	expect(said, "host qemu", "0")?;
@@ -258,7 +258,7 @@ Linux ppc64le
 @host done";
 
 	fn failed(boot: Boot, text: &str, end: Result<()>) -> Vec<&'static str> {
-		let mut said = Said::default();
+		let mut said = Transcript::default();
 		text.lines().for_each(|line| {
 			said.line(line);
 		});
