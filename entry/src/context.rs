@@ -40,7 +40,7 @@ pub trait Kernel: Cpu {
 	///
 	/// # Safety
 	///
-	/// MSR[FP,VEC,VSX] must be set and the registers nobody's.
+	/// MSR[FP,VEC,VSX] must be set, and the values in the registers must be saved or dead.
 	unsafe fn load_vectors(&mut self, vcpu: VcpuView);
 	/// Stores them.
 	fn store_vectors(&mut self, vcpu: VcpuView);

@@ -52,19 +52,18 @@ pub(crate) fn facts(context: &Context) -> GuestFacts {
 /// Our own part of the vcpu.
 pub(crate) fn p9(vcpu: &VcpuView) -> &P9Vcpu {
 	// SAFETY: the offset is the kernel's own, the layout is asserted, and the vcpu stays
-	// as long as its view. What handlers and other CPUs may do meanwhile, the type
-	// allows.
+	// as long as its view. `P9Vcpu` allows all accesses of handlers and other CPUs.
 	unsafe { vcpu.address().add(layout::VCPU_P9).cast().as_ref() }
 }
 
 /// Declares the user's FP, VMX and VSX registers saved and no longer live.
 ///
-/// KVM_RUN saved them when it began. But if the task was scheduled out since then, the
-/// scheduler has loaded them again and marked them live in the user's MSR; the guest's
-/// are about to overwrite them, and with the mark left standing userspace would
-/// continue with what the guest left behind. The saved copy is still good: the kernel
-/// does not change these registers on the user's behalf, so what is in them is what
-/// was loaded. Without the mark, the way back to userspace loads that copy.
+/// KVM_RUN saved the registers when it began. But if the task was scheduled out since then,
+/// the scheduler has loaded the registers again and marked them live in the user's MSR. The
+/// guest's values are about to overwrite the registers. With the mark, userspace would
+/// continue with the guest's values. The saved copy is still good: the kernel does not change
+/// these registers for the user, so the registers hold what was loaded. Without the mark, the
+/// return to userspace loads the saved copy.
 pub(crate) fn user_vectors_are_saved(task: TaskView) {
 	const LIVE: Msr = Msr::FP
 		.union(Msr::FE0)
@@ -72,8 +71,8 @@ pub(crate) fn user_vectors_are_saved(task: TaskView) {
 		.union(Msr::VEC)
 		.union(Msr::VSX);
 	if let Some(regs) = NonNull::new(task.user_regs() as *mut u8) {
-		// SAFETY: the current task's own saved registers, which nobody else uses while
-		// it runs. KVM_RUN says itself that they changed (`srr_regs_clobbered()`).
+		// SAFETY: the saved registers of the current task. No other CPU or task uses them
+		// while the task runs. KVM_RUN marks them as changed (`srr_regs_clobbered()`).
 		unsafe {
 			let msr = regs.add(layout::PT_REGS_MSR).cast::<u64>();
 			msr.write(msr.read() & !LIVE.bits());
@@ -125,8 +124,8 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 		return unsafe { kvmhv_vcpu_entry_p9(vcpu, limit, lpcr, tb) };
 	}
 
-	// Relaxed: the setting stands alone. Whoever changed it interrupts all CPUs
-	// afterwards, so that an entry which read the old value ends soon.
+	// Relaxed: no other data depends on the setting. The writer interrupts all CPUs
+	// afterwards, so that an entry that read the old value ends soon.
 	let table = match (kind, kvm_p9_fast_table.load(Ordering::Relaxed)) {
 		(Kind::Radix, FAST_TABLE) => &FAST,
 		(_, NO_FAST_TABLE) => &NO_FAST,

@@ -183,7 +183,7 @@ impl Kernel for Power9 {
 
 	#[inline(always)]
 	fn store_vectors(&mut self, vcpu: VcpuView) {
-		// SAFETY: as above; storing changes no register but one that is nobody's.
+		// SAFETY: as above; storing changes only a register whose value is dead.
 		unsafe {
 			let vcpu = vcpu.address();
 			kvm_p9_store_vectors(
@@ -236,7 +236,7 @@ impl Kernel for Power9 {
 			};
 			(mask, mask.cast::<AtomicU64>().add(cpu / 64).as_ref())
 		};
-		// Relaxed: whoever set the bit did so before this vcpu was let onto this CPU.
+		// Relaxed: the other CPU set the bit before this vcpu was allowed onto this CPU.
 		if word.load(Ordering::Relaxed) >> (cpu % 64) & 1 != 0 {
 			// SAFETY: LPIDR is the guest's.
 			unsafe { kvm_p9_flush_guest_tlb(kvm.as_ptr(), mask.as_ptr(), pcpu.into()) };

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The SPRs that are switched, each once.
 //!
-//! A row says what the register is called, where the guest's value lives, when the
-//! register is switched at all, and what the host has in it. From the rows of a
-//! group come the reading of the host's values, the loading of the guest's, the
-//! saving of the guest's, and the restoring of the host's, in the order of the rows, so a register that is loaded cannot be forgotten later. To add an SPR, add
-//! its row (and its field to `views` and `kvm_p9_layout.c`).
+//! A row has the name of the register, the place of the guest's value, the condition under
+//! which the register is switched, and what the host has in the register. The rows of a
+//! group generate four functions: read the host's values, load the guest's, save the guest's,
+//! restore the host's, in the order of the rows. So a register that is loaded is always
+//! restored. CONTRIBUTING.md has the recipe to add an SPR.
 //!
 //! What the host has there is one of
 //!
 //! - `register`: only the register knows;
 //! - `task`, `paca`: the kernel keeps a copy there, in a field of the same name;
 //! - `zero`: always zero;
-//! - `dont_care`: nothing that anybody wants back. What the register holds at an entry
-//!   is then unknown, so the guest's value is always written, and none restored.
+//! - `dont_care`: no value that the host needs. The content of the register at an entry is
+//!   unknown, so the guest's value is always written, and no value is restored.
 //!
-//! A row that ends in `checkpointed` is of a register that a transaction's checkpoint
-//! has, too, and that the kernel leaves as it is there when it loads or saves one. DSCR,
-//! which it puts back, is not marked.
+//! A row that ends in `checkpointed` is of a register that the checkpoint of a transaction
+//! contains, too. The kernel leaves the checkpointed value in the register when it loads or
+//! saves a checkpoint. DSCR is not marked, because the kernel restores DSCR.
 //!
 //! Each of these functions does only one kind of access, because an mfspr waits for
-//! an mtspr before it; and a write happens only if it changes the value, or if
-//! dont_care knows whether it does.
+//! an mtspr before it. A write happens only if it changes the value, or if the old value is
+//! unknown.
 //!
 //! The groups are apart because they are switched at different times:
 //!
@@ -29,8 +29,8 @@
 //!   light exit can leave the guest's values in until the task is scheduled out or
 //!   returns to userspace.
 //! - [`Supervisor`]: what the host kernel itself runs with.
-//! - [`Debug`]: what would stop the host kernel in its tracks. The guest cannot write
-//!   these itself.
+//! - [`Debug`]: registers that could stop the host kernel. The guest cannot write these
+//!   directly.
 //! - [`Guest`]: what the host has no use for. A light exit can leave them, too, until
 //!   another vcpu comes.
 //! - [`Interrupt`]: what any interrupt overwrites: loaded last, read first.
@@ -176,9 +176,9 @@ macro_rules! group {
 				})*
 			}
 
-			/// Restores the host's values of what is checkpointed, whatever the registers
-			/// hold. With that [`load`](Self::load) and [`restore`](Self::restore), which
-			/// compare values that are in memory, are right again.
+			/// Restores the host's values of checkpointed registers without a comparison. After
+			/// that, [`load`](Self::load) and [`restore`](Self::restore) are right again, which
+			/// compare values in memory.
 			///
 			/// # Safety
 			///

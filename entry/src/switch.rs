@@ -1,88 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The full switch: host to guest and back.
 //!
-//! The order is the matter of this module. On the way in:
+//! This module is about order. On entry:
 //!
-//! 1. Interrupts are hard-disabled, and facilities that are about to be used are
-//!    enabled in MSR. Something may have happened before that; then there is no
-//!    entry.
-//! 2. Everything that must be read of the host is read, before anything is written.
-//! 3. The guest's SPRs are loaded, those first that host code does not depend on.
-//! 4. The mode byte says that a guest's state is loaded. From here on an interrupt
-//!    (only a machine check or system reset can come) is not survived; see
-//!    `kvmppc_p9_bad_interrupt`.
-//! 5. MMU context, HDEC and DEC, then the registers that interrupts clobber.
-//! 6. The trampoline loads the GPRs and goes.
+//! 1. Hard-disable interrupts, and enable the facilities in MSR that the switch uses. Return
+//!    without an entry if an interrupt is recorded already.
+//! 2. Read all that must be read of the host, before anything is written.
+//! 3. Load the guest's SPRs. Those that host code does not depend on come first.
+//! 4. Set the mode byte: a guest's state is loaded. From here on a machine check or system
+//!    reset is not survived; see `kvmppc_p9_bad_interrupt`. No other interrupt can arrive.
+//! 5. Load the MMU context, HDEC and DEC, then the registers that interrupts overwrite.
+//! 6. The trampoline loads the GPRs and enters the guest.
 //!
-//! And on the way out the same backwards, with all reads in one block before the
-//! first write.
+//! On exit, the same backwards, with all reads in one block before the first write.
 //!
-//! # Barriers
-//!
-//! Before LPIDR and PIDR change, both ways, hwsync: an earlier store that is still
-//! on its way must not be overlooked by a tlbie of another CPU, which broadcasts to
-//! CPUs by the LPID that they have.
-//!
-//! A change of MMU context wants a context synchronising instruction before it, so
-//! that no earlier access is translated with the new values, and one after it (Power
-//! ISA 3.0B, Book III, chapter 12). On the way in, the first is an isync, as the host
-//! may have used addresses of its user's process; the second is hrfid.
-//!
-//! On the way out the first is the interrupt that ended the guest's run. What this
-//! code accesses between it and the change is in quadrant 3, or has the MMU off. In
-//! hypervisor state a quadrant-3 address is translated with LPID 0 and PID 0 whatever
-//! the registers hold (5.7.5), and of LPCR only \[HR\] and \[UPRT\] matter to it, which
-//! are set in the host's and in a radix guest's; with the MMU off nothing is
-//! translated. So no access before the change can tell, there is nothing that an
-//! isync would keep in order, and hwsync is execution synchronising already. C has
-//! one there. The second is the mtmsrd that puts the host's MSR back; until then this
-//! code keeps to quadrant 3.
-//!
-//! # Hash guests
-//!
-//! A hash guest has LPCR\[HR\] zero, and with that the host's addresses mean nothing.
-//! From before its context is loaded until the host's is back the MMU is off: an
-//! mtmsrd turns it off on the way in, and interrupts of such a guest arrive with it
-//! off, as LPCR\[AIL\] works in hypervisor state under \[HR\] only. All that is used in
-//! between is in the linear map, whose addresses mean the same with the MMU off. The
-//! guest's SLB is loaded and saved there, too: with LPCR\[UPRT\] set most of it can't be
-//! reached.
-//!
-//! # Time
-//!
-//! HDEC and DEC are written one behind the other, for a TB that was read before, and
-//! read so. HDEC's difference is the time that the guest ran, and so gives the time
-//! at the end without reading TB, which waits for everything before it. That time is
-//! behind by as much as passed between reading TB and writing HDEC, a microsecond if
-//! nothing holds the CPU up. Since DEC was written just as late, an expiry time that the
-//! guest did not touch comes out as it went in. (With a TB read at the end, as C has it,
-//! it moves by that microsecond at each round trip.) One that the guest wrote comes out
-//! early by it, and is written late by as much at the next entry. A limit that was
-//! reached is reached by this time, too. After an HMI the timebase may be another, so it
-//! is read.
-//!
-//! For a guest with an offset the timebase itself is moved, both ways by a TB that is
-//! read directly before. Only the upper bits can be written, so what is written has to
-//! be less than 2^24 ticks (33 ms) old. When it is older, as it can be on an emulated
-//! CPU that was held up, the timebase goes back by 2^24 ticks, and after the exit the
-//! host's stays so.
-//!
-//! # Enabling interrupts
-//!
-//! The host runs soft-disabled, and its \[EE\] is on then: whoever hard-disabled has to
-//! turn it on again, with an mtmsrd that costs as much as one that does more. So for
-//! those exits that arrive with the MMU on, the one mtmsrd of the way out comes last,
-//! and turns on what is needed to save the vector registers, \[RI\], and \[EE\], too,
-//! unless
-//!
-//! - an interrupt is recorded already, or the guest came out by one: the record
-//!   (`irq_happened`) is updated by C without regard to interrupts, as it should be off;
-//! - the vcpu's interrupt context is still on this CPU: an interrupt that the guest
-//!   has not taken would come to the host, to no good, at every exit. The kernel pulls
-//!   the context after we return, because some hcalls must be handled before.
-//!
-//! With the mode byte reset and interrupts only recorded, as the soft mask demands,
-//! nothing distinguishes this from any other soft-disabled part of the kernel.
+//! `docs/entry-exit.md` lists each step with its function, and explains the barriers, hash
+//! guests, time, and how the exit enables interrupts. Comments name its sections.
 
 mod enter;
 mod exit;
@@ -183,10 +116,10 @@ impl Doorbell {
 	}
 }
 
-/// Runs a guest once and says by what trap it came out.
+/// Runs a guest once and returns the trap that ended the run.
 ///
-/// `limit` is the host timebase at which it has to be out, `tb` the host timebase
-/// now; on return it is the host timebase again, as the module's text has it.
+/// `limit` is the host timebase at which the guest has to be out, and `tb` the host timebase
+/// now. On return `tb` is the host timebase again: see "Time" in `docs/entry-exit.md`.
 ///
 /// # Safety
 ///

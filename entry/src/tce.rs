@@ -6,32 +6,29 @@
 //! guest's context loaded. The kernel calls [`full_path`] on the full path. [`context::CallSite`]
 //! says in what the two differ.
 //!
-//! # What keeps it all alive
+//! # What keeps the structures alive
 //!
 //! A handler takes no reference and no lock. Tables and memory slots stay because
 //! KVM-HV holds `kvm->srcu` for reading from before a vcpu enters the guest until
-//! after it has left: whoever removes a table or a slot makes it unreachable and
-//! then waits for such readers. RCU itself would not do: with full dynticks the
-//! CPU counts as idle while it is in a guest, and a handler doesn't tell RCU
-//! otherwise. H_GET_TCE on the full path is under RCU alone, where that does: a table is
-//! freed by `call_rcu()`, and it uses no memory slot.
+//! after it has left: code that removes a table or a slot makes it unreachable and
+//! then waits for such readers. RCU alone is not enough: with full dynticks the
+//! CPU counts as idle while it is in a guest, and a handler does not tell RCU
+//! otherwise. H_GET_TCE on the full path is under RCU alone. That is enough there: a table
+//! is freed by `call_rcu()`, and H_GET_TCE uses no memory slot.
 //!
-//! Of hardware's tables and registered memory only RCU keeps track. Without full
-//! dynticks a CPU in a guest is a busy one, which reports nothing to RCU as long as
-//! interrupts are off; with them fast handlers leave hardware's tables alone
-//! ([`HostFacts::RCU_SEES_GUESTS`]).
+//! Only RCU protects hardware tables and registered memory. Without full dynticks a CPU in
+//! a guest counts as busy and reports no quiescent state while interrupts are off. With full
+//! dynticks fast handlers do not touch hardware tables ([`HostFacts::RCU_SEES_GUESTS`]).
 //!
-//! The page of an H_PUT_TCE_INDIRECT's list is userspace's memory, which nobody
-//! holds. The full path leaves its kernel address in the vcpu, and the memory
-//! notifier takes it away again before the page can go (`kvm_p9_forget_lists()`).
-//! Between the two a handler may read it: it says that it is busy, then looks
-//! whether the address is still there, then reads, then is no longer busy. The
-//! notifier does the opposite, takes the address away and then looks for who is
-//! busy, and so one of them sees the other. Handlers run with interrupts off and
-//! read 4 KiB at most, so the notifier's wait is short.
+//! The page of the list of H_PUT_TCE_INDIRECT is memory of userspace that is not pinned. The
+//! full path leaves the kernel address of the page in the vcpu, and the MMU notifier clears
+//! the address before the page can be freed (`kvm_p9_forget_lists()`). Between the two a
+//! handler may read the page. The handler sets `tce_list_busy`, then reads the address, then
+//! reads the page, then clears `tce_list_busy`. The notifier clears the address and then
+//! waits for `tce_list_busy`. So one of them sees the other. Handlers run with interrupts off
+//! and read 4 KiB at most, so the wait is short.
 //!
-//! Pages of a table come and never go, until the table goes. So do the levels of a
-//! hardware table.
+//! Pages of a table are freed with the table only. So are the levels of a hardware table.
 
 pub(crate) mod context;
 pub(crate) mod full_path;

@@ -25,9 +25,10 @@ macro_rules! view {
 		impl $view {
 			/// # Safety
 			///
-			/// It must be the kernel's structure of that name, which stays, and of
-			/// which these fields are used by nobody else, for as long as the view or
-			/// a copy of it does; fields that others may write are read only once.
+			/// `at` must point to the kernel's structure of that name. The structure must stay
+			/// for as long as the view or a copy of the view, and no other code may use these
+			/// fields during that time, except that other CPUs may write fields of which only
+			/// one read is made.
 			pub unsafe fn new(at: NonNull<u8>) -> Self {
 				Self(at)
 			}
@@ -303,7 +304,7 @@ view! {
 }
 
 view! {
-	/// `struct kvmppc_spapr_tce_iommu_table`: that a table of hardware's is attached.
+	/// `struct kvmppc_spapr_tce_iommu_table`: the attachment of a hardware table.
 	StitView {
 		next / set_next: u64 @ STIT_NEXT;
 		table / set_table: u64 @ STIT_TABLE;
@@ -311,7 +312,7 @@ view! {
 }
 
 view! {
-	/// `struct iommu_table`: a table of hardware's.
+	/// `struct iommu_table`: a hardware table.
 	IommuTableView {
 		/// Levels of the table less one.
 		levels / set_levels: u64 @ IOMMU_LEVELS;

@@ -49,13 +49,13 @@ pub(crate) unsafe fn fast<const NUMBER: u64>(p9: NonNull<P9Vcpu>, counter: &Coun
 			// SAFETY: as the caller vouches; this one is done.
 			unsafe { fast_emulated::<NUMBER>(p9, stt, counter) }
 		}
-		// Both end this function, so that neither's stack is below the other's.
+		// Both calls are tail calls, so that their stack frames do not add up.
 		Ok(_) => fast_general(p9, Number(NUMBER), counter),
 		Err(refusal) => refusal.code(),
 	}
 }
 
-/// On a table that no hardware's is attached to, of which a body is compiled for each
+/// Answers an hcall on a table without attached hardware tables. A body is compiled for each
 /// hcall.
 ///
 /// # Safety

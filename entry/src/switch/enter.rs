@@ -217,12 +217,12 @@ pub(super) unsafe fn switch_mmu_context<P: Profile, K: Kernel>(
 	// linear map.
 	unsafe {
 		if !radix {
-			// See the text on hash guests in `switch`. [RI] too, for what comes with the MMU
-			// off is not survived.
+			// See "Hash guests" in docs/entry-exit.md. Clear [RI] too: an interrupt with the
+			// MMU off is not survived.
 			let now = k.mfmsr();
 			k.mtmsrd(now & !(Msr::IR | Msr::DR | Msr::RI).bits());
 		}
-		// See the text on barriers in `switch`.
+		// See "Barriers" in docs/entry-exit.md.
 		k.hwsync();
 		k.isync();
 		k.mtspr::<{ Spr::LPIDR.0 }>(match nested {

@@ -13,19 +13,19 @@ use crate::layout::kernel as layout;
 use crate::sprs::{self, Conditions, Interrupt, Supervisor, User};
 use crate::views::VcpuView;
 
-/// How the guest came out.
+/// How the guest's run ended.
 #[derive(Clone, Copy)]
 pub(super) struct Out {
 	/// The trap number.
 	pub(super) trap: u32,
-	/// By what the guest did: no interrupt is pending or recorded for that.
+	/// The guest's own instruction ended the run: no interrupt is pending or recorded.
 	pub(super) synchronous: bool,
-	/// The timebase may have been set meanwhile.
+	/// The timebase may have been set during the exit.
 	pub(super) timebase_changed: bool,
 }
 
-/// Takes what the interrupt left behind before another can overwrite it, and lets
-/// those have a look who must do so while the guest's state is loaded.
+/// Saves what the next interrupt would overwrite. Calls the handlers of the kernel that must
+/// run while the guest's state is loaded (HMI, machine check).
 #[inline(always)]
 pub(super) fn save_interrupt_state<K: Kernel>(
 	k: &mut K,
@@ -178,7 +178,7 @@ pub(super) fn account<K: Kernel>(
 	hdec: u64,
 ) -> Times {
 	let vcpu = context.vcpu;
-	// See the text on time in `switch`.
+	// See "Time" in docs/entry-exit.md.
 	let applied = context.vcore.tb_offset_applied();
 	let tb = if out.timebase_changed {
 		k.mftb().wrapping_sub(applied)
@@ -235,7 +235,7 @@ pub(super) unsafe fn restore_host<P: Profile, K: Kernel>(
 	if active {
 		msr |= Msr::TS_S.bits();
 	}
-	// See the text on enabling interrupts in `switch`.
+	// See "Enabling interrupts" in docs/entry-exit.md.
 	let restore_msr_last = radix && !active && out.synchronous && {
 		Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
 	};
@@ -300,7 +300,7 @@ unsafe fn restore_mmu_context<P: Profile, K: Kernel>(k: &mut K, context: &Contex
 		} else {
 			slb::clear_four(k);
 		}
-		// See the text on barriers in `switch`.
+		// See "Barriers" in docs/entry-exit.md.
 		k.hwsync();
 		k.mtspr::<{ Spr::PIDR.0 }>(host.pidr);
 		k.mtspr::<{ Spr::LPIDR.0 }>(kvm.host_lpid().into());

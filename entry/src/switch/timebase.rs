@@ -24,7 +24,7 @@ pub(super) unsafe fn enter<C: Cpu>(k: &mut C, context: &Context, started: u64, t
 	// bits; an L1 may have asked for it.
 	let offset = vcore.tb_offset() & !TB_LOW;
 	*tb = started.wrapping_add(offset);
-	// `started` is too old for this: see the text on time in `switch`.
+	// `started` is too old for this: see "Time" in docs/entry-exit.md.
 	let now = k.mftb().wrapping_add(offset);
 	// SAFETY: the guest runs next, and `now` was read just above.
 	unsafe { set(k, now) };

@@ -47,8 +47,8 @@ pub(crate) enum CallSite {
 }
 
 impl CallSite {
-	/// Hardware's tables and registered memory stay for as long as the handler runs, and
-	/// it isn't interrupted while it has an entry locked.
+	/// Checks that hardware tables and registered memory stay while the handler runs, and that
+	/// no interrupt arrives while an entry is locked.
 	pub(crate) fn may_write_hardware(self) -> Result<(), Refusal> {
 		let facts = HostFacts::from_bits_retain(kvm_p9_host_facts);
 		match self {
@@ -109,7 +109,7 @@ impl<'a> HcallContext<'a> {
 		Err(TooHard::CFallback.into())
 	}
 
-	/// The same, here once for those that it is no matter to.
+	/// Out-of-line copy of [`table`](Self::table), for callers that are not performance critical.
 	#[inline(never)]
 	pub(crate) fn table_apart(&self) -> Result<SttView, Refusal> {
 		self.table()
@@ -144,7 +144,7 @@ impl<'a> HcallContext<'a> {
 				self.vcpu.set_gpr4(tce.0);
 			}
 			Number::PUT_TCE => hcalls::put(table, &self.memory()?, ioba, Tce(r6))?,
-			// A vcpu is in one handler at a time, so nobody else uses the buffer.
+			// A vcpu is in one handler at a time, so no other code uses the buffer.
 			Number::PUT_TCE_INDIRECT => {
 				hcalls::put_indirect(table, &self.memory()?, &self.p9.tce_list, ioba, r6, r7)?;
 			}

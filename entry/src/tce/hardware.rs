@@ -28,8 +28,8 @@ pub(crate) const MOST_LEVELS: u64 = 4;
 /// Permissions, which entries of upper levels have, too.
 pub(crate) const PERMISSIONS: u64 = (layout::TCE_PCI_READ | layout::TCE_PCI_WRITE) as u64;
 
-/// The table of an element of the list of those attached, if it is known, and the element
-/// behind. By the list_head in it, under RCU.
+/// The table of an element of the list of attached tables, if its kind is supported, and the
+/// next element. `node` is the address of the list_head in the element. Under RCU.
 #[inline(never)]
 pub(crate) fn attachment(node: u64) -> Option<(HardwareTable, u64)> {
 	let node: NonNull<u8> = at(node)?;
@@ -161,9 +161,9 @@ impl KernelRegion {
 		Some(page & layout::REGION_PAGE_MASK as u64)
 	}
 
-	/// Is what begins at this offset so large a piece of the host's memory? The region's
-	/// page size doesn't tell: of normal pages behind large ones the kernel takes it to be
-	/// the large ones' (`mm_iommu_do_alloc()`). A device's memory always is.
+	/// Whether `size` bytes from this offset are contiguous in the host. The page size of the
+	/// region is not reliable: for normal pages after large ones, `mm_iommu_do_alloc()` computes
+	/// the size of the large ones. Memory of a device is always contiguous.
 	#[inline]
 	pub(crate) fn is_in_one_piece(&self, offset: u64, host: u64, size: u64) -> bool {
 		let mut others = (1 << layout::PAGE_SHIFT..size).step_by(1 << layout::PAGE_SHIFT);
@@ -200,10 +200,10 @@ impl Region for KernelRegion {
 
 	#[inline(never)]
 	fn dec_mapped(&self, count: u64) {
-		// Never below 1, as the kernel has it: that is for whoever unregisters it.
+		// Never below 1, as in the kernel: unregistering drops the last one.
 		let counted =
 			|mapped: u64| Some(mapped.saturating_sub(count).max(1)).filter(|_| mapped > 1);
-		// Release: whoever sees that nothing maps it sees that nothing maps it.
+		// Release: a CPU that sees the lower count also sees the unmapped entries.
 		let _ = self
 			.mapped()
 			.fetch_update(Ordering::Release, Ordering::Relaxed, counted);

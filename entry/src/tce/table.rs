@@ -21,25 +21,25 @@ unsafe extern "C" {
 
 /// What is known of a [`KernelTable`].
 pub(crate) trait Attachment {
-	/// Hardware's tables may be attached.
+	/// Hardware tables may be attached.
 	const POSSIBLE: bool;
 }
 
-/// None is attached.
+/// No hardware table is attached.
 pub(crate) struct Emulated;
 
 impl Attachment for Emulated {
 	const POSSIBLE: bool = false;
 }
 
-/// Nothing.
+/// Not known whether a hardware table is attached.
 pub(crate) struct Any;
 
 impl Attachment for Any {
 	const POSSIBLE: bool = true;
 }
 
-/// No hardware's table is attached.
+/// Whether no hardware table is attached.
 #[inline]
 pub(crate) fn is_emulated(stt: SttView) -> bool {
 	// An empty list's head points to itself.

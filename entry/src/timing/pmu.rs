@@ -1,51 +1,50 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The counter of cycles, for spans of time that are measured.
 //!
-//! PMC6 counts cycles, if somebody lets it. The PMU belongs to the guest, to perf, or to
-//! nobody, and that is known: a guest says in its VPA whether it uses the PMU, and while
-//! it does not, runs with HFSCR\[PM\] clear, so it can neither see nor change any of it;
-//! the host says so in the PACA. While it is nobody's it is frozen, and KVM switches
-//! nothing of it. Then, and only while somebody asks for times, a vcpu has counters 5 and 6
-//! count ([`Mmcr0::COUNTING`]). No condition or event is enabled, so nothing can come of it: no
-//! interrupt, and no other counter moves.
+//! PMC6 counts cycles, if it is not frozen. The guest or perf may use the PMU, and both announce
+//! that. A guest sets a flag in its VPA; while the flag is clear, the guest runs with
+//! HFSCR\[PM\] clear and can neither see nor change the PMU. The host sets a flag in the PACA.
+//! While the PMU is not used, it is frozen, and KVM does not switch it. Then, and only while
+//! times are on, a vcpu starts counters 5 and 6 ([`Mmcr0::COUNTING`]). No condition or event is
+//! enabled, so no interrupt can follow, and no other counter moves.
 //!
 //! # How long
 //!
-//! The counter goes on in the host's part of KVM_RUN, so that all of a full exit can be
-//! counted, and is stopped where the thread leaves that part (`kvm_p9_sched_out()` in the
-//! glue): when KVM_RUN returns, and when it is scheduled out, to sleep or for another.
-//! So no other task runs with it, no CPU goes idle with it, and no other vcpu finds it.
-//! It is also stopped, on all CPUs, when times are no longer asked for. What it counted is
-//! cleared then, and MMCR0 is \[FC\], as KVM and perf leave it.
+//! The counter continues in the host's part of KVM_RUN, so that all of a full exit is
+//! counted. `kvm_p9_sched_out()` in the glue stops the counter when KVM_RUN returns, and when
+//! the thread is scheduled out. So the counter runs in no other task, on no idle CPU, and for
+//! no other vcpu. The glue also stops the counter, on all CPUs, when times are turned off. Then
+//! the counter is cleared, and MMCR0 is \[FC\], as KVM and perf leave it.
 //!
-//! # Who may come in between
+//! # Other users of the PMU
 //!
-//! - perf, by an interrupt in the host's part. It writes MMCR0 with \[FC\] before it sets
-//!   up a counter, and then all that it depends on, whatever was there. What it has no use
-//!   for it freezes; if its interrupt finds an idle counter that has run over, it clears it.
-//!   It has conditions enabled as long as it has events, and leaves \[FC\] behind, so MMCR0
-//!   is never again what it was for us.
-//! - the guest, which may say at any time that it does use the PMU. KVM loads its registers
-//!   at the next entry. But if it said so while it ran, KVM saves as the guest's what
-//!   is ours; the glue looks for that at each exit.
+//! - perf may take the PMU by an interrupt in the host's part. perf writes MMCR0 with \[FC\]
+//!   before it sets up a counter, and then writes all registers that it depends on. perf freezes
+//!   counters that it does not use, and its interrupt clears an idle counter that has
+//!   overflowed. perf has conditions enabled while it has events, and leaves \[FC\] set
+//!   afterwards. So MMCR0 never has the value [`Mmcr0::COUNTING`] again after perf.
+//! - the guest may announce at any time that it uses the PMU. KVM loads the guest's registers
+//!   at the next entry. But if the guest announced that while it ran, KVM saves our values as
+//!   the guest's; the glue corrects that at each exit (`kvm_p9_scrub_guest_pmc()`).
 //!
-//! So a counter that went on is told by MMCR0, together with the CPU, which the vcpu
-//! remembers: see [`enter`].
+//! So MMCR0, with the CPU that the vcpu remembers, tells whether the counter has continued: see
+//! [`enter`].
 
 use powerpc::{Cpu, Cycles, Mmcr0, Spr, Stats};
 
 use crate::switch::hfscr;
 use crate::views::{PacaView, VcpuView};
 
-/// Whether neither the guest nor the host uses the PMU, on the guest's way in: behind
-/// `switch_pmu_to_guest()`, which goes by the same, and sets HFSCR\[PM\] if it loads the guest's.
+/// Whether neither the guest nor the host uses the PMU, on entry. Call this after
+/// `switch_pmu_to_guest()`, which tests the same flags, and sets HFSCR\[PM\] if it loads the
+/// guest's PMU.
 pub fn nobody_has_the_pmu(vcpu: VcpuView, paca: PacaView) -> bool {
 	let guest_says_so = vcpu.vpa().is_some_and(|vpa| vpa.pmcregs_in_use() == 0);
 	guest_says_so && vcpu.hfscr() & hfscr::PM == 0 && paca.pmcregs_in_use() == 0
 }
 
-/// The guest is about to run on `cpu_number`: has the counter count if it is `wanted`, which
-/// it may only be while nobody has the PMU.
+/// Before the guest runs on `cpu_number`: start the counter if it is `wanted`. `wanted` may be
+/// set only while the PMU is not used.
 #[inline]
 pub fn enter<C: Cpu>(cpu: &mut C, stats: &Stats, cpu_number: u16, wanted: bool) -> Counter {
 	let here = u64::from(cpu_number) + 1;
@@ -66,8 +65,8 @@ pub fn enter<C: Cpu>(cpu: &mut C, stats: &Stats, cpu_number: u16, wanted: bool) 
 	if !wanted || !mmcr0.contains(Mmcr0::FC) {
 		return Counter::Foreign;
 	}
-	// SAFETY: the PMU is nobody's, and frozen. The last user may have left in MMCR2 that
-	// PMC6 doesn't count in some state; whoever comes next sets it to its own.
+	// SAFETY: the PMU is frozen and not used. The last user may have left an MMCR2 with which
+	// PMC6 does not count in some state; the next user writes its own value.
 	unsafe {
 		cpu.mtspr::<{ Spr::MMCR2.0 }>(0);
 		cpu.mtspr::<{ Spr::MMCR0.0 }>(Mmcr0::COUNTING.bits());
@@ -79,11 +78,11 @@ pub fn enter<C: Cpu>(cpu: &mut C, stats: &Stats, cpu_number: u16, wanted: bool) 
 /// What [`enter`] found, or did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Counter {
-	/// It is somebody else's.
+	/// The counter is not ours.
 	Foreign,
-	/// It has only now begun to count.
+	/// The counter begins to count now.
 	Begins,
-	/// It has counted since the vcpu last came out.
+	/// The counter has counted since the last exit of the vcpu.
 	Continues,
 }
 
@@ -99,7 +98,7 @@ impl Counter {
 	}
 }
 
-/// PMC6, whoever's it is.
+/// PMC6, which may belong to another user.
 #[inline]
 pub fn read<C: Cpu>(cpu: &mut C) -> u32 {
 	cpu.mfspr::<{ Spr::PMC6.0 }>() as u32

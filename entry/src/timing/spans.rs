@@ -48,8 +48,8 @@ pub(crate) fn cycle_counter() -> u32 {
 	pmc as u32
 }
 
-/// The guest is about to run, and somebody wants to know about time: then the
-/// trampoline calls this and [`kvm_p9_time_exit`] around each run.
+/// Record the time before the guest runs. While times are on, the trampoline calls this
+/// function and [`kvm_p9_time_exit`] around each run of the guest.
 ///
 /// # Safety
 ///
