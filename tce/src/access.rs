@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! How a body reaches the table, the guest's memory and its list.
+//! How an hcall body reaches the table, the guest's memory and the list.
 
 use core::sync::atomic::AtomicU64;
 
@@ -13,10 +13,10 @@ pub trait Table {
 	/// Entries of one of the pages that the table is made of, as a shift; from 9.
 	const PAGE_SHIFT: u32;
 
-	/// Bodies are compiled for speed. If not, what they have in common is here once.
+	/// Inline the hcall bodies. The generic instance does not, to save text.
 	const IN_LINE: bool;
 
-	/// A table of the hardware's.
+	/// A hardware table.
 	type Attached: Attached;
 
 	/// The window.
@@ -25,11 +25,11 @@ pub trait Table {
 	/// No hardware translates with this table: writing the entries is all.
 	fn is_emulated(&self) -> bool;
 
-	/// Entries of hardware's tables that one call may write.
+	/// Limit of hardware entries that one call may write.
 	fn most_writes(&self) -> u64;
 
-	/// The tables of the hardware's that translate with this one's entries.
-	/// [`TooHard::CFallback`] if they are too many or unknown here.
+	/// The hardware tables that are attached to this table.
+	/// [`TooHard::CFallback`] if there are too many, or one of an unsupported kind.
 	fn attached(&self) -> Result<[Option<Self::Attached>; MAX_ATTACHED], Refusal>;
 
 	/// All the entries of a page of the table, if it has come into being.

@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Tables that hardware translates with.
 //!
-//! A passed-through device's DMA goes through a table of the host's hardware, which
-//! VFIO owns and which is *attached* to the guest's: what the guest writes into its
-//! own has to be written there too, translated. The guest's table holds guest
-//! addresses; a hardware table has two values for each entry, the host address of the
-//! page, for the device, and the userspace address, by which KVM and VFIO find the
-//! [`Region`] that the page belongs to. A region is memory that userspace has
-//! registered for DMA. Its pages are pinned, and it counts the entries that map it:
-//! while there is one it can't be unregistered.
+//! DMA of a passed-through device goes through a table of the host's hardware. VFIO owns
+//! that table and *attaches* it to the guest's table: every write of the guest has to be
+//! written there too, translated. The guest's table holds guest addresses. A hardware table
+//! has two values for each entry: the host address of the page, for the device, and the
+//! userspace address, by which KVM and VFIO find the [`Region`] of the page. A region is
+//! memory that userspace has registered for DMA. Its pages are pinned, and the region counts
+//! the entries that map it. While the count is above its minimum, the region cannot be
+//! unregistered.
 //!
 //! # Order
 //!
-//! [`write`] does all that can fail before it changes anything: every page that is to
-//! be mapped is found, and counted as mapped. Then, entry by entry, it exchanges what
-//! the hardware sees, writes the guest's own table, and remembers whom the old value
-//! counted for. When all entries are written the hardware is told, once, to forget
-//! those of them that mapped something, or do so now: we know of nothing that says a
-//! host bridge doesn't cache entries that map nothing, and Linux tells it both ways.
-//! Only then is the old pages' count given back: as soon as a region's count allows it,
-//! its pages may become somebody else's.
+//! [`write`] does all that can fail before it changes anything: it finds every page that is
+//! to be mapped, and counts the page as mapped. Then, entry by entry, it exchanges what the
+//! hardware sees, writes the guest's own table, and remembers the region of the old value.
+//! When all entries are written, it invalidates the TCE cache of the hardware once, for
+//! entries that mapped something or do now. (No document says that a host bridge does not
+//! cache entries that map nothing, and Linux invalidates in both directions.) Only then the
+//! counts of the old pages are dropped: as soon as the count of a region allows it, its pages
+//! may be unpinned and reused.
 //!
 //! # Two vcpus at the same entry
 //!
-//! The lowest bit of the userspace address, which is that of a page, is a lock of this
-//! one entry of the hardware table. Whoever exchanges an entry holds it, for these few
-//! instructions, with interrupts off, and never two at a time; the kernel's own handlers
-//! and VFIO's ioctls take it, too (`kvm_p9_tce_lock.h`). So what is removed is counted
-//! back once, for the region that it was counted for, whichever guest's tables and page
-//! sizes the hardware table is attached to. The guest's own table is written under the
-//! lock of the last of the entries that stand for its entry: if there is just one, as
-//! nearly always, the two agree whoever comes first. If there are more, two vcpus that
-//! write the same entry at the same time may leave some of one's and some of the other's,
-//! as with C.
+//! The lowest bit of the userspace address, which is the address of a page, is a lock of
+//! this one entry of the hardware table. A vcpu that exchanges an entry holds the lock for
+//! these few instructions, with interrupts disabled, and never two locks at a time. The
+//! kernel's own handlers and VFIO's ioctls take the lock, too (`kvm_p9_tce_lock.h`). So a
+//! removed mapping is counted back once, for the region that it was counted for, independent
+//! of the tables and page sizes that the hardware table is attached to. The guest's own table
+//! is written under the lock of the last of the hardware entries that stand for its entry. If
+//! there is just one, as nearly always, the two tables agree in any order of the vcpus. If
+//! there are more, two vcpus that write the same entry at the same time may leave a mix, as
+//! with C.
 
 mod commit;
 mod lock;
@@ -54,17 +54,17 @@ pub const MAX_ATTACHED: usize = 4;
 /// Regions that one hcall's pages may lie in, or have lain in.
 const MAX_REGIONS: usize = 5;
 
-/// A table of the hardware's.
+/// A hardware table.
 pub trait Attached: Copy {
 	/// Size of its pages, as a shift; not above that of the guest's table.
 	fn page_shift(&self) -> u32;
 
-	/// The entry at this index, and all behind it that are in the same array. `None`
-	/// if there is no array yet: then nothing is mapped there.
+	/// The entry at this index, and all later ones in the same array. `None` if there is no
+	/// array yet: then nothing is mapped there.
 	fn entries(&self, index: u64) -> Option<EntrySlice<'_>>;
 
-	/// Has the hardware forget what it knows of `count` entries from `first` on, and
-	/// returns when it has.
+	/// Invalidates what the hardware has cached of `count` entries from `first` on, and returns
+	/// when that is complete.
 	fn invalidate(&self, first: u64, count: u64);
 }
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The bodies of the hcalls.
 //!
-//! Each does everything that can fail first and writes afterwards, and what it
-//! writes is what it has checked: the list of H_PUT_TCE_INDIRECT is memory that
-//! the guest may change meanwhile, so its entries are read once, into a buffer.
+//! Each body does everything that can fail first and writes afterwards, and writes only
+//! values that it has checked. The list of H_PUT_TCE_INDIRECT is memory that the guest may
+//! change at any time, so its entries are read once, into a buffer.
 //!
-//! A table of hardware's, if there is one, is written before the guest's own, by
-//! [`hardware::write`].
+//! [`hardware::write`] writes a hardware table, if there is one, before the guest's own table.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -250,8 +249,8 @@ pub fn put_indirect<T: Table>(
 	}
 }
 
-/// Writes the first of `counts` values to entries from `index` on. On hardware's tables the
-/// others are looked at, too: see [`hardware::write`].
+/// Writes the first of `counts` values to entries from `index` on. With hardware tables the
+/// other values are checked, too: see [`hardware::write`].
 #[inline(always)]
 fn write<T: Table, G: GuestMemory>(
 	table: &T,

@@ -8,39 +8,38 @@
 //!
 //! The bodies in [`hcalls`] are generic over how they reach the table, the guest's
 //! memory and its list ([`Table`], [`GuestMemory`]), so that they can be run on the host
-//! against a model, and in the kernel by fast handlers and on the full path. What they
-//! answer is what `kvmppc_h_*tce*()` in `arch/powerpc/kvm/book3s_64_vio.c` answer, or
-//! [`TooHard`], which says what would have to be done first and has changed nothing.
-//! Tables of hardware's, which follow the guest's, are written by [`hardware`].
+//! against a model, and in the kernel by fast handlers and on the full path. They return
+//! what `kvmppc_h_*tce*()` in `arch/powerpc/kvm/book3s_64_vio.c` return, or change nothing
+//! and return [`TooHard`] with what they need first.
+//! [`hardware`] writes the hardware tables that follow the guest's table.
 //!
 //! # What C does that may surprise
 //!
-//! - An entry without permission bits isn't checked at all, so that userspace can
+//! - An entry without permission bits is not checked at all, so that userspace can
 //!   poison a table: H_PUT_TCE and H_STUFF_TCE write such a value as it is.
-//!   H_PUT_TCE_INDIRECT first accepts it like the other two, but finds out when it
-//!   writes that there is no such memory. It then answers H_PARAMETER, with all
-//!   entries before that one written.
-//! - An entry with permission bits that is bad answers "too hard" and no code of
-//!   PAPR's: userspace may know better.
+//!   H_PUT_TCE_INDIRECT first accepts such a value like the other two. When it writes the
+//!   entry it finds that there is no such memory, and returns H_PARAMETER. The entries
+//!   before that one are written.
+//! - A bad entry with permission bits gives H_TOO_HARD and no PAPR code: userspace may have
+//!   an answer.
 //! - H_STUFF_TCE has no limit but the window, H_PUT_TCE_INDIRECT has 512 entries.
-//! - Zero entries are fine everywhere in the window and just behind its end.
-//! - Table pages come into being with the first entry that isn't zero.
+//! - Zero entries are valid everywhere in the window and directly after its end.
+//! - Table pages are allocated with the first entry that is not zero.
 //!
 //! # What is different on purpose
 //!
-//! - Of an entry that takes several of a hardware table's, C looks for the first part
-//!   only before it writes them one by one, and stops where it can't go on, with a wrong
-//!   count. Here all parts are looked for, or nothing is changed.
+//! - One guest entry may stand for several hardware entries. C looks up only the first part
+//!   before it writes them one by one, and stops where it cannot continue, with a wrong
+//!   count. This crate looks up all parts first, or changes nothing.
 //! - An entry of H_PUT_TCE_INDIRECT without permission bits maps nothing for hardware, as
-//!   with the other two. C as it comes counts its page as mapped, and never takes that
-//!   back; with `CONFIG_KVM_BOOK3S_HV_P9_RUST` it does as here.
-//! - A page of the guest's table that is larger than the hardware's may go on in another
-//!   memory slot, or be longer than the last. Each part is looked for where it is in the
-//!   guest, and if it is nowhere then nothing is changed. C looks for the first, and goes on
-//!   from there in userspace's memory: what is behind the slot and happens to be registered
-//!   is mapped for the guest's device.
-//! - The hardware is told to forget what it may have cached, once an hcall. C tells it
-//!   once an entry, of entries that mapped nothing, too.
+//!   with the other two. An unpatched kernel counts its page as mapped and never drops that
+//!   count; the first patch of the series fixes C as well.
+//! - A page of the guest's table that is larger than the pages of the hardware may continue in
+//!   another memory slot, or be longer than the last slot. This crate looks up each part in the
+//!   guest, and changes nothing if a part is in no slot. C looks up the first part and continues
+//!   in userspace addresses: registered memory after the slot is mapped for the guest's device.
+//! - The TCE cache of the hardware is invalidated once per hcall. C invalidates once per entry,
+//!   also for entries that mapped nothing.
 #![cfg_attr(not(test), no_std)]
 
 mod access;

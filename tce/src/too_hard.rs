@@ -1,40 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Why a hcall body does not do what it was asked for.
+//! Why an hcall body returns without doing its work.
 
 use hcall::Code;
 
-/// Why a body doesn't do what it was asked for.
+/// Why a body returns without doing its work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
 	/// The hcall's parameters are bad: H_PARAMETER.
 	Parameter,
-	/// It can't be done here and now, and nothing was changed.
+	/// The body needs something first, and has changed nothing.
 	TooHard(TooHard),
 }
 
-/// What would have to be done first.
+/// What the body needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TooHard {
-	/// Userspace may know better: where C has no code of PAPR's, either.
+	/// An answer of userspace: C has no PAPR code for these cases, either.
 	Userspace,
-	/// This page of the table must be made.
+	/// This page of the table.
 	TablePage(u64),
-	/// The list must be brought here.
+	/// The list, in the buffer of the vcpu.
 	TceList,
-	/// The hardware's table of that number must be given what it lacks for this entry
-	/// of its own.
+	/// The missing levels of this hardware table for this entry.
 	TableLevel {
-		/// Which of [`Table::attached`].
+		/// The number of the table in [`Table::attached`].
 		table: usize,
 		/// The entry.
 		index: u64,
 	},
-	/// It takes several steps.
+	/// Another call, after the kernel had the chance to reschedule.
 	Resched,
-	/// Hardware's tables are written with interrupts off, and they are on.
+	/// Interrupts disabled: hardware tables are written only then.
 	IrqsOff,
-	/// Too odd for this: there are more attached tables than a body takes, or one of
-	/// another make.
+	/// The C handler: there are more attached tables than a body supports, or one of an
+	/// unsupported kind.
 	CFallback,
 }
 

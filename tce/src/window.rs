@@ -22,7 +22,7 @@ impl Window {
 	}
 
 	/// Index of the table's entry for the I/O bus address, if that is a page's, and
-	/// this page and those behind it, `pages` together, are all in the window.
+	/// this page and the next ones, `pages` together, are all in the window.
 	/// [`Refusal::Parameter`] if not.
 	///
 	/// With no pages the index may be one too many.

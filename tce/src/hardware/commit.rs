@@ -23,8 +23,8 @@ pub(super) struct After<R> {
 pub(super) const NONE_STALE: (u64, u64) = (u64::MAX, 0);
 
 impl<R: Region> After<R> {
-	/// Makes room for one entry more, of whatever region it was. No lock may be held, as
-	/// firmware takes its time.
+	/// Makes room for one more old entry of any region. No lock may be held, because a call of
+	/// firmware takes long.
 	pub(super) fn make_room<A: Attached>(&mut self, tables: &[Option<A>; MAX_ATTACHED]) {
 		if !self.old.has_room() {
 			// Seldom: pages of that many regions were mapped here.
@@ -59,7 +59,7 @@ impl<R: Region> After<R> {
 	}
 }
 
-/// Finds entries of hardware's tables, and remembers the array that it found last.
+/// Finds entries of hardware tables, and remembers the last array.
 pub(super) struct Finder<'a> {
 	/// Of which table it is.
 	pub(super) table: usize,
@@ -108,7 +108,7 @@ impl<'a> Finder<'a> {
 pub(super) struct Entries<'a, T: Table, G> {
 	pub(super) table: &'a T,
 	pub(super) guest: &'a G,
-	/// Taken down once: userspace may attach another one meanwhile.
+	/// Read once: userspace may attach another table at any time.
 	pub(super) tables: [Option<T::Attached>; MAX_ATTACHED],
 	/// Of the first in the guest's table.
 	pub(super) index: u64,
@@ -120,7 +120,7 @@ pub(super) struct Entries<'a, T: Table, G> {
 }
 
 impl<T: Table, G: GuestMemory> Entries<'_, T, G> {
-	/// The hardware's tables, and their numbers.
+	/// The hardware tables, and their numbers.
 	pub(super) fn tables(&self) -> impl Iterator<Item = (usize, &T::Attached)> {
 		self.tables.iter().map_while(Option::as_ref).enumerate()
 	}
@@ -131,7 +131,7 @@ impl<T: Table, G: GuestMemory> Entries<'_, T, G> {
 		shift.saturating_sub(attached.page_shift())
 	}
 
-	/// The hardware's entries for entry `n`.
+	/// The hardware entries for entry `n`.
 	pub(super) fn parts(
 		&self,
 		attached: &T::Attached,
@@ -210,8 +210,8 @@ impl<T: Table, G: GuestMemory> Entries<'_, T, G> {
 						return Err(TooHard::CFallback.into());
 					}
 				}
-				// What is there now must be somebody's. It may be coming or going just now,
-				// so only what is seen under its lock is believed.
+				// The present mapping must belong to a region. Another vcpu may be changing
+				// the entry, so a complaint counts only under the lock of the entry.
 				if let Some(entry) = entry
 					&& self.is_somebodys(entry, page_shift).is_err()
 				{
@@ -234,8 +234,8 @@ impl<T: Table, G: GuestMemory> Entries<'_, T, G> {
 		Ok(())
 	}
 
-	/// Writes entry `n` to all the hardware's tables. The last of its entries there stays
-	/// locked, for the guest's own table to be written.
+	/// Writes entry `n` to all hardware tables. The last of its entries there stays locked
+	/// until the guest's own table is written.
 	pub(super) fn write<'a>(
 		&'a self,
 		n: usize,
@@ -288,8 +288,8 @@ impl<T: Table, G: GuestMemory> Entries<'_, T, G> {
 			None => (0, 0),
 		};
 
-		// Whoever has the lock is alone, but for stdcx. failing without a reason, and for
-		// VFIO's ioctls on containers of the first kind, which know no userspace addresses.
+		// The holder of the lock is the only writer, except for VFIO's ioctls on containers
+		// of version 1, which use no userspace addresses. Also, stdcx. may fail spuriously.
 		let mut old = tce.load(Ordering::Relaxed);
 		let removed = loop {
 			let region = match from_hardware(old).is_mapping() {
@@ -297,7 +297,7 @@ impl<T: Table, G: GuestMemory> Entries<'_, T, G> {
 				false => None,
 			};
 			// Relaxed: a device reads it when the guest tells it to, by a store that the
-			// guest orders behind this hcall.
+			// guest orders after this hcall.
 			match tce.compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed) {
 				Ok(_) => break region,
 				Err(other) => old = other,

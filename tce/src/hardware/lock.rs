@@ -10,7 +10,7 @@ pub(super) const LOCK: u64 = 1_u64.to_be();
 /// Takes an entry's lock, and returns the userspace address in it.
 pub(super) fn lock(user: &AtomicU64) -> u64 {
 	loop {
-		// Acquire: the entry is looked at behind this.
+		// Acquire: the entry is read after this.
 		let old = user.fetch_or(LOCK, Ordering::Acquire);
 		if old & LOCK == 0 {
 			return old;
@@ -39,7 +39,7 @@ impl<'a> Locked<'a> {
 
 impl Drop for Locked<'_> {
 	fn drop(&mut self) {
-		// Release: all that was done under the lock can be seen by whoever has it next.
+		// Release: the next holder of the lock sees all that was done under the lock.
 		self.entry.user.store(self.user, Ordering::Release);
 	}
 }

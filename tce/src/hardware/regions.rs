@@ -120,7 +120,7 @@ pub(super) fn translate<G: GuestMemory>(
 	part: u64,
 	shift: u32,
 ) -> Result<Mapping<G::Region>, Refusal> {
-	// Each part by itself: the page may go on in another slot, or end with its slot.
+	// Look up each part alone: the page may continue in another slot, or end with its slot.
 	let address = tce.address().wrapping_add(part << shift);
 	let memory = guest.memory(address);
 	let user = memory

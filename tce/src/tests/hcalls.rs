@@ -50,7 +50,7 @@ fn poison_outside_memory_ends_a_list_with_what_came_before_written() {
 	let put = || put_indirect(&world, &world, &buffer, 0, 0, 3);
 	assert_eq!(put(), Err(Refusal::Parameter));
 	assert_eq!(world.contents()[..3], [0x3003, 0, 0]);
-	// A worse one behind it is found before anything is written.
+	// A worse entry after it is found before anything is written.
 	world.set_list(&[0x7003, nowhere, nowhere | 1]);
 	assert_eq!(put(), HARD);
 	assert_eq!(world.contents()[..3], [0x3003, 0, 0]);
@@ -90,7 +90,7 @@ fn permissions_in_h_stuff_tce_are_a_bad_parameter() {
 	}
 }
 
-/// A table with one of the hardware's, which lacks its second array.
+/// A table with a hardware table, which lacks its second array.
 fn attached() -> Setup {
 	let memory = Setup::default().memory[0];
 	Setup {
@@ -228,7 +228,7 @@ fn a_page_ends_with_its_slot_or_goes_on_in_the_next() {
 		.collect();
 	assert_eq!(users, expected);
 	let before = (world.contents(), world.mapped());
-	// Its slot ends at a page of the hardware's, or within one.
+	// Its slot ends at a hardware page, or within one.
 	assert_eq!(put(0, 0x2_0003), HARD);
 	assert_eq!(put(1, 0x3_0003), HARD);
 	assert_eq!((world.contents(), world.mapped()), before);
@@ -311,8 +311,8 @@ fn write_at_once(worlds: &[World]) {
 	});
 }
 
-/// Each entry of the hardware's tables is one that was written, and the counts are
-/// those of the entries.
+/// Checks that each hardware entry is one that was written, and that the counts are those of
+/// the entries.
 fn assert_whole(world: &World) {
 	let mut mapped = vec![0; world.mapped().len()];
 	for (tce, user) in world.hardware().iter().flat_map(model::Entries::values) {
@@ -324,8 +324,7 @@ fn assert_whole(world: &World) {
 	assert_eq!(world.mapped(), mapped);
 }
 
-/// If one entry of the hardware's stands for one of the guest's, the guest's table
-/// agrees with it, too.
+/// If one hardware entry stands for one guest entry, the guest's table agrees with it, too.
 #[test]
 fn vcpus_at_the_same_entries_leave_them_whole() {
 	let worlds = [World::new(&attached())];
@@ -341,7 +340,7 @@ fn vcpus_at_the_same_entries_leave_them_whole() {
 	}
 }
 
-/// Tables of two page sizes, to which the same tables of the hardware's are attached: a
+/// Tables of two page sizes, to which the same hardware tables are attached: a
 /// guest page of one is many entries there, any of which the other may be writing.
 #[test]
 fn tables_of_several_page_sizes_leave_shared_entries_whole() {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the tests hold the bodies against: a world for them to run in, and a model
-//! of the C handlers that takes one entry at a time and knows no tricks.
+//! What the tests compare the bodies with: a world for them to run in, and a simple model
+//! of the C handlers that takes one entry at a time.
 //!
-//! Of tables of hardware's the model says what C does when nothing goes wrong half-way,
-//! and it knows two things better. An entry of H_PUT_TCE_INDIRECT that gives the device
-//! no permission is no mapping; C counts it as one and never takes that back. And a page
-//! ends with its memory slot, unless there is another one behind it; C goes on in
-//! userspace's memory.
+//! For hardware tables the model does what C does if nothing fails half-way, with two
+//! corrections. An entry of H_PUT_TCE_INDIRECT that gives the device no permission is no
+//! mapping; an unpatched C handler counts it as one and never drops the count. And a page ends
+//! with its memory slot, unless another slot follows; C continues in memory of userspace.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,14 +23,14 @@ use crate::{
 /// Entries of a page of the table, as with 4 KiB pages: the least that a body allows.
 const PAGE: u64 = 512;
 
-/// What there is at first.
+/// The world at the beginning.
 #[derive(Clone, Debug)]
 pub struct Setup {
 	/// The window.
 	pub window: Window,
 	/// Which pages of the table exist.
 	pub present: Vec<bool>,
-	/// Tables of the hardware's.
+	/// Hardware tables.
 	pub hardware: Vec<Hardware>,
 	/// The guest's memory slots.
 	pub memory: Vec<Range>,
@@ -43,12 +42,12 @@ pub struct Setup {
 	pub full: bool,
 }
 
-/// Entries of hardware's tables that one call may write.
+/// Limit of hardware entries that one call may write.
 pub const MOST_WRITES: u64 = 2048;
 /// Entries of an array of a hardware table.
 const ARRAY: u64 = 256;
 
-/// A table of the hardware's, at first: it has no entries.
+/// A hardware table at the beginning, without entries.
 #[derive(Clone, Debug)]
 pub struct Hardware {
 	/// Size of its pages, as a shift.
@@ -171,7 +170,7 @@ impl Call {
 		}
 	}
 
-	/// How many of hardware's entries it may write, each of its steps if it takes some.
+	/// How many hardware entries the call may write; in each step, if it takes several.
 	pub fn writes(&self, setup: &Setup) -> u64 {
 		let pages = match *self {
 			Self::Stuff { pages, .. } | Self::Indirect { pages, .. } => {
@@ -339,8 +338,7 @@ impl World {
 		}
 	}
 
-	/// Another table of the same guest's, to which the same tables of the hardware's are
-	/// attached.
+	/// Another table of the same guest, to which the same hardware tables are attached.
 	pub fn sibling(&self, setup: &Setup) -> Self {
 		Self {
 			attached: self.attached.clone(),
@@ -800,8 +798,8 @@ pub fn setups() -> impl Strategy<Value = Setup> {
 		prop_oneof![Just(0_u64), 0..0x1_0000_u64, any::<u64>()],
 		size,
 		proptest::collection::vec(any::<bool>(), 4),
-		// How much smaller than the guest's the pages of hardware's tables are, and which
-		// of their arrays exist.
+		// How much smaller the pages of the hardware tables are than those of the guest's
+		// table, and which of their arrays exist.
 		hardware,
 		memory,
 		// How much of each slot is registered, in sixteenths, and how well it lies.
@@ -812,7 +810,7 @@ pub fn setups() -> impl Strategy<Value = Setup> {
 			),
 			4,
 		),
-		// Where they are in userspace: each somewhere else, or one behind the other.
+		// Where they are in userspace: apart, or one after the other.
 		prop_oneof![Just(1_u64), Just(2)],
 		prop_oneof![Just(u64::MAX), Just(0_u64), Just(1 << 15)],
 	)
