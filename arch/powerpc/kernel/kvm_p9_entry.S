@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * kvm-p9's trampoline: the last instructions before a guest and the first after
- * it, and the short way round for hcalls that a fast handler answers.
+ * it, and the fast path for hcalls that a fast handler answers.
  *
- * What is here is what Rust cannot say: code that runs on guest registers, with
- * no stack, and perhaps with the MMU off.
+ * This is what Rust cannot express: code that runs on guest registers, without a
+ * stack, and perhaps with the MMU off.
  *
- *   kvm_p9_run_guest_site	  called with the guest's SPRs and MMU context loaded;
- *			  puts the GPRs in and does not return until the guest
- *			  comes out for something that the host must look at
+ *   kvm_p9_run_guest_site  called with the guest's SPRs and MMU context loaded;
+ *			  loads the GPRs and returns after an exit that the host
+ *			  has to handle
  *   kvm_p9_exit_hcall	  `sc 1` from a guest that was entered there
  *   kvm_p9_exit_interrupt  any other interrupt from it
  *   kvm_p9_vcpu_entry	  the seam: one branch, which kvm_p9.path patches
@@ -16,7 +16,7 @@
  * How an hcall arrives. A radix guest with translation on takes `sc 1` at the
  * relocated vector with the MMU on; one in real mode takes it in real mode. In
  * hypervisor state the kernel's own addresses (quadrant 3) translate with
- * LPID 0 and PID 0 whatever LPIDR and PIDR hold (Power ISA 3.0B, Book III,
+ * LPID 0 and PID 0, not with LPIDR and PIDR (Power ISA 3.0B, Book III,
  * 5.7.5), so kernel code and data can be used with the guest's MMU context
  * still loaded, and nothing has to be switched for a handler that touches
  * neither user nor guest addresses. The real-mode arrival first has to jump to
@@ -73,9 +73,9 @@
 
 /*
  * int kvm_p9_vcpu_entry(struct kvm_vcpu *vcpu, u64 limit, unsigned long lpcr,
- *			  u64 *tb)
+ *			 u64 *tb)
  *
- * What KVM-HV calls to have a guest run.
+ * The seam: KVM-HV calls it to enter a guest.
  */
 _GLOBAL_TOC(kvm_p9_vcpu_entry)
 1:	b	CFUNC(kvmhv_vcpu_entry_p9)
@@ -85,8 +85,8 @@ _GLOBAL_TOC(kvm_p9_vcpu_entry)
 /*
  * void kvm_p9_run_guest_site(struct kvm_vcpu *vcpu)
  *
- * What Rust calls to have the guest run: a branch to kvm_p9_run_guest, or to
- * kvm_p9_run_guest_timed while somebody wants to know about time.
+ * Rust calls it to run the guest: a branch to kvm_p9_run_guest, or to
+ * kvm_p9_run_guest_timed while times are taken.
  */
 _GLOBAL(kvm_p9_run_guest_site)
 1:	b	kvm_p9_run_guest
@@ -96,8 +96,8 @@ _GLOBAL(kvm_p9_run_guest_site)
 /*
  * void kvm_p9_run_guest_timed(struct kvm_vcpu *vcpu)
  *
- * Has Rust look at the time before and behind. The MMU may be off behind: r1, r2
- * and all that is used are in the linear map.
+ * Call Rust to record timestamps before entry and after exit. The MMU may be off
+ * after exit; everything used here is in the linear map.
  */
 _GLOBAL(kvm_p9_run_guest_timed)
 	mflr	r0
@@ -159,12 +159,11 @@ _GLOBAL(kvm_p9_run_guest)
  *   CTR		lost, the guest's is defined to be 0
  *   all others		the guest's
  *
- * Whatever is not plainly a fast hcall goes to the full path with these
- * registers as they were.
+ * All but fast hcalls go to the full path with these registers unchanged.
  */
 .balign	IFETCH_ALIGN_BYTES
 _GLOBAL(kvm_p9_exit_hcall)
-	/* A branch to kvm_p9_stamp_hcall while somebody wants to know when */
+	/* A branch to kvm_p9_stamp_hcall while times are taken */
 1:	nop
 	patch_site 1b patch__kvm_p9_stamp_hcall
 .Lhcall:
@@ -189,7 +188,7 @@ _GLOBAL(kvm_p9_exit_hcall)
 
 	/*
 	 * There is a handler. Make room, and read the SPRs together before any
-	 * of them is written: an mfspr behind an mtspr waits for it.
+	 * of them is written: an mfspr after an mtspr waits for it.
 	 */
 	GPRS	std, 1, 8, VCPU_GPR(R1), r10
 	mfspr	r4, SPRN_SRR1
@@ -305,8 +304,8 @@ _GLOBAL(kvm_p9_exit_hcall)
 .size kvm_p9_exit_hcall, . - kvm_p9_exit_hcall
 
 /*
- * Takes down when an hcall arrived. The timebase is the guest's, and so is the one
- * that it will be compared with. Whether the counter of cycles is ours is asked later.
+ * Store timebase and PMC6 when an hcall arrives. The timebase is the guest's, as is
+ * the one it is compared with. Rust checks later whether it owns PMC6.
  */
 _GLOBAL(kvm_p9_stamp_hcall)
 	ld	r10, HSTATE_KVM_VCPU(r13)

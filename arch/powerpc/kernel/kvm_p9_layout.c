@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What Rust and the trampoline need to know of the configured kernel, beyond
- * asm-offsets.h. Compiled to assembly only; see Makefile.kvm_p9.
+ * Offsets and constants of the configured kernel that Rust and the trampoline use,
+ * beyond asm-offsets.h. Compiled to assembly only; see Makefile.kvm_p9.
  */
 #include <linux/hash.h>
 #include <linux/kbuild.h>
@@ -22,7 +22,7 @@
 #include <asm/tce.h>
 
 #include "book3s_hv.h"
-#include "kvm_p9_stats.h"
+#include "kvm_p9.h"
 
 /* A field that Rust uses, and its width in bits */
 #define FIELD(sym, str, mem, width) \

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * kvm-p9's glue for TCE hcalls: what Rust has to know of the host's own TCE
- * tables, and what it can't do to them by itself.
+ * Hardware TCE tables: what Rust has to know of those of the host, and operations on
+ * them that need kernel functions.
  */
 #include <linux/export.h>
 #include <linux/init.h>
@@ -18,8 +18,7 @@
 
 #include "../platforms/powernv/pci.h"
 #include "book3s_hv.h"
-#include "kvm_p9_abi.h"
-#include "kvm_p9_tce.h"
+#include "kvm_p9.h"
 
 #define ASSERT_FIELD(field, offset) \
 	static_assert(offsetof(struct kvm_p9_tce_call, field) == (offset))
@@ -42,10 +41,10 @@ static_assert(KVM_P9_NEEDS_C_FALLBACK == KVM_P9_ABI_MISSING_ALL);
 
 EXPORT_SYMBOL_GPL(kvm_p9_tce);
 
-/* Where the struct page of the page at physical address 0 would be */
+/* Address of the struct page of physical address 0 */
 u64 kvm_p9_vmemmap __ro_after_init;
 
-/* What iommu_table_ops of tables have that Rust knows: PHB4's. 0 if there are none. */
+/* useraddrptr() in the iommu_table_ops of PHB tables; 0 if the host has no PHBs */
 u64 kvm_p9_phb_useraddrptr __ro_after_init;
 
 void __init kvm_p9_tce_init(void)
@@ -55,7 +54,7 @@ void __init kvm_p9_tce_init(void)
 		kvm_p9_phb_useraddrptr = (u64)pnv_tce_useraddrptr;
 }
 
-/* Makes what a hardware table lacks for an entry. In an RCU read section. */
+/* Allocate the levels of a hardware table for an entry. Called under RCU. */
 bool kvm_p9_make_tce_levels(struct iommu_table *tbl, unsigned long entry)
 {
 	return pnv_tce_useraddrptr(tbl, entry, true);
@@ -63,11 +62,11 @@ bool kvm_p9_make_tce_levels(struct iommu_table *tbl, unsigned long entry)
 EXPORT_SYMBOL_GPL(kvm_p9_make_tce_levels);
 
 /*
- * What iommu_tce_kill() does for such tables on a POWER9. A fast handler calls it
- * with a guest's context loaded, where nothing can be traced and (H)SRR0/1 are the
- * way back. Firmware runs in real mode, which no guest context changes, and finds
- * the timebase of a guest instead of the host's, of which it only takes differences.
- * MSR[EE] is off, and so it is in firmware.
+ * iommu_tce_kill() of PHB tables on a POWER9, callable from a fast handler. There the
+ * context of the guest is loaded: nothing can be traced, and (H)SRR0/1 hold the way
+ * back to the guest. Firmware runs in real mode, which does not depend on the guest
+ * context. Firmware reads the guest's timebase, but uses differences only. MSR[EE] is
+ * off, also in firmware.
  */
 void kvm_p9_tce_kill(struct iommu_table *tbl, unsigned long entry, unsigned long pages)
 {

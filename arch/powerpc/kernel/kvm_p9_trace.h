@@ -11,10 +11,10 @@ int kvm_p9_trace_reg(void);
 void kvm_p9_trace_unreg(void);
 
 /*
- * An hcall that a fast handler answered. It is not told while the handler runs,
- * in the guest's context, but when the guest has come out: tb is when it was. A
- * vcpu remembers a few of them; with no room left the next one takes the full
- * path, which empties it, so that none is lost.
+ * An hcall that a fast handler answered. A handler can't trace, as it runs in the
+ * context of the guest. The event is emitted after the next exit; tb is the time of
+ * the hcall. A vcpu stores a few events. When there is no room, the next hcall takes
+ * the full path, which emits them, so that none is lost.
  */
 TRACE_EVENT_FN(fast_hcall,
 	TP_PROTO(int vcpu_id, u32 number, u64 r4, s64 code, u64 tb, u32 ticks),

@@ -98,7 +98,7 @@ impl Place {
 }
 
 /// Lengths of spans, in ticks or in cycles: `struct kvm_p9_distribution` in
-/// `kvm_p9_stats.h`.
+/// `kvm_p9.h`.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Distribution {
@@ -159,7 +159,7 @@ impl Distribution {
 	}
 }
 
-/// The spans of one kind: `struct kvm_p9_path` in `kvm_p9_stats.h`.
+/// The spans of one kind: `struct kvm_p9_path` in `kvm_p9.h`.
 #[repr(C)]
 #[derive(Debug)]
 pub struct PathStats {
@@ -239,7 +239,7 @@ impl TimingFlags {
 	}
 }
 
-/// `struct kvm_p9_stats` in `kvm_p9_stats.h`: allocated when first wanted.
+/// `struct kvm_p9_stats` in `kvm_p9.h`: allocated when first wanted.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Stats {

@@ -13,7 +13,7 @@ use super::guest_memory::Memory;
 use crate::layout::kernel as layout;
 use crate::views::{KvmView, SlotsView, SttView, VcpuView};
 
-// SAFETY: a variable of kvm_p9.c, which is written during boot only.
+// SAFETY: a variable of kvm_p9_main.c, which is written during boot only.
 unsafe extern "C" {
 	safe static kvm_p9_host_facts: u64;
 }

@@ -10,7 +10,7 @@ use tce::{Refusal, Table, TooHard};
 use super::context::{CallSite, HcallContext};
 use super::table::{Any, KernelTable};
 
-// SAFETY: a variable of kvm_p9.c, which is written during boot only.
+// SAFETY: a variable of kvm_p9_main.c, which is written during boot only.
 unsafe extern "C" {
 	safe static kvm_p9_host_facts: u64;
 }

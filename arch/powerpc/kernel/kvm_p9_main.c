@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Initialisation of kvm-p9: the facts about the host that decide whether the Rust
+ * path may be used, the entries that the seam leads to, and the lists of VMs and vcpus.
+ */
+#include <linux/context_tracking.h>
+#include <linux/debugfs.h>
+#include <linux/init.h>
+#include <linux/kvm_host.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/percpu.h>
+#include <linux/slab.h>
+#include <asm/cputable.h>
+#include <asm/hvcall.h>
+#include <asm/kvm_book3s.h>
+#include <asm/kvm_ppc.h>
+#include <asm/mmu.h>
+
+#include "book3s_hv.h"
+#include "kvm_p9.h"
+
+/* The layout of shared structures is Rust's */
+#define ASSERT_FIELD(type, field, offset) \
+	static_assert(offsetof(struct type, field) == (offset))
+
+ASSERT_FIELD(kvm_p9_vcpu, fast_table, KVM_P9_ABI_VCPU_FAST_TABLE);
+ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_NULL], KVM_P9_ABI_VCPU_FAST_NULL);
+ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_GET_TCE], KVM_P9_ABI_VCPU_FAST_H_GET_TCE);
+ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_PUT_TCE], KVM_P9_ABI_VCPU_FAST_H_PUT_TCE);
+ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_PUT_TCE_INDIRECT],
+	     KVM_P9_ABI_VCPU_FAST_H_PUT_TCE_INDIRECT);
+ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_STUFF_TCE], KVM_P9_ABI_VCPU_FAST_H_STUFF_TCE);
+ASSERT_FIELD(kvm_p9_vcpu, tce_list_gfn, KVM_P9_ABI_VCPU_TCE_LIST_GFN);
+ASSERT_FIELD(kvm_p9_vcpu, tce_list_generation, KVM_P9_ABI_VCPU_TCE_LIST_GENERATION);
+ASSERT_FIELD(kvm_p9_vcpu, tce_list_page, KVM_P9_ABI_VCPU_TCE_LIST_PAGE);
+ASSERT_FIELD(kvm_p9_vcpu, tce_list_busy, KVM_P9_ABI_VCPU_TCE_LIST_BUSY);
+ASSERT_FIELD(kvm_p9_vcpu, tce_list_wanted, KVM_P9_ABI_VCPU_TCE_LIST_WANTED);
+ASSERT_FIELD(kvm_p9_vcpu, tce_list, KVM_P9_ABI_VCPU_TCE_LIST);
+ASSERT_FIELD(kvm_p9_vcpu, stats, KVM_P9_ABI_VCPU_STATS);
+ASSERT_FIELD(kvm_p9_vcpu, hcall_tb, KVM_P9_ABI_VCPU_HCALL_TB);
+ASSERT_FIELD(kvm_p9_vcpu, hcall_cycles, KVM_P9_ABI_VCPU_HCALL_CYCLES);
+static_assert(sizeof(struct kvm_p9_vcpu) == KVM_P9_ABI_VCPU_SIZE);
+ASSERT_FIELD(kvm_p9_counters, entry_rust, KVM_P9_ABI_COUNTERS_ENTRY_RUST);
+ASSERT_FIELD(kvm_p9_counters, c_cpu, KVM_P9_ABI_COUNTERS_C_CPU);
+ASSERT_FIELD(kvm_p9_counters, c_host_mmu, KVM_P9_ABI_COUNTERS_C_HOST_MMU);
+ASSERT_FIELD(kvm_p9_counters, c_nested, KVM_P9_ABI_COUNTERS_C_NESTED);
+ASSERT_FIELD(kvm_p9_counters, c_hash, KVM_P9_ABI_COUNTERS_C_HASH);
+ASSERT_FIELD(kvm_p9_counters, c_secure, KVM_P9_ABI_COUNTERS_C_SECURE);
+static_assert(sizeof(struct kvm_p9_counters) == KVM_P9_ABI_COUNTERS_SIZE);
+static_assert(KVMPPC_H_NULL == KVM_P9_ABI_H_NULL);
+static_assert(H_TOO_HARD == KVM_P9_ABI_H_TOO_HARD);
+ASSERT_FIELD(kvm_p9_stats, sequence, KVM_P9_ABI_STATS_SEQUENCE);
+ASSERT_FIELD(kvm_p9_stats, wanted, KVM_P9_ABI_STATS_WANTED);
+ASSERT_FIELD(kvm_p9_stats, tb_offset, KVM_P9_ABI_STATS_TB_OFFSET);
+ASSERT_FIELD(kvm_p9_stats, open, KVM_P9_ABI_STATS_OPEN);
+ASSERT_FIELD(kvm_p9_stats, since, KVM_P9_ABI_STATS_SINCE);
+ASSERT_FIELD(kvm_p9_stats, counter, KVM_P9_ABI_STATS_COUNTER);
+ASSERT_FIELD(kvm_p9_stats, counted, KVM_P9_ABI_STATS_COUNTED);
+ASSERT_FIELD(kvm_p9_stats, since_counted, KVM_P9_ABI_STATS_SINCE_COUNTED);
+ASSERT_FIELD(kvm_p9_stats, since_cycles, KVM_P9_ABI_STATS_SINCE_CYCLES);
+ASSERT_FIELD(kvm_p9_stats, in_userspace, KVM_P9_ABI_STATS_IN_USERSPACE);
+ASSERT_FIELD(kvm_p9_stats, reset, KVM_P9_ABI_STATS_RESET);
+ASSERT_FIELD(kvm_p9_stats, event_count, KVM_P9_ABI_STATS_EVENT_COUNT);
+ASSERT_FIELD(kvm_p9_stats, events, KVM_P9_ABI_STATS_EVENTS);
+ASSERT_FIELD(kvm_p9_stats, paths, KVM_P9_ABI_STATS_PATHS);
+static_assert(sizeof(struct kvm_p9_stats) == KVM_P9_ABI_STATS_SIZE);
+ASSERT_FIELD(kvm_p9_event, tb, KVM_P9_ABI_EVENT_TB);
+ASSERT_FIELD(kvm_p9_event, r4, KVM_P9_ABI_EVENT_R4);
+ASSERT_FIELD(kvm_p9_event, code, KVM_P9_ABI_EVENT_CODE);
+ASSERT_FIELD(kvm_p9_event, number, KVM_P9_ABI_EVENT_NUMBER);
+ASSERT_FIELD(kvm_p9_event, ticks, KVM_P9_ABI_EVENT_TICKS);
+static_assert(sizeof(struct kvm_p9_event) == KVM_P9_ABI_EVENT_SIZE);
+ASSERT_FIELD(kvm_p9_path, ticks, KVM_P9_ABI_PATH_TICKS);
+ASSERT_FIELD(kvm_p9_path, cycles, KVM_P9_ABI_PATH_CYCLES);
+static_assert(sizeof(struct kvm_p9_path) == KVM_P9_ABI_PATH_SIZE);
+ASSERT_FIELD(kvm_p9_distribution, count, KVM_P9_ABI_DISTRIBUTION_COUNT);
+ASSERT_FIELD(kvm_p9_distribution, total, KVM_P9_ABI_DISTRIBUTION_TOTAL);
+ASSERT_FIELD(kvm_p9_distribution, min, KVM_P9_ABI_DISTRIBUTION_MIN);
+ASSERT_FIELD(kvm_p9_distribution, max, KVM_P9_ABI_DISTRIBUTION_MAX);
+ASSERT_FIELD(kvm_p9_distribution, histogram, KVM_P9_ABI_DISTRIBUTION_HISTOGRAM);
+static_assert(sizeof(struct kvm_p9_distribution) == KVM_P9_ABI_DISTRIBUTION_SIZE);
+
+EXPORT_SYMBOL_GPL(kvm_p9_vcpu_entry);
+
+DEFINE_PER_CPU(struct kvm_p9_counters, kvm_p9_counters);
+
+/* Read by Rust at every entry */
+u64 kvm_p9_host_facts __ro_after_init;
+
+DEFINE_MUTEX(kvm_p9_lock);
+LIST_HEAD(kvm_p9_vms);
+
+/* Hcalls of VMs that were destroyed */
+u64 kvm_p9_destroyed[KVM_P9_COLUMNS][KVM_P9_HCALLS];
+
+/* The target of the seam while kvm_p9.path=rust. Preemption is disabled. */
+int kvm_p9_vcpu_entry_rust(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr, u64 *tb)
+{
+	return kvm_p9_rs_vcpu_entry(vcpu, time_limit, lpcr, tb,
+				 this_cpu_ptr(&kvm_p9_counters));
+}
+
+/* The target of the seam while times are taken */
+int kvm_p9_vcpu_entry_rust_timed(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
+				 u64 *tb)
+{
+	int trap = kvm_p9_vcpu_entry_rust(vcpu, time_limit, lpcr, tb);
+
+	kvm_p9_scrub_guest_pmc(vcpu);
+	kvm_p9_queue_events(vcpu);
+	return trap;
+}
+
+static void kvm_p9_add_vcpu(u64 (*sum)[KVM_P9_HCALLS], struct kvm_vcpu *vcpu)
+{
+	const struct kvm_p9_vcpu *p9 = &vcpu->arch.p9;
+	const struct kvm_p9_served *served = &vcpu->arch.p9_served;
+	int i;
+
+	for (i = 0; i < KVM_P9_HCALLS; i++) {
+		sum[KVM_P9_FAST][i] += READ_ONCE(p9->fast[i]);
+		sum[KVM_P9_FULL][i] += READ_ONCE(served->full[i]);
+		sum[KVM_P9_USERSPACE][i] += READ_ONCE(served->userspace[i]);
+	}
+}
+
+void kvm_p9_add(u64 (*sum)[KVM_P9_HCALLS], const u64 (*other)[KVM_P9_HCALLS])
+{
+	int column, i;
+
+	for (column = 0; column < KVM_P9_COLUMNS; column++)
+		for (i = 0; i < KVM_P9_HCALLS; i++)
+			sum[column][i] += other[column][i];
+}
+
+void kvm_p9_add_vm(u64 (*sum)[KVM_P9_HCALLS], struct kvm_p9_vm *vm)
+{
+	struct kvm_p9_served *served;
+
+	lockdep_assert_held(&kvm_p9_lock);
+	kvm_p9_add(sum, vm->destroyed);
+	list_for_each_entry(served, &vm->vcpus, node)
+		kvm_p9_add_vcpu(sum, kvm_p9_vcpu_of(served));
+}
+
+void kvm_p9_init_vm(struct kvm *kvm)
+{
+	struct kvm_p9_vm *vm = &kvm->arch.p9;
+
+	INIT_LIST_HEAD(&vm->vcpus);
+	snprintf(vm->name, sizeof(vm->name), "%d", kvm->userspace_pid);
+	mutex_lock(&kvm_p9_lock);
+	list_add_tail(&vm->node, &kvm_p9_vms);
+	mutex_unlock(&kvm_p9_lock);
+}
+EXPORT_SYMBOL_GPL(kvm_p9_init_vm);
+
+/* All vcpus of the VM are destroyed by now. */
+void kvm_p9_destroy_vm(struct kvm *kvm)
+{
+	struct kvm_p9_vm *vm = &kvm->arch.p9;
+
+	mutex_lock(&kvm_p9_lock);
+	kvm_p9_add_vm(kvm_p9_destroyed, vm);
+	list_del(&vm->node);
+	mutex_unlock(&kvm_p9_lock);
+}
+EXPORT_SYMBOL_GPL(kvm_p9_destroy_vm);
+
+/* Copy the name of the VM's directory, which may be removed before the VM is. */
+void kvm_p9_create_vm_debugfs(struct kvm *kvm)
+{
+	struct kvm_p9_vm *vm = &kvm->arch.p9;
+
+	mutex_lock(&kvm_p9_lock);
+	snprintf(vm->name, sizeof(vm->name), "%pd", kvm->debugfs_dentry);
+	mutex_unlock(&kvm_p9_lock);
+}
+EXPORT_SYMBOL_GPL(kvm_p9_create_vm_debugfs);
+
+void kvm_p9_create_vcpu(struct kvm_vcpu *vcpu)
+{
+	mutex_lock(&kvm_p9_lock);
+	list_add_tail(&vcpu->arch.p9_served.node, &vcpu->kvm->arch.p9.vcpus);
+	/* Without memory the vcpu records no times, and works otherwise */
+	if (kvm_p9_timing & (KVM_P9_ABI_TIMING_STATS | KVM_P9_ABI_TIMING_TRACE))
+		kvm_p9_record(vcpu);
+	mutex_unlock(&kvm_p9_lock);
+}
+EXPORT_SYMBOL_GPL(kvm_p9_create_vcpu);
+
+void kvm_p9_free_vcpu(struct kvm_vcpu *vcpu)
+{
+	struct kvm_p9_served *served = &vcpu->arch.p9_served;
+
+	/* Creation may have failed before the vcpu was added to the list */
+	if (!served->node.next)
+		return;
+
+	mutex_lock(&kvm_p9_lock);
+	kvm_p9_add_vcpu(vcpu->kvm->arch.p9.destroyed, vcpu);
+	list_del(&served->node);
+	mutex_unlock(&kvm_p9_lock);
+
+	kvm_p9_free_recorder(vcpu);
+}
+EXPORT_SYMBOL_GPL(kvm_p9_free_vcpu);
+
+static int kvm_p9_hcall(unsigned long number)
+{
+	switch (number) {
+	case KVMPPC_H_NULL:
+		return KVM_P9_NULL;
+	case H_GET_TCE:
+		return KVM_P9_GET_TCE;
+	case H_PUT_TCE:
+		return KVM_P9_PUT_TCE;
+	case H_PUT_TCE_INDIRECT:
+		return KVM_P9_PUT_TCE_INDIRECT;
+	case H_STUFF_TCE:
+		return KVM_P9_STUFF_TCE;
+	default:
+		return KVM_P9_HCALLS;
+	}
+}
+
+void __kvm_p9_to_userspace(struct kvm_vcpu *vcpu, int r)
+{
+	struct kvm_p9_served *served = &vcpu->arch.p9_served;
+	struct kvm_p9_stats *stats = READ_ONCE(vcpu->arch.p9.stats);
+	unsigned long number = kvmppc_get_gpr(vcpu, 3);
+	int hcall = kvm_p9_hcall(number);
+
+	if (stats) {
+		WRITE_ONCE(stats->in_userspace, 1);
+		kvm_p9_sched_out(vcpu);
+	}
+	if (r != RESUME_HOST || vcpu->run->exit_reason != KVM_EXIT_PAPR_HCALL ||
+	    hcall == KVM_P9_HCALLS)
+		return;
+
+	WRITE_ONCE(served->userspace[hcall], served->userspace[hcall] + 1);
+	/* The kernel tried an enabled hcall first, and counted it; NULL never fails */
+	if (hcall != KVM_P9_NULL && test_bit(number / 4, vcpu->kvm->arch.enabled_hcalls) &&
+	    served->full[hcall])
+		WRITE_ONCE(served->full[hcall], served->full[hcall] - 1);
+}
+EXPORT_SYMBOL_GPL(__kvm_p9_to_userspace);
+
+static int __init kvm_p9_init(void)
+{
+	/*
+	 * Rust switches vector facilities and TIDR unconditionally, and transactional
+	 * memory where the hypervisor has to assist. Check that the host has all of
+	 * these. The assist is patched into the code of Rust at boot; check that, too.
+	 */
+	if (cpu_has_feature(CPU_FTR_HVMODE) && cpu_has_feature(CPU_FTR_ARCH_300) &&
+	    !cpu_has_feature(CPU_FTR_ARCH_31) && cpu_has_feature(CPU_FTR_P9_TIDR) &&
+	    cpu_has_feature(CPU_FTR_ALTIVEC) && cpu_has_feature(CPU_FTR_VSX) &&
+	    (cpu_has_feature(CPU_FTR_P9_TM_HV_ASSIST) || !cpu_has_feature(CPU_FTR_TM)) &&
+	    !WARN_ON(kvm_p9_assists_tm() != cpu_has_feature(CPU_FTR_P9_TM_HV_ASSIST)) &&
+	    !cpu_has_feature(CPU_FTR_P9_RADIX_PREFETCH_BUG))
+		kvm_p9_host_facts |= KVM_P9_ABI_HOST_CPU_SUPPORTED;
+	if (radix_enabled())
+		kvm_p9_host_facts |= KVM_P9_ABI_HOST_RADIX;
+
+	/* With full dynticks RCU does not wait for a CPU in a guest */
+	if (!context_tracking_enabled())
+		kvm_p9_host_facts |= KVM_P9_ABI_HOST_RCU_SEES_GUESTS;
+	kvm_p9_tce_init();
+
+	kvm_p9_warn_unsupported();
+	kvm_p9_trace_init();
+	kvm_p9_debugfs_init();
+	return 0;
+}
+device_initcall(kvm_p9_init);
