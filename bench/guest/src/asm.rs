@@ -76,7 +76,7 @@ unsafe extern "C" {
 	///
 	/// # Safety
 	///
-	/// The pages must be nobody's.
+	/// No other code may use the pages.
 	pub fn time_touches(state: &mut Loop) -> u64;
 
 	/// The loop that computes their addresses, without the stores.
@@ -128,8 +128,8 @@ unsafe extern "C" {
 	/// As [`hcall`]; what is filled must leave the payload's memory accessible.
 	pub fn register_round();
 
-	/// A program check that nobody waits for. The vectors tell the VMM, which doesn't
-	/// run the guest again.
+	/// An unexpected program check. The vectors report it to the VMM, which does not run the
+	/// guest again.
 	pub safe fn trap() -> !;
 
 	/// `sc 1` in problem state. Returns once the program check came.

@@ -52,7 +52,7 @@ fn translated() -> bool {
 /// Code of H_REGISTER_VPA. Bits 16 to 18 of the flags choose the area: 1 is the VPA.
 fn register_vpa() -> u64 {
 	const VPA: u64 = 1 << (63 - 18);
-	// SAFETY: the VPA lies in memory that nobody else uses.
+	// SAFETY: the map reserves the memory of the VPA; no other code uses it.
 	unsafe { asm::hcall(Number::REGISTER_VPA.0, VPA, 0, map::VPA, 0) }
 }
 
@@ -123,7 +123,7 @@ fn time_empty(body: LoopBody, state: &mut Loop) -> u64 {
 /// Times the loop.
 fn time(body: LoopBody, state: &mut Loop) -> u64 {
 	// SAFETY: the cases write into their own DMA window, where no memory is, or into pages
-	// that are nobody's. The interrupts are waited for: `bench` has said so.
+	// that no other code uses. `bench` has announced that interrupts are expected.
 	unsafe {
 		match body {
 			LoopBody::STORE => asm::time_stores(state),

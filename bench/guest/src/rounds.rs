@@ -93,7 +93,7 @@ struct Round {
 	changes: usize,
 	/// Two words of which the first has to be what was filled into the second.
 	copied: Option<(usize, usize)>,
-	/// A word that is whatever it is.
+	/// A word that may have any value.
 	any: Option<usize>,
 	/// A word of memory that has to hold a value afterwards.
 	memory: Option<(u64, u64)>,
@@ -213,7 +213,7 @@ impl State {
 				self.prepare_tce(kind, words)
 			}
 			Kind::Cede => {
-				// It enables interrupts by itself.
+				// H_CEDE enables interrupts.
 				words[round::MSR] &= !MSR_EE;
 				words[round::SET_DEC] = 20_000 + self.below(20_000);
 				let mut round = hcall(words, Number::CEDE, &[], Code::SUCCESS);
@@ -272,7 +272,7 @@ impl State {
 				if self.plan.pmu != 0 {
 					return round.copies(5, MMCR2);
 				}
-				// Nobody's: zero from KVM, or left over where KVM isn't asked.
+				// Not the guest's: zero from KVM, or an old value where KVM does not emulate.
 				round.any = Some(5);
 				round
 			}
@@ -431,7 +431,7 @@ fn content(page: u64) -> u64 {
 ///
 /// # Safety
 ///
-/// Somebody must expect it.
+/// The code that runs next must expect the new instruction.
 unsafe fn patch(address: u64, instruction: u32) -> u32 {
 	let place = at::<u32>(address);
 	// SAFETY: text of ours, that we may write; the caller's word for the rest.
@@ -474,7 +474,7 @@ fn run_round(round: &Round, words: &Words, translated: bool) -> (Words, Words) {
 	let (filled, got) = (at::<Words>(map::FILL), at::<Words>(map::GOT));
 	// SAFETY: both blocks are there and only the assembly uses them besides. What is
 	// filled keeps the payload's memory accessible; what the instruction writes is the
-	// table's, the device's, or a page that nobody uses. The vector is put back before
+	// table's, the device's, or a page that no other code uses. The vector is put back before
 	// anything else can need it.
 	unsafe {
 		let old = vector.map(|at| (at, patch(at, branch(round.instance.after))));
@@ -568,7 +568,7 @@ fn clocks(
 fn set_up_pages() {
 	let pages = (map::TOUCH..map::TOUCH + map::TOUCH_SIZE).step_by(map::TOUCH_PAGE as usize);
 	for page in pages {
-		// SAFETY: the VMM put memory there, which nobody else uses.
+		// SAFETY: the VMM put memory there, which no other code uses.
 		unsafe {
 			patch(page, branch(instance_branch.after));
 			ptr::write_volatile(at::<u64>(page + 16), content(page));
@@ -580,8 +580,8 @@ fn set_up_pages() {
 pub fn run(command: &Command, outcome: &mut Outcome) {
 	// SAFETY: the VMM wrote it before it gave the command.
 	let plan = unsafe { ptr::read_volatile(at::<Plan>(map::ROUND_PLAN)) };
-	// SAFETY: memory that nobody uses besides but the VMM, while we are not running; zero
-	// is valid. `set_up_pages` and these are the job's first accesses.
+	// SAFETY: only the VMM uses this memory, too, and only while the guest is not running. Zero
+	// is valid. `set_up_pages` and these are the first accesses of the job.
 	let (report, shadow) = unsafe {
 		let report = at::<Report>(map::ROUND_REPORT);
 		let shadow = at::<Shadow>(map::ROUND_SHADOW);

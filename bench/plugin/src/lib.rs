@@ -51,7 +51,7 @@ struct Recorder {
 	flag: Flag,
 }
 
-/// A word of QEMU's that translated code can test by itself.
+/// A word in QEMU that translated code can test without a call of the plugin.
 #[derive(Clone, Copy)]
 struct Flag(PluginU64);
 
@@ -93,7 +93,7 @@ fn recorder() -> MutexGuard<'static, Recorder> {
 		.unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The emulated machine is of no use any more, and nobody would notice.
+/// Ends QEMU: the run of the emulated machine is useless, and nothing else would show that.
 fn die(why: &str) -> ! {
 	eprintln!("kvm-p9 plugin: {why}");
 	std::process::exit(1);

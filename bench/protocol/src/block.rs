@@ -30,7 +30,7 @@ impl Job {
 	pub const PROBE: Self = Self(4);
 	/// One `sc 1` from problem state.
 	pub const PROBLEM: Self = Self(5);
-	/// An exception that nobody waits for, to see that it is told.
+	/// An unexpected exception, to see that it is reported.
 	pub const TRAP: Self = Self(6);
 	/// Do every hcall of the [`Call`] array.
 	pub const CALLS: Self = Self(7);
@@ -215,7 +215,7 @@ pub struct Hammer {
 	pub answered: u64,
 	/// Of them, those that were answered H_PARAMETER or H_FUNCTION.
 	pub refused: u64,
-	/// Of them, those with another code, or an entry that nobody wrote.
+	/// Of them, those with another code, or with an entry that no vcpu wrote.
 	pub bad: u64,
 	/// The last such hcall, its code and its r4.
 	pub last_bad: [u64; 3],

@@ -7,7 +7,7 @@
 //!
 //! The list of SPRs exists once, in [`spr_table!`](crate::spr_table), from which both
 //! the table and the guest's instructions are made. Not in it: what only a hypervisor
-//! may write, what counts by itself (TB, DEC, PURR, VTB, IC), the PMU, which KVM
+//! may write, the clocks (TB, DEC, PURR, VTB, IC), the PMU, which KVM
 //! neither saves nor clears for a guest whose VPA says that it isn't in use, and PSSCR,
 //! which ignores what a guest under QEMU writes.
 

@@ -166,8 +166,9 @@ pub struct PmuSpr {
 	pub set: u64,
 }
 
-/// Calls `$table!` with whatever it is given and the PMU's registers: name, number, bits
-/// to fill, bits always set. MMCR0 first: it holds the counters, so that the others keep what is written.
+/// Calls `$table!` with its arguments and the registers of the PMU: name, number, bits to
+/// fill, bits always set. MMCR0 comes first: it stops the counters, so that the others keep
+/// the written value.
 #[macro_export]
 macro_rules! pmu_table {
 	($table:ident $($more:tt)*) => {
@@ -206,7 +207,7 @@ macro_rules! pmu_sprs {
 }
 pmu_table!(pmu_sprs);
 
-/// What counts by itself, in the order in which it is read.
+/// The clocks, in the order in which they are read.
 pub const CLOCKS: [&str; 6] = ["TB", "DEC", "VTB", "PURR", "SPURR", "IC"];
 /// Index of TB.
 pub const TB: usize = CLOCK;
@@ -264,8 +265,8 @@ pub struct Plan {
 	/// How long a round may take, in ticks. From [`SHARED`](Self::SHARED) on there are other
 	/// guests on the same CPUs.
 	pub longest: u64,
-	/// What r4 has to be after H_GET_TCE and the other TCE hcalls is known if nobody
-	/// else uses the table: nonzero then.
+	/// Nonzero if no other vcpu uses the table. Then the value of r4 after H_GET_TCE and the
+	/// other TCE hcalls is known.
 	pub table_is_ours: u64,
 }
 

@@ -5,7 +5,7 @@
 //!
 //! | phase | from | to |
 //! |---|---|---|
-//! | guest | the loop | its `sc 1` or whatever makes it leave |
+//! | guest | the loop | its `sc 1`, or another instruction that leaves the guest |
 //! | vector | the interrupt vector | the code that saves the guest's GPRs |
 //! | trampoline in | [`EXIT`], or any assembly of ours | the first instruction of C or Rust |
 //! | handler | what that assembly *calls*: a fast or real-mode handler; on the full path [`HANDLER`] | its return |
@@ -151,7 +151,7 @@ pub fn label<'a>(round: &Round, symbols: &'a Symbols) -> Vec<Labelled<'a>> {
 	}
 
 	let inlined = !SWITCH.iter().any(|name| symbols.has(name));
-	// Whatever the host does before it comes back from userspace is on the way out.
+	// All that the host does before the return from userspace belongs to the exit.
 	let mut to_userspace = vec![false; steps.len()];
 	let mut later = false;
 	for (index, &(kind, _, _)) in owners.iter().enumerate().rev() {
@@ -193,7 +193,7 @@ pub fn label<'a>(round: &Round, symbols: &'a Symbols) -> Vec<Labelled<'a>> {
 			(Phase::Vector, Kind::Trampoline) => Phase::TrampolineIn,
 			(Phase::Vector, Kind::Asm) if EXIT.contains(&name) => Phase::TrampolineIn,
 			(Phase::Vector, Kind::Asm) => Phase::Vector,
-			// An interrupt that the host takes by itself.
+			// An interrupt for the host.
 			(Phase::Vector, _) => host,
 			(Phase::TrampolineIn, Kind::Rust | Kind::C) if called => {
 				handler_returns = before.map(|before| before.address + 4);

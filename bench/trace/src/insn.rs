@@ -307,7 +307,7 @@ fn decode_31(word: u32) -> Op {
 
 impl Op {
 	/// Names under which it is counted: of its kind and, if there are several of that,
-	/// its own. `None` for what is not counted by itself.
+	/// its own. `None` for an operation that is not counted apart.
 	pub fn names(self) -> Option<(&'static str, Option<String>)> {
 		let sub = |kind, name: &str| Some((kind, Some(format!("{kind}:{name}"))));
 		match self {
@@ -460,7 +460,7 @@ mod tests {
 
 		#[test]
 		fn displacements_and_registers_do_not_matter(fields in 0u32..1 << 26) {
-			// Of D-form loads and stores, whatever they name.
+			// D-form loads and stores with any operands.
 			for primary in 32u32..=55 {
 				let op = decode(primary << 26 | fields);
 				let store = matches!(primary, 36..=39 | 44 | 45 | 47 | 52..=55);

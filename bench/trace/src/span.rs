@@ -4,8 +4,8 @@
 //! A *span* begins when the hypervisor comes to an interrupt vector out of a guest, and
 //! ends when a guest is entered again: [`Recorder`] gets both, and every instruction in
 //! between, from the QEMU plugin. Unlike a window (crate::format) a span is not kept as
-//! a sequence: it is some numbers, and spans with the same numbers are counted. So a
-//! whole workload can be told apart, of a guest whose kernel is nobody's in particular.
+//! a sequence: it is some numbers, and spans with the same numbers are counted. This profiles
+//! a whole workload on an unmodified guest kernel.
 //!
 //! A file is text, one record a line, so that `grep` and `sort` can be used on it:
 //!
@@ -65,7 +65,7 @@ impl FromStr for Event {
 	}
 }
 
-/// Interrupts that a hypervisor's kernel may get at any time, whatever it does.
+/// Interrupts that can arrive in the kernel of a hypervisor at any time.
 const ASYNCHRONOUS: [u16; 9] = [
 	0x100, 0x200, 0x500, 0x900, 0x980, 0xa00, 0xe60, 0xe80, 0xea0,
 ];
@@ -407,7 +407,7 @@ mod tests {
 			}
 		}
 		recorder.enter();
-		// The guest's instructions, which nobody counts.
+		// The guest's instructions, which are not counted.
 		recorder.user();
 	}
 

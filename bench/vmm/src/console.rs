@@ -91,8 +91,8 @@ pub enum Status {
 /// Writes a line.
 pub fn say(line: &Line<'_>) {
 	let json = serde_json::to_string(line).expect("nothing in a line can fail to serialise");
-	// A line break first, as the kernel may have left the cursor anywhere. There is
-	// nobody to tell when the console is gone.
+	// A line break first, because the kernel may have printed a part of a line. An error of
+	// the console cannot be reported.
 	let _ = std::io::stdout().write_all(format!("\n{PREFIX}{json}\n").as_bytes());
 	let _ = std::io::stdout().flush();
 }

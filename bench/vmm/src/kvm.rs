@@ -114,8 +114,8 @@ impl Memory {
 		})
 	}
 
-	/// Makes sure that nothing else ever has this memory's user addresses, for whoever may
-	/// not forget them in time.
+	/// Makes sure that no other memory ever gets these user addresses, for a kernel that
+	/// might keep them too long.
 	pub fn keep_addresses(&self) {
 		self.addresses_stay.store(true, Ordering::Relaxed);
 	}
@@ -309,7 +309,7 @@ impl Vm {
 					.map_err(failed("KVM_CREATE_VM"))?,
 			)
 		};
-		// SAFETY: KVM_CREATE_VM returned a new fd that nobody else has.
+		// SAFETY: KVM_CREATE_VM has just returned this fd, and no other code has it.
 		let fd = unsafe { OwnedFd::from_raw_fd(fd) };
 		let memory = Memory::new(ram as usize).map_err(failed("mapping guest memory"))?;
 		let memory = Arc::new(memory);
@@ -462,7 +462,7 @@ impl Vm {
 		// SAFETY: the request reads and writes a structure of that type there.
 		unsafe { ioctl(&self.fd, abi::KVM_CREATE_DEVICE, argument) }
 			.map_err(failed("KVM_CREATE_DEVICE(VFIO)"))?;
-		// SAFETY: a new fd that nobody else has.
+		// SAFETY: KVM_CREATE_DEVICE has just returned this fd, and no other code has it.
 		Ok(Vfio(unsafe { OwnedFd::from_raw_fd(device.fd as i32) }))
 	}
 
@@ -471,7 +471,7 @@ impl Vm {
 		// SAFETY: no address is passed.
 		let fd = unsafe { ioctl(&self.fd, abi::KVM_CREATE_VCPU, id) }
 			.map_err(failed("KVM_CREATE_VCPU"))?;
-		// SAFETY: a new fd that nobody else has.
+		// SAFETY: KVM_CREATE_VCPU has just returned this fd, and no other code has it.
 		let fd = unsafe { OwnedFd::from_raw_fd(fd) };
 		assert!(self.mmap_size >= size_of::<abi::Run>());
 		// SAFETY: a new mapping of the vcpu's run structure.
@@ -554,7 +554,7 @@ impl Windows {
 		let fd = unsafe { ioctl(&self.0, abi::KVM_CREATE_SPAPR_TCE_64, argument) }
 			.map_err(failed("KVM_CREATE_SPAPR_TCE_64"))?;
 		Ok(Window {
-			// SAFETY: a new fd that nobody else has.
+			// SAFETY: the ioctl has just returned this fd, and no other code has it.
 			fd: unsafe { OwnedFd::from_raw_fd(fd) },
 			entries: window.size,
 		})
@@ -608,7 +608,7 @@ impl Window {
 			unsafe { first.add(index).read_volatile() }
 		};
 		let table = (0..entries).map(read).collect();
-		// SAFETY: the mapping from above, which nobody uses any more.
+		// SAFETY: the mapping from above; `table` holds copies, so no code uses the mapping.
 		unsafe { libc::munmap(map, size) };
 		Ok(table)
 	}
@@ -618,14 +618,14 @@ impl Window {
 pub struct Event(OwnedFd);
 
 impl Event {
-	/// Creates one that nobody has signalled.
+	/// Creates one that is not signalled.
 	pub fn new() -> Result<Self> {
 		// SAFETY: no address is passed.
 		let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
 		if fd < 0 {
 			return Err(failed("eventfd")(Error::last_os_error()));
 		}
-		// SAFETY: a new fd that nobody else has.
+		// SAFETY: eventfd() has just returned this fd, and no other code has it.
 		Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
 	}
 

@@ -59,8 +59,8 @@ pub fn interrupt(thread: i32) {
 	unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, SIGNAL) };
 }
 
-/// Timers that go off one after the other, and disturb nobody: their signals are
-/// blocked, and wait to be counted.
+/// Timers that expire one after the other and disturb no other code: their signals are
+/// blocked, and are counted later.
 pub struct Volley(Vec<libc::timer_t>);
 
 impl Volley {
