@@ -98,7 +98,7 @@ fn lost(after: &UserRegs, before: &UserRegs) -> Vec<Class> {
 	.collect()
 }
 
-/// What the C path is known to lose (see the README).
+/// What the C path is known to lose (docs/differences-from-c.md).
 const LOST_BY_C: [Class; 2] = [Class::Vectors, Class::VectorStatus];
 
 /// KVM_RUN, again and again, of a guest that changes every register, with values of our
