@@ -2,7 +2,7 @@
 //! Bits of MSR, LPCR and MMCR0.
 //!
 //! Saved values are kept with `from_bits_retain`: a bit that has no name here is
-//! still somebody's state and must survive.
+//! still state of the guest or the host, and must survive.
 
 use bitflags::bitflags;
 
@@ -72,7 +72,7 @@ bitflags! {
 	pub struct Mmcr0: u64 {
 		/// No counter counts.
 		const FC = 1 << 31;
-		/// Counters 5 and 6 count whatever the run latch is.
+		/// Counters 5 and 6 count independent of the run latch.
 		const CC56RUN = 1 << 8;
 		/// Counters 1 to 4 don't count.
 		const FC14 = 1 << 5;

@@ -18,7 +18,7 @@ use crate::table::{Table, figure, plain};
 pub struct Limit {
 	/// In percent of the base; at least zero.
 	pub percent: f64,
-	/// Differences of so many instructions are none, whatever their percentage.
+	/// Differences of this many instructions are ignored, independent of their percentage.
 	pub slack: f64,
 }
 

@@ -4,7 +4,7 @@
 //! Under `-icount shift=0` QEMU's virtual time advances one nanosecond per
 //! instruction, and a POWER9's timebase runs at 512 MHz of that time. The guest
 //! times a whole batch and reads the timebase only at its ends, so the error is a
-//! tick or two per batch, whatever the number of round trips in it.
+//! tick or two per batch, independent of the number of round trips in the batch.
 
 use serde::{Deserialize, Serialize};
 

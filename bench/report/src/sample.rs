@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A report that nobody measured: invented figures, for tests and for looking at the page.
+//! A report with invented figures, for tests and for looking at the page.
 //!
 //! It has everything that a report can have, for every case that there is: figures of all
 //! sizes, phases, functions, costly operations, modelled cycles, and cells that lack some

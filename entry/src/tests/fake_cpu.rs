@@ -295,7 +295,7 @@ impl Cpu for Machine {
 		self.set(Spr(N), value);
 		if Spr(N) == Spr::TBU40 {
 			let tb = value & !0xff_ffff | self.tb & 0xff_ffff;
-			// They count on, whatever the time is.
+			// HDEC and DEC continue, independent of the new timebase.
 			for spr in [Spr::HDEC, Spr::DEC] {
 				let moved = self.spr(spr).wrapping_add(tb.wrapping_sub(self.tb));
 				self.set(spr, moved);

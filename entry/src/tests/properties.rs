@@ -12,10 +12,10 @@ use crate::switch::{self, hfscr, trap};
 use crate::views::VcpuView;
 
 proptest! {
-	/// Whatever the host, the vcpu and the guest have in their registers: the guest
-	/// finds what the vcpu has, the vcpu gets what the guest leaves, and the host is
-	/// as it was. A suspended transaction, be it loaded, saved or both, has registers
-	/// of its own.
+	/// For any register values of the host, the vcpu and the guest: the guest finds the
+	/// values of the vcpu, the vcpu gets the values that the guest leaves, and the host has its
+	/// own values again. A suspended transaction, loaded, saved or both, has registers of its
+	/// own.
 	#[test]
 	fn nobody_sees_anothers_registers(
 		host in values(HOST.len()),
@@ -136,7 +136,7 @@ proptest! {
 		}
 	}
 
-	/// A hash guest has its SLB, whatever is in it, and it alone.
+	/// A hash guest has its own SLB, with any entries, and no other guest has it.
 	#[test]
 	fn slb_is_the_hash_guests(
 		slbs in proptest::collection::vec(
@@ -197,8 +197,8 @@ proptest! {
 		}
 	}
 
-	/// Guest and host timebase stay apart by the offset, whatever the low bits do and
-	/// however long the CPU was held up before the switch.
+	/// The guest's timebase differs from the host's by the offset, for any low bits and any
+	/// delay of the CPU before the switch.
 	#[test]
 	fn timebase_comes_back(low in any::<u32>(), offset in 0..1_u64 << 40, late in late()) {
 		let offset = offset & !0xff_ffff;
@@ -318,7 +318,7 @@ fn pending_interrupt_is_no_entry() {
 			.iter()
 			.any(|e| matches!(e, Event::Write(..) | Event::Guest))
 	);
-	// Whoever enables interrupts again must know that they are off.
+	// The record has to say that interrupts are hard-disabled.
 	assert_eq!(
 		m.context.paca.irq_happened(),
 		DOORBELL | layout::IRQ_HARD_DIS as u8

@@ -156,7 +156,7 @@ mod tests {
 
 		unsafe fn mtspr<const N: u16>(&mut self, value: u64) {
 			self.writes.push((Spr(N), value));
-			assert_ne!(self.mmcr0 & FROZEN, 0, "somebody's PMU is written");
+			assert_ne!(self.mmcr0 & FROZEN, 0, "a PMU that is in use is written");
 			match Spr(N) {
 				Spr::MMCR0 => self.mmcr0 = value,
 				Spr::MMCR2 => self.mmcr2 = value,
@@ -289,7 +289,7 @@ mod tests {
 		// counted, but what KVM saves at its end is still ours.
 		assert_eq!(enter(&mut pmu, &stats, HERE, false), Counter::Foreign);
 		assert_ne!(stats.counter.get(), 0);
-		// What it has the PMU do after that is its own, whatever it looks like.
+		// All later values of the PMU are the guest's, even if they look like ours.
 		pmu.mmcr0 = FROZEN;
 		enter(&mut pmu, &stats, HERE, false);
 		assert_eq!(stats.counter.get(), 0);
