@@ -35,7 +35,14 @@ pub fn count(entry: &Entry, operation: &str) -> Option<f64> {
 pub fn render(report: &Report) -> Option<String> {
 	let mut header = vec!["case", "path"];
 	header.extend(COLUMNS.iter().map(|(heading, _)| *heading));
-	header.push("modelled cycles");
+	// A reference of an earlier tree has none.
+	let modelled = report
+		.results
+		.iter()
+		.any(|entry| entry.modelled_cycles.is_some());
+	if modelled {
+		header.push("modelled cycles");
+	}
 	let mut table = Table::new(2, &header);
 	let mut any = false;
 	for case in CASES {
@@ -55,17 +62,23 @@ pub fn render(report: &Report) -> Option<String> {
 					.sum();
 				format!("{sum:.0}")
 			}));
-			row.push(entry.modelled_cycles.map_or_else(
-				|| "-".to_owned(),
-				|modelled| format!("{:.0} +-{:.0}", modelled.median, modelled.error),
-			));
+			if modelled {
+				row.push(entry.modelled_cycles.map_or_else(
+					|| "-".to_owned(),
+					|modelled| format!("{:.0} +-{:.0}", modelled.median, modelled.error),
+				));
+			}
 			table.row(row);
 		}
 	}
 	any.then(|| {
+		let and = if modelled {
+			"; and what a model makes of the\nwhole sequence: modelled cycles, not measured ones"
+		} else {
+			""
+		};
 		format!(
-			"Costly operations per round trip of a radix guest, counted; and what a model \
-			 makes of the\nwhole sequence: modelled cycles, not measured ones\n\n{}",
+			"Costly operations per round trip of a radix guest, counted{and}\n\n{}",
 			table.render().trim_end()
 		)
 	})

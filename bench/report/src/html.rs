@@ -18,8 +18,10 @@ use cases::{CASES, Case};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use protocol::{Column, GuestMode};
 
+use crate::disk::Disk;
+use crate::headline;
 use crate::report::{Entry, Environment, Function, Kind, Modelled, Report};
-use crate::table;
+use crate::table::{self, grouped};
 use figure::{Group, LogScale, Naming, Shown, Step};
 use palette::class;
 
@@ -37,19 +39,6 @@ fn label(path: Column) -> &'static str {
 		Column::RustFull => "Rust full",
 		Column::RustFast => "Rust fast",
 	}
-}
-
-/// A number in digits, its thousands apart.
-fn grouped(digits: &str) -> String {
-	let (whole, rest) = digits.split_at(digits.find('.').unwrap_or(digits.len()));
-	let mut grouped = String::new();
-	for (index, digit) in whole.chars().enumerate() {
-		if index > 0 && (whole.len() - index).is_multiple_of(3) {
-			grouped.push(',');
-		}
-		grouped.push(digit);
-	}
-	grouped + rest
 }
 
 /// A figure, as precisely as the terminal has it.
@@ -194,6 +183,23 @@ impl<'a> Page<'a> {
 			.filter_map(move |path| report.get(case, guest, path))
 	}
 
+	/// The rows whose phases and costly operations are shown: those that the page begins
+	/// with. A report without any of them has its first rows shown. All rows would make a
+	/// page of several megabytes, and are in report.json.
+	fn detailed(&self, has: impl Fn(&Entry) -> bool) -> Vec<Row> {
+		let all = self.rows_with(has);
+		let chosen: Vec<Row> = all
+			.iter()
+			.copied()
+			.filter(|(case, mode)| *mode == headline::MODE && headline::CASES.contains(case))
+			.collect();
+		if chosen.is_empty() {
+			all.into_iter().take(headline::CASES.len()).collect()
+		} else {
+			chosen
+		}
+	}
+
 	fn rows_with(&self, has: impl Fn(&Entry) -> bool) -> Vec<Row> {
 		self.rows()
 			.filter(|&row| self.entries(row).any(&has))
@@ -261,7 +267,7 @@ fn path_headers(paths: &[Column]) -> Markup {
 }
 
 /// The whole page.
-pub fn render(report: &Report) -> String {
+pub fn render(report: &Report, disk: &Disk) -> String {
 	let page = Page::new(report);
 	let release = match report.environment.kernel_release.as_str() {
 		"" => "unknown",
@@ -334,7 +340,7 @@ pub fn render(report: &Report) -> String {
 				header {
 					h1 { "kvm-p9: what a round trip costs" }
 					p.muted { "Linux " (release) ", emulated POWER9" }
-					(headline(&page))
+					(nine_rows(&page, disk))
 				}
 				nav aria-label="Sections" {
 					ul {
@@ -357,43 +363,47 @@ pub fn render(report: &Report) -> String {
 	.into_string()
 }
 
-/// The first case's figures, large: they also say which colour is whose.
-fn headline(page: &Page) -> Markup {
-	let rows = page.rows_with(|_| true);
-	let complete = |row: &&Row| {
-		RUST.iter()
-			.all(|&path| page.report.get(row.0, row.1, path).is_some())
-	};
-	let Some(&row) = rows.iter().find(complete).or(rows.first()) else {
+/// The nine rows, which also say which colour is whose.
+fn nine_rows(page: &Page, disk: &Disk) -> Markup {
+	if page.report.results.is_empty() {
 		return html! { p.lede { "This report has no figures." } };
-	};
-	let (case, guest) = row;
-	let c = page.report.median(case, guest, Column::C);
-	html! {
-		p.lede {
-			"Instructions that the host executes for one " code { (case.name) }
-			" round trip of a " (guest.name()) " guest:"
+	}
+	let rows = headline::rows(page.report, disk);
+	let last = rows.len() - 1;
+	let table = html! {
+		thead {
+			tr {
+				th scope="col" { "Round trip" }
+				(path_headers(&Column::ALL))
+				th scope="col" { "C by Rust fast" }
+			}
 		}
-		dl.tiles {
-			@for path in Column::ALL {
-				div.tile {
-					dt { (swatch(path)) (label(path)) }
-					@match page.report.median(case, guest, path) {
-						Some(figure) => {
-							dd.large { (number(figure)) }
-							@if let Some(c) = c {
-								dd.ratio { @if path == Column::C { "baseline" } @else { (by("C", c, figure)) } }
-							}
+		tbody {
+			@for (index, row) in rows.iter().enumerate() {
+				tr {
+					th scope="row" {
+						@if index == last { (row.name) } @else { code { (row.name) } }
+					}
+					@for figure in row.figures {
+						td { @match figure { Some(figure) => (number(figure)), None => (dash("not measured")) } }
+					}
+					td {
+						@match (row.figures[1], row.figures[3]) {
+							(Some(c), Some(fast)) => { (times(c / fast)) "\u{d7}" }
+							_ => (dash("none")),
 						}
-						None => dd.large { (page.absent(row, path, "not measured")) },
 					}
 				}
 			}
 		}
+	};
+	html! {
+		(scrolling("nine-rows", &html! { "Instructions per round trip of a " (headline::MODE.name()) " guest" }, &table))
+		p.muted { (headline::disk_note(disk)) }
 		p {
-			"Instructions are counted, to the instruction, by QEMU. "
-			strong { "They are not cycles." }
-			" Modelled cycles come from a model of a POWER9, not from one, and are always called modelled. "
+			"QEMU counts instructions exactly. "
+			strong { "Instructions are not cycles." }
+			" Modelled cycles come from a model of a POWER9, not from a POWER9, and are always called modelled. "
 			"\u{201c}C \u{f7} 16\u{201d} means a sixteenth of what the C path needs."
 		}
 	}
@@ -697,14 +707,15 @@ fn row_summary(page: &Page, row: Row) -> Markup {
 }
 
 fn phases(page: &Page) -> Markup {
-	let rows = page.rows_with(|entry| !entry.phases.is_empty());
+	let rows = page.detailed(|entry| !entry.phases.is_empty());
 	if rows.is_empty() {
 		return lacking("phases");
 	}
 	html! {
 		p {
 			"A round trip\u{2019}s phases in their order, each beginning where the one before it ended. "
-			"Every figure has a scale of its own and is as wide as its total; modelled cycles are hatched."
+			"Every figure has a scale of its own and is as wide as its total; modelled cycles are hatched. "
+			"Here are the rows that the page begins with. All others are in report.json."
 		}
 		(on_paper())
 		@for (index, &row) in rows.iter().enumerate() {
@@ -889,14 +900,15 @@ fn operations<'a>(page: &Page<'a>, row: Row) -> BTreeMap<&'a str, Operation<'a>>
 }
 
 fn costly(page: &Page) -> Markup {
-	let rows = page.rows_with(|entry| entry.costly.is_some());
+	let rows = page.detailed(|entry| entry.costly.is_some());
 	if rows.is_empty() {
 		return lacking("counts of costly operations");
 	}
 	html! {
 		p {
 			"Operations that cost a POWER9 more than their instruction, counted, a round trip. "
-			"Differences are Rust less C: \u{2212} is fewer."
+			"Differences are Rust less C: \u{2212} is fewer. "
+			"Here are the rows that the page begins with. All others are in report.json."
 		}
 		(on_paper())
 		@for (index, &row) in rows.iter().enumerate() {
@@ -1003,6 +1015,25 @@ mod tests {
 	use crate::report::tests::sample;
 	use cases::case;
 
+	fn disk() -> Disk {
+		Disk::read(include_str!("../../reference-disk.json")).unwrap()
+	}
+
+	#[test]
+	fn the_page_is_below_a_megabyte() {
+		let size = render(&crate::sample::report(), &disk()).len();
+		assert!(size < 1_000_000, "{size} bytes");
+	}
+
+	#[test]
+	fn the_page_begins_with_the_nine_rows() {
+		let page = render(&crate::sample::report(), &disk());
+		let rows = page.find("id=\"nine-rows\"").unwrap();
+		assert!(rows < page.find("<nav").unwrap());
+		let table = &page[rows..][..page[rows..].find("</table>").unwrap()];
+		assert_eq!(table.matches("<th scope=\"row\"").count(), 9);
+	}
+
 	#[test]
 	fn numbers() {
 		assert_eq!(number(9.96), "10.0");
@@ -1039,13 +1070,14 @@ mod tests {
 	#[test]
 	fn every_figure_is_in_the_page() {
 		let report = crate::sample::report();
-		let page = render(&report);
+		let page = render(&report, &disk());
 		for entry in &report.results {
 			assert!(page.contains(&format!("<td>{}</td>", number(entry.instructions.median))));
 			if let Some(cycles) = entry.modelled_cycles {
 				assert!(page.contains(&with_error(cycles)));
 			}
-			for phase in &entry.phases {
+			let shown = headline::CASES.contains(&entry.case) && entry.guest == headline::MODE;
+			for phase in entry.phases.iter().filter(|_| shown) {
 				assert!(page.contains(&amount(phase.instructions)));
 			}
 		}
@@ -1071,17 +1103,17 @@ mod tests {
 		report.environment.rustc = evil.to_owned();
 		report.missing[0].why = evil.to_owned();
 		report.results[0].costly = Some([(evil.to_owned(), 1.0)].into());
-		let page = render(&report);
+		let page = render(&report, &disk());
 		assert!(!page.contains("<script") && !page.contains("alert(1)</script>"));
 		assert_eq!(page.matches("&lt;script&gt;alert(1)").count(), 4);
 	}
 
 	#[test]
 	fn less_is_shown_as_far_as_it_goes() {
-		let page = render(&sample());
+		let page = render(&sample(), &disk());
 		assert!(page.contains("no modelled cycles") && page.contains("no phases"));
 		assert!(page.contains("<td>2,230</td>"));
-		assert!(render(&Report::new(Environment::default())).contains("has no figures"));
+		assert!(render(&Report::new(Environment::default()), &disk()).contains("has no figures"));
 	}
 
 	#[test]

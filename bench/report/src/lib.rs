@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the machines reported, and what is made of it.
+//! From console lines to figures, tables and a page.
 //!
-//! The VMM runs as init of an emulated host and can only talk through its
-//! console, where the kernel and the firmware talk too. [`console`] finds its
-//! lines there. [`measure`] turns ticks of the timebase into instructions per
-//! round trip, [`report`] is the file that a run leaves behind, [`table`] and [`costly`]
-//! what the user sees of it, [`html`] the same and more for a browser, [`spread`] how far
-//! several runs lie apart, and [`compare`] what got slower from one to another.
+//! The VMM runs as init of an emulated host, and can report through the console only, where
+//! the kernel and the firmware write too. [`console`] finds the VMM's lines there. [`measure`]
+//! turns ticks of the timebase into instructions per round trip, and [`report`] is the file
+//! that a run leaves. [`headline`] has the nine rows that say most, [`table`] and [`costly`]
+//! the tables on the terminal, [`html`] the page, [`spread`] the distance of several runs,
+//! [`compare`] what got slower, and [`results`] the generated parts of the documents.
+//! [`disk`] reads the figures of the disk test.
 
 pub mod compare;
 pub mod console;
 pub mod costly;
+pub mod disk;
+pub mod headline;
 pub mod html;
 pub mod measure;
 mod names;
 pub mod report;
+pub mod results;
 pub mod sample;
 pub mod spread;
 pub mod table;

@@ -93,6 +93,19 @@ pub fn plain(text: &str) -> String {
 		.collect()
 }
 
+/// A number in digits, its thousands apart.
+pub fn grouped(digits: &str) -> String {
+	let (whole, rest) = digits.split_at(digits.find('.').unwrap_or(digits.len()));
+	let mut grouped = String::new();
+	for (index, digit) in whole.chars().enumerate() {
+		if index > 0 && (whole.len() - index).is_multiple_of(3) {
+			grouped.push(',');
+		}
+		grouped.push(digit);
+	}
+	grouped + rest
+}
+
 /// A figure as it is printed.
 pub fn figure(value: Option<f64>) -> String {
 	match value {
@@ -180,9 +193,13 @@ pub fn render(report: &Report) -> String {
 		}
 	}
 	text.push_str(&table.render());
-	text.push_str(&render_worse(report));
-	text.push_str(&render_missing(report));
+	text.push_str(&render_notes(report));
 	text
+}
+
+/// Where Rust costs more than C, and why figures are missing.
+pub fn render_notes(report: &Report) -> String {
+	render_worse(report) + &render_missing(report)
 }
 
 /// What a report has for a cell.
@@ -385,7 +402,7 @@ mod tests {
 			"null, unknown"
 		);
 		let of_hash: Vec<_> = CASES
-			.into_iter()
+			.iter()
 			.filter(|case| case.modes.contains(&GuestMode::Hash))
 			.collect();
 		assert_eq!(list(GuestMode::Hash, &of_hash), "all cases");

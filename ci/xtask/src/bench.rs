@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use ::report::compare::{Comparison, Limit};
 use ::report::console::{self, Cell, Line};
+use ::report::disk::Disk;
 use ::report::measure;
 use ::report::report::{Entry, Environment, Kernel, Missing, Report};
-use ::report::{costly, html, spread, table};
-use anyhow::{Result, bail};
+use ::report::{costly, headline, html, spread, table};
+use anyhow::{Context, Result, anyhow, bail};
 use cases::{CASES, Case, case};
 use protocol::{Column, GuestMode};
 
@@ -90,6 +91,9 @@ pub struct Args {
 	/// Keep the figures as the ones that ci/test compares with: bench/reference.json
 	#[arg(long, conflicts_with_all = ["cases", "kernel"])]
 	pub reference: bool,
+	/// Print the tables of all cases and of costly operations, too
+	#[arg(long)]
+	pub all: bool,
 	/// Only measure: don't look where the instructions go
 	#[arg(long)]
 	pub no_trace: bool,
@@ -279,9 +283,14 @@ pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
 		problems.extend(trace::fill(&mut reports[0], outcomes.collect()));
 	}
 	let report = &reports[0];
-	let mut text = format!("{}\n", table::render(report).trim_end());
-	if let Some(costly) = costly::render(report) {
-		text.push_str(&format!("\n{costly}\n"));
+	let mut text = headline::render(report, &disk()?);
+	if args.all {
+		text.push_str(&format!("\n{}\n", table::render(report).trim_end()));
+		if let Some(costly) = costly::render(report) {
+			text.push_str(&format!("\n{costly}\n"));
+		}
+	} else {
+		text.push_str(&format!("\n{}\n", table::render_notes(report).trim()));
 	}
 	if reports.len() > 1 {
 		text.push_str(&format!(
@@ -296,7 +305,7 @@ pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
 		process::write_whole(path, json.as_bytes())?;
 	}
 	let page = default.with_extension("html");
-	process::write_whole(&page, html::render(report).as_bytes())?;
+	process::write_whole(&page, html::render(report, &disk()?).as_bytes())?;
 	say(format_args!(
 		"the report as a page: {}",
 		paths::short(&page)
@@ -350,7 +359,7 @@ pub fn render(json: &FilePath, output: Option<&FilePath>) -> Result<PathBuf> {
 		let why = format!("{}: the page would replace the report", page.display());
 		return Err(Usage(why).into());
 	}
-	process::write_whole(&page, html::render(&report).as_bytes())?;
+	process::write_whole(&page, html::render(&report, &disk()?).as_bytes())?;
 	Ok(page)
 }
 
@@ -801,6 +810,13 @@ pub fn compare_stock_main() -> Result<()> {
 /// Where a run of the benchmark leaves its report.
 fn report_folder() -> PathBuf {
 	paths::target().join("bench")
+}
+
+/// The figures of the disk test.
+pub fn disk() -> Result<Disk> {
+	let path = paths::root().join("bench/reference-disk.json");
+	let text = fs::read_to_string(&path).with_context(|| paths::short(&path).to_string())?;
+	Disk::read(&text).map_err(|why| anyhow!("{}: {why}", paths::short(&path)))
 }
 
 /// What `ci/test` compares with.
