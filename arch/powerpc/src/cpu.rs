@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the switch path does to the processor, as a trait.
+//! The accesses of the switch path to the CPU, as a trait.
 //!
-//! There are two implementations: the instructions themselves (in the kernel
-//! object), and a journal that the host's tests read, an ordered list of every
-//! read, write and barrier. Code that is generic over [`Cpu`] is tested against
-//! the second and runs as the first, with nothing in between.
+//! There are two implementations: the instructions (in the kernel object), and a fake CPU
+//! of the host tests, which keeps a journal, an ordered list of every read, write and
+//! barrier. Code that is generic over [`Cpu`] is tested on the second and runs on the first.
 //!
 //! # Which accesses are safe
 //!
@@ -161,7 +160,7 @@ pub trait Cpu {
 	/// What runs next must be right with the new value.
 	unsafe fn mtspr<const N: u16>(&mut self, value: u64);
 
-	/// mftb: POWER9 dispatches it next-to-complete, so it waits for all before it.
+	/// mftb: POWER9 dispatches it next-to-complete, so it waits for all earlier instructions.
 	fn mftb(&mut self) -> u64;
 
 	/// mfmsr.
@@ -182,10 +181,10 @@ pub trait Cpu {
 	/// As for [`mtspr`](Self::mtspr).
 	unsafe fn mtmsrd_ee_ri(&mut self, msr: u64);
 
-	/// hwsync: all accesses before are performed before any behind.
+	/// hwsync: all earlier accesses are performed before any later one.
 	fn hwsync(&mut self);
 
-	/// isync: nothing behind starts before all before has completed.
+	/// isync: no later instruction starts before all earlier ones have completed.
 	fn isync(&mut self);
 
 	/// slbmte of an entry that translates nothing, at `INDEX`.

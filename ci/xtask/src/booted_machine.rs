@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Machines that run booted tests, and what the tests say.
+//! Machines that run booted tests, and the results of the tests.
 
 use std::time::{Duration, Instant};
 
@@ -131,8 +131,8 @@ impl Boot {
 	}
 }
 
-/// What the tests find in the machine: devices for DMA at any bus address, each on a bus
-/// and so in an IOMMU group of its own.
+/// The devices in the machine: for DMA at any bus address, each on a bus of its own and so in
+/// an IOMMU group of its own.
 const DEVICES: [&str; 4] = [
 	"-device",
 	"edu,bus=pcie.0,dma_mask=0xffffffffffffffff",
@@ -140,7 +140,7 @@ const DEVICES: [&str; 4] = [
 	"edu,bus=pcie.1,dma_mask=0xffffffffffffffff",
 ];
 
-/// Boots a machine and checks off what it runs.
+/// Boots a machine and records which tests have run.
 pub fn boot(args: &Args, image: &Image, boot: Boot) -> Result<Vec<Check>> {
 	let programs = programs::build()?;
 	let seed = seed(args)?;
