@@ -39,7 +39,7 @@ const MAX_STACK: u32 = 1024;
 /// The same on the way to hardware's TCE tables, which begins at a function of its own.
 /// C's handlers need 880 there.
 const MAX_STACK_HARDWARE: u32 = 1600;
-const TO_HARDWARE: &str = "::handlers::general_";
+const TO_HARDWARE: &str = "::full_path::general_";
 
 /// SPRs that the way of a fast hcall may read or write, by number and name.
 const FAST_SPRS: [(u16, &str); 9] = [
@@ -75,7 +75,7 @@ const CLOCKS: [u16; 2] = [268, 792];
 
 /// Whether this is the name of a handler that is timed.
 fn is_timed(name: &str) -> bool {
-	format!("{:#}", rustc_demangle::demangle(name)).starts_with("entry::kernel::timed::")
+	format!("{:#}", rustc_demangle::demangle(name)).starts_with("entry::fast::timed::")
 }
 
 /// A rule's name, and what breaks it.
@@ -412,7 +412,7 @@ mod tests {
 			object.pointed_at.insert(String::from(name));
 			broken(&object)
 		};
-		let timed = "_RNvNtNtCseJo9QQ1QxOe_5entry6kernel5timed4null";
+		let timed = "_RNvNtNtCseJo9QQ1QxOe_5entry4fast5timed4null";
 		let plain = "_RNvNtCseJo9QQ1QxOe_5entry8handlers9h_put_tce";
 		assert!(is_timed(timed) && !is_timed(plain) && !is_timed("timed"));
 		for word in [mftb, mfpmc6] {
