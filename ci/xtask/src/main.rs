@@ -9,6 +9,7 @@ mod cells;
 mod client;
 mod kernel;
 mod patches;
+mod results;
 mod stage;
 mod stages;
 mod trace;
@@ -42,6 +43,8 @@ enum Task {
 	/// Turn a series' patches into a git branch, or a branch into patches
 	#[command(subcommand)]
 	Patches(patches::Task),
+	/// Write the results in README.md and docs/results.md from the reference
+	Results(results::Args),
 	/// Run all tests
 	Test(stage::Args),
 	/// Check the Rust object of the last kernel build
@@ -54,7 +57,9 @@ impl Task {
 		match self {
 			Self::Bench(cli) => cli.measures(),
 			Self::Trace(_) | Self::CompareStock | Self::Test(_) => true,
-			Self::Kernel(_) | Self::Boot(_) | Self::Gates | Self::Patches(_) => false,
+			Self::Kernel(_) | Self::Boot(_) | Self::Results(_) | Self::Gates | Self::Patches(_) => {
+				false
+			}
 		}
 	}
 }
@@ -74,6 +79,7 @@ fn run(task: Task) -> Result<()> {
 		Task::Trace(args) => trace::main(&args),
 		Task::CompareStock => bench::compare_stock_main(),
 		Task::Patches(task) => patches::main(&task),
+		Task::Results(args) => results::main(&args),
 		Task::Test(args) => stages::main(&args),
 		Task::Gates => stages::gates::main(),
 	}
@@ -107,6 +113,8 @@ mod tests {
 			"bench render report.json",
 			"bench render report.json -o page.html",
 			"bench compare base.json new.json",
+			"results",
+			"results --check",
 			"bench compare base.json new.json --threshold 2.5",
 		] {
 			assert!(parses(line), "{line}");

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Stage `format`: the layout of the sources.
+//! Stage `format`: the layout of the sources, and the generated parts of the documents.
 
 use anyhow::Result;
 use harness::check::Check;
 use harness::process;
 
 use crate::cargo::{cargo, has_cargo};
+use crate::results;
 use crate::stage::{Part, Stage, log_path, stage};
 
-/// rustfmt.
-pub const STAGE: Stage = stage("format", |_| Ok(vec![Part::new(&[], 1, format)]));
+/// rustfmt, and whether the results are this tree's.
+pub const STAGE: Stage = stage("format", |_| {
+	Ok(vec![
+		Part::new(&[], 1, format),
+		Part::new(&[], 1, || Ok(results::checks())),
+	])
+});
 
 fn format() -> Result<Vec<Check>> {
 	if !has_cargo("fmt") {
