@@ -16,7 +16,6 @@ use ::report::console::{self, Cell, Line};
 use ::report::disk::Disk;
 use ::report::measure;
 use ::report::report::{Entry, Environment, Kernel, Missing, Report};
-use ::report::results;
 use ::report::{costly, headline, html, spread, table};
 use anyhow::{Context, Result, anyhow, bail};
 use cases::{CASES, Case, case};
@@ -59,8 +58,6 @@ enum Reports {
 		#[arg(short, long, value_name = "FILE")]
 		output: Option<PathBuf>,
 	},
-	/// Write the figures of the reference into README.md and docs/results.md
-	Documents,
 	/// Compare two reports; fails if anything got slower
 	Compare {
 		/// The older one
@@ -152,13 +149,6 @@ pub fn main(cli: &Cli) -> Result<()> {
 		Some(Reports::Render { report, output }) => {
 			let page = render(report, output.as_deref())?;
 			println!("{}", paths::short(&page));
-			return Ok(());
-		}
-		Some(Reports::Documents) => {
-			for (path, text) in documents()? {
-				process::write_whole(&path, text.as_bytes())?;
-				println!("{}", paths::short(&path));
-			}
 			return Ok(());
 		}
 		Some(Reports::Compare {
@@ -827,21 +817,6 @@ pub fn disk() -> Result<Disk> {
 	let path = paths::root().join("bench/reference-disk.json");
 	let text = fs::read_to_string(&path).with_context(|| paths::short(&path).to_string())?;
 	Disk::read(&text).map_err(|why| anyhow!("{}: {why}", paths::short(&path)))
-}
-
-/// The documents with generated parts, as they are with the figures of the reference.
-pub fn documents() -> Result<[(PathBuf, String); 2]> {
-	let (report, disk) = (read(&reference_path())?, disk()?);
-	let written = |name: &str, write: fn(&str, &Report, &Disk) -> Result<String, String>| {
-		let path = paths::root().join(name);
-		let text = fs::read_to_string(&path).with_context(|| format!("can't read {name}"))?;
-		let text = write(&text, &report, &disk).map_err(|why| anyhow!("{name}: {why}"))?;
-		anyhow::Ok((path, text))
-	};
-	Ok([
-		written("README.md", results::readme)?,
-		written("docs/results.md", results::page)?,
-	])
 }
 
 /// What `ci/test` compares with.

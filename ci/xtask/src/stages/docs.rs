@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Stage `docs`: what the documents name has to exist, and their figures are the reference's.
+//! Stage `docs`: what the documents name has to exist.
 //!
 //! Links, paths, booted tests, stages, commands and symbols are looked up in this tree. A
 //! document that names something else is out of date.
@@ -14,7 +14,6 @@ use clap::CommandFactory;
 use harness::check::Check;
 use harness::{paths, process};
 
-use crate::bench;
 use crate::stage::{Part, Stage, stage};
 
 /// One check for each document.
@@ -78,12 +77,6 @@ fn docs() -> Result<Vec<Check>> {
 	};
 	let documents: Vec<_> = files.iter().filter(|file| file.ends_with(".md")).collect();
 	ensure!(!documents.is_empty(), "no documents");
-	let figures = bench::documents()?.into_iter().map(|(path, text)| {
-		let same = fs::read_to_string(&path)? == text;
-		let complaint = (!same).then(|| "cargo xtask bench documents writes them".to_owned());
-		let name = format!("figures of {}", paths::short(&path));
-		Ok(Check::new(name, complaint))
-	});
 	documents
 		.into_iter()
 		.map(|file| {
@@ -92,7 +85,6 @@ fn docs() -> Result<Vec<Check>> {
 			let complaint = (!complaints.is_empty()).then(|| complaints.join("; "));
 			Ok(Check::new(*file, complaint))
 		})
-		.chain(figures)
 		.collect()
 }
 
