@@ -220,7 +220,7 @@ pub enum Unreadable {
 	Truncated(serde_json::Error),
 	/// It is JSON, but of something else.
 	NoReport,
-	/// Another version's, which is a number unless somebody invents more.
+	/// Of another version, which is a number in all versions so far.
 	Version(Option<u64>),
 	/// A field is not what it should be.
 	Malformed(serde_json::Error),
@@ -246,7 +246,7 @@ impl fmt::Display for Unreadable {
 			Self::Version(None) => {
 				write!(f, "a report of another version, but this reads {VERSION}")
 			}
-			// Names in it are quoted, whatever they are.
+			// The text quotes names of any content.
 			Self::Malformed(why) => {
 				let why = plain(&why.to_string());
 				let short: String = why.chars().take(200).collect();
