@@ -45,6 +45,8 @@ struct Foreign {
 	binary: &'static str,
 	/// Below target/ppc64le: one for all that are built with the same flags.
 	folder: &'static str,
+	/// Of the workspace.
+	profile: &'static str,
 	/// What of the standard library is built with it.
 	std: &'static str,
 	flags: &'static str,
@@ -55,6 +57,7 @@ const GUEST: Foreign = Foreign {
 	package: "kvm-p9-guest",
 	binary: "guest",
 	folder: "guest",
+	profile: "guest",
 	std: "core",
 	flags: "-Ctarget-feature=-mma,-vsx,-hard-float,-altivec",
 };
@@ -63,6 +66,7 @@ const VMM: Foreign = Foreign {
 	package: "kvm-p9-vmm",
 	binary: "vmm",
 	folder: "vmm",
+	profile: "guest",
 	std: "std,panic_abort",
 	flags: "-Ctarget-feature=+crt-static",
 };
@@ -70,6 +74,7 @@ const VMM: Foreign = Foreign {
 const BOOTED: Foreign = Foreign {
 	package: "kvm-p9-booted",
 	binary: "booted",
+	profile: "booted",
 	..VMM
 };
 
@@ -90,7 +95,7 @@ impl Foreign {
 			"--target",
 			TARGET,
 			"--profile",
-			"guest",
+			self.profile,
 		]);
 		cargo.arg(format!("-Zbuild-std={}", self.std));
 		// Standard libraries that are built with different flags are kept apart.
@@ -126,7 +131,7 @@ impl Foreign {
 			.join("ppc64le")
 			.join(self.folder)
 			.join(TARGET)
-			.join("guest")
+			.join(self.profile)
 			.join(self.binary);
 		fs::read(&path).with_context(|| format!("can't read {}", path.display()))
 	}
