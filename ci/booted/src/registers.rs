@@ -4,4 +4,5 @@
 pub mod arena;
 pub mod exits;
 pub mod hcall;
+pub mod one_reg;
 pub mod selfcheck;

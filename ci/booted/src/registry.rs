@@ -77,6 +77,12 @@ pub struct Row {
 }
 
 const GUESTS: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real];
+const ALL: &[GuestMode] = &[
+	GuestMode::Radix,
+	GuestMode::Real,
+	GuestMode::Hash,
+	GuestMode::HashReal,
+];
 const RADIX: &[GuestMode] = &[GuestMode::Radix];
 const PATHS: &[Column] = &[Column::C, Column::RustFull, Column::RustFast];
 const RUST: &[Column] = &[Column::RustFull, Column::RustFast];
@@ -99,7 +105,7 @@ macro_rules! table {
 
 #[cfg(target_arch = "powerpc64")]
 use {
-	crate::registers::{exits, hcall, selfcheck},
+	crate::registers::{exits, hcall, one_reg, selfcheck},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{hcalls, hostile_vmm, soak, stats, storms, tce, user_regs},
 	cases::case,
@@ -135,6 +141,8 @@ table! {
 	("registers-exits-{guest}",               GUESTS, NONE,  ByGuest, [],     |t| exits::compare(t.guest(), PATHS, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-timed",         GUESTS, NONE,  ByGuest, [],     |t| exits::compare_timed(t.guest(), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-migrate",       GUESTS, NONE,  ByGuest, [],     |t| exits::migrate(t.guest(), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
+
+	("registers-one-reg-{guest}-{path}",      ALL,    PATHS, ByGuest, [],     |t| one_reg::all(t.guest(), t.path(), t.seed)),
 
 	// Registers of the process that calls KVM_RUN.
 	("user-fp-{guest}-{path}",                GUESTS, PATHS, ByGuest, [NextRust], |t| user_regs::fp(t.guest(), t.path(), t.seed)),
