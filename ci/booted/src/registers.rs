@@ -2,6 +2,8 @@
 //! Every register, over hcalls and over every other way out of the guest.
 
 pub mod arena;
+mod code;
+pub mod decrementer;
 pub mod exits;
 pub mod hcall;
 pub mod one_reg;

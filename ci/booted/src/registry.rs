@@ -105,7 +105,7 @@ macro_rules! table {
 
 #[cfg(target_arch = "powerpc64")]
 use {
-	crate::registers::{exits, hcall, one_reg, selfcheck},
+	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{hcalls, hostile_vmm, soak, stats, storms, tce, user_regs},
 	cases::case,
@@ -142,6 +142,7 @@ table! {
 	("registers-exits-{guest}-timed",         GUESTS, NONE,  ByGuest, [],     |t| exits::compare_timed(t.guest(), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-migrate",       GUESTS, NONE,  ByGuest, [],     |t| exits::migrate(t.guest(), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
 
+	("decrementer-expired-{guest}-{path}",    GUESTS, PATHS, ByGuest, [],     |t| decrementer::expired(t.guest(), t.path())),
 	("registers-one-reg-{guest}-{path}",      ALL,    PATHS, ByGuest, [],     |t| one_reg::all(t.guest(), t.path(), t.seed)),
 
 	// Registers of the process that calls KVM_RUN.

@@ -21,10 +21,9 @@ use vmm::abi::{KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128};
 use vmm::machine::{Failure, Machine, Step};
 use vmm::timer::Timer;
 
+use super::code::{Code, ISYNC, hcall, ld, li, mfspr, mr, mtspr, std};
 use crate::common::{Verdict, choose, machine, wrong};
 
-/// Where the instructions are: memory that the payload does not use.
-const CODE: u64 = map::FRESH;
 /// Memory that an instruction reaches without a base register.
 const SCRATCH: u64 = map::SAVE + 0x800;
 /// Longer than the instructions take, in the time of the emulated host.
@@ -299,39 +298,6 @@ enum Finding {
 	NotRefused,
 }
 
-const fn mfspr(gpr: u32, spr: u32) -> u32 {
-	31 << 26 | gpr << 21 | (spr & 31) << 16 | (spr >> 5) << 11 | 339 << 1
-}
-
-const fn mtspr(spr: u32, gpr: u32) -> u32 {
-	31 << 26 | gpr << 21 | (spr & 31) << 16 | (spr >> 5) << 11 | 467 << 1
-}
-
-const fn li(gpr: u32, value: u64) -> u32 {
-	assert!(value < 0x8000);
-	14 << 26 | gpr << 21 | value as u32
-}
-
-const fn ori(gpr: u32, value: u64) -> u32 {
-	assert!(value < 0x1_0000);
-	24 << 26 | gpr << 21 | gpr << 16 | value as u32
-}
-
-const fn mr(to: u32, from: u32) -> u32 {
-	31 << 26 | from << 21 | to << 16 | from << 11 | 444 << 1
-}
-
-const fn ld(gpr: u32, address: u64) -> u32 {
-	58 << 26 | gpr << 21 | address as u32
-}
-
-const fn std(gpr: u32, address: u64) -> u32 {
-	62 << 26 | gpr << 21 | address as u32
-}
-
-const SC1: u32 = 0x4400_0022;
-const ISYNC: u32 = 0x4c00_012c;
-
 impl Access {
 	/// Instructions that read the register into r4, and r6 if it is longer.
 	fn read(self) -> Vec<u32> {
@@ -406,30 +372,23 @@ impl Access {
 	}
 }
 
-/// An hcall, as instructions.
-fn hcall(number: Number) -> [u32; 3] {
-	[li(3, 0), ori(3, number.0), SC1]
-}
-
 /// The instructions for a register.
-fn code(access: Access) -> Vec<u32> {
-	let mut code = vec![];
-	let read = |code: &mut Vec<u32>| {
-		code.push(li(6, 0));
-		code.extend(access.read());
+fn code(access: Access) -> Code {
+	let mut code = Code::new();
+	let read = |code: &mut Code| {
+		code.push([li(6, 0)]);
+		code.push(access.read());
 	};
-	code.extend(hcall(Number::NULL));
+	code.push(hcall(Number::NULL));
 	read(&mut code);
-	code.extend(hcall(private::UNKNOWN));
-	code.extend(access.write());
+	code.push(hcall(private::UNKNOWN));
+	code.push(access.write());
 	read(&mut code);
-	code.extend([mr(14, 4), mr(15, 6)]);
-	code.extend(hcall(Number::NULL));
+	code.push([mr(14, 4), mr(15, 6)]);
+	code.push(hcall(Number::NULL));
 	read(&mut code);
-	code.extend([mr(5, 14), mr(7, 15)]);
-	code.extend(hcall(private::UNKNOWN));
-	let back = 4 * code.len() as u32;
-	code.push(18 << 26 | (back.wrapping_neg() & 0x03ff_fffc));
+	code.push([mr(5, 14), mr(7, 15)]);
+	code.push(hcall(private::UNKNOWN));
 	code
 }
 
@@ -567,15 +526,7 @@ impl Bench {
 		while varies && second == first {
 			second = self.value(register, id, random)?;
 		}
-		for (index, instruction) in code(access).into_iter().enumerate() {
-			let bytes = instruction.to_le_bytes();
-			self.machine
-				.memory()
-				.write_bytes(CODE + 4 * index as u64, &bytes);
-		}
-		let mut regs = self.machine.vcpu().regs()?;
-		regs.pc = CODE;
-		self.machine.vcpu().set_regs(&regs)?;
+		code(access).start(&mut self.machine)?;
 		let host = timebase();
 		if register.name == "PURR" {
 			// QEMU has one register for both, and KVM loads this one last.
