@@ -270,6 +270,8 @@ group! {
 		sprg2: SPRG2, vcpu.set_sprg2 as u64, always, dont_care;
 		/// The guest's virtual time, which counts on while another runs.
 		vtb: VTB, vcore.set_vtb as u64, always, dont_care;
+		/// Instructions that the guest completed. The host's tools do not read it.
+		ic: IC, vcpu.set_ic as u64, always, dont_care;
 	}
 }
 
@@ -313,7 +315,7 @@ pub const GROUPS: [&[Spr]; 6] = [
 ];
 
 /// Registers with a rule of their own.
-pub const RULES: [(Spr, &str); 23] = [
+pub const RULES: [(Spr, &str); 22] = [
 	(
 		Spr::LPIDR,
 		"MMU context: between barriers, last in and first out",
@@ -340,7 +342,6 @@ pub const RULES: [(Spr, &str); 23] = [
 		"a count: what the guest used is added to the host's",
 	),
 	(Spr::SPURR, "the same"),
-	(Spr::IC, "a count that is only read"),
 	(
 		Spr::CTRLF,
 		"the run latch: the host's is on, the guest's is read by this number",

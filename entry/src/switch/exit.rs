@@ -139,7 +139,6 @@ impl Guest {
 		Supervisor::save(k, context, when);
 		sprs::Guest::save(k, context, when);
 		vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
-		vcpu.set_ic(k.mfspr::<{ Spr::IC.0 }>());
 		vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
 		vcpu.set_psscr(k.mfspr::<{ Spr::PSSCR_PR.0 }>());
 		Self {

@@ -532,7 +532,7 @@ pub(super) const HOST: [Spr; 24] = [
 ];
 
 /// What a guest writes itself, with how wide the vcpu keeps it.
-pub(super) const GUEST: [(Spr, u32); 25] = [
+pub(super) const GUEST: [(Spr, u32); 26] = [
 	(Spr::TAR, 64),
 	(Spr::VRSAVE, 32),
 	(Spr::EBBHR, 64),
@@ -558,6 +558,7 @@ pub(super) const GUEST: [(Spr, u32); 25] = [
 	(Spr::TEXASR, 64),
 	(Spr::TFHAR, 64),
 	(Spr::TFIAR, 64),
+	(Spr::IC, 64),
 ];
 
 /// What of these the kernel's `__kvmppc_restore_tm` and `__kvmppc_save_tm` leave as the
@@ -585,6 +586,7 @@ pub(super) fn in_vcpu(vcpu: VcpuView, spr: Spr) -> u64 {
 		Spr::SPRG1 => vcpu.sprg1(),
 		Spr::SPRG2 => vcpu.sprg2(),
 		Spr::SPRG3 => vcpu.sprg3(),
+		Spr::IC => vcpu.ic(),
 		Spr::DAR => vcpu.dar(),
 		Spr::DSISR => vcpu.dsisr().into(),
 		Spr::SRR0 => vcpu.srr0(),
@@ -670,6 +672,7 @@ pub(super) fn machine(
 	vcpu.set_dawr0(next());
 	vcpu.set_dawrx0(next());
 	vcore.set_vtb(next());
+	vcpu.set_ic(next());
 	vcpu.set_hfscr(facilities);
 
 	for ((spr, width), value) in GUEST.iter().zip(guest) {

@@ -29,7 +29,7 @@ fn journals() {
 		("hcall", trap::SYSCALL, 0, |_| {}),
 		("hcall-first-entry", trap::SYSCALL, 0, |m| {
 			// A vcpu as it was made: only what KVM and userspace must set.
-			let fresh = machine(&[0; 24], &[0; 29], &[0; 25], hfscr::EBB | hfscr::TM);
+			let fresh = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::EBB | hfscr::TM);
 			m.context = fresh.context;
 			m._memory.extend(fresh._memory);
 		}),
@@ -72,8 +72,8 @@ fn journals() {
 	for (name, trap, facilities, change) in cases {
 		let mut m = machine(
 			&distinct[..24],
-			&distinct[24..53],
-			&distinct[..25],
+			&distinct[24..54],
+			&distinct[..26],
 			facilities,
 		);
 		m.traps = vec![trap];

@@ -38,7 +38,7 @@ fn only_listed_sprs_are_accessed() {
 		for way_out in [trap::SYSCALL, trap::H_DATA_STORAGE, trap::HV_SOFTPATCH] {
 			let distinct: Vec<u64> = (0x100..0x140).collect();
 			let all = hfscr::EBB | hfscr::TM | hfscr::MSGP;
-			let mut m = machine(&distinct[..24], &distinct[24..53], &distinct[..25], all);
+			let mut m = machine(&distinct[..24], &distinct[24..54], &distinct[..26], all);
 			m.of(kind);
 			m.dawr = true;
 			m.traps = vec![way_out];
@@ -60,7 +60,7 @@ fn only_listed_sprs_are_accessed() {
 #[test]
 fn costly_operations_of_an_hcall() {
 	let linux = || {
-		let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 		m.context.vcpu.set_ctrl(1);
 		m.guest_writes.insert(Spr::CTRLT.0, 1);
 		m
@@ -69,7 +69,7 @@ fn costly_operations_of_an_hcall() {
 	m.run(true);
 	let ours = Costs {
 		mfspr: 8 + 24,
-		mtspr: 19 + 8,
+		mtspr: 20 + 8,
 		mftb: 0,
 		mtmsrd: 2,
 		isync: 1,
@@ -127,7 +127,7 @@ fn interrupts_come_on_with_the_last_mtmsrd_if_nothing_is_against_it() {
 		),
 	];
 	for (what, change, on) in cases {
-		let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 		change(&mut m);
 		m.run(true);
 		assert_eq!(m.msr & Msr::EE.bits() != 0, on, "{what}");
@@ -137,7 +137,7 @@ fn interrupts_come_on_with_the_last_mtmsrd_if_nothing_is_against_it() {
 #[test]
 fn dpdes_is_read_if_it_can_be_other_than_zero() {
 	for (request, facilities, read) in [(0, 0, false), (1, 0, true), (0, hfscr::MSGP, true)] {
-		let mut m = machine(&[0; 24], &[0; 29], &[0; 25], facilities);
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], facilities);
 		m.context.vcpu.set_doorbell_request(request);
 		m.guest_writes.insert(Spr::DPDES.0, request.into());
 		m.run(true);
@@ -147,7 +147,7 @@ fn dpdes_is_read_if_it_can_be_other_than_zero() {
 
 #[test]
 fn suspended_transaction_is_saved_before_fake_suspend_goes() {
-	let mut m = machine(&[0; 24], &[0; 29], &[0; 25], hfscr::TM);
+	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::TM);
 	m.context.vcpu.set_msr((GUEST_MSR | Msr::TS_S).bits());
 	m.guest_writes
 		.insert(Spr::SRR1.0, (GUEST_MSR | Msr::TS_S).bits());

@@ -19,7 +19,7 @@ proptest! {
 	#[test]
 	fn nobody_sees_anothers_registers(
 		host in values(HOST.len()),
-		vcpu_values in values(29),
+		vcpu_values in values(30),
 		guest in values(GUEST.len()),
 		checkpoint in values(CHECKPOINTED.len()),
 		suspended in proptest::array::uniform2(any::<bool>()),
@@ -81,7 +81,7 @@ proptest! {
 	#[test]
 	fn order_is_kept(
 		host in values(HOST.len()),
-		vcpu_values in values(29),
+		vcpu_values in values(30),
 		guest in values(GUEST.len()),
 		facilities in facilities(),
 		assist in any::<bool>(),
@@ -146,7 +146,7 @@ proptest! {
 			slb.iter().map(|(i, (e, v))| (*i, (e & !0xfff | 1 << 27, *v))).collect()
 		};
 		let (before, after) = (valid(&slbs[0]), valid(&slbs[1]));
-		let mut m = machine(&[0x11; 24], &[0; 29], &[0; 25], 0);
+		let mut m = machine(&[0x11; 24], &[0; 30], &[0; 26], 0);
 		m.hash();
 		let vcpu = m.context.vcpu;
 		vcpu.set_slb_max(before.len() as u32);
@@ -176,7 +176,7 @@ proptest! {
 	#[test]
 	fn equal_values_are_not_written(
 		host in values(HOST.len()),
-		vcpu_values in values(29),
+		vcpu_values in values(30),
 		guest in values(GUEST.len()),
 	) {
 		let mut m = machine(&host, &vcpu_values, &guest, hfscr::EBB);
@@ -202,7 +202,7 @@ proptest! {
 	#[test]
 	fn timebase_comes_back(low in any::<u32>(), offset in 0..1_u64 << 40, late in late()) {
 		let offset = offset & !0xff_ffff;
-		let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 		m.tb = 1 << 50 | u64::from(low);
 		m.late = late;
 		m.context.vcore.set_tb_offset(offset);
@@ -220,7 +220,7 @@ proptest! {
 	/// An L1 may want its L2's timebase moved by what TBU40 can't: the host's stays.
 	#[test]
 	fn timebase_comes_back_from_an_absurd_offset(low in any::<u32>(), offset in any::<u64>()) {
-		let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 		m.l2();
 		m.tb = 1 << 50 | u64::from(low);
 		m.context.vcore.set_tb_offset(offset);
@@ -243,7 +243,7 @@ proptest! {
 		set in proptest::option::of(0..1_u64 << 30),
 		way_out in prop_oneof![Just(trap::SYSCALL), Just(trap::H_DATA_STORAGE), Just(H_VIRT)],
 	) {
-		let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 		m.of(kind);
 		m.tb = 1 << 50 | u64::from(low);
 		m.runs = runs;
@@ -273,7 +273,7 @@ proptest! {
 	/// Out by HDEC is out of time, also by the time told.
 	#[test]
 	fn limit_that_was_reached_is_in_the_past(limit in 1..1_u64 << 40, more in 0..100_u64) {
-		let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 		let limit = m.tb + limit;
 		let (context, mut tb) = (m.context, m.tb);
 		m.traps = vec![trap::HV_DECREMENTER];
@@ -287,7 +287,7 @@ proptest! {
 
 #[test]
 fn usage_is_charged_to_the_guest() {
-	let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 	m.set(Spr::PURR, 1000);
 	m.context.vcpu.set_purr(50);
 	m.guest_writes.insert(Spr::PURR.0, 80);
@@ -309,7 +309,7 @@ fn limit_in_the_past_is_no_entry() {
 #[test]
 fn pending_interrupt_is_no_entry() {
 	const DOORBELL: u8 = 2;
-	let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 	m.context.paca.set_irq_happened(DOORBELL);
 	let (trap, _) = m.run(true);
 	assert_eq!(trap, trap::NONE);
@@ -327,7 +327,7 @@ fn pending_interrupt_is_no_entry() {
 
 #[test]
 fn facilities_that_a_context_switch_took_away_are_put_back() {
-	let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 	m.msr &= !Msr::VSX.bits();
 	m.run(true);
 	let set = m.events.iter().find(|e| matches!(e, Event::WriteMsr(_)));
@@ -345,7 +345,7 @@ fn each_trap_keeps_what_its_handler_needs() {
 		(trap::SYSCALL, false, false, false),
 		(0xea0, false, false, false),
 	] {
-		let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 		m.traps = vec![trap | 2];
 		m.guest_writes.insert(Spr::ASDR.0, 0xa5d0);
 		m.guest_writes.insert(Spr::HEIR.0, 0x4e18);
@@ -372,7 +372,7 @@ fn each_trap_keeps_what_its_handler_needs() {
 
 #[test]
 fn unavailable_facility_is_told_by_hfscr() {
-	let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 	m.traps = vec![trap::H_FAC_UNAVAIL];
 	m.guest_writes.insert(Spr::HFSCR.0, 7 << 56);
 	m.run(true);
@@ -381,7 +381,7 @@ fn unavailable_facility_is_told_by_hfscr() {
 
 #[test]
 fn doorbell_goes_in_and_comes_out() {
-	let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 	m.context.vcpu.set_doorbell_request(1);
 	m.run(true);
 	// The guest took it not: it is asked for again, and the host has none.
@@ -393,7 +393,7 @@ fn doorbell_goes_in_and_comes_out() {
 #[test]
 fn compatibility_mode_ends_with_the_guest() {
 	const ARCH_207: u64 = 4;
-	let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 	m.context.vcore.set_pcr(ARCH_207);
 	m.run(true);
 	assert_eq!(m.found[&Spr::PCR.0], ARCH_207 | switch::PCR_MASK);
@@ -403,7 +403,7 @@ fn compatibility_mode_ends_with_the_guest() {
 #[test]
 fn decrementer_of_32_bits_has_a_sign() {
 	for (lpcr, dec, expected) in [(LPCR, 0xffff_fff0, 0xffff_fff0_i64), (0, 0xffff_fff0, -16)] {
-		let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 		m.lpcr = lpcr;
 		m.guest_writes.insert(Spr::DEC.0, dec);
 		let (_, tb) = m.run(true);
@@ -421,7 +421,7 @@ fn facility_is_taken_away_when_its_count_wraps() {
 		(hfscr::TM, VcpuView::set_load_tm),
 	] {
 		for (count, kept) in [(254, true), (255, false)] {
-			let mut m = machine(&[0; 24], &[0; 29], &[0; 25], bit);
+			let mut m = machine(&[0; 24], &[0; 30], &[0; 26], bit);
 			set(m.context.vcpu, count);
 			m.run(true);
 			assert_eq!(
@@ -442,7 +442,7 @@ fn checkpoint_reaches_neither_guest_nor_host() {
 			let ts = if suspended { Msr::TS_S } else { Msr::empty() };
 			(GUEST_MSR | ts).bits()
 		};
-		let mut m = machine(&[0x55; 24], &[0x55; 29], &[0x55; 25], hfscr::TM);
+		let mut m = machine(&[0x55; 24], &[0x55; 30], &[0x55; 26], hfscr::TM);
 		m.checkpoint = CHECKPOINTED.map(|spr| (spr.0, 0xbad)).into();
 		m.context.vcpu.set_msr(state(loaded));
 		m.guest_writes.clear();
@@ -460,7 +460,7 @@ fn checkpoint_reaches_neither_guest_nor_host() {
 #[test]
 fn transactional_memory_that_the_cpu_lacks_is_not_touched() {
 	// Userspace can put any transaction state into a vcpu's MSR.
-	let mut m = machine(&[0; 24], &[0; 29], &[0; 25], hfscr::TM);
+	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::TM);
 	m.context.vcpu.set_msr((GUEST_MSR | Msr::TS_S).bits());
 	m.msr &= !Msr::TM.bits();
 	m.run(false);
@@ -480,7 +480,7 @@ fn transactional_memory_that_the_cpu_lacks_is_not_touched() {
 #[test]
 fn emulated_softpatch_goes_straight_back() {
 	for (emulates, runs) in [(true, 2), (false, 1)] {
-		let mut m = machine(&[0; 24], &[0; 29], &[0; 25], hfscr::TM);
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::TM);
 		m.guest_writes
 			.insert(Spr::SRR1.0, (GUEST_MSR | Msr::TS_S).bits());
 		m.traps = vec![trap::HV_SOFTPATCH, trap::SYSCALL];
@@ -512,7 +512,7 @@ fn transaction_state_is_the_processors() {
 			};
 			(GUEST_MSR | ts).bits()
 		};
-		let mut m = machine(&[0; 24], &[0; 29], &[0; 25], hfscr::TM);
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::TM);
 		m.context.vcpu.set_msr(state(before));
 		m.guest_writes.insert(Spr::SRR1.0, state(after));
 		m.run(true);
@@ -531,7 +531,7 @@ fn transaction_state_is_the_processors() {
 
 #[test]
 fn srrs_of_an_hcall_are_what_the_trampoline_saved() {
-	let mut m = machine(&[0; 24], &[0; 29], &[0; 25], 0);
+	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
 	let vcpu = m.context.vcpu;
 	vcpu.set_nip(0x4000);
 	m.run(true);
@@ -540,7 +540,7 @@ fn srrs_of_an_hcall_are_what_the_trampoline_saved() {
 
 #[test]
 fn facilities_of_an_l2_are_its_l1s_decision() {
-	let mut m = machine(&[0; 24], &[0; 29], &[0; 25], hfscr::EBB | hfscr::TM);
+	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::EBB | hfscr::TM);
 	m.l2();
 	let vcpu = m.context.vcpu;
 	vcpu.set_load_ebb(255);

@@ -244,7 +244,6 @@ const fn except(register: &'static str, finding: Finding, reason: &'static str) 
 	}
 }
 
-const IC: &str = "no path loads IC since Linux 5.17";
 const VSCR: &str = "the kernel takes the word of VSCR that is right for big-endian only";
 const TM_VSCR: &str = "the kernel sets VSCR instead";
 const TM_SPRS: &str = "KVM loads the SPRs of TM for guests that asked for TM by an interrupt that \
@@ -255,8 +254,6 @@ const PSSCR: &str = "QEMU has no PSSCR for a guest";
 const ONLINE: &str = "KVM_RUN makes a vcpu online";
 
 const EXCEPTIONS: &[Exception] = &[
-	except("IC", Finding::GuestReadsOther, IC),
-	except("IC", Finding::GetsOtherAfterRun, IC),
 	except("VSCR", Finding::GuestReadsOther, VSCR),
 	except("VSCR", Finding::GetsOtherAfterRun, VSCR),
 	except("VSCR", Finding::GetsOtherThanWritten, VSCR),
