@@ -158,7 +158,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		timebase::enter(k, &context, started, tb);
 		enter::load_guest_sprs::<P, _>(k, &context, &host, when, doorbell);
 		enter::switch_mmu_context::<P, _>(k, &context, lpcr);
-		enter::load_decrementers(k, &context, hdec, *tb);
+		enter::load_decrementers(k, &context, hdec, *tb, lpcr);
 	}
 	let out = loop {
 		// SAFETY: all else is loaded. These registers come last because a machine check would

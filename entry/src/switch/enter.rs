@@ -239,6 +239,19 @@ pub(super) unsafe fn switch_mmu_context<P: Profile, K: Kernel>(
 	k.flush_tlb_if_needed(context, nested);
 }
 
+/// DEC for a time of expiry. A decrementer of 32 bits can't hold every distance: one that
+/// expired long ago must stay expired, and one that expires in the far future must not
+/// expire now. An expired one keeps 2^30 ticks until its sign changes; every exit and entry
+/// before then sets it back to that.
+#[inline(always)]
+fn guest_dec(expires: u64, tb: u64, lpcr: u64) -> u64 {
+	let dec = expires.wrapping_sub(tb);
+	if lpcr & layout::HV_LPCR_LD as u64 != 0 {
+		return dec;
+	}
+	(dec as i64).clamp(-(1 << 30), i32::MAX.into()) as u64
+}
+
 /// Loads HDEC and DEC, one after the other, for a guest timebase of `tb`.
 ///
 /// # Safety
@@ -250,11 +263,12 @@ pub(super) unsafe fn load_decrementers<K: Kernel>(
 	context: &Context,
 	hdec: u64,
 	tb: u64,
+	lpcr: u64,
 ) {
 	// SAFETY: HDEC only counts as an exception once LPCR[HDICE] is on, which it is; interrupts are
 	// hard-disabled until the guest runs.
 	unsafe {
 		k.mtspr::<{ Spr::HDEC.0 }>(hdec);
-		k.mtspr::<{ Spr::DEC.0 }>(context.vcpu.dec_expires().wrapping_sub(tb));
+		k.mtspr::<{ Spr::DEC.0 }>(guest_dec(context.vcpu.dec_expires(), tb, lpcr));
 	}
 }

@@ -391,6 +391,31 @@ fn doorbell_goes_in_and_comes_out() {
 }
 
 #[test]
+fn decrementer_of_32_bits_stays_expired_or_pending() {
+	const LD: u64 = layout::HV_LPCR_LD as u64;
+	for (lpcr, distance, expected) in [
+		(0, -1000, -1000),
+		(0, -(5 << 29), -(1 << 30)),
+		(0, i64::MIN / 2, -(1 << 30)),
+		(0, 5 << 29, i32::MAX.into()),
+		(0, i32::MAX.into(), i32::MAX.into()),
+		(LD, -(5 << 29), -(5 << 29)),
+		(LD, 5 << 29, 5 << 29),
+	] {
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+		m.lpcr = LPCR & !LD | lpcr;
+		let expires = m.tb.wrapping_add_signed(distance);
+		m.context.vcpu.set_dec_expires(expires);
+		m.run(true);
+		let written = m.events.iter().find_map(|event| match event {
+			Event::Write(Spr::DEC, value) => Some(*value as i64),
+			_ => None,
+		});
+		assert_eq!(written, Some(expected), "{distance:#x} with LPCR {lpcr:#x}");
+	}
+}
+
+#[test]
 fn compatibility_mode_ends_with_the_guest() {
 	const ARCH_207: u64 = 4;
 	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
