@@ -25,6 +25,7 @@ mod timebase;
 
 use crate::layout::kernel as layout;
 use crate::sprs::Conditions;
+use crate::views::VcpuView;
 
 pub use crate::context::{Context, Kernel, Kind, Profile};
 
@@ -107,11 +108,24 @@ struct Doorbell {
 
 impl Doorbell {
 	#[inline(always)]
-	fn of(context: &Context, hfscr: u64) -> Self {
-		let requested = context.vcpu.doorbell_request() != 0;
+	fn of<P: Profile>(context: &Context, hfscr: u64) -> Self {
+		let requested = match P::KIND {
+			Kind::L2 => context.vcpu.nested_doorbell_request() != 0,
+			Kind::Radix | Kind::Hash => context.vcpu.doorbell_request() != 0,
+		};
 		Self {
 			requested,
 			readable: requested || hfscr & hfscr::MSGP != 0,
+		}
+	}
+
+	/// Records whether the guest has to get a doorbell. An L1 may get one from another of its
+	/// vcpus while its L2 runs, so an L2 has a field of its own.
+	#[inline(always)]
+	fn request<P: Profile>(vcpu: VcpuView, request: u8) {
+		match P::KIND {
+			Kind::L2 => vcpu.set_nested_doorbell_request(request),
+			Kind::Radix | Kind::Hash => vcpu.set_doorbell_request(request),
 		}
 	}
 }
@@ -143,7 +157,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 
 	let hfscr = context.vcpu.hfscr();
 	let when = conditions::<P, _>(k, hfscr);
-	let doorbell = Doorbell::of(&context, hfscr);
+	let doorbell = Doorbell::of::<P>(&context, hfscr);
 	let mut msr = enter::disable_interrupts(k, when);
 	if enter::interrupt_is_pending(&context) {
 		return trap::NONE;
@@ -187,7 +201,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 
 	// All of the guest's that has to be read comes before the first write.
 	let guest = exit::Guest::save(k, &context, when, doorbell);
-	let time = exit::account(k, &context, &guest, &host, out, lpcr, started, hdec);
+	let time = exit::account::<P, _>(k, &context, &guest, &host, out, lpcr, started, hdec);
 	*tb = time.tb;
 	// SAFETY: each value is the host's own, read by `Host::read` or kept by the kernel.
 	unsafe { exit::restore_host::<P, _>(k, &context, &host, when, msr, out, &guest, time) };

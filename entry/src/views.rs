@@ -70,6 +70,8 @@ view! {
 		nested / set_nested: u64 @ VCPU_NESTED;
 		ceded / set_ceded: u8 @ VCPU_CEDED;
 		doorbell_request / set_doorbell_request: u8 @ VCPU_DOORBELL_REQUEST;
+		/// As `doorbell_request`, for the L2 that the vcpu runs.
+		nested_doorbell_request / set_nested_doorbell_request: u8 @ VCPU_NESTED_DOORBELL_REQUEST;
 		load_ebb / set_load_ebb: u8 @ VCPU_LOAD_EBB;
 		load_tm / set_load_tm: u8 @ VCPU_LOAD_TM;
 		/// The vcpu's interrupt context is on this CPU.

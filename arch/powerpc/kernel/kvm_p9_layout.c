@@ -43,6 +43,7 @@ int main(void)
 	FIELD64(VCPU_NESTED, kvm_vcpu, arch.nested);
 	FIELD8(VCPU_CEDED, kvm_vcpu, arch.ceded);
 	FIELD8(VCPU_DOORBELL_REQUEST, kvm_vcpu, arch.doorbell_request);
+	FIELD8(VCPU_NESTED_DOORBELL_REQUEST, kvm_vcpu, arch.nested_doorbell_request);
 	FIELD8(VCPU_LOAD_EBB, kvm_vcpu, arch.load_ebb);
 	FIELD8(VCPU_LOAD_TM, kvm_vcpu, arch.load_tm);
 	FIELD8(VCPU_XIVE_PUSHED, kvm_vcpu, arch.xive_pushed);

@@ -175,7 +175,7 @@ pub(super) unsafe fn load_guest_sprs<P: Profile, K: Kernel>(
 			k.mtspr::<{ Spr::PCR.0 }>(vcore.pcr() | PCR_MASK);
 		}
 		if doorbell.requested {
-			vcpu.set_doorbell_request(0);
+			Doorbell::request::<P>(vcpu, 0);
 			// Taken when the guest's [EE] is on; the host's is off.
 			k.mtspr::<{ Spr::DPDES.0 }>(1);
 		}

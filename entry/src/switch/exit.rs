@@ -166,7 +166,7 @@ pub(super) struct Times {
 /// Computes the host's time, and saves the guest's decrementer, doorbell, PURR and SPURR.
 #[inline(always)]
 #[expect(clippy::too_many_arguments)]
-pub(super) fn account<K: Kernel>(
+pub(super) fn account<P: Profile, K: Kernel>(
 	k: &mut K,
 	context: &Context,
 	guest: &Guest,
@@ -192,7 +192,7 @@ pub(super) fn account<K: Kernel>(
 	};
 	vcpu.set_dec_expires(dec.wrapping_add(tb).wrapping_add(applied));
 	if guest.doorbell {
-		vcpu.set_doorbell_request(1);
+		Doorbell::request::<P>(vcpu, 1);
 	}
 	let purr = host.purr.wrapping_add(guest.purr.wrapping_sub(vcpu.purr()));
 	let spurr = host

@@ -391,6 +391,23 @@ fn doorbell_goes_in_and_comes_out() {
 }
 
 #[test]
+fn doorbells_of_l1_and_l2_are_apart() {
+	for (l1, l2) in [(1, 0), (0, 1)] {
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+		m.l2();
+		m.context.vcpu.set_doorbell_request(l1);
+		m.context.vcpu.set_nested_doorbell_request(l2);
+		m.run(true);
+		let found = m.found.get(&Spr::DPDES.0).copied().unwrap_or(0);
+		assert_eq!(found, u64::from(l2));
+		// The L2 did not take its doorbell, and the L1's is not touched.
+		assert_eq!(m.context.vcpu.nested_doorbell_request(), l2);
+		assert_eq!(m.context.vcpu.doorbell_request(), l1);
+		assert_eq!(m.spr(Spr::DPDES), 0);
+	}
+}
+
+#[test]
 fn decrementer_of_32_bits_stays_expired_or_pending() {
 	const LD: u64 = layout::HV_LPCR_LD as u64;
 	for (lpcr, distance, expected) in [
