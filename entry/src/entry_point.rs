@@ -7,6 +7,7 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use hcall::FastTable;
 use powerpc::{Counters, FAST_TABLE, HostFacts, Msr, NO_FAST_TABLE, P9Vcpu};
 
 use crate::fast::{FAST, NO_FAST, TIMED_FAST};
@@ -54,6 +55,12 @@ pub(crate) fn p9(vcpu: &VcpuView) -> &P9Vcpu {
 	// SAFETY: the offset is the kernel's own, the layout is asserted, and the vcpu stays
 	// as long as its view. `P9Vcpu` allows all accesses of handlers and other CPUs.
 	unsafe { vcpu.address().add(layout::VCPU_P9).cast().as_ref() }
+}
+
+/// Chooses which hcalls have a fast handler until the guest next leaves.
+pub(crate) fn set_fast_table(vcpu: &VcpuView, table: &'static FastTable) {
+	let table = &raw const *table;
+	p9(vcpu).fast_table.set(table.cast::<c_void>());
 }
 
 /// Declares the user's FP, VMX and VSX registers saved and no longer live.
@@ -134,8 +141,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 		// under which the handlers' addresses mean nothing.
 		_ => &NO_FAST,
 	};
-	let p9 = p9(&context.vcpu);
-	p9.fast_table.set((&raw const *table).cast::<c_void>());
+	set_fast_table(&context.vcpu, table);
 
 	user_vectors_are_saved(context.task);
 	let mut power9 = Power9 {

@@ -10,8 +10,10 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use powerpc::Cpu;
 
+use crate::entry_point::set_fast_table;
+use crate::fast::NO_FAST;
 use crate::layout::kernel as layout;
-use crate::switch::{Context, Kernel, Kind, Profile, trap};
+use crate::switch::{Context, Kernel, Kind, Profile, hfscr, trap};
 use crate::views::{ExceptionView, NestedView, PacaView, VcpuView};
 
 /// Room for `struct p9_host_os_sprs`, in which the kernel's PMU code keeps the
@@ -161,6 +163,11 @@ impl Kernel for Power9 {
 	fn pmu_to_guest(&mut self, vcpu: VcpuView) {
 		// SAFETY: see above.
 		unsafe { switch_pmu_to_guest(pointer(vcpu), self.host_pmu.as_mut_ptr()) };
+		// The guest's PMU counts in hypervisor state until the kernel freezes it, and
+		// its samples there would carry kernel addresses. A full exit freezes it.
+		if vcpu.hfscr() & hfscr::PM != 0 {
+			set_fast_table(&vcpu, &NO_FAST);
+		}
 	}
 
 	fn pmu_to_host(&mut self, vcpu: VcpuView) {
