@@ -20,7 +20,7 @@ unsafe extern "C" {
 /// Largest page of a hardware table whose pages in the host are looked at here, as a shift:
 /// 256 of them. What is larger is left to userspace, whose ioctls ask the page itself how
 /// large it is.
-pub(crate) const LARGEST_PAGE: u32 = 24;
+pub(crate) const LARGEST_PAGE: u32 = layout::PAGE_SHIFT as u32 + 8;
 
 /// Levels of a hardware table, beyond the last (`POWERNV_IOMMU_MAX_LEVELS`).
 pub(crate) const MOST_LEVELS: u64 = 4;
