@@ -14,9 +14,10 @@
 //!   PIDR, LPCR, the timebase and the PMU are not on the list. Only timed handlers
 //!   (`kvm_p9.stats`), which have a table of their own, and the function that stamps the
 //!   arrival of an hcall read the timebase and the counter of cycles.
-//! - Handlers call no function of the kernel, and so none that could block, with one
-//!   exception: `kvm_p9_tce_kill()` in the glue invalidates the TCE caches of the PHBs
+//! - Handlers call no function of the kernel, and so none that could block, with two
+//!   exceptions: `kvm_p9_tce_kill()` in the glue invalidates the TCE caches of the PHBs
 //!   through firmware. That function calls nothing else and touches no SPR but (H)SRR0/1.
+//!   `do_uaccess_flush()` of the kernel is a leaf in assembly.
 //! - Each function's text and stack are printed and limited.
 
 use std::collections::BTreeSet;
@@ -55,9 +56,10 @@ const FAST_SPRS: [(u16, &str); 9] = [
 ];
 
 /// What handlers may refer to outside of the object: the TOC, variables of the glue's,
-/// and one function.
-const HANDLERS_MAY: [&str; 5] = [
+/// and two functions.
+const HANDLERS_MAY: [&str; 6] = [
 	".TOC.",
+	"do_uaccess_flush",
 	"kvm_p9_host_facts",
 	"kvm_p9_phb_useraddrptr",
 	"kvm_p9_vmemmap",

@@ -15,6 +15,11 @@ use super::hardware::KernelRegion;
 use crate::layout::kernel as layout;
 use crate::views::{MmView, NodeView, RegionView, SlotView, SlotsView};
 
+// SAFETY: a function of the kernel with this type (asm/exception-64s.h).
+unsafe extern "C" {
+	fn do_uaccess_flush();
+}
+
 /// Levels of the tree of memory slots, which has at most 2^15 of them and is never
 /// more than twice as deep as it must be.
 pub(crate) const DEEPEST_TREE: usize = 32;
@@ -156,6 +161,11 @@ impl Drop for Busy<'_> {
 	fn drop(&mut self) {
 		// Release: all has been read by then.
 		self.0.tce_list_busy.store(0, Ordering::Release);
+		// As prevent_user_access() does after an access to user memory. The function is a
+		// return while the flush is off.
+		// SAFETY: a leaf in assembly, which reads the linear map at most and changes only
+		// registers that a C function may change.
+		unsafe { do_uaccess_flush() };
 	}
 }
 
