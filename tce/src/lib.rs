@@ -57,4 +57,4 @@ pub use entry::{Permission, Tce};
 pub use hardware::{Attached, EntrySlice, MAX_ATTACHED, Region};
 pub use hcalls::{MAX_ENTRIES, Values};
 pub use too_hard::{Refusal, TooHard};
-pub use window::Window;
+pub use window::{Window, clamp};

@@ -133,6 +133,16 @@ impl Insn {
 			.and_then(|n| n.try_into().ok())
 	}
 
+	/// Whether it is a `cmpld` into CR0.
+	pub fn is_cmpld_cr0(self) -> bool {
+		self.0 & 0xffe0_07ff == 0x7c20_0040
+	}
+
+	/// Whether it is an `isel` by CR0\[LT\] with two registers.
+	pub fn is_isel_lt(self) -> bool {
+		self.0 & 0xfc00_07ff == 0x7c00_001e && self.0 & 0x001f_0000 != 0
+	}
+
 	/// Whether it is hrfid.
 	pub fn is_hrfid(self) -> bool {
 		self.0 == 0x4c00_0224

@@ -22,6 +22,12 @@ pub struct Function {
 }
 
 impl Function {
+	/// Whether an index is replaced by 0 without a branch, as `tce::clamp()` does it.
+	pub fn clamps(&self) -> bool {
+		let mut pairs = self.code.windows(2);
+		pairs.any(|pair| pair[0].is_cmpld_cr0() && pair[1].is_isel_lt())
+	}
+
 	pub fn frame(&self) -> u32 {
 		self.code
 			.iter()

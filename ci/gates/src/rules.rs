@@ -18,6 +18,7 @@
 //!   exceptions: `kvm_p9_tce_kill()` in the glue invalidates the TCE caches of the PHBs
 //!   through firmware. That function calls nothing else and touches no SPR but (H)SRR0/1.
 //!   `do_uaccess_flush()` of the kernel is a leaf in assembly.
+//! - Handlers of TCE hcalls clamp the guest's index without a branch.
 //! - Each function's text and stack are printed and limited.
 
 use std::collections::BTreeSet;
@@ -180,7 +181,22 @@ fn rust_findings(rust: &ObjectFile, allowed: &BTreeSet<String>) -> Vec<Finding> 
 				.map(|(name, outside)| format!("{name}: {outside}"))
 				.collect(),
 		),
+		("TCE handlers clamp the guest's index", unclamped(rust)),
 	]
+}
+
+/// Handlers of TCE hcalls that use an index which a mispredicted branch alone checks.
+fn unclamped(rust: &ObjectFile) -> Vec<String> {
+	let clamps = |name: &String| rust.functions[name].clamps();
+	let is_tce = |name: &&String| format!("{:#}", rustc_demangle::demangle(name)).contains("tce");
+	let roots = rust.pointed_at.iter().filter(is_tce);
+	roots
+		.filter(|root| {
+			let reachable = rust.reachable(&BTreeSet::from([(*root).clone()]));
+			!reachable.iter().any(clamps)
+		})
+		.cloned()
+		.collect()
 }
 
 fn trampoline_findings(trampoline: &ObjectFile) -> Vec<Finding> {
@@ -360,7 +376,7 @@ mod tests {
 			object.functions.get_mut("handler").unwrap()
 		}
 		type Break = fn(&mut ObjectFile);
-		let cases: [(&str, Break); 11] = [
+		let cases: [(&str, Break); 12] = [
 			("only entry points are global", |o| {
 				o.globals.insert(String::from("extra"));
 			}),
@@ -391,6 +407,12 @@ mod tests {
 				handler(o).outside.insert(String::from(GLUE_FUNCTION));
 				handler(o).outside.insert(String::from("allowed"));
 			}),
+			("TCE handlers clamp the guest's index", |o| {
+				let name = String::from("h_put_tce");
+				let code = [CMPLD, 0x6000_0000, ISEL];
+				o.functions.insert(name.clone(), function(&code));
+				o.pointed_at.insert(name);
+			}),
 		];
 		assert_eq!(cases.len(), rust_findings(&good(), &BTreeSet::new()).len());
 		for (rule, break_it) in cases {
@@ -398,6 +420,22 @@ mod tests {
 			break_it(&mut object);
 			assert_eq!(broken(&object), [rule]);
 		}
+	}
+
+	/// `cmpld r3, r4` and `isel r5, r3, r6, lt`.
+	const CMPLD: u32 = 0x7c23_2040;
+	const ISEL: u32 = 0x7ca3_301e;
+
+	#[test]
+	fn clamp_may_be_in_a_function_that_a_handler_calls() {
+		let mut object = good();
+		let [root, callee] = ["h_put_tce", "body"].map(String::from);
+		let mut handler = function(&[]);
+		handler.calls.insert(callee.clone());
+		object.functions.insert(root.clone(), handler);
+		object.functions.insert(callee, function(&[CMPLD, ISEL]));
+		object.pointed_at.insert(root);
+		assert!(broken(&object).is_empty());
 	}
 
 	#[test]
@@ -415,7 +453,7 @@ mod tests {
 			broken(&object)
 		};
 		let timed = "_RNvNtNtCseJo9QQ1QxOe_5entry4fast5timed4null";
-		let plain = "_RNvNtCseJo9QQ1QxOe_5entry8handlers9h_put_tce";
+		let plain = "_RNvNtCseJo9QQ1QxOe_5entry8handlers9h_any_one";
 		assert!(is_timed(timed) && !is_timed(plain) && !is_timed("timed"));
 		for word in [mftb, mfpmc6] {
 			assert!(broken_with(timed, word).is_empty(), "{word:#x}");

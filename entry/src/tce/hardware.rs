@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tce::{Attached, EntrySlice, Region};
+use tce::{Attached, EntrySlice, Region, clamp};
 
 use super::at;
 use crate::layout::kernel as layout;
@@ -93,6 +93,7 @@ impl Attached for HardwareTable {
 		if index >= self.0.size() {
 			return None;
 		}
+		let index = clamp(index, self.0.size());
 		let (tces, length) = self.walk(self.0.base(), index)?;
 		let (users, _) = self.walk(self.0.userspace(), index)?;
 		// SAFETY: both are arrays of the same shape, of entries that the kernel, devices and
