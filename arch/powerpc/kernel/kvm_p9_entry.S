@@ -23,6 +23,9 @@
  * the kernel's virtual address and turn the MMU on; it takes no part in turning
  * it off again, as hrfid sets the whole MSR.
  *
+ * No function here takes a kprobe: the interrupt of a probe would find guest registers, or
+ * the guest's context.
+ *
  * The fast path's contract. A handler runs with the guest's timebase, LPIDR,
  * PIDR, LPCR, AMR, DSCR, PMU, FP and vector registers loaded, MSR[EE] and
  * MSR[RI] zero and MSR[FP,VEC,VSX] zero. It may use the GPRs, CR, CTR, LR and
@@ -81,6 +84,7 @@ _GLOBAL_TOC(kvm_p9_vcpu_entry)
 1:	b	CFUNC(kvmhv_vcpu_entry_p9)
 	patch_site 1b patch__kvm_p9_seam
 .size kvm_p9_vcpu_entry, . - kvm_p9_vcpu_entry
+_ASM_NOKPROBE_SYMBOL(kvm_p9_vcpu_entry)
 
 /*
  * void kvm_p9_run_guest_site(struct kvm_vcpu *vcpu)
@@ -92,6 +96,7 @@ _GLOBAL(kvm_p9_run_guest_site)
 1:	b	kvm_p9_run_guest
 	patch_site 1b patch__kvm_p9_run_guest
 .size kvm_p9_run_guest_site, . - kvm_p9_run_guest_site
+_ASM_NOKPROBE_SYMBOL(kvm_p9_run_guest_site)
 
 /*
  * void kvm_p9_run_guest_timed(struct kvm_vcpu *vcpu)
@@ -114,6 +119,7 @@ _GLOBAL(kvm_p9_run_guest_timed)
 	mtlr	r0
 	blr
 .size kvm_p9_run_guest_timed, . - kvm_p9_run_guest_timed
+_ASM_NOKPROBE_SYMBOL(kvm_p9_run_guest_timed)
 
 /*
  * void kvm_p9_run_guest(struct kvm_vcpu *vcpu)
@@ -150,6 +156,7 @@ _GLOBAL(kvm_p9_run_guest)
 	HRFI_TO_GUEST
 	b	.
 .size kvm_p9_run_guest, . - kvm_p9_run_guest
+_ASM_NOKPROBE_SYMBOL(kvm_p9_run_guest)
 
 /*
  * From kvmppc_hcall, with
@@ -302,6 +309,7 @@ _GLOBAL(kvm_p9_exit_hcall)
 	std	r10, HSTATE_SCRATCH0(r13)
 	b	kvm_p9_exit_interrupt
 .size kvm_p9_exit_hcall, . - kvm_p9_exit_hcall
+_ASM_NOKPROBE_SYMBOL(kvm_p9_exit_hcall)
 
 /*
  * Store timebase and PMC6 when an hcall arrives. The timebase is the guest's, as is
@@ -315,6 +323,7 @@ _GLOBAL(kvm_p9_stamp_hcall)
 	std	r12, VCPU_P9 + KVM_P9_ABI_VCPU_HCALL_CYCLES(r10)
 	b	.Lhcall
 .size kvm_p9_stamp_hcall, . - kvm_p9_stamp_hcall
+_ASM_NOKPROBE_SYMBOL(kvm_p9_stamp_hcall)
 
 /*
  * From kvmppc_interrupt, with
@@ -367,3 +376,4 @@ _GLOBAL(kvm_p9_exit_interrupt)
 .Lbad_interrupt:
 	b	kvmppc_p9_bad_interrupt
 .size kvm_p9_exit_interrupt, . - kvm_p9_exit_interrupt
+_ASM_NOKPROBE_SYMBOL(kvm_p9_exit_interrupt)

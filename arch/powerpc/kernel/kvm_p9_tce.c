@@ -6,6 +6,7 @@
 #include <linux/export.h>
 #include <linux/init.h>
 #include <linux/iommu.h>
+#include <linux/kprobes.h>
 #include <linux/kvm_host.h>
 #include <linux/rculist.h>
 #include <asm/asm-prototypes.h>
@@ -88,3 +89,4 @@ void kvm_p9_tce_kill(struct iommu_table *tbl, unsigned long entry, unsigned long
 	mtspr(SPRN_SRR0, srr0);
 	mtspr(SPRN_SRR1, srr1);
 }
+NOKPROBE_SYMBOL(kvm_p9_tce_kill);

@@ -41,6 +41,7 @@ _GLOBAL(kvm_p9_load_vectors)
 	VECTORS	lxv, 32, r4
 	blr
 .size kvm_p9_load_vectors, . - kvm_p9_load_vectors
+_ASM_NOKPROBE_SYMBOL(kvm_p9_load_vectors)
 
 /*
  * void kvm_p9_store_vectors(struct thread_fp_state *fp, struct thread_vr_state *vr)
@@ -56,3 +57,4 @@ _GLOBAL(kvm_p9_store_vectors)
 	stxv	vs32, VR_STATE_VSCR(r4)
 	blr
 .size kvm_p9_store_vectors, . - kvm_p9_store_vectors
+_ASM_NOKPROBE_SYMBOL(kvm_p9_store_vectors)

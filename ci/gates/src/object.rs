@@ -37,6 +37,9 @@ impl Function {
 	}
 }
 
+/// The section of all functions: the kernel puts no probe into it.
+const TEXT: &str = ".noinstr.text";
+
 /// The section of places that depend on what the CPU can do.
 pub const FEATURES: &str = "__ftr_fixup";
 
@@ -50,6 +53,8 @@ pub struct ObjectFile {
 	pub pointed_at: BTreeSet<String>,
 	pub writable: u64,
 	pub text: u64,
+	/// Functions that are not in [`TEXT`].
+	pub elsewhere: BTreeSet<String>,
 }
 
 impl ObjectFile {
@@ -89,8 +94,13 @@ impl ObjectFile {
 		};
 
 		let mut functions = BTreeMap::new();
+		let mut elsewhere = BTreeSet::new();
 		for ((index, start), (name, size)) in &starts {
-			let data = file.section_by_index(SectionIndex(*index))?.data()?;
+			let section = file.section_by_index(SectionIndex(*index))?;
+			if section.name()? != TEXT {
+				elsewhere.insert(name.clone());
+			}
+			let data = section.data()?;
 			let bytes = data
 				.get(*start as usize..(*start + *size) as usize)
 				.with_context(|| format!("{name} reaches beyond its section"))?;
@@ -109,7 +119,7 @@ impl ObjectFile {
 		let (mut writable, mut text) = (0, 0);
 		for section in file.sections() {
 			let name = section.name()?;
-			if name == ".text" {
+			if name == TEXT {
 				text += section.size();
 			}
 			if [".data", ".bss"].iter().any(|kind| name.starts_with(kind))
@@ -148,6 +158,7 @@ impl ObjectFile {
 			pointed_at,
 			writable,
 			text,
+			elsewhere,
 		})
 	}
 

@@ -18,6 +18,7 @@
 //!   exceptions: `kvm_p9_tce_kill()` in the glue invalidates the TCE caches of the PHBs
 //!   through firmware. That function calls nothing else and touches no SPR but (H)SRR0/1.
 //!   `do_uaccess_flush()` of the kernel is a leaf in assembly.
+//! - All of the Rust object is in `.noinstr.text`, where the kernel puts no kprobe.
 //! - Handlers of TCE hcalls clamp the guest's index without a branch.
 //! - Each function's text and stack are printed and limited.
 
@@ -180,6 +181,10 @@ fn rust_findings(rust: &ObjectFile, allowed: &BTreeSet<String>) -> Vec<Finding> 
 				.filter(|(_, outside)| !HANDLERS_MAY.contains(&outside.as_str()))
 				.map(|(name, outside)| format!("{name}: {outside}"))
 				.collect(),
+		),
+		(
+			"no function takes a kprobe",
+			rust.elsewhere.iter().cloned().collect(),
 		),
 		("TCE handlers clamp the guest's index", unclamped(rust)),
 	]
@@ -352,6 +357,7 @@ mod tests {
 			pointed_at: BTreeSet::from([name("handler")]),
 			writable: 0,
 			text: 64,
+			elsewhere: BTreeSet::new(),
 		}
 	}
 
@@ -376,7 +382,7 @@ mod tests {
 			object.functions.get_mut("handler").unwrap()
 		}
 		type Break = fn(&mut ObjectFile);
-		let cases: [(&str, Break); 12] = [
+		let cases: [(&str, Break); 13] = [
 			("only entry points are global", |o| {
 				o.globals.insert(String::from("extra"));
 			}),
@@ -406,6 +412,9 @@ mod tests {
 			("handlers call nothing of the kernel", |o| {
 				handler(o).outside.insert(String::from(GLUE_FUNCTION));
 				handler(o).outside.insert(String::from("allowed"));
+			}),
+			("no function takes a kprobe", |o| {
+				o.elsewhere.insert(String::from("handler"));
 			}),
 			("TCE handlers clamp the guest's index", |o| {
 				let name = String::from("h_put_tce");
