@@ -25,6 +25,8 @@ mod registers;
 #[cfg(target_arch = "powerpc64")]
 pub mod run;
 #[cfg(target_arch = "powerpc64")]
+mod snippets;
+#[cfg(target_arch = "powerpc64")]
 mod soak;
 #[cfg(target_arch = "powerpc64")]
 mod stats;
