@@ -329,6 +329,8 @@ view! {
 		/// Of the same shape, with userspace addresses.
 		userspace / set_userspace: u64 @ IOMMU_USERSPACE;
 		ops / set_ops: u64 @ IOMMU_OPS;
+		/// VFIO took it out of use.
+		retired / set_retired: u8 @ IOMMU_RETIRED;
 	}
 }
 

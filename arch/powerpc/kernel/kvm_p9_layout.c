@@ -171,6 +171,7 @@ int main(void)
 	FIELD64(IOMMU_PAGE_SHIFT, iommu_table, it_page_shift);
 	FIELD64(IOMMU_USERSPACE, iommu_table, it_userspace);
 	FIELD64(IOMMU_OPS, iommu_table, it_ops);
+	FIELD8(IOMMU_RETIRED, iommu_table, it_retired);
 	FIELD64(IOMMU_OPS_USER, iommu_table_ops, useraddrptr);
 
 	/* struct paca_struct */

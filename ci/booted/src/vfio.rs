@@ -129,15 +129,20 @@ impl Container {
 		unsafe { ioctl(&this.0, abi::VFIO_SET_IOMMU, abi::VFIO_SPAPR_TCE_V2_IOMMU) }
 			.map_err(failed("VFIO_SET_IOMMU"))?;
 		// The default window, which isn't made until it is needed.
+		this.remove_window(0)?;
+		Ok(this)
+	}
+
+	/// Removes the window that begins at that bus address.
+	pub fn remove_window(&self, bus: u64) -> Result<()> {
 		let remove = abi::TceRemove {
 			argsz: size::<abi::TceRemove>(),
 			flags: 0,
-			start_addr: 0,
+			start_addr: bus,
 		};
 		// SAFETY: the structure is what the request reads.
-		unsafe { ioctl_in(&this.0, abi::VFIO_IOMMU_SPAPR_TCE_REMOVE, &remove) }
-			.map_err(failed("VFIO_IOMMU_SPAPR_TCE_REMOVE"))?;
-		Ok(this)
+		unsafe { ioctl_in(&self.0, abi::VFIO_IOMMU_SPAPR_TCE_REMOVE, &remove) }
+			.map_err(failed("VFIO_IOMMU_SPAPR_TCE_REMOVE"))
 	}
 
 	/// Creates a window of so many bytes. Returns its first bus address.

@@ -46,6 +46,11 @@ pub(crate) fn attachment(node: u64) -> Option<(HardwareTable, u64)> {
 pub(crate) struct HardwareTable(pub(crate) IommuTableView);
 
 impl HardwareTable {
+	/// VFIO has taken the table out of use: no entry of it may be written.
+	pub(crate) fn is_retired(&self) -> bool {
+		self.0.retired() != 0
+	}
+
 	/// The table, if its entries are as `pnv_tce()` takes them to be.
 	pub(crate) fn new(table: IommuTableView) -> Option<Self> {
 		// SAFETY: every table has operations, which are constant.

@@ -19,6 +19,9 @@ unsafe extern "C" {
 	safe static kvm_p9_vmemmap: u64;
 }
 
+/// Hardware tables in a list, retired ones included, before a handler gives up.
+const LONGEST_LIST: usize = 2 * MAX_ATTACHED + 1;
+
 /// What is known of a [`KernelTable`].
 pub(crate) trait Attachment {
 	/// Hardware tables may be attached.
@@ -99,19 +102,19 @@ impl<A: Attachment> Table for KernelTable<'_, A> {
 		let mut attached = [None; MAX_ATTACHED];
 		let head = self.stt.address().addr().get() + layout::STT_IOMMU_TABLES.offset;
 		let mut next = self.stt.iommu_tables();
-		for place in &mut attached {
+		let mut free = attached.iter_mut();
+		for _ in 0..LONGEST_LIST {
 			if next == head as u64 {
 				return Ok(attached);
 			}
-			let (table, behind) = attachment(next).ok_or(TooHard::CFallback)?;
-			*place = Some(table);
-			next = behind;
+			let (table, following) = attachment(next).ok_or(TooHard::CFallback)?;
+			next = following;
+			// VFIO clears a retired table for the last time after it has waited for RCU.
+			if !table.is_retired() {
+				*free.next().ok_or(TooHard::CFallback)? = Some(table);
+			}
 		}
-		if next == head as u64 {
-			Ok(attached)
-		} else {
-			Err(TooHard::CFallback.into())
-		}
+		Err(TooHard::CFallback.into())
 	}
 
 	#[inline]

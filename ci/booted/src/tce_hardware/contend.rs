@@ -45,6 +45,9 @@ pub enum Meanwhile {
 	/// It takes the hardware away from the guest's table and gives it back, and closes the
 	/// table and makes another.
 	Attachments,
+	/// It removes the hardware's window while the guest's table still has it attached, and
+	/// makes and attaches another.
+	Removals,
 }
 
 /// Two vcpus on the same entries of one table, for some time.
@@ -107,6 +110,7 @@ pub fn contend(path: Column, seed: u64, meanwhile: Meanwhile, time: Duration) ->
 		threads.push(scope.spawn(|| {
 			let result = match meanwhile {
 				Meanwhile::Attachments => disturber.attachments(&stop),
+				Meanwhile::Removals => disturber.removals(&stop),
 				Meanwhile::Registrations if ours => disturber.registrations(memory, &stop),
 				Meanwhile::Registrations => Ok(()),
 			};
@@ -143,7 +147,7 @@ pub fn contend(path: Column, seed: u64, meanwhile: Meanwhile, time: Duration) ->
 	if meanwhile == Meanwhile::Registrations && path == Column::RustFast {
 		check_served(path, answered * 3 / 4, fast)?;
 	}
-	let disturbed = meanwhile == Meanwhile::Attachments || ours;
+	let disturbed = meanwhile != Meanwhile::Registrations || ours;
 	if (refused != 0 && !disturbed) || (changes == 0) == disturbed {
 		return wrong(what);
 	}
@@ -264,6 +268,30 @@ impl Disturber<'_> {
 				}
 			}
 			for group in self.groups {
+				self.vfio.attach(group, self.window)?;
+			}
+			self.changes += 1;
+			self.pause();
+		}
+		Ok(())
+	}
+
+	fn removals(&mut self, stop: &AtomicBool) -> Result<(), Failure> {
+		let Table {
+			page_shift,
+			entries,
+			hardware,
+		} = HAMMERED[0];
+		let bytes = (entries << page_shift).next_power_of_two();
+		while !stop.load(Ordering::Relaxed) {
+			let devices = self.containers.iter().zip(self.groups).zip(hardware);
+			for ((container, group), &(shift, levels)) in devices {
+				container.remove_window(0)?;
+				self.pause();
+				let start = container.create_window(shift, bytes, levels)?;
+				if start != 0 {
+					return wrong(format!("the new window begins at {start:#x}"));
+				}
 				self.vfio.attach(group, self.window)?;
 			}
 			self.changes += 1;
