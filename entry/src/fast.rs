@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The fast handlers: one list, by hcall number.
+//! The fast handlers, by hcall number. The list is `powerpc::fast_handlers`; each function that a row
+//! names is in scope here.
 
 mod tce;
 mod timed;
 
-use hcall::{FastTable, Number};
+use hcall::{FastTable, Number, null};
+use tce::{h_get_tce, h_put_tce, h_put_tce_indirect, h_stuff_tce};
 
-pub(crate) static FAST: FastTable = FastTable::null()
-	.with(Number::GET_TCE, tce::h_get_tce)
-	.with(Number::PUT_TCE, tce::h_put_tce)
-	.with(Number::PUT_TCE_INDIRECT, tce::h_put_tce_indirect)
-	.with(Number::STUFF_TCE, tce::h_stuff_tce);
+macro_rules! table {
+	($($(#[$doc:meta])* $variant:ident: $number:ident = $function:ident;)*) => {
+		pub(crate) static FAST: FastTable = FastTable::empty()
+			$(.with(Number::$number, $function))*;
+
+		/// The same handlers, timed.
+		pub(crate) static TIMED_FAST: FastTable = FastTable::empty()
+			$(.with(Number::$number, timed::$function))*;
+	};
+}
+
+powerpc::fast_handlers!(table);
 
 pub(crate) static NO_FAST: FastTable = FastTable::empty();
-
-/// The same handlers, timed.
-pub(crate) static TIMED_FAST: FastTable = FastTable::empty()
-	.with(Number::NULL, timed::null)
-	.with(Number::GET_TCE, timed::h_get_tce)
-	.with(Number::PUT_TCE, timed::h_put_tce)
-	.with(Number::PUT_TCE_INDIRECT, timed::h_put_tce_indirect)
-	.with(Number::STUFF_TCE, timed::h_stuff_tce);

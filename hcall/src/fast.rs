@@ -3,7 +3,7 @@
 
 use core::ptr::NonNull;
 
-use powerpc::{Msr, P9Vcpu};
+use powerpc::{FastHcall, Msr, P9Vcpu};
 
 use crate::{Code, Number};
 
@@ -109,7 +109,7 @@ pub fn route(table: &FastTable, enabled: Enabled<'_>, r3: u64, srr1: Msr) -> Rou
 /// As for any [`Handler`].
 pub unsafe extern "C" fn null(vcpu: NonNull<P9Vcpu>) -> Code {
 	// SAFETY: a `Handler` gets a valid pointer, and shared access is what `P9Vcpu` allows.
-	unsafe { vcpu.as_ref() }.fast_null.add(1);
+	unsafe { vcpu.as_ref() }.fast[FastHcall::Null as usize].add(1);
 	Code::SUCCESS
 }
 
@@ -174,11 +174,11 @@ mod tests {
 			panic!("NULL has no fast handler");
 		};
 		let vcpu = P9Vcpu::new();
-		vcpu.fast_null.add(u64::MAX);
+		vcpu.fast[FastHcall::Null as usize].add(u64::MAX);
 		for count in 0..2 {
 			// SAFETY: the vcpu is a local variable, and this thread alone uses it.
 			assert_eq!(unsafe { handler(NonNull::from(&vcpu)) }, Code::SUCCESS);
-			assert_eq!(vcpu.fast_null.get(), count);
+			assert_eq!(vcpu.fast[FastHcall::Null as usize].get(), count);
 		}
 	}
 

@@ -5,6 +5,20 @@
 //! an unknown value is a value, never an error. The constants are those of PAPR (LoPAR 14.5,
 //! and `arch/powerpc/include/asm/hvcall.h`).
 
+use powerpc::FastHcall;
+
+macro_rules! number_of {
+	($($(#[$doc:meta])* $variant:ident: $number:ident = $function:ident;)*) => {
+		const fn number_of(hcall: FastHcall) -> Number {
+			match hcall {
+				$(FastHcall::$variant => Number::$number,)*
+			}
+		}
+	};
+}
+
+powerpc::fast_handlers!(number_of);
+
 /// What the guest had in r3 at its `sc 1`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
@@ -45,6 +59,11 @@ impl Number {
 	pub const RANDOM: Self = Self(0x300);
 	/// H_SET_MODE: DAWR, CIABR, endianness, AIL.
 	pub const SET_MODE: Self = Self(0x31c);
+
+	/// The number of an hcall that has a fast handler.
+	pub const fn of(hcall: FastHcall) -> Self {
+		number_of(hcall)
+	}
 
 	/// Index into a table or bitmap with a place for every PAPR number up to
 	/// `max`; `None` for a number that has no place there.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the files of kvm-p9 share with each other and with Rust. The statistics of a
- * vcpu are written by Rust: see arch/powerpc/src/stats.rs.
+ * What the files of kvm-p9 share with each other. Structures that Rust shares, too, are
+ * in kvm_p9_abi.h, which ci/kbuild prints from arch/powerpc/src/abi/.
  */
 #ifndef KVM_P9_H
 #define KVM_P9_H
@@ -16,57 +16,6 @@
 #include "kvm_p9_abi.h"
 
 struct iommu_table;
-
-/* How often each way into the guest was taken while kvm_p9.path=rust, for each CPU */
-struct kvm_p9_counters {
-	u64 entry_rust;		/* entries by the Rust path */
-	u64 c_cpu;		/* C path: not a POWER9, or one with a bug */
-	u64 c_host_mmu;		/* C path: the host uses the hash MMU */
-	u64 c_nested;		/* C path: L2 guest */
-	u64 c_hash;		/* C path: hash guest */
-	u64 c_secure;		/* C path: secure guest */
-};
-
-/* A fast hcall */
-struct kvm_p9_event {
-	u64 tb;
-	u64 r4;
-	s64 code;
-	u32 number;
-	u32 ticks;
-};
-
-/* Lengths of spans of time */
-struct kvm_p9_distribution {
-	u64 count;
-	u64 total;
-	u64 min;
-	u64 max;
-	u32 histogram[KVM_P9_ABI_BUCKETS];
-};
-
-/* Spans of time of one kind, in ticks of the timebase, and of some in cycles */
-struct kvm_p9_path {
-	struct kvm_p9_distribution ticks;
-	struct kvm_p9_distribution cycles;
-};
-
-struct kvm_p9_stats {
-	u64 sequence;
-	u64 wanted;
-	u64 tb_offset;
-	u64 open;
-	u64 since;
-	u64 counter;
-	u64 counted;
-	u64 since_counted;
-	u64 since_cycles;
-	u64 in_userspace;
-	u64 reset;
-	u64 event_count;
-	struct kvm_p9_event events[KVM_P9_ABI_EVENTS];
-	struct kvm_p9_path paths[KVM_P9_ABI_SPANS];
-};
 
 /* What is allocated for a vcpu: the part of Rust, and what emits its events */
 struct kvm_p9_recorder {

@@ -18,28 +18,10 @@
 #include "book3s_hv.h"
 #include "kvm_p9.h"
 
-static const char * const kvm_p9_path_names[KVM_P9_ABI_SPANS] = {
-	[KVM_P9_ABI_SPAN_FAST_NULL] = "fast_null",
-	[KVM_P9_ABI_SPAN_FAST_H_GET_TCE] = "fast_h_get_tce",
-	[KVM_P9_ABI_SPAN_FAST_H_PUT_TCE] = "fast_h_put_tce",
-	[KVM_P9_ABI_SPAN_FAST_H_PUT_TCE_INDIRECT] = "fast_h_put_tce_indirect",
-	[KVM_P9_ABI_SPAN_FAST_H_STUFF_TCE] = "fast_h_stuff_tce",
-	[KVM_P9_ABI_SPAN_FULL_HCALL] = "full_hcall",
-	[KVM_P9_ABI_SPAN_FULL_CEDE] = "full_cede",
-	[KVM_P9_ABI_SPAN_FULL_DATA_STORAGE] = "full_data_storage",
-	[KVM_P9_ABI_SPAN_FULL_DECREMENTER] = "full_decrementer",
-	[KVM_P9_ABI_SPAN_FULL_EXTERNAL] = "full_external",
-	[KVM_P9_ABI_SPAN_FULL_OTHER] = "full_other",
-	[KVM_P9_ABI_SPAN_USERSPACE] = "userspace",
-};
+static const char * const kvm_p9_path_names[KVM_P9_ABI_SPANS] = { KVM_P9_ABI_SPAN_NAMES };
 
-static const char * const kvm_p9_hcall_names[KVM_P9_HCALLS] = {
-	[KVM_P9_NULL] = "null",
-	[KVM_P9_GET_TCE] = "h_get_tce",
-	[KVM_P9_PUT_TCE] = "h_put_tce",
-	[KVM_P9_PUT_TCE_INDIRECT] = "h_put_tce_indirect",
-	[KVM_P9_STUFF_TCE] = "h_stuff_tce",
-};
+/* By enum kvm_p9_hcall */
+static const char * const kvm_p9_hcall_names[KVM_P9_HCALLS] = { KVM_P9_ABI_FAST_NAMES };
 
 static void kvm_p9_sum_fast(u64 *fast)
 {
@@ -58,7 +40,7 @@ static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 {
 	struct kvm_p9_counters sum = {};
 	u64 fast[KVM_P9_HCALLS];
-	int cpu;
+	int cpu, i;
 
 	for_each_possible_cpu(cpu) {
 		const struct kvm_p9_counters *c = per_cpu_ptr(&kvm_p9_counters, cpu);
@@ -66,8 +48,6 @@ static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 		sum.entry_rust += READ_ONCE(c->entry_rust);
 		sum.c_cpu += READ_ONCE(c->c_cpu);
 		sum.c_host_mmu += READ_ONCE(c->c_host_mmu);
-		sum.c_nested += READ_ONCE(c->c_nested);
-		sum.c_hash += READ_ONCE(c->c_hash);
 		sum.c_secure += READ_ONCE(c->c_secure);
 	}
 
@@ -76,14 +56,9 @@ static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 	seq_printf(m, "entry_rust %llu\n", sum.entry_rust);
 	seq_printf(m, "c_cpu %llu\n", sum.c_cpu);
 	seq_printf(m, "c_host_mmu %llu\n", sum.c_host_mmu);
-	seq_printf(m, "c_nested %llu\n", sum.c_nested);
-	seq_printf(m, "c_hash %llu\n", sum.c_hash);
 	seq_printf(m, "c_secure %llu\n", sum.c_secure);
-	seq_printf(m, "fast_null %llu\n", fast[KVM_P9_NULL]);
-	seq_printf(m, "fast_h_get_tce %llu\n", fast[KVM_P9_GET_TCE]);
-	seq_printf(m, "fast_h_put_tce %llu\n", fast[KVM_P9_PUT_TCE]);
-	seq_printf(m, "fast_h_put_tce_indirect %llu\n", fast[KVM_P9_PUT_TCE_INDIRECT]);
-	seq_printf(m, "fast_h_stuff_tce %llu\n", fast[KVM_P9_STUFF_TCE]);
+	for (i = 0; i < KVM_P9_HCALLS; i++)
+		seq_printf(m, "fast_%s %llu\n", kvm_p9_hcall_names[i], fast[i]);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(kvm_p9_counters);

@@ -229,76 +229,6 @@ int main(void)
 	OFFSET(PACA_EXNMI_AREA, paca_struct, exnmi);
 	DEFINE(SIZEOF_HOST_OS_SPRS, sizeof(struct p9_host_os_sprs));
 
-	/* Structures that both sides define */
-	OFFSET(P9_VCPU_FAST_TABLE, kvm_p9_vcpu, fast_table);
-	OFFSET(P9_VCPU_FAST_NULL, kvm_p9_vcpu, fast[KVM_P9_NULL]);
-	OFFSET(P9_VCPU_FAST_H_GET_TCE, kvm_p9_vcpu, fast[KVM_P9_GET_TCE]);
-	OFFSET(P9_VCPU_FAST_H_PUT_TCE, kvm_p9_vcpu, fast[KVM_P9_PUT_TCE]);
-	OFFSET(P9_VCPU_FAST_H_PUT_TCE_INDIRECT, kvm_p9_vcpu,
-	       fast[KVM_P9_PUT_TCE_INDIRECT]);
-	OFFSET(P9_VCPU_FAST_H_STUFF_TCE, kvm_p9_vcpu, fast[KVM_P9_STUFF_TCE]);
-	OFFSET(P9_VCPU_TCE_LIST_GFN, kvm_p9_vcpu, tce_list_gfn);
-	OFFSET(P9_VCPU_TCE_LIST_GENERATION, kvm_p9_vcpu, tce_list_generation);
-	OFFSET(P9_VCPU_TCE_LIST_PAGE, kvm_p9_vcpu, tce_list_page);
-	OFFSET(P9_VCPU_TCE_LIST_BUSY, kvm_p9_vcpu, tce_list_busy);
-	OFFSET(P9_VCPU_TCE_LIST_WANTED, kvm_p9_vcpu, tce_list_wanted);
-	OFFSET(P9_VCPU_TCE_LIST, kvm_p9_vcpu, tce_list);
-	OFFSET(P9_VCPU_STATS, kvm_p9_vcpu, stats);
-	OFFSET(P9_VCPU_HCALL_TB, kvm_p9_vcpu, hcall_tb);
-	OFFSET(P9_VCPU_HCALL_CYCLES, kvm_p9_vcpu, hcall_cycles);
-	DEFINE(SIZEOF_P9_VCPU, sizeof(struct kvm_p9_vcpu));
-
-	OFFSET(P9_TCE_CALL_NUMBER, kvm_p9_tce_call, number);
-	OFFSET(P9_TCE_CALL_DONE, kvm_p9_tce_call, done);
-	OFFSET(P9_TCE_CALL_LIST_READ, kvm_p9_tce_call, list_read);
-	OFFSET(P9_TCE_CALL_QUIET, kvm_p9_tce_call, irqs_off);
-	OFFSET(P9_TCE_CALL_MISSING, kvm_p9_tce_call, needs);
-	OFFSET(P9_TCE_CALL_TABLE, kvm_p9_tce_call, table);
-	OFFSET(P9_TCE_CALL_INDEX, kvm_p9_tce_call, index);
-	DEFINE(SIZEOF_P9_TCE_CALL, sizeof(struct kvm_p9_tce_call));
-
-	OFFSET(P9_COUNTERS_ENTRY_RUST, kvm_p9_counters, entry_rust);
-	OFFSET(P9_COUNTERS_C_CPU, kvm_p9_counters, c_cpu);
-	OFFSET(P9_COUNTERS_C_HOST_MMU, kvm_p9_counters, c_host_mmu);
-	OFFSET(P9_COUNTERS_C_NESTED, kvm_p9_counters, c_nested);
-	OFFSET(P9_COUNTERS_C_HASH, kvm_p9_counters, c_hash);
-	OFFSET(P9_COUNTERS_C_SECURE, kvm_p9_counters, c_secure);
-	DEFINE(SIZEOF_P9_COUNTERS, sizeof(struct kvm_p9_counters));
-
-	OFFSET(P9_STATS_SEQUENCE, kvm_p9_stats, sequence);
-	OFFSET(P9_STATS_WANTED, kvm_p9_stats, wanted);
-	OFFSET(P9_STATS_TB_OFFSET, kvm_p9_stats, tb_offset);
-	OFFSET(P9_STATS_OPEN, kvm_p9_stats, open);
-	OFFSET(P9_STATS_SINCE, kvm_p9_stats, since);
-	OFFSET(P9_STATS_COUNTER, kvm_p9_stats, counter);
-	OFFSET(P9_STATS_COUNTED, kvm_p9_stats, counted);
-	OFFSET(P9_STATS_SINCE_COUNTED, kvm_p9_stats, since_counted);
-	OFFSET(P9_STATS_SINCE_CYCLES, kvm_p9_stats, since_cycles);
-	OFFSET(P9_STATS_IN_USERSPACE, kvm_p9_stats, in_userspace);
-	OFFSET(P9_STATS_RESET, kvm_p9_stats, reset);
-	OFFSET(P9_STATS_EVENT_COUNT, kvm_p9_stats, event_count);
-	OFFSET(P9_STATS_EVENTS, kvm_p9_stats, events);
-	OFFSET(P9_STATS_PATHS, kvm_p9_stats, paths);
-	DEFINE(SIZEOF_P9_STATS, sizeof(struct kvm_p9_stats));
-
-	OFFSET(P9_EVENT_TB, kvm_p9_event, tb);
-	OFFSET(P9_EVENT_R4, kvm_p9_event, r4);
-	OFFSET(P9_EVENT_CODE, kvm_p9_event, code);
-	OFFSET(P9_EVENT_NUMBER, kvm_p9_event, number);
-	OFFSET(P9_EVENT_TICKS, kvm_p9_event, ticks);
-	DEFINE(SIZEOF_P9_EVENT, sizeof(struct kvm_p9_event));
-
-	OFFSET(P9_PATH_TICKS, kvm_p9_path, ticks);
-	OFFSET(P9_PATH_CYCLES, kvm_p9_path, cycles);
-	DEFINE(SIZEOF_P9_PATH, sizeof(struct kvm_p9_path));
-
-	OFFSET(P9_DISTRIBUTION_COUNT, kvm_p9_distribution, count);
-	OFFSET(P9_DISTRIBUTION_TOTAL, kvm_p9_distribution, total);
-	OFFSET(P9_DISTRIBUTION_MIN, kvm_p9_distribution, min);
-	OFFSET(P9_DISTRIBUTION_MAX, kvm_p9_distribution, max);
-	OFFSET(P9_DISTRIBUTION_HISTOGRAM, kvm_p9_distribution, histogram);
-	DEFINE(SIZEOF_P9_DISTRIBUTION, sizeof(struct kvm_p9_distribution));
-
 	/* Numbers and codes */
 	DEFINE(PAGE_SHIFT, PAGE_SHIFT);
 	DEFINE(LINEAR_MAP, PAGE_OFFSET);
@@ -317,13 +247,6 @@ int main(void)
 	DEFINE(HCALL_NULL, KVMPPC_H_NULL);
 	DEFINE(HCALL_MAX, MAX_HCALL_OPCODE);
 	DEFINE(HCALL_TOO_HARD, H_TOO_HARD);
-	DEFINE(MISSING_NOTHING, KVM_P9_NEEDS_USERSPACE);
-	DEFINE(MISSING_PAGE, KVM_P9_NEEDS_TABLE_PAGE);
-	DEFINE(MISSING_LEVELS, KVM_P9_NEEDS_TABLE_LEVEL);
-	DEFINE(MISSING_LIST, KVM_P9_NEEDS_TCE_LIST);
-	DEFINE(MISSING_STEPS, KVM_P9_NEEDS_RESCHED);
-	DEFINE(MISSING_QUIET, KVM_P9_NEEDS_IRQS_OFF);
-	DEFINE(MISSING_ALL, KVM_P9_NEEDS_C_FALLBACK);
 	DEFINE(GUEST_MODE_NONE, KVM_GUEST_MODE_NONE);
 	DEFINE(GUEST_MODE_P9_RS, KVM_GUEST_MODE_HV_P9_RS);
 	DEFINE(INST_FETCH_FAILED, KVM_INST_FETCH_FAILED);

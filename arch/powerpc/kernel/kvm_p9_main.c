@@ -20,66 +20,8 @@
 #include "book3s_hv.h"
 #include "kvm_p9.h"
 
-/* The layout of shared structures is Rust's */
-#define ASSERT_FIELD(type, field, offset) \
-	static_assert(offsetof(struct type, field) == (offset))
-
-ASSERT_FIELD(kvm_p9_vcpu, fast_table, KVM_P9_ABI_VCPU_FAST_TABLE);
-ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_NULL], KVM_P9_ABI_VCPU_FAST_NULL);
-ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_GET_TCE], KVM_P9_ABI_VCPU_FAST_H_GET_TCE);
-ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_PUT_TCE], KVM_P9_ABI_VCPU_FAST_H_PUT_TCE);
-ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_PUT_TCE_INDIRECT],
-	     KVM_P9_ABI_VCPU_FAST_H_PUT_TCE_INDIRECT);
-ASSERT_FIELD(kvm_p9_vcpu, fast[KVM_P9_STUFF_TCE], KVM_P9_ABI_VCPU_FAST_H_STUFF_TCE);
-ASSERT_FIELD(kvm_p9_vcpu, tce_list_gfn, KVM_P9_ABI_VCPU_TCE_LIST_GFN);
-ASSERT_FIELD(kvm_p9_vcpu, tce_list_generation, KVM_P9_ABI_VCPU_TCE_LIST_GENERATION);
-ASSERT_FIELD(kvm_p9_vcpu, tce_list_page, KVM_P9_ABI_VCPU_TCE_LIST_PAGE);
-ASSERT_FIELD(kvm_p9_vcpu, tce_list_busy, KVM_P9_ABI_VCPU_TCE_LIST_BUSY);
-ASSERT_FIELD(kvm_p9_vcpu, tce_list_wanted, KVM_P9_ABI_VCPU_TCE_LIST_WANTED);
-ASSERT_FIELD(kvm_p9_vcpu, tce_list, KVM_P9_ABI_VCPU_TCE_LIST);
-ASSERT_FIELD(kvm_p9_vcpu, stats, KVM_P9_ABI_VCPU_STATS);
-ASSERT_FIELD(kvm_p9_vcpu, hcall_tb, KVM_P9_ABI_VCPU_HCALL_TB);
-ASSERT_FIELD(kvm_p9_vcpu, hcall_cycles, KVM_P9_ABI_VCPU_HCALL_CYCLES);
-static_assert(sizeof(struct kvm_p9_vcpu) == KVM_P9_ABI_VCPU_SIZE);
-ASSERT_FIELD(kvm_p9_counters, entry_rust, KVM_P9_ABI_COUNTERS_ENTRY_RUST);
-ASSERT_FIELD(kvm_p9_counters, c_cpu, KVM_P9_ABI_COUNTERS_C_CPU);
-ASSERT_FIELD(kvm_p9_counters, c_host_mmu, KVM_P9_ABI_COUNTERS_C_HOST_MMU);
-ASSERT_FIELD(kvm_p9_counters, c_nested, KVM_P9_ABI_COUNTERS_C_NESTED);
-ASSERT_FIELD(kvm_p9_counters, c_hash, KVM_P9_ABI_COUNTERS_C_HASH);
-ASSERT_FIELD(kvm_p9_counters, c_secure, KVM_P9_ABI_COUNTERS_C_SECURE);
-static_assert(sizeof(struct kvm_p9_counters) == KVM_P9_ABI_COUNTERS_SIZE);
-static_assert(KVMPPC_H_NULL == KVM_P9_ABI_H_NULL);
-static_assert(H_TOO_HARD == KVM_P9_ABI_H_TOO_HARD);
-ASSERT_FIELD(kvm_p9_stats, sequence, KVM_P9_ABI_STATS_SEQUENCE);
-ASSERT_FIELD(kvm_p9_stats, wanted, KVM_P9_ABI_STATS_WANTED);
-ASSERT_FIELD(kvm_p9_stats, tb_offset, KVM_P9_ABI_STATS_TB_OFFSET);
-ASSERT_FIELD(kvm_p9_stats, open, KVM_P9_ABI_STATS_OPEN);
-ASSERT_FIELD(kvm_p9_stats, since, KVM_P9_ABI_STATS_SINCE);
-ASSERT_FIELD(kvm_p9_stats, counter, KVM_P9_ABI_STATS_COUNTER);
-ASSERT_FIELD(kvm_p9_stats, counted, KVM_P9_ABI_STATS_COUNTED);
-ASSERT_FIELD(kvm_p9_stats, since_counted, KVM_P9_ABI_STATS_SINCE_COUNTED);
-ASSERT_FIELD(kvm_p9_stats, since_cycles, KVM_P9_ABI_STATS_SINCE_CYCLES);
-ASSERT_FIELD(kvm_p9_stats, in_userspace, KVM_P9_ABI_STATS_IN_USERSPACE);
-ASSERT_FIELD(kvm_p9_stats, reset, KVM_P9_ABI_STATS_RESET);
-ASSERT_FIELD(kvm_p9_stats, event_count, KVM_P9_ABI_STATS_EVENT_COUNT);
-ASSERT_FIELD(kvm_p9_stats, events, KVM_P9_ABI_STATS_EVENTS);
-ASSERT_FIELD(kvm_p9_stats, paths, KVM_P9_ABI_STATS_PATHS);
-static_assert(sizeof(struct kvm_p9_stats) == KVM_P9_ABI_STATS_SIZE);
-ASSERT_FIELD(kvm_p9_event, tb, KVM_P9_ABI_EVENT_TB);
-ASSERT_FIELD(kvm_p9_event, r4, KVM_P9_ABI_EVENT_R4);
-ASSERT_FIELD(kvm_p9_event, code, KVM_P9_ABI_EVENT_CODE);
-ASSERT_FIELD(kvm_p9_event, number, KVM_P9_ABI_EVENT_NUMBER);
-ASSERT_FIELD(kvm_p9_event, ticks, KVM_P9_ABI_EVENT_TICKS);
-static_assert(sizeof(struct kvm_p9_event) == KVM_P9_ABI_EVENT_SIZE);
-ASSERT_FIELD(kvm_p9_path, ticks, KVM_P9_ABI_PATH_TICKS);
-ASSERT_FIELD(kvm_p9_path, cycles, KVM_P9_ABI_PATH_CYCLES);
-static_assert(sizeof(struct kvm_p9_path) == KVM_P9_ABI_PATH_SIZE);
-ASSERT_FIELD(kvm_p9_distribution, count, KVM_P9_ABI_DISTRIBUTION_COUNT);
-ASSERT_FIELD(kvm_p9_distribution, total, KVM_P9_ABI_DISTRIBUTION_TOTAL);
-ASSERT_FIELD(kvm_p9_distribution, min, KVM_P9_ABI_DISTRIBUTION_MIN);
-ASSERT_FIELD(kvm_p9_distribution, max, KVM_P9_ABI_DISTRIBUTION_MAX);
-ASSERT_FIELD(kvm_p9_distribution, histogram, KVM_P9_ABI_DISTRIBUTION_HISTOGRAM);
-static_assert(sizeof(struct kvm_p9_distribution) == KVM_P9_ABI_DISTRIBUTION_SIZE);
+/* Structures and enumerations of kernel headers are what Rust takes them for */
+KVM_P9_ABI_ASSERT();
 
 EXPORT_SYMBOL_GPL(kvm_p9_vcpu_entry);
 
@@ -207,22 +149,16 @@ void kvm_p9_free_vcpu(struct kvm_vcpu *vcpu)
 }
 EXPORT_SYMBOL_GPL(kvm_p9_free_vcpu);
 
+static const u16 kvm_p9_hcall_numbers[KVM_P9_HCALLS] = { KVM_P9_ABI_FAST_NUMBERS };
+
 static int kvm_p9_hcall(unsigned long number)
 {
-	switch (number) {
-	case KVMPPC_H_NULL:
-		return KVM_P9_NULL;
-	case H_GET_TCE:
-		return KVM_P9_GET_TCE;
-	case H_PUT_TCE:
-		return KVM_P9_PUT_TCE;
-	case H_PUT_TCE_INDIRECT:
-		return KVM_P9_PUT_TCE_INDIRECT;
-	case H_STUFF_TCE:
-		return KVM_P9_STUFF_TCE;
-	default:
-		return KVM_P9_HCALLS;
-	}
+	int i;
+
+	for (i = 0; i < KVM_P9_HCALLS; i++)
+		if (kvm_p9_hcall_numbers[i] == number)
+			break;
+	return i;
 }
 
 void __kvm_p9_to_userspace(struct kvm_vcpu *vcpu, int r)

@@ -21,25 +21,6 @@
 #include "book3s_hv.h"
 #include "kvm_p9.h"
 
-#define ASSERT_FIELD(field, offset) \
-	static_assert(offsetof(struct kvm_p9_tce_call, field) == (offset))
-
-ASSERT_FIELD(number, KVM_P9_ABI_TCE_CALL_NUMBER);
-ASSERT_FIELD(done, KVM_P9_ABI_TCE_CALL_DONE);
-ASSERT_FIELD(list_read, KVM_P9_ABI_TCE_CALL_LIST_READ);
-ASSERT_FIELD(irqs_off, KVM_P9_ABI_TCE_CALL_QUIET);
-ASSERT_FIELD(needs, KVM_P9_ABI_TCE_CALL_MISSING);
-ASSERT_FIELD(table, KVM_P9_ABI_TCE_CALL_TABLE);
-ASSERT_FIELD(index, KVM_P9_ABI_TCE_CALL_INDEX);
-static_assert(sizeof(struct kvm_p9_tce_call) == KVM_P9_ABI_TCE_CALL_SIZE);
-static_assert(KVM_P9_NEEDS_USERSPACE == KVM_P9_ABI_MISSING_NOTHING);
-static_assert(KVM_P9_NEEDS_TABLE_PAGE == KVM_P9_ABI_MISSING_PAGE);
-static_assert(KVM_P9_NEEDS_TABLE_LEVEL == KVM_P9_ABI_MISSING_LEVELS);
-static_assert(KVM_P9_NEEDS_TCE_LIST == KVM_P9_ABI_MISSING_LIST);
-static_assert(KVM_P9_NEEDS_RESCHED == KVM_P9_ABI_MISSING_STEPS);
-static_assert(KVM_P9_NEEDS_IRQS_OFF == KVM_P9_ABI_MISSING_QUIET);
-static_assert(KVM_P9_NEEDS_C_FALLBACK == KVM_P9_ABI_MISSING_ALL);
-
 EXPORT_SYMBOL_GPL(kvm_p9_tce);
 
 /* Address of the struct page of physical address 0 */

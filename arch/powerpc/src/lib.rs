@@ -6,18 +6,18 @@
 //! in `kernel/` and `patches/`. They are C and assembly, built by kbuild.
 #![cfg_attr(not(test), no_std)]
 
+pub mod abi;
 mod cpu;
-mod shared;
 mod spr;
-mod stats;
 
-pub use cpu::{Cpu, Spr};
-pub use shared::{
-	Counter, Counters, FAST_TABLE, HostFacts, LIST_ENTRIES, Missing, NO_FAST_TABLE, P9Vcpu,
-	TIMED_FAST_TABLE, TceCall,
-};
-pub use spr::{Lpcr, Mmcr0, Msr};
-pub use stats::{
+pub use abi::counters::{Counter, Counters};
+pub use abi::fast::FastHcall;
+pub use abi::host::{FAST_TABLE, HostFacts, NO_FAST_TABLE, TIMED_FAST_TABLE};
+pub use abi::stats::{
 	BUCKETS, Cycles, Distribution, EVENTS, Event, LONGEST_WITH_CYCLES, PathStats, Place,
 	SHORTEST_BITS, SpanKind, Stats, TimingFlags,
 };
+pub use abi::tce_call::{Needs, TceCall};
+pub use abi::vcpu::{LIST_ENTRIES, P9Vcpu};
+pub use cpu::{Cpu, Spr};
+pub use spr::{Lpcr, Mmcr0, Msr};

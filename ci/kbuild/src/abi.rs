@@ -1,142 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `kvm_p9_abi.h`: what Rust defines and glue and trampoline use, as a header.
 //!
-//! Offsets are the same on the host as for ppc64le: the structures are
-//! `repr(C)` with 64-bit fields and pointers only, and the kernel object's build
-//! asserts them once more for the target.
+//! The structures have no padding, as their definition asserts: offsets are the same on the host
+//! as for ppc64le.
 
 use std::fmt::Write;
-use std::mem::{offset_of, size_of};
+use std::mem::size_of;
 
 use hcall::{Code, FastTable, Number};
+use powerpc::abi::{Field, Shared};
 use powerpc::{
-	BUCKETS, Counters, Distribution, EVENTS, Event, FAST_TABLE, HostFacts, Missing, Mmcr0,
-	NO_FAST_TABLE, P9Vcpu, PathStats, SHORTEST_BITS, SpanKind, Stats, TIMED_FAST_TABLE, TceCall,
-	TimingFlags,
+	BUCKETS, Counters, Distribution, EVENTS, Event, FAST_TABLE, FastHcall, HostFacts, Mmcr0,
+	NO_FAST_TABLE, Needs, P9Vcpu, PathStats, SHORTEST_BITS, SpanKind, Stats, TIMED_FAST_TABLE,
+	TceCall, TimingFlags,
 };
 
 /// The text of `kvm_p9_abi.h`.
 pub fn header() -> String {
 	let defines = [
-		("VCPU_FAST_TABLE", offset_of!(P9Vcpu, fast_table) as u64),
-		("VCPU_FAST_NULL", offset_of!(P9Vcpu, fast_null) as u64),
-		(
-			"VCPU_FAST_H_GET_TCE",
-			offset_of!(P9Vcpu, fast_h_get_tce) as u64,
-		),
-		(
-			"VCPU_FAST_H_PUT_TCE",
-			offset_of!(P9Vcpu, fast_h_put_tce) as u64,
-		),
-		(
-			"VCPU_FAST_H_PUT_TCE_INDIRECT",
-			offset_of!(P9Vcpu, fast_h_put_tce_indirect) as u64,
-		),
-		(
-			"VCPU_FAST_H_STUFF_TCE",
-			offset_of!(P9Vcpu, fast_h_stuff_tce) as u64,
-		),
-		("VCPU_TCE_LIST_GFN", offset_of!(P9Vcpu, tce_list_gfn) as u64),
-		(
-			"VCPU_TCE_LIST_GENERATION",
-			offset_of!(P9Vcpu, tce_list_generation) as u64,
-		),
-		(
-			"VCPU_TCE_LIST_PAGE",
-			offset_of!(P9Vcpu, tce_list_page) as u64,
-		),
-		(
-			"VCPU_TCE_LIST_BUSY",
-			offset_of!(P9Vcpu, tce_list_busy) as u64,
-		),
-		(
-			"VCPU_TCE_LIST_WANTED",
-			offset_of!(P9Vcpu, tce_list_wanted) as u64,
-		),
-		("VCPU_TCE_LIST", offset_of!(P9Vcpu, tce_list) as u64),
-		("VCPU_STATS", offset_of!(P9Vcpu, stats) as u64),
-		("VCPU_HCALL_TB", offset_of!(P9Vcpu, hcall_tb) as u64),
-		("VCPU_HCALL_CYCLES", offset_of!(P9Vcpu, hcall_cycles) as u64),
-		("VCPU_SIZE", size_of::<P9Vcpu>() as u64),
-		("TCE_CALL_NUMBER", offset_of!(TceCall, number) as u64),
-		("TCE_CALL_DONE", offset_of!(TceCall, done) as u64),
-		("TCE_CALL_LIST_READ", offset_of!(TceCall, list_read) as u64),
-		("TCE_CALL_QUIET", offset_of!(TceCall, quiet) as u64),
-		("TCE_CALL_MISSING", offset_of!(TceCall, missing) as u64),
-		("TCE_CALL_TABLE", offset_of!(TceCall, table) as u64),
-		("TCE_CALL_INDEX", offset_of!(TceCall, index) as u64),
-		("TCE_CALL_SIZE", size_of::<TceCall>() as u64),
-		("MISSING_NOTHING", Missing::Nothing as u64),
-		("MISSING_PAGE", Missing::Page as u64),
-		("MISSING_LEVELS", Missing::Levels as u64),
-		("MISSING_LIST", Missing::List as u64),
-		("MISSING_STEPS", Missing::Steps as u64),
-		("MISSING_QUIET", Missing::Quiet as u64),
-		("MISSING_ALL", Missing::All as u64),
-		(
-			"COUNTERS_ENTRY_RUST",
-			offset_of!(Counters, entry_rust) as u64,
-		),
-		("COUNTERS_C_CPU", offset_of!(Counters, c_cpu) as u64),
-		(
-			"COUNTERS_C_HOST_MMU",
-			offset_of!(Counters, c_host_mmu) as u64,
-		),
-		("COUNTERS_C_NESTED", offset_of!(Counters, c_nested) as u64),
-		("COUNTERS_C_HASH", offset_of!(Counters, c_hash) as u64),
-		("COUNTERS_C_SECURE", offset_of!(Counters, c_secure) as u64),
-		("COUNTERS_SIZE", size_of::<Counters>() as u64),
-		("STATS_SEQUENCE", offset_of!(Stats, sequence) as u64),
-		("STATS_WANTED", offset_of!(Stats, wanted) as u64),
-		("STATS_TB_OFFSET", offset_of!(Stats, tb_offset) as u64),
-		("STATS_OPEN", offset_of!(Stats, open) as u64),
-		("STATS_SINCE", offset_of!(Stats, since) as u64),
-		("STATS_COUNTER", offset_of!(Stats, counter) as u64),
-		("STATS_COUNTED", offset_of!(Stats, counted) as u64),
-		(
-			"STATS_SINCE_COUNTED",
-			offset_of!(Stats, since_counted) as u64,
-		),
-		("STATS_SINCE_CYCLES", offset_of!(Stats, since_cycles) as u64),
-		("STATS_IN_USERSPACE", offset_of!(Stats, in_userspace) as u64),
-		("STATS_RESET", offset_of!(Stats, reset) as u64),
-		("STATS_EVENT_COUNT", offset_of!(Stats, event_count) as u64),
-		("STATS_EVENTS", offset_of!(Stats, events) as u64),
-		("STATS_PATHS", offset_of!(Stats, paths) as u64),
-		("STATS_SIZE", size_of::<Stats>() as u64),
-		("EVENT_TB", offset_of!(Event, tb) as u64),
-		("EVENT_R4", offset_of!(Event, r4) as u64),
-		("EVENT_CODE", offset_of!(Event, code) as u64),
-		("EVENT_NUMBER", offset_of!(Event, number) as u64),
-		("EVENT_TICKS", offset_of!(Event, ticks) as u64),
-		("EVENT_SIZE", size_of::<Event>() as u64),
-		("PATH_TICKS", offset_of!(PathStats, ticks) as u64),
-		("PATH_CYCLES", offset_of!(PathStats, cycles) as u64),
-		("PATH_SIZE", size_of::<PathStats>() as u64),
-		("DISTRIBUTION_COUNT", offset_of!(Distribution, count) as u64),
-		("DISTRIBUTION_TOTAL", offset_of!(Distribution, total) as u64),
-		("DISTRIBUTION_MIN", offset_of!(Distribution, min) as u64),
-		("DISTRIBUTION_MAX", offset_of!(Distribution, max) as u64),
-		(
-			"DISTRIBUTION_HISTOGRAM",
-			offset_of!(Distribution, histogram) as u64,
-		),
-		("DISTRIBUTION_SIZE", size_of::<Distribution>() as u64),
-		("SPAN_FAST_NULL", SpanKind::FastNull as u64),
-		("SPAN_FAST_H_GET_TCE", SpanKind::FastHGetTce as u64),
-		("SPAN_FAST_H_PUT_TCE", SpanKind::FastHPutTce as u64),
-		(
-			"SPAN_FAST_H_PUT_TCE_INDIRECT",
-			SpanKind::FastHPutTceIndirect as u64,
-		),
-		("SPAN_FAST_H_STUFF_TCE", SpanKind::FastHStuffTce as u64),
-		("SPAN_FULL_HCALL", SpanKind::FullHcall as u64),
-		("SPAN_FULL_CEDE", SpanKind::FullCede as u64),
-		("SPAN_FULL_DATA_STORAGE", SpanKind::FullDataStorage as u64),
-		("SPAN_FULL_DECREMENTER", SpanKind::FullDecrementer as u64),
-		("SPAN_FULL_EXTERNAL", SpanKind::FullExternal as u64),
-		("SPAN_FULL_OTHER", SpanKind::FullOther as u64),
-		("SPAN_USERSPACE", SpanKind::Userspace as u64),
 		("SPANS", SpanKind::COUNT as u64),
 		("BUCKETS", BUCKETS as u64),
 		("SHORTEST_BITS", SHORTEST_BITS.into()),
@@ -162,6 +43,132 @@ pub fn header() -> String {
 	for (name, value) in defines {
 		writeln!(text, "#define KVM_P9_ABI_{name} {value}").unwrap();
 	}
-	text.push_str("\n#endif /* KVM_P9_ABI_H */\n");
+	// The trampoline needs offsets, too.
+	for field in P9Vcpu::FIELDS {
+		let (name, offset) = (field.name.to_uppercase(), field.offset);
+		writeln!(text, "#define KVM_P9_ABI_VCPU_{name} {offset}").unwrap();
+	}
+	text.push_str(&names());
+	text.push_str("\n#ifndef __ASSEMBLY__\n\n#include <linux/types.h>\n");
+	text.push_str(&structure::<Counters>());
+	text.push_str(&structure::<Event>());
+	text.push_str(&structure::<Distribution>());
+	text.push_str(&structure::<PathStats>());
+	text.push_str(&structure::<Stats>());
+	text.push_str(&assertions());
+	text.push_str("\n#endif /* __ASSEMBLY__ */\n\n#endif /* KVM_P9_ABI_H */\n");
 	text
+}
+
+/// Names of fast hcalls by `enum kvm_p9_hcall`, the hcalls' numbers in that order, and names of
+/// spans by their kind: initialisers of arrays.
+fn names() -> String {
+	let fast = || FastHcall::ALL.iter().map(|hcall| hcall.name());
+	let quoted = |names: &mut dyn Iterator<Item = String>| {
+		names
+			.map(|name| format!("\"{name}\""))
+			.collect::<Vec<_>>()
+			.join(", ")
+	};
+	let hcalls = quoted(&mut fast().map(str::to_owned));
+	let spans = quoted(
+		&mut fast()
+			.map(|name| format!("fast_{name}"))
+			.chain(SpanKind::FULL_NAMES.iter().map(|name| (*name).to_owned())),
+	);
+	let numbers: Vec<_> = FastHcall::ALL
+		.iter()
+		.map(|hcall| Number::of(*hcall).0.to_string())
+		.collect();
+	let numbers = numbers.join(", ");
+	format!(
+		"#define KVM_P9_ABI_FAST_NAMES {hcalls}\n\
+		 #define KVM_P9_ABI_FAST_NUMBERS {numbers}\n\
+		 #define KVM_P9_ABI_SPAN_NAMES {spans}\n"
+	)
+}
+
+/// A field as C declares it.
+fn declaration(field: &Field) -> String {
+	let length = field.length.map_or(String::new(), |n| format!("[{n}]"));
+	format!("{} {}{length}", field.c_type, field.name)
+}
+
+/// A structure that only the glue uses.
+fn structure<T: Shared>() -> String {
+	let mut text = format!("\nstruct {} {{\n", T::C_NAME);
+	for field in T::FIELDS {
+		writeln!(text, "\t{};", declaration(field)).unwrap();
+	}
+	text.push_str("};\n");
+	text
+}
+
+/// `KVM_P9_ABI_ASSERT()`: that structures and enumerations in kernel headers are the same as here.
+fn assertions() -> String {
+	let mut asserts = Vec::new();
+	structure_asserts::<P9Vcpu>(&mut asserts);
+	structure_asserts::<TceCall>(&mut asserts);
+	for (value, name) in Needs::ALL {
+		asserts.push(format!("KVM_P9_NEEDS_{name} == {}", value as u64));
+	}
+	for hcall in FastHcall::ALL {
+		asserts.push(format!("KVM_P9_{} == {}", hcall.c_name(), *hcall as u64));
+	}
+	asserts.push(format!("KVM_P9_HCALLS == {}", FastHcall::COUNT));
+	asserts.push("KVMPPC_H_NULL == KVM_P9_ABI_H_NULL".to_owned());
+	asserts.push("H_TOO_HARD == KVM_P9_ABI_H_TOO_HARD".to_owned());
+	let asserts: Vec<_> = asserts
+		.iter()
+		.map(|assert| format!("\tstatic_assert({assert})"))
+		.collect();
+	format!(
+		"\n#define KVM_P9_ABI_ASSERT() \\\n{}\n",
+		asserts.join("; \\\n")
+	)
+}
+
+fn structure_asserts<T: Shared>(asserts: &mut Vec<String>) {
+	for field in T::FIELDS {
+		asserts.push(format!(
+			"offsetof(struct {}, {}) == {}",
+			T::C_NAME,
+			field.name,
+			field.offset
+		));
+	}
+	asserts.push(format!(
+		"sizeof(struct {}) == {}",
+		T::C_NAME,
+		size_of::<T>()
+	));
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn a_structure_is_declared_as_rust_defines_it() {
+		let text = structure::<Distribution>();
+		assert_eq!(
+			text,
+			"\nstruct kvm_p9_distribution {\n\tu64 count;\n\tu64 total;\n\tu64 min;\n\
+			 \tu64 max;\n\tu32 histogram[26];\n};\n"
+		);
+	}
+
+	#[test]
+	fn every_fast_handler_has_its_name_and_number() {
+		let text = names();
+		assert!(text.contains("\"h_get_tce\"") && text.contains("\"fast_h_get_tce\""));
+		for hcall in FastHcall::ALL {
+			assert!(assertions().contains(&format!("KVM_P9_{} == ", hcall.c_name())));
+			assert!(
+				Number::of(*hcall)
+					.index(FastTable::LAST)
+					.is_some_and(|index| index > 0)
+			);
+		}
+	}
 }

@@ -4,7 +4,7 @@
 use core::ptr::NonNull;
 
 use hcall::{Code, Number};
-use powerpc::{Counter, P9Vcpu};
+use powerpc::{Counter, FastHcall, P9Vcpu};
 use tce::Refusal;
 
 use crate::tce::context::{CallSite, HcallContext};
@@ -76,7 +76,7 @@ pub(crate) unsafe fn fast_emulated<const NUMBER: u64>(
 }
 
 macro_rules! fast {
-	($($(#[$doc:meta])* $name:ident = $number:ident, $counter:ident;)*) => {
+	($($(#[$doc:meta])* $name:ident = $number:ident, $hcall:ident;)*) => {
 		$(
 			$(#[$doc])*
 			///
@@ -85,7 +85,7 @@ macro_rules! fast {
 			/// The trampoline calls this, for the vcpu that `p9` is part of.
 			pub unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>) -> Code {
 				// SAFETY: as the caller vouches.
-				unsafe { fast::<{ Number::$number.0 }>(p9, &p9.as_ref().$counter) }
+				unsafe { fast::<{ Number::$number.0 }>(p9, &p9.as_ref().fast[FastHcall::$hcall as usize]) }
 			}
 		)*
 	};
@@ -93,12 +93,12 @@ macro_rules! fast {
 
 fast! {
 	/// H_GET_TCE(LIOBN, IOBA): the entry in r4.
-	h_get_tce = GET_TCE, fast_h_get_tce;
+	h_get_tce = GET_TCE, GetTce;
 	/// H_PUT_TCE(LIOBN, IOBA, TCE).
-	h_put_tce = PUT_TCE, fast_h_put_tce;
+	h_put_tce = PUT_TCE, PutTce;
 	/// H_PUT_TCE_INDIRECT(LIOBN, IOBA, list, pages).
-	h_put_tce_indirect = PUT_TCE_INDIRECT, fast_h_put_tce_indirect;
+	h_put_tce_indirect = PUT_TCE_INDIRECT, PutTceIndirect;
 	/// H_STUFF_TCE(LIOBN, IOBA, value, pages); with more pages than [`MAX_ENTRIES`] it
 	/// takes the full path, where the kernel may be interrupted in between.
-	h_stuff_tce = STUFF_TCE, fast_h_stuff_tce;
+	h_stuff_tce = STUFF_TCE, StuffTce;
 }

@@ -8,9 +8,8 @@
 use core::ptr::NonNull;
 
 use hcall::{Code, Handler, Number};
-use powerpc::{Event, P9Vcpu, SpanKind, Stats};
+use powerpc::{Event, FastHcall, P9Vcpu, SpanKind, Stats};
 
-use super::tce;
 use crate::layout::kernel as layout;
 use crate::timing::spans::{cycle_counter, stats, timebase};
 use crate::views::VcpuView;
@@ -19,7 +18,7 @@ use crate::views::VcpuView;
 ///
 /// # Safety
 ///
-/// As for [`tce::h_get_tce`].
+/// As for the handler.
 #[inline(always)]
 pub(crate) unsafe fn run(
 	p9: NonNull<P9Vcpu>,
@@ -62,23 +61,24 @@ fn record(own: &P9Vcpu, stats: &Stats, kind: SpanKind, number: Number, r4: u64, 
 }
 
 macro_rules! timed {
-	($($name:ident = $handler:path, $kind:ident, $number:ident;)*) => {
+	($($(#[$doc:meta])* $variant:ident: $number:ident = $function:ident;)*) => {
 		$(
 			/// # Safety
 			///
-			/// As for the handler that it has the hcall answered by.
-			pub unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>) -> Code {
-				// SAFETY: as the caller vouches.
-				unsafe { run(p9, SpanKind::$kind, Number::$number, $handler) }
+			/// As for the handler of the same name, which answers the hcall.
+			pub(super) unsafe extern "C" fn $function(p9: NonNull<P9Vcpu>) -> Code {
+				// SAFETY: the trampoline calls this function as it calls the handler.
+				unsafe {
+					run(
+						p9,
+						SpanKind::fast(FastHcall::$variant),
+						Number::$number,
+						super::$function,
+					)
+				}
 			}
 		)*
 	};
 }
 
-timed! {
-	null = hcall::null, FastNull, NULL;
-	h_get_tce = tce::h_get_tce, FastHGetTce, GET_TCE;
-	h_put_tce = tce::h_put_tce, FastHPutTce, PUT_TCE;
-	h_put_tce_indirect = tce::h_put_tce_indirect, FastHPutTceIndirect, PUT_TCE_INDIRECT;
-	h_stuff_tce = tce::h_stuff_tce, FastHStuffTce, STUFF_TCE;
-}
+powerpc::fast_handlers!(timed);

@@ -42,7 +42,7 @@ pub(crate) enum CallSite {
 		/// The list is in `p9.tce_list`.
 		list_read: bool,
 		/// Interrupts are off.
-		quiet: bool,
+		irqs_off: bool,
 	},
 }
 
@@ -54,8 +54,10 @@ impl CallSite {
 		match self {
 			Self::Fast if facts.contains(HostFacts::RCU_SEES_GUESTS) => Ok(()),
 			Self::Fast => Err(TooHard::CFallback.into()),
-			Self::Full { quiet: true, .. } => Ok(()),
-			Self::Full { quiet: false, .. } => Err(TooHard::IrqsOff.into()),
+			Self::Full { irqs_off: true, .. } => Ok(()),
+			Self::Full {
+				irqs_off: false, ..
+			} => Err(TooHard::IrqsOff.into()),
 		}
 	}
 }

@@ -4,7 +4,7 @@
 use core::ptr::NonNull;
 
 use hcall::{Code, Number};
-use powerpc::{HostFacts, Missing, P9Vcpu, TceCall};
+use powerpc::{HostFacts, Needs, P9Vcpu, TceCall};
 use tce::{Refusal, Table, TooHard};
 
 use super::context::{CallSite, HcallContext};
@@ -73,14 +73,14 @@ pub unsafe extern "C" fn kvm_p9_tce(p9: NonNull<P9Vcpu>, call: &mut TceCall) -> 
 	let facts = HostFacts::from_bits_retain(kvm_p9_host_facts);
 	let path = CallSite::Full {
 		list_read: call.list_read != 0,
-		quiet: call.quiet != 0,
+		irqs_off: call.irqs_off != 0,
 	};
 	// SAFETY: as the caller vouches.
 	let caller = unsafe { HcallContext::new(p9, path) };
 	let Some(caller) =
 		caller.filter(|_| facts.contains(HostFacts::CPU_SUPPORTED | HostFacts::RADIX))
 	else {
-		call.missing = Missing::All as u64;
+		call.needs = Needs::CFallback as u64;
 		return Code::TOO_HARD;
 	};
 	let number = Number(call.number);
@@ -96,7 +96,7 @@ pub unsafe extern "C" fn kvm_p9_tce(p9: NonNull<P9Vcpu>, call: &mut TceCall) -> 
 		// The next attempt reads the list anew: this one may have it in this CPU's byte
 		// order by now.
 		call.list_read = 0;
-		call.missing = caller.missing(hard, call) as u64;
+		call.needs = caller.needs(hard, call) as u64;
 	}
 	refusal.code()
 }
@@ -104,28 +104,28 @@ pub unsafe extern "C" fn kvm_p9_tce(p9: NonNull<P9Vcpu>, call: &mut TceCall) -> 
 impl HcallContext<'_> {
 	/// Tells the kernel what is missing.
 	#[cold]
-	pub(crate) fn missing(&self, hard: TooHard, call: &mut TceCall) -> Missing {
+	pub(crate) fn needs(&self, hard: TooHard, call: &mut TceCall) -> Needs {
 		match (hard, self.table_apart()) {
-			(TooHard::Userspace, _) => Missing::Nothing,
-			(TooHard::TceList, _) => Missing::List,
-			(TooHard::Resched, _) => Missing::Steps,
-			(TooHard::IrqsOff, _) => Missing::Quiet,
+			(TooHard::Userspace, _) => Needs::Userspace,
+			(TooHard::TceList, _) => Needs::TceList,
+			(TooHard::Resched, _) => Needs::Resched,
+			(TooHard::IrqsOff, _) => Needs::IrqsOff,
 			(TooHard::TablePage(number), Ok(stt)) => {
 				call.table = stt.address().addr().get() as u64;
 				call.index = number;
-				Missing::Page
+				Needs::TablePage
 			}
 			(TooHard::TableLevel { table: of, index }, Ok(stt)) => {
 				let table = KernelTable::<Any>::new(stt, self.path);
 				let attached = table.attached().ok();
 				let Some(one) = attached.and_then(|attached| *attached.get(of)?) else {
-					return Missing::All;
+					return Needs::CFallback;
 				};
 				call.table = one.0.address().addr().get() as u64;
 				call.index = one.0.offset().wrapping_add(index);
-				Missing::Levels
+				Needs::TableLevel
 			}
-			_ => Missing::All,
+			_ => Needs::CFallback,
 		}
 	}
 }

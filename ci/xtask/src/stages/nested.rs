@@ -137,7 +137,7 @@ fn l2_counters(said: &Transcript, path: &str) -> Result<()> {
 	if rust < wanted || wanted == 0 && rust != 0 {
 		bail!("entry_rust is {rust} with path={path}; the L2 alone makes {wanted}");
 	}
-	for name in ["c_cpu", "c_host_mmu", "c_nested", "c_hash", "c_secure"] {
+	for name in ["c_cpu", "c_host_mmu", "c_secure"] {
 		let value = said.counter(name)?;
 		if value != 0 {
 			bail!("{name} is {value}");

@@ -3,11 +3,11 @@
 //!
 //! Times are ticks of the timebase, 512 MHz on a POWER9, and of some spans cycles, too:
 //! of those during which the PMU was nobody's. Who may have it, and how it is known that
-//! nobody else had it meanwhile, is said in `entry/src/cycles.rs`.
+//! nobody else had it meanwhile, is said in `entry/src/timing/pmu.rs`.
 //!
 //! # What is measured
 //!
-//! - [`SpanKind`]s that begin with `Fast`: from the trampoline's first instruction,
+//! - spans of fast hcalls: from the trampoline's first instruction,
 //!   a few dozen behind the `sc 1`, to the end of the handler. What is missing is
 //!   the system call vector, and the way back, which is the same for every hcall.
 //! - All others: from the guest's way out to its next way in, both in this object,
@@ -28,7 +28,9 @@ use core::array;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use crate::Counter;
+use super::counters::Counter;
+use super::fast::FastHcall;
+use super::{CType, shared};
 
 /// Places of a histogram: durations below 8 ticks or cycles, of 8 to 15, of 16 to 31, and so
 /// on; the last has all that are longer, 2^27 (a quarter second of ticks) and more.
@@ -41,39 +43,50 @@ pub const LONGEST_WITH_CYCLES: u64 = 1 << 28;
 /// Fast hcalls that a vcpu can remember for the tracepoint.
 pub const EVENTS: usize = 8;
 
-/// What a span of time went to.
+/// What a span of time went to: an hcall that a fast handler answered, or what the guest left for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u64)]
-pub enum SpanKind {
-	/// The NULL hcall, by its fast handler.
-	FastNull,
-	/// H_GET_TCE.
-	FastHGetTce,
-	/// H_PUT_TCE.
-	FastHPutTce,
-	/// H_PUT_TCE_INDIRECT.
-	FastHPutTceIndirect,
-	/// H_STUFF_TCE.
-	FastHStuffTce,
+pub struct SpanKind(u64);
+
+macro_rules! full_spans {
+	($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+		enum Order { $($name,)* }
+
+		#[expect(non_upper_case_globals, reason = "a kind is used like a variant")]
+		impl SpanKind {
+			$($(#[$doc])* pub const $name: Self = Self(FastHcall::COUNT as u64 + Order::$name as u64);)*
+
+			/// Names in debugfs of the kinds that are not a fast hcall's, in order.
+			pub const FULL_NAMES: &[&str] = &[$($text),*];
+		}
+	};
+}
+
+full_spans! {
 	/// `sc 1` that was answered in the kernel.
-	FullHcall,
+	FullHcall = "full_hcall";
 	/// H_CEDE, with the guest's sleep.
-	FullCede,
+	FullCede = "full_cede";
 	/// Hypervisor data storage: page faults, MMIO that the kernel emulates.
-	FullDataStorage,
+	FullDataStorage = "full_data_storage";
 	/// The host's timer.
-	FullDecrementer,
+	FullDecrementer = "full_decrementer";
 	/// Interrupts for the host, from devices or other CPUs.
-	FullExternal,
+	FullExternal = "full_external";
 	/// Any other interrupt.
-	FullOther,
+	FullOther = "full_other";
 	/// The thread was in userspace.
-	Userspace,
+	Userspace = "userspace";
 }
 
 impl SpanKind {
 	/// How many there are.
-	pub const COUNT: usize = Self::Userspace as usize + 1;
+	pub const COUNT: usize = FastHcall::COUNT + Self::FULL_NAMES.len();
+
+	/// An hcall that a fast handler answered.
+	#[inline]
+	pub const fn fast(hcall: FastHcall) -> Self {
+		Self(hcall as u64)
+	}
 }
 
 /// A place of a histogram: how many spans. It stays at 2^32 - 1 once it is there; that takes
@@ -81,6 +94,10 @@ impl SpanKind {
 #[repr(transparent)]
 #[derive(Debug, Default)]
 pub struct Place(AtomicU32);
+
+impl CType for Place {
+	const NAME: &'static str = "u32";
+}
 
 impl Place {
 	const fn new() -> Self {
@@ -97,21 +114,21 @@ impl Place {
 	}
 }
 
-/// Lengths of spans, in ticks or in cycles: `struct kvm_p9_distribution` in
-/// `kvm_p9.h`.
-#[repr(C)]
-#[derive(Debug)]
-pub struct Distribution {
-	/// How many spans.
-	pub count: Counter,
-	/// Their sum.
-	pub total: Counter,
-	/// The shortest, if there is any.
-	pub min: Counter,
-	/// The longest.
-	pub max: Counter,
-	/// How many by length, see [`BUCKETS`].
-	pub histogram: [Place; BUCKETS],
+shared! {
+	/// Lengths of spans, in ticks or in cycles.
+	#[derive(Debug)]
+	pub struct Distribution = "kvm_p9_distribution" {
+		/// How many spans.
+		pub count: Counter,
+		/// Their sum.
+		pub total: Counter,
+		/// The shortest, if there is any.
+		pub min: Counter,
+		/// The longest.
+		pub max: Counter,
+		/// How many by length, see [`BUCKETS`].
+		pub histogram: [Place; BUCKETS],
+	}
 }
 
 impl Distribution {
@@ -159,14 +176,15 @@ impl Distribution {
 	}
 }
 
-/// The spans of one kind: `struct kvm_p9_path` in `kvm_p9.h`.
-#[repr(C)]
-#[derive(Debug)]
-pub struct PathStats {
-	/// All of them, in ticks of the timebase.
-	pub ticks: Distribution,
-	/// Those that have cycles, in these.
-	pub cycles: Distribution,
+shared! {
+	/// The spans of one kind.
+	#[derive(Debug)]
+	pub struct PathStats = "kvm_p9_path" {
+		/// All of them, in ticks of the timebase.
+		pub ticks: Distribution,
+		/// Those that have cycles, in these.
+		pub cycles: Distribution,
+	}
 }
 
 impl PathStats {
@@ -204,20 +222,21 @@ pub enum Cycles {
 	Continued(u32),
 }
 
-/// One hcall that a fast handler answered: `struct kvm_p9_event`.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Event {
-	/// The host's timebase when it arrived.
-	pub tb: u64,
-	/// The guest's r4 at the `sc 1`: the LIOBN.
-	pub r4: u64,
-	/// What it was answered.
-	pub code: i64,
-	/// Its number.
-	pub number: u32,
-	/// How long it took, as [`SpanKind`]s that begin with `Fast`.
-	pub ticks: u32,
+shared! {
+	/// One hcall that a fast handler answered.
+	#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+	pub struct Event = "kvm_p9_event" {
+		/// The host's timebase when it arrived.
+		pub tb: u64,
+		/// The guest's r4 at the `sc 1`: the LIOBN.
+		pub r4: u64,
+		/// What it was answered.
+		pub code: i64,
+		/// Its number.
+		pub number: u32,
+		/// How long it took, as spans of fast hcalls.
+		pub ticks: u32,
+	}
 }
 
 /// What is wanted, in the lowest bits of the glue's `kvm_p9_timing`. The rest of it
@@ -239,39 +258,40 @@ impl TimingFlags {
 	}
 }
 
-/// `struct kvm_p9_stats` in `kvm_p9.h`: allocated when first wanted.
-#[repr(C)]
-#[derive(Debug)]
-pub struct Stats {
-	/// Odd while `paths` change.
-	pub sequence: AtomicU64,
-	/// What was wanted at the last entry.
-	pub wanted: Cell<u64>,
-	/// The guest's timebase less the host's, since the last entry.
-	pub tb_offset: Cell<u64>,
-	/// The open span's kind, plus 1, or 0 if none is open.
-	pub open: Cell<u64>,
-	/// The host's timebase at its begin.
-	pub since: Cell<u64>,
-	/// Which CPU's counter of cycles the vcpu has counting, plus 1, or 0. The glue stops it
-	/// before the vcpu leaves the CPU.
-	pub counter: Cell<u64>,
-	/// Not 0 if it counts during this run of the guest.
-	pub counted: Cell<u64>,
-	/// Not 0 if it did at the open span's begin.
-	pub since_counted: Cell<u64>,
-	/// What it said then, in 32 bits.
-	pub since_cycles: Cell<u64>,
-	/// Set by the glue when the thread returns to userspace.
-	pub in_userspace: AtomicU64,
-	/// Set by debugfs: start again.
-	pub reset: AtomicU64,
-	/// Valid ones of `events`. The glue empties it when the guest has come out.
-	pub event_count: AtomicU64,
-	/// Fast hcalls since then.
-	pub events: [Cell<Event>; EVENTS],
-	/// Times, by [`SpanKind`].
-	pub paths: [PathStats; SpanKind::COUNT],
+shared! {
+	/// What is measured of a vcpu: allocated when first wanted.
+	#[derive(Debug)]
+	pub struct Stats = "kvm_p9_stats" {
+		/// Odd while `paths` change.
+		pub sequence: AtomicU64,
+		/// What was wanted at the last entry.
+		pub wanted: Cell<u64>,
+		/// The guest's timebase less the host's, since the last entry.
+		pub tb_offset: Cell<u64>,
+		/// The open span's kind, plus 1, or 0 if none is open.
+		pub open: Cell<u64>,
+		/// The host's timebase at its begin.
+		pub since: Cell<u64>,
+		/// Which CPU's counter of cycles the vcpu has counting, plus 1, or 0. The glue stops it
+		/// before the vcpu leaves the CPU.
+		pub counter: Cell<u64>,
+		/// Not 0 if it counts during this run of the guest.
+		pub counted: Cell<u64>,
+		/// Not 0 if it did at the open span's begin.
+		pub since_counted: Cell<u64>,
+		/// What it said then, in 32 bits.
+		pub since_cycles: Cell<u64>,
+		/// Set by the glue when the thread returns to userspace.
+		pub in_userspace: AtomicU64,
+		/// Set by debugfs: start again.
+		pub reset: AtomicU64,
+		/// Valid ones of `events`. The glue empties it when the guest has come out.
+		pub event_count: AtomicU64,
+		/// Fast hcalls since then.
+		pub events: [Cell<Event>; EVENTS],
+		/// Times, by [`SpanKind`].
+		pub paths: [PathStats; SpanKind::COUNT],
+	}
 }
 
 impl Stats {
@@ -358,7 +378,7 @@ impl Stats {
 		}
 		if open != 0 {
 			let kind = if was_in_userspace {
-				SpanKind::Userspace as u64
+				SpanKind::Userspace.0
 			} else {
 				open - 1
 			};
@@ -387,7 +407,7 @@ impl Stats {
 			self.since.set(guest_tb.wrapping_sub(self.tb_offset.get()));
 			self.since_counted.set(self.counted.get());
 			self.since_cycles.set(cycles.into());
-			self.open.set(kind as u64 + 1);
+			self.open.set(kind.0 + 1);
 		}
 	}
 
@@ -406,7 +426,7 @@ impl Stats {
 		let ticks = end.wrapping_sub(start);
 		if wanted.has(TimingFlags::STATS) {
 			let cycles = self.counts_cycles().then_some(cycles);
-			self.record(kind as u64, ticks, cycles);
+			self.record(kind.0, ticks, cycles);
 		}
 		if wanted.has(TimingFlags::TRACE) {
 			let count = self.event_count.load(Ordering::Relaxed);
@@ -434,8 +454,8 @@ mod tests {
 	use proptest::prelude::*;
 
 	const STATS: TimingFlags = TimingFlags(TimingFlags::STATS);
-	const HCALL: usize = SpanKind::FullHcall as usize;
-	const USERSPACE: usize = SpanKind::Userspace as usize;
+	const HCALL: usize = SpanKind::FullHcall.0 as usize;
+	const USERSPACE: usize = SpanKind::Userspace.0 as usize;
 
 	fn counts(stats: &Stats) -> Vec<u64> {
 		stats
@@ -579,7 +599,7 @@ mod tests {
 			assert_eq!(cycles(&stats, HCALL), expected, "{ticks}");
 			assert_eq!(counts(&stats)[HCALL], 1);
 			stats.fast(
-				SpanKind::FastNull,
+				SpanKind::fast(FastHcall::Null),
 				5,
 				ticks.wrapping_add(5),
 				0x20,
@@ -594,11 +614,11 @@ mod tests {
 		let stats = Stats::new();
 		stats.begin(STATS);
 		stats.enter(100, 0, Cycles::Unknown);
-		stats.fast(SpanKind::FastNull, 1, 9, 40, Event::default());
+		stats.fast(SpanKind::fast(FastHcall::Null), 1, 9, 40, Event::default());
 		assert_eq!(cycles(&stats, 0), (0, 0));
 		stats.enter(100, 0, Cycles::Begun(3));
-		stats.fast(SpanKind::FastNull, 1, 9, 40, Event::default());
-		stats.fast(SpanKind::FastNull, 1, 9, 50, Event::default());
+		stats.fast(SpanKind::fast(FastHcall::Null), 1, 9, 40, Event::default());
+		stats.fast(SpanKind::fast(FastHcall::Null), 1, 9, 50, Event::default());
 		assert_eq!(cycles(&stats, 0), (2, 90));
 		assert_eq!(counts(&stats)[0], 3);
 		// Starting again is for both.
@@ -619,7 +639,7 @@ mod tests {
 		stats.begin(TimingFlags(TimingFlags::TRACE));
 		stats.leave(SpanKind::FullOther, 10, 0);
 		stats.enter(20, 0, Cycles::Unknown);
-		stats.fast(SpanKind::FastNull, 1, 2, 0, Event::default());
+		stats.fast(SpanKind::fast(FastHcall::Null), 1, 2, 0, Event::default());
 		assert_eq!(counts(&stats), [0; SpanKind::COUNT]);
 	}
 
@@ -627,7 +647,7 @@ mod tests {
 	fn a_reset_clears_all_and_is_acknowledged() {
 		let stats = Stats::new();
 		stats.begin(STATS);
-		stats.fast(SpanKind::FastNull, 1, 9, 0, Event::default());
+		stats.fast(SpanKind::fast(FastHcall::Null), 1, 9, 0, Event::default());
 		stats.leave(SpanKind::FullOther, 10, 0);
 		stats.reset.store(1, Ordering::Relaxed);
 		stats.begin(STATS);
@@ -635,7 +655,7 @@ mod tests {
 		assert_eq!(stats.reset.load(Ordering::Relaxed), 0);
 		assert_eq!(counts(&stats), [0; SpanKind::COUNT]);
 		assert_eq!(stats.sequence.load(Ordering::Relaxed) % 2, 0);
-		stats.fast(SpanKind::FastNull, 1, 9, 0, Event::default());
+		stats.fast(SpanKind::fast(FastHcall::Null), 1, 9, 0, Event::default());
 		assert_eq!(stats.paths[0].ticks.min.get(), 8);
 	}
 
@@ -656,14 +676,20 @@ mod tests {
 				code: -4,
 				..Event::default()
 			};
-			stats.fast(SpanKind::FastHGetTce, 5000 + n, 5007 + n, 0, call);
+			stats.fast(
+				SpanKind::fast(FastHcall::GetTce),
+				5000 + n,
+				5007 + n,
+				0,
+				call,
+			);
 			let event = stats.events[n as usize].get();
 			assert_eq!((event.tb, event.r4, event.ticks), (4000 + n, n, 7));
 			assert_eq!((event.number, event.code), (0x1c, -4));
 		}
 		assert!(stats.is_full());
 		let last = stats.events[EVENTS - 1].get();
-		stats.fast(SpanKind::FastHGetTce, 1, 2, 0, Event::default());
+		stats.fast(SpanKind::fast(FastHcall::GetTce), 1, 2, 0, Event::default());
 		assert_eq!(stats.events[EVENTS - 1].get(), last);
 		assert_eq!(stats.event_count.load(Ordering::Relaxed), EVENTS as u64);
 	}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Counters of how each entry was made, for each CPU.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::{CType, shared};
+
+shared! {
+	/// Per-CPU counters.
+	///
+	/// One CPU writes them, with preemption off, and any CPU reads them: they are atomic, but never
+	/// need a read-modify-write.
+	#[derive(Debug, Default)]
+	pub struct Counters = "kvm_p9_counters" {
+		/// Entries by the Rust path.
+		pub entry_rust: Counter,
+		/// Entries by C because the CPU is not a supported POWER9.
+		pub c_cpu: Counter,
+		/// Entries by C because the host uses the hash MMU.
+		pub c_host_mmu: Counter,
+		/// Entries by C because the guest is secure.
+		pub c_secure: Counter,
+	}
+}
+
+/// One counter of [`Counters`] or of a vcpu.
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+	/// A counter that stands at `n`.
+	pub const fn new(n: u64) -> Self {
+		Self(AtomicU64::new(n))
+	}
+
+	/// Sets it. Only the owning CPU or vcpu may call this.
+	#[inline]
+	pub fn set(&self, n: u64) {
+		self.0.store(n, Ordering::Relaxed);
+	}
+
+	/// Adds `n`. Only the owning CPU or vcpu may call this.
+	///
+	/// Relaxed: nothing else is published by a counter.
+	#[inline]
+	pub fn add(&self, n: u64) {
+		self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
+	}
+
+	/// Its value.
+	#[inline]
+	pub fn get(&self) -> u64 {
+		self.0.load(Ordering::Relaxed)
+	}
+}
+
+impl CType for Counter {
+	const NAME: &'static str = "u64";
+}
