@@ -201,9 +201,32 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 
 	// All of the guest's that has to be read comes before the first write.
 	let guest = exit::Guest::save(k, &context, when, doorbell);
-	let time = exit::account::<P, _>(k, &context, &guest, &host, out, lpcr, started, hdec);
-	*tb = time.tb;
+	let times = exit::account::<P, _>(k, &context, &guest, &host, out, lpcr, started, hdec);
+	*tb = times.tb;
+	// These two decisions have to be here. LLVM optimises a function before it inlines it, and
+	// with them in a function together with what depends on them, conditions are kept on the stack.
+	let transaction = exit::suspends_transaction::<P>(&context, &mut msr);
+	let msr_last = exit::may_restore_msr_last::<P, _>(k, transaction, out);
 	// SAFETY: each value is the host's own, read by `Host::read` or kept by the kernel.
-	unsafe { exit::restore_host::<P, _>(k, &context, &host, when, msr, out, &guest, time) };
+	unsafe {
+		timebase::leave(k, &context, times.applied);
+		exit::restore_mmu_context::<P, _>(k, &context, &host);
+		if !msr_last {
+			k.mtmsrd(msr);
+			if transaction {
+				exit::save_transaction(k, &context, &host, when);
+			} else {
+				facilities::store::<P, _>(k, &context, when);
+			}
+		}
+		exit::restore_sprs::<P, _>(k, &context, &host, when, guest.doorbell, times);
+	}
+	exit::age_ebb::<P>(&context, when);
+	context.paca.set_in_guest(layout::GUEST_MODE_NONE as u8);
+	if msr_last {
+		// SAFETY: all but the facilities' registers is the host's.
+		unsafe { exit::restore_msr_last(k, &context, msr) };
+		facilities::store::<P, _>(k, &context, when);
+	}
 	out.trap
 }

@@ -5,9 +5,7 @@ use powerpc::{Msr, Spr};
 
 use super::enter::Host;
 use super::facilities::{self, has_tm};
-use super::{
-	Doorbell, INST_FETCH_FAILED, PCR_MASK, PSSCR_FAKE_SUSPEND_SHIFT, hfscr, slb, timebase, trap,
-};
+use super::{Doorbell, INST_FETCH_FAILED, PCR_MASK, PSSCR_FAKE_SUSPEND_SHIFT, hfscr, slb, trap};
 use crate::context::{Context, Kernel, Kind, Profile};
 use crate::layout::kernel as layout;
 use crate::sprs::{self, Conditions, Interrupt, Supervisor, User};
@@ -118,7 +116,7 @@ pub(super) unsafe fn go_straight_on<K: Kernel>(k: &mut K, context: &Context) {
 pub(super) struct Guest {
 	purr: u64,
 	spurr: u64,
-	doorbell: bool,
+	pub(super) doorbell: bool,
 	hdec_left: u64,
 	dec: u64,
 }
@@ -157,7 +155,7 @@ pub(super) struct Times {
 	/// The host's timebase.
 	pub(super) tb: u64,
 	/// What was added to the timebase for the guest.
-	applied: u64,
+	pub(super) applied: u64,
 	/// The host's PURR and SPURR, with what the guest used.
 	purr: u64,
 	spurr: u64,
@@ -208,77 +206,81 @@ pub(super) fn account<P: Profile, K: Kernel>(
 	}
 }
 
-/// Restores the host: MMU context, MSR, SPRs, the mode byte, and saves the guest's vector registers
-/// on the way.
+/// Whether the guest is in a transaction.
+///
+/// An interrupt suspends a transaction, and mtmsrd must not change that: with another \[TS\] than
+/// the processor has it would be a program interrupt. So `msr` gets the suspended state.
+#[inline(always)]
+pub(super) fn suspends_transaction<P: Profile>(context: &Context, msr: &mut u64) -> bool {
+	let active = has_tm::<P>() && Msr::from_bits_retain(context.vcpu.msr()).intersects(Msr::TS);
+	if active {
+		*msr |= Msr::TS_S.bits();
+	}
+	active
+}
+
+/// Whether MSR may be restored after all else. See "Enabling interrupts" in docs/entry-exit.md.
+#[inline(always)]
+pub(super) fn may_restore_msr_last<P: Profile, K: Kernel>(
+	k: &mut K,
+	transaction: bool,
+	out: Out,
+) -> bool {
+	!matches!(P::KIND, Kind::Hash) && !transaction && out.synchronous && {
+		Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
+	}
+}
+
+/// Saves the vector registers of a guest in a transaction, and the transaction.
 ///
 /// # Safety
 ///
-/// `host` and `times` must be this entry's, and `msr` what the host had.
+/// `host` must be this entry's, and the facilities on in MSR.
 #[inline(always)]
-#[expect(clippy::too_many_arguments)]
-pub(super) unsafe fn restore_host<P: Profile, K: Kernel>(
+pub(super) unsafe fn save_transaction<K: Kernel>(
 	k: &mut K,
 	context: &Context,
 	host: &Host,
 	when: Conditions,
-	mut msr: u64,
-	out: Out,
-	guest: &Guest,
-	times: Times,
 ) {
-	let Context { vcpu, paca, .. } = *context;
-	let radix = !matches!(P::KIND, Kind::Hash);
-	// An interrupt suspends a transaction, and mtmsrd must not change that: with another
-	// [TS] than there is it would be a program interrupt.
-	let active = has_tm::<P>() && Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS);
-	if active {
-		msr |= Msr::TS_S.bits();
-	}
-	// See "Enabling interrupts" in docs/entry-exit.md.
-	let restore_msr_last = radix && !active && out.synchronous && {
-		Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
-	};
-
-	// SAFETY: each value is the host's own, read before the guest's was written or kept by the
-	// kernel.
+	k.store_vectors(context.vcpu);
+	k.save_tm(context.vcpu, context.vcpu.msr());
+	// SAFETY: each value is the host's own. The registers hold the checkpoint's values now, not
+	// those that were saved.
 	unsafe {
-		timebase::leave(k, context, times.applied);
-		restore_mmu_context::<P, _>(k, context, host);
-
-		if !restore_msr_last {
-			k.mtmsrd(msr);
-			if active {
-				k.store_vectors(vcpu);
-				k.save_tm(vcpu, vcpu.msr());
-				// They hold the checkpoint's values now, not those that were saved.
-				host.user.restore_checkpointed(k, context, when);
-				host.supervisor.restore_checkpointed(k, context, when);
-			} else {
-				facilities::store::<P, _>(k, context, when);
-			}
-		}
-		restore_sprs::<P, _>(k, context, host, when, guest.doorbell, times);
-		if when.ebb {
-			facilities::age::<P>(
-				context,
-				hfscr::EBB,
-				VcpuView::load_ebb,
-				VcpuView::set_load_ebb,
-			);
-		}
+		host.user.restore_checkpointed(k, context, when);
+		host.supervisor.restore_checkpointed(k, context, when);
 	}
+}
 
-	paca.set_in_guest(layout::GUEST_MODE_NONE as u8);
-	if restore_msr_last {
-		if paca.irq_happened() == layout::IRQ_HARD_DIS as u8 && vcpu.xive_pushed() == 0 {
-			paca.set_irq_happened(0);
-			msr |= Msr::EE.bits();
-		}
-		// SAFETY: the host's MSR; all else is the host's, too, but for registers of
-		// facilities that are not used before they are saved here.
-		unsafe { k.mtmsrd(msr) };
-		facilities::store::<P, _>(k, context, when);
+/// Counts the use of event-based branches, if they are switched.
+#[inline(always)]
+pub(super) fn age_ebb<P: Profile>(context: &Context, when: Conditions) {
+	if when.ebb {
+		facilities::age::<P>(
+			context,
+			hfscr::EBB,
+			VcpuView::load_ebb,
+			VcpuView::set_load_ebb,
+		);
 	}
+}
+
+/// Restores MSR after all else. Enables interrupts as well, if none is recorded.
+///
+/// # Safety
+///
+/// `msr` must be what the host had; all other registers must be the host's, but for those of
+/// facilities.
+#[inline(always)]
+pub(super) unsafe fn restore_msr_last<K: Kernel>(k: &mut K, context: &Context, mut msr: u64) {
+	let Context { vcpu, paca, .. } = *context;
+	if paca.irq_happened() == layout::IRQ_HARD_DIS as u8 && vcpu.xive_pushed() == 0 {
+		paca.set_irq_happened(0);
+		msr |= Msr::EE.bits();
+	}
+	// SAFETY: the host's MSR. Facilities' registers are not used before they are saved.
+	unsafe { k.mtmsrd(msr) };
 }
 
 /// Clears or saves the SLB, and restores PIDR, LPIDR and LPCR.
@@ -288,7 +290,11 @@ pub(super) unsafe fn restore_host<P: Profile, K: Kernel>(
 /// `host` must be this entry's; code must keep to quadrant 3, or have the MMU off, until MSR is the
 /// host's.
 #[inline(always)]
-unsafe fn restore_mmu_context<P: Profile, K: Kernel>(k: &mut K, context: &Context, host: &Host) {
+pub(super) unsafe fn restore_mmu_context<P: Profile, K: Kernel>(
+	k: &mut K,
+	context: &Context,
+	host: &Host,
+) {
 	let Context { vcpu, kvm, .. } = *context;
 	// SAFETY: a radix host translates nothing by the SLB; the three registers' values are the
 	// host's.
@@ -313,7 +319,7 @@ unsafe fn restore_mmu_context<P: Profile, K: Kernel>(k: &mut K, context: &Contex
 ///
 /// `host` and `times` must be this entry's.
 #[inline(always)]
-unsafe fn restore_sprs<P: Profile, K: Kernel>(
+pub(super) unsafe fn restore_sprs<P: Profile, K: Kernel>(
 	k: &mut K,
 	context: &Context,
 	host: &Host,
