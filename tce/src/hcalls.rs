@@ -10,7 +10,7 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::list::{LIST_SIZE, read_list};
+use crate::list::{LIST_SIZE, read_list, read_list_apart};
 use crate::{GuestMemory, Refusal, Table, Tce, TooHard, Window, hardware};
 
 /// Most entries that one call of a body takes.
@@ -239,7 +239,7 @@ pub fn put_indirect<T: Table>(
 	let good = if T::IN_LINE {
 		read_list::<4, _>(&window, guest, values, list)?
 	} else {
-		read_list::<1, _>(&window, guest, values, list)?
+		read_list_apart(&window, guest, values, list)?
 	};
 	write(table, guest, index, Values::Each(values), (good, count))?;
 	if good == count {

@@ -96,3 +96,14 @@ impl Check {
 		Ok(found)
 	}
 }
+
+/// [`read_list`] in a frame of its own, which is gone when the entries are written.
+#[inline(never)]
+pub(crate) fn read_list_apart<G: GuestMemory>(
+	window: &Window,
+	guest: &G,
+	values: &[Cell<u64>],
+	list: u64,
+) -> Result<usize, Refusal> {
+	read_list::<1, G>(window, guest, values, list)
+}
