@@ -364,7 +364,6 @@ pub const KVM_CAP_PPC_SMT: u32 = 64;
 pub const KVM_CAP_PPC_PAPR: u32 = 68;
 pub const KVM_CAP_PPC_ENABLE_HCALL: u32 = 104;
 pub const KVM_CAP_PPC_HWRNG: u32 = 115;
-pub const KVM_CAP_PPC_NESTED_HV: u32 = 160;
 pub const KVM_EXIT_MMIO: u32 = 6;
 pub const KVM_EXIT_INTR: u32 = 10;
 pub const KVM_EXIT_PAPR_HCALL: u32 = 19;

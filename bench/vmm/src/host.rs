@@ -57,12 +57,6 @@ pub fn set_up() -> Result<()> {
 	Ok(())
 }
 
-/// Lets VMs be hypervisors themselves.
-pub fn allow_nesting() -> std::result::Result<(), String> {
-	let path = "/sys/module/kvm_hv/parameters/nested";
-	std::fs::write(path, "1").map_err(|e| format!("{path}: {e}"))
-}
-
 /// Mounts tracefs, if it isn't.
 pub fn mount_tracefs() -> Result<()> {
 	let target = "/sys/kernel/tracing";

@@ -413,19 +413,6 @@ impl Vm {
 		unsafe { ioctl_in(&self.fd, abi::KVM_ENABLE_CAP, &cap) }.map_err(failed("KVM_CAP_PPC_SMT"))
 	}
 
-	/// Lets the VM be a hypervisor itself.
-	pub fn enable_nesting(&self) -> Result<()> {
-		let cap = abi::EnableCap {
-			cap: abi::KVM_CAP_PPC_NESTED_HV,
-			flags: 0,
-			args: [1, 0, 0, 0],
-			pad: [0; 64],
-		};
-		// SAFETY: the structure is what the request reads; no address in it.
-		unsafe { ioctl_in(&self.fd, abi::KVM_ENABLE_CAP, &cap) }
-			.map_err(failed("KVM_CAP_PPC_NESTED_HV"))
-	}
-
 	/// Whether the host has a random number generator that is a device.
 	pub fn has_random_device(&self) -> Result<bool> {
 		// SAFETY: no address is passed.

@@ -187,7 +187,6 @@ table! {
 	("smp-tce-hw-contend-{path}",             RADIX,  PATHS, On(Smp), [],     |t| contend::contend(t.path(), t.seed, Meanwhile::Registrations, Duration::from_secs(6))),
 	("smp-tce-hw-attach-{path}",              RADIX,  PATHS, On(Smp), [],     |t| contend::contend(t.path(), t.seed, Meanwhile::Attachments, Duration::from_secs(6))),
 	("smp-tce-hw-remove-{path}",              RADIX,  PATHS, On(Smp), [],     |t| contend::contend(t.path(), t.seed, Meanwhile::Removals, Duration::from_secs(6))),
-	("smp-l1-doorbell-{path}",                RADIX,  PATHS, On(Smp), [],     |t| snippets::doorbell_of_l1(t.path())),
 	("smp-dscr-kept-{path}",                  RADIX,  PATHS, On(Smp), [],     |t| snippets::dscr_kept(t.path())),
 	("smp-soak",                              RADIX,  NONE,  On(Soak), [],    |t| soak::all(t.seed, Duration::from_secs(60 * t.amounts.soak_minutes))),
 
