@@ -25,7 +25,6 @@ mod registers;
 #[cfg(target_arch = "powerpc64")]
 pub mod run;
 #[cfg(target_arch = "powerpc64")]
-mod snippets;
 #[cfg(target_arch = "powerpc64")]
 mod soak;
 #[cfg(target_arch = "powerpc64")]
