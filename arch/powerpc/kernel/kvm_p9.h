@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What the files of kvm-p9 share with each other. Structures that Rust shares, too, are
- * in kvm_p9_abi.h, which ci/kbuild prints from arch/powerpc/src/abi/.
+ * in kvm_p9_abi.h, which kvm-p9-kbuild prints from arch/powerpc/src/abi/.
  */
 #ifndef KVM_P9_H
 #define KVM_P9_H

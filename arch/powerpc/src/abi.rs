@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Structures and lists that the kernel glue and Rust share.
 //!
-//! Each is defined here, once. `ci/kbuild` prints `kvm_p9_abi.h` from these definitions: whole
+//! Each is defined here, once. The crate kvm-p9-kbuild prints `kvm_p9_abi.h` from these definitions: whole
 //! structures where only the glue uses them, and where a kernel header has to have the structure
 //! the assertions that it is the same.
 
