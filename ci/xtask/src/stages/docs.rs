@@ -22,14 +22,23 @@ pub const STAGE: Stage = stage("docs", |_| Ok(vec![Part::new(&[], 1, docs)]));
 /// Names of the kernel that documents mention and no source of this tree contains.
 const KERNEL_NAMES: &[&str] = &[
 	"call_rcu",
-	"kvmhv_p9_guest_entry",
+	"enable_kernel_fp",
+	"guest_state_exit_irqoff",
+	"hsrr_valid",
 	"kvm_stat",
+	"kvmhv_p9_guest_entry",
 	"kvmppc_spapr_tce_table",
+	"load_fp",
 	"load_spr_state",
+	"load_vec",
 	"mm_iommu_do_alloc",
 	"mm_iommu_is_devmem",
+	"mmu_ready",
 	"powernv_defconfig",
 	"rcu_read_lock",
+	"srr_valid",
+	"thread_cpu",
+	"vr_save_area",
 ];
 
 /// What the documents may name.
