@@ -31,7 +31,8 @@ pub const STAGE: Stage = stage("bench", |args| {
 const FAST_LIMITS: [(&Case, GuestMode, f64); 6] = [
 	(case!("null"), GuestMode::Radix, 140.0),
 	(case!("null"), GuestMode::Real, 170.0),
-	(case!("h_get_tce"), GuestMode::Radix, 200.0),
+	// 199 before the index was clamped against speculation, with a compare and an isel.
+	(case!("h_get_tce"), GuestMode::Radix, 205.0),
 	(case!("h_put_tce"), GuestMode::Radix, 260.0),
 	(
 		case!("h_put_tce_indirect_512"),
@@ -58,8 +59,9 @@ fn same(case: &'static Case) -> f64 {
 
 /// Where the Rust path may be above C, and by how much: the full path brings the list of an
 /// H_PUT_TCE_INDIRECT before its entries are looked at, which pays from the second entry on.
-/// For radix guests the shorter way into the guest makes up for that.
-const ABOVE_C: [(&Case, GuestMode, f64); 2] = [
+/// For radix guests the shorter way into the guest makes up for most of that.
+const ABOVE_C: [(&Case, GuestMode, f64); 3] = [
+	(case!("h_put_tce_indirect"), GuestMode::Real, 1.005),
 	(case!("h_put_tce_indirect"), GuestMode::Hash, 1.035),
 	(case!("h_put_tce_indirect"), GuestMode::HashReal, 1.035),
 ];
