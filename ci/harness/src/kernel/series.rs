@@ -87,10 +87,11 @@ pub fn patches_in(folder: &Path) -> Result<Vec<PathBuf>> {
 	Ok(patches)
 }
 
-/// Whether a patch has a Fixes: tag.
+/// Whether a patch fixes a bug of the kernel: it has a Fixes: tag, or names a reproducer where the
+/// commit that brought the bug is not known.
 pub fn is_fix(patch: &str) -> bool {
 	let mut message = patch.lines().take_while(|line| *line != "---");
-	message.any(|line| line.starts_with("Fixes: "))
+	message.any(|line| line.starts_with("Fixes: ") || line.starts_with("Reproducer: "))
 }
 
 /// Debian's source of a series can't be had.
