@@ -12,6 +12,8 @@
 
 use static_assertions::const_assert;
 
+use crate::block::Hammer;
+
 /// Size of guest memory, one memory slot from guest real address 0.
 pub const RAM: u64 = 32 << 20;
 
@@ -73,6 +75,8 @@ pub const ROUND_SHADOW: u64 = 0xa4_0000;
 pub const HAMMERS: u64 = 0xa8_0000;
 /// Distance of two.
 pub const HAMMER_SIZE: u64 = 0x1000;
+/// Where the VPA of such a vcpu is, from its `Hammer`.
+pub const HAMMER_VPA: u64 = 0x800;
 /// A device, outside guest memory: bytes that are what was last written to them.
 pub const DEVICE: u64 = 0x200_0000;
 /// Its size.
@@ -140,6 +144,8 @@ const_assert!(
 	CALLS as usize + MAX_CALLS * core::mem::size_of::<crate::block::Call>() <= TCE_TARGET as usize
 );
 const_assert!(TCE_TARGET + (512 << TCE_SHIFT) <= ROUND_PLAN);
+const_assert!(size_of::<Hammer>() as u64 <= HAMMER_VPA);
+const_assert!(HAMMER_VPA + VPA_SIZE as u64 <= HAMMER_SIZE);
 const_assert!(HAMMERS + 16 * HAMMER_SIZE <= FRESH && ROUND_SHADOW + 0x1_0000 <= HAMMERS);
 const_assert!(FRESH + FRESH_PAGES * FRESH_PAGE <= RAM);
 const_assert!(PEER_VPA + 0x1000 <= PROBES);

@@ -209,6 +209,8 @@ impl Machine {
 		let mut regs = self.prepare(&vcpu, id)?;
 		regs.gpr[21] = address;
 		vcpu.set_regs(&regs)?;
+		// Without a VPA, KVM takes it that the guest uses the PMU, and then nothing is fast.
+		vcpu.set_one_reg(KVM_REG_PPC_VPA_ADDR, (address + map::HAMMER_VPA).into())?;
 		Ok(vcpu)
 	}
 
@@ -422,6 +424,9 @@ impl Peer {
 		})
 	}
 }
+
+/// The one-reg of the VPA's address (`asm/kvm.h`).
+const KVM_REG_PPC_VPA_ADDR: u64 = abi::KVM_REG_PPC_U64 | 0x82;
 
 /// H_REGISTER_VPA's flag for the VPA itself.
 const VPA_AREA: u64 = 1 << (63 - 18);
