@@ -2,8 +2,11 @@
 //! What the switch is generic over and works on: the structures of one entry, the kind of guest and
 //! of CPU, and the rest of the kernel.
 
+use core::ptr::NonNull;
+
 use powerpc::Cpu;
 
+use crate::light::Registers;
 use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 
 /// What a CPU model has, and what kind of guest it is. Constants, so that a switch
@@ -11,6 +14,8 @@ use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, Vcore
 pub trait Profile {
 	/// The kind of guest.
 	const KIND: Kind;
+	/// Light exits are on. For radix guests only.
+	const LIGHT: bool = false;
 	/// The CPU has transactional memory, and the hypervisor has to help with it
 	/// (POWER9 DD2.2 and 2.3). Without, it has none: an MSR or HFSCR that says
 	/// otherwise is userspace's, and must not make this code use the facility. To ask costs
@@ -79,6 +84,15 @@ pub trait Kernel: Cpu {
 	fn time_in_guest(&mut self, vcpu: VcpuView);
 	/// See [`time_in_guest`](Self::time_in_guest).
 	fn time_guest_exit(&mut self, vcpu: VcpuView);
+	/// Has light exits know these values until the next full entry.
+	fn set_light(&mut self, vcpu: VcpuView, registers: Registers, limit: u64);
+	/// What [`set_light`](Self::set_light) was told.
+	fn light(&self, vcpu: VcpuView) -> Registers;
+	/// The eventfd for stores of any length at the guest's address, if neither the guest nor the
+	/// host uses the PMU.
+	fn light_store_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>>;
+	/// Answers the store, or changes nothing. Called in [`light::window`](crate::light::window).
+	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> bool;
 	/// The save area that an interrupt with this trap number used.
 	fn exception_area(&self, trap: u32) -> ExceptionView;
 }

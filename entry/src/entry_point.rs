@@ -8,11 +8,13 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use hcall::FastTable;
-use powerpc::{Counters, FAST_TABLE, HostFacts, Msr, NO_FAST_TABLE, P9Vcpu};
+use powerpc::{
+	Counters, FAST_LIGHT_TABLE, FAST_TABLE, HostFacts, LIGHT_TABLE, Msr, NO_FAST_TABLE, P9Vcpu,
+};
 
-use crate::fast::{FAST, NO_FAST, TIMED_FAST};
+use crate::fast::{FAST, FAST_LIGHT, LIGHT, NO_FAST, TIMED_FAST};
 use crate::layout::kernel as layout;
-use crate::power9::{Hash, L2, Power9, Power9Profile, Radix};
+use crate::power9::{Hash, L2, Power9, Power9Profile, Radix, RadixLight};
 use crate::switch::{self, Context, Kind};
 use crate::views::{KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 use crate::{GuestFacts, Path, choose};
@@ -133,9 +135,12 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 
 	// Relaxed: no other data depends on the setting. The writer interrupts all CPUs
 	// afterwards, so that an entry that read the old value ends soon.
-	let table = match (kind, kvm_p9_fast_table.load(Ordering::Relaxed)) {
+	let wanted = kvm_p9_fast_table.load(Ordering::Relaxed);
+	let table = match (kind, wanted) {
 		(Kind::Radix, FAST_TABLE) => &FAST,
 		(_, NO_FAST_TABLE) => &NO_FAST,
+		(Kind::Radix, FAST_LIGHT_TABLE) => &FAST_LIGHT,
+		(Kind::Radix, LIGHT_TABLE) => &LIGHT,
 		(Kind::Radix, _) => &TIMED_FAST,
 		// An L2's hcalls are its L1's business. A hash guest's arrive with LPCR[HR] zero,
 		// under which the handlers' addresses mean nothing.
@@ -147,6 +152,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 	let mut power9 = Power9 {
 		host_pmu: MaybeUninit::uninit(),
 		paca,
+		counters,
 	};
 	// SAFETY: a radix host and no secure guest, says `choose`; the rest is our caller's
 	// word.
@@ -158,6 +164,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 			};
 		}
 		match kind {
+			Kind::Radix if wanted >= LIGHT_TABLE => run!(RadixLight),
 			Kind::Radix => run!(Radix),
 			Kind::L2 => run!(L2),
 			Kind::Hash => run!(Hash),

@@ -2,6 +2,7 @@
 //! The fast handlers, by hcall number. The list is `powerpc::fast_handlers`; each function that a row
 //! names is in scope here.
 
+mod light;
 mod tce;
 mod timed;
 
@@ -10,7 +11,8 @@ use tce::{h_get_tce, h_put_tce, h_put_tce_indirect, h_stuff_tce};
 
 macro_rules! table {
 	($($(#[$doc:meta])* $variant:ident: $number:ident = $function:ident;)*) => {
-		pub(crate) static FAST: FastTable = FastTable::empty()
+		/// The handlers that need nothing of the host's.
+		const NOTHING_SWITCHED: FastTable = FastTable::empty()
 			$(.with(Number::$number, $function))*;
 
 		/// The same handlers, timed.
@@ -20,5 +22,11 @@ macro_rules! table {
 }
 
 powerpc::fast_handlers!(table);
+
+pub(crate) static FAST: FastTable = NOTHING_SWITCHED;
+
+/// With handlers that make a light exit.
+pub(crate) static FAST_LIGHT: FastTable = light::with(NOTHING_SWITCHED);
+pub(crate) static LIGHT: FastTable = light::with(FastTable::empty());
 
 pub(crate) static NO_FAST: FastTable = FastTable::empty();

@@ -7,6 +7,7 @@
 //! trampoline the vcpu's table of fast handlers, and does the switch.
 //!
 //! - [`switch`] is the order of things: the one function to read.
+//! - [`light`] is the light exit, which switches as little as it can.
 //! - [`sprs`] lists the SPRs that are switched, each once.
 //! - [`views`] lists the fields of the kernel's structures that are used, at the offsets of `layout`.
 //! - [`choose`] decides between the Rust path and the C path.
@@ -25,6 +26,7 @@ mod entry_point;
 #[cfg(kernel)]
 mod fast;
 mod layout;
+pub mod light;
 #[cfg(kernel)]
 mod power9;
 pub mod sprs;

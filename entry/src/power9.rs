@@ -6,14 +6,17 @@ use core::ffi::c_int;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use powerpc::Cpu;
+use powerpc::{Counters, Cpu, P9Vcpu};
 
-use crate::entry_point::set_fast_table;
+use crate::entry_point::{p9, set_fast_table};
 use crate::fast::NO_FAST;
 use crate::layout::kernel as layout;
+use crate::light::Registers;
 use crate::switch::{Context, Kernel, Kind, Profile, hfscr, trap};
+use crate::timing::pmu;
 use crate::views::{ExceptionView, NestedView, PacaView, VcpuView};
 
 /// Room for `struct p9_host_os_sprs`, in which the kernel's PMU code keeps the
@@ -27,6 +30,8 @@ unsafe extern "C" {
 	fn kvm_p9_run_guest_site(vcpu: *mut u8);
 	fn kvm_p9_load_vectors(fp: *const u8, vr: *const u8);
 	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
+	fn kvm_p9_light_store(vcpu: *mut u8, device: *mut u8) -> bool;
+	fn kvm_p9_light_store_device(vcpu: *mut u8, address: u64) -> *mut u8;
 	fn kvm_p9_flush_guest_tlb(kvm: *mut u8, wanted: *mut u8, pcpu: c_int);
 	fn kvm_p9_clear_slb();
 	fn switch_pmu_to_guest(vcpu: *mut u8, host: *mut HostPmu);
@@ -56,6 +61,20 @@ unsafe extern "C" {
 pub(crate) struct Power9 {
 	pub(crate) host_pmu: MaybeUninit<HostPmu>,
 	pub(crate) paca: PacaView,
+	/// This CPU's counters, for light exits. Otherwise anything.
+	pub(crate) counters: *const Counters,
+}
+
+impl Power9 {
+	/// For code that uses the registers only.
+	#[inline(always)]
+	pub(crate) const fn for_handler(paca: PacaView) -> Self {
+		Self {
+			host_pmu: MaybeUninit::uninit(),
+			paca,
+			counters: core::ptr::null(),
+		}
+	}
 }
 
 impl Cpu for Power9 {
@@ -148,6 +167,17 @@ impl Cpu for Power9 {
 			asm!("slbmfev {}, {}", out(reg) vsid, in(reg) index, options(nostack, preserves_flags));
 		}
 		vsid
+	}
+}
+
+/// The host's registers, and the guest's LPCR, of a vcpu's last full entry.
+#[inline(always)]
+pub(crate) fn light_registers(own: &P9Vcpu) -> Registers {
+	Registers {
+		lpcr: own.light.lpcr.get(),
+		pidr: own.light.host_pidr.get(),
+		amr: own.light.host_amr.get(),
+		iamr: own.light.host_iamr.get(),
 	}
 }
 
@@ -313,6 +343,37 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
+	fn set_light(&mut self, vcpu: VcpuView, registers: Registers, limit: u64) {
+		let own = &p9(&vcpu).light;
+		own.lpcr.set(registers.lpcr);
+		own.host_pidr.set(registers.pidr);
+		own.host_amr.set(registers.amr);
+		own.host_iamr.set(registers.iamr);
+		own.limit.set(limit);
+		own.counters.set(self.counters);
+	}
+
+	#[inline(always)]
+	fn light(&self, vcpu: VcpuView) -> Registers {
+		light_registers(p9(&vcpu))
+	}
+
+	#[inline(always)]
+	fn light_store_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>> {
+		if !pmu::nobody_has_the_pmu(vcpu, self.paca) {
+			return None;
+		}
+		// SAFETY: it looks at the VM's devices and memory slots, which the run loop keeps by SRCU.
+		NonNull::new(unsafe { kvm_p9_light_store_device(pointer(vcpu), address) })
+	}
+
+	#[inline(always)]
+	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> bool {
+		// SAFETY: called in the window that it is made for. SRCU keeps the device.
+		unsafe { kvm_p9_light_store(pointer(vcpu), device.as_ptr()) }
+	}
+
+	#[inline(always)]
 	fn exception_area(&self, trap: u32) -> ExceptionView {
 		let offset = match trap {
 			trap::SYSTEM_RESET => layout::PACA_EXNMI_AREA,
@@ -330,6 +391,7 @@ pub(crate) struct Power9Profile<G>(PhantomData<G>);
 
 impl<G: Guest> Profile for Power9Profile<G> {
 	const KIND: Kind = G::KIND;
+	const LIGHT: bool = G::LIGHT;
 
 	/// Firmware can disable transactional memory. As POWER9 was shipped, it needs the
 	/// hypervisor's help otherwise.
@@ -371,12 +433,21 @@ pub extern "C" fn kvm_p9_assists_tm() -> bool {
 /// A kind of guest, as a type.
 pub(crate) trait Guest {
 	const KIND: Kind;
+	const LIGHT: bool = false;
 }
 
 pub(crate) struct Radix;
 
 impl Guest for Radix {
 	const KIND: Kind = Kind::Radix;
+}
+
+/// A radix guest, with light exits.
+pub(crate) struct RadixLight;
+
+impl Guest for RadixLight {
+	const KIND: Kind = Kind::Radix;
+	const LIGHT: bool = true;
 }
 
 pub(crate) struct L2;

@@ -116,7 +116,7 @@ macro_rules! group {
 		#[allow(dead_code)] // Of the host's values that are kept elsewhere nothing is here.
 		#[derive(Clone, Copy, Debug)]
 		pub struct $group {
-			$($(#[$why])* $name: u64,)*
+			$($(#[$why])* pub(crate) $name: u64,)*
 		}
 
 		#[allow(dead_code, unused_variables)] // Not every group has or needs all of it.

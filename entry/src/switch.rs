@@ -28,6 +28,7 @@ use crate::sprs::Conditions;
 use crate::views::VcpuView;
 
 pub use crate::context::{Context, Kernel, Kind, Profile};
+pub(crate) use timebase::set as set_timebase;
 
 /// Trap numbers: the vector of the interrupt that ended the guest's run.
 pub mod trap {
@@ -164,6 +165,9 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	}
 	// All of the host's that has to be read comes before the first write.
 	let host = enter::Host::read::<P, _>(k, when);
+	if P::LIGHT {
+		k.set_light(context.vcpu, host.light(lpcr), limit);
+	}
 	// SAFETY: to the end of the block, the guest runs next. Until then only this module, the
 	// trampoline and functions that are made for it run, on a CPU that the caller has set up.
 	unsafe {
@@ -183,6 +187,16 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		// SAFETY: everything is loaded.
 		unsafe { k.run_guest(context.vcpu) };
 		k.time_guest_exit(context.vcpu);
+		if P::LIGHT
+			&& let Some(device) = exit::light_store_device(k, &context)
+		{
+			// SAFETY: a radix guest has just left the trampoline, with the MMU on.
+			let out = unsafe { exit::leave_lightly(k, context, when, device) };
+			let Some(out) = out else { continue };
+			// Nothing, since the PMU is neither's. But the guest may say otherwise by now.
+			k.pmu_to_host(context.vcpu);
+			break out;
+		}
 		k.pmu_to_host(context.vcpu);
 
 		let out = exit::save_interrupt_state(k, &context, when);

@@ -3,5 +3,6 @@
 
 mod fake_cpu;
 mod journals;
+mod light;
 mod order;
 mod properties;

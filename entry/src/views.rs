@@ -72,6 +72,7 @@ view! {
 		doorbell_request / set_doorbell_request: u8 @ VCPU_DOORBELL_REQUEST;
 		/// As `doorbell_request`, for the L2 that the vcpu runs.
 		nested_doorbell_request / set_nested_doorbell_request: u8 @ VCPU_NESTED_DOORBELL_REQUEST;
+		prodded / set_prodded: u8 @ VCPU_PRODDED;
 		load_ebb / set_load_ebb: u8 @ VCPU_LOAD_EBB;
 		load_tm / set_load_tm: u8 @ VCPU_LOAD_TM;
 		/// The vcpu's interrupt context is on this CPU.
@@ -229,6 +230,10 @@ view! {
 		in_guest / set_in_guest: u8 @ PACA_IN_GUEST;
 		fake_suspend / set_fake_suspend: u8 @ PACA_FAKE_SUSPEND;
 		trap / set_trap: u64 @ PACA_TRAP;
+		/// SRR0 and SRR1 hold what the next rfid needs.
+		srr_valid / set_srr_valid: u8 @ PACA_SRR_VALID;
+		/// The same of HSRR0, HSRR1 and hrfid.
+		hsrr_valid / set_hsrr_valid: u8 @ PACA_HSRR_VALID;
 		/// The host uses the PMU.
 		pmcregs_in_use / set_pmcregs_in_use: u8 @ PACA_PMCREGS_IN_USE;
 	}

@@ -36,6 +36,8 @@ static void kvm_p9_sum_fast(u64 *fast)
 	memcpy(fast, sum[KVM_P9_FAST], sizeof(sum[KVM_P9_FAST]));
 }
 
+static const char * const kvm_p9_light_names[] = { KVM_P9_ABI_LIGHT_NAMES };
+
 static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 {
 	struct kvm_p9_counters sum = {};
@@ -49,6 +51,8 @@ static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 		sum.c_cpu += READ_ONCE(c->c_cpu);
 		sum.c_host_mmu += READ_ONCE(c->c_host_mmu);
 		sum.c_secure += READ_ONCE(c->c_secure);
+		for (i = 0; i < KVM_P9_LIGHT_COUNTERS; i++)
+			sum.light[i] += READ_ONCE(c->light[i]);
 	}
 
 	kvm_p9_sum_fast(fast);
@@ -59,6 +63,8 @@ static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 	seq_printf(m, "c_secure %llu\n", sum.c_secure);
 	for (i = 0; i < KVM_P9_HCALLS; i++)
 		seq_printf(m, "fast_%s %llu\n", kvm_p9_hcall_names[i], fast[i]);
+	for (i = 0; i < KVM_P9_LIGHT_COUNTERS; i++)
+		seq_printf(m, "%s %llu\n", kvm_p9_light_names[i], sum.light[i]);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(kvm_p9_counters);

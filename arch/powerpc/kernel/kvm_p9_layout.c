@@ -44,6 +44,7 @@ int main(void)
 	FIELD8(VCPU_CEDED, kvm_vcpu, arch.ceded);
 	FIELD8(VCPU_DOORBELL_REQUEST, kvm_vcpu, arch.doorbell_request);
 	FIELD8(VCPU_NESTED_DOORBELL_REQUEST, kvm_vcpu, arch.nested_doorbell_request);
+	FIELD8(VCPU_PRODDED, kvm_vcpu, arch.prodded);
 	FIELD8(VCPU_LOAD_EBB, kvm_vcpu, arch.load_ebb);
 	FIELD8(VCPU_LOAD_TM, kvm_vcpu, arch.load_tm);
 	FIELD8(VCPU_XIVE_PUSHED, kvm_vcpu, arch.xive_pushed);
@@ -181,6 +182,8 @@ int main(void)
 	FIELD8(PACA_IN_GUEST, paca_struct, kvm_hstate.in_guest);
 	FIELD8(PACA_FAKE_SUSPEND, paca_struct, kvm_hstate.fake_suspend);
 	FIELD64(PACA_TRAP, paca_struct, kvm_hstate.scratch0);
+	FIELD8(PACA_SRR_VALID, paca_struct, srr_valid);
+	FIELD8(PACA_HSRR_VALID, paca_struct, hsrr_valid);
 	FIELD8(PACA_PMCREGS_IN_USE, paca_struct, pmcregs_in_use);
 
 	/* struct task_struct */
@@ -253,6 +256,9 @@ int main(void)
 	DEFINE(IRQ_HARD_DIS, PACA_IRQ_HARD_DIS);
 	DEFINE(PCR_RESERVED, PCR_MASK);
 	DEFINE(HV_LPCR_LD, LPCR_LD);
+	DEFINE(HV_LPCR_HDICE, LPCR_HDICE);
+	DEFINE(DSISR_STORE, DSISR_ISSTORE);
+	DEFINE(DSISR_ODD, DSISR_UNSUPP_MMU | DSISR_BADACCESS | DSISR_PRTABLE_FAULT | DSISR_SET_RC);
 	DEFINE(FEATURE_TM_ASSIST, CPU_FTR_P9_TM_HV_ASSIST);
 
 	/* What is configured in or out */

@@ -39,9 +39,10 @@ DEFINE_STATIC_KEY_FALSE(kvm_p9_path_is_rust);
 EXPORT_SYMBOL_GPL(kvm_p9_path_is_rust);
 
 /* Read by Rust at every entry */
-u8 kvm_p9_fast_table __read_mostly = KVM_P9_ABI_TABLE_FAST;
+u8 kvm_p9_fast_table __read_mostly = KVM_P9_ABI_TABLE_FAST_LIGHT;
 
 static bool kvm_p9_fast = true;
+static bool kvm_p9_light = true;
 static bool kvm_p9_path_rust;
 
 /*
@@ -82,7 +83,7 @@ u64 kvm_p9_timing;
  * Order: what writes times is patched before what reads them. Cycle counters are
  * stopped after the last entry that may start one.
  */
-static int kvm_p9_apply(bool rust, bool fast, u64 wanted)
+static int kvm_p9_apply(bool rust, bool fast, bool light, u64 wanted)
 {
 	unsigned long target;
 	int ret;
@@ -107,8 +108,16 @@ static int kvm_p9_apply(bool rust, bool fast, u64 wanted)
 	if (ret)
 		return ret;
 
-	WRITE_ONCE(kvm_p9_fast_table, !fast ? KVM_P9_ABI_TABLE_NO_FAST :
-		   wanted ? KVM_P9_ABI_TABLE_TIMED_FAST : KVM_P9_ABI_TABLE_FAST);
+	/* Times are taken of full exits and of fast hcalls only */
+	if (wanted)
+		WRITE_ONCE(kvm_p9_fast_table, fast ? KVM_P9_ABI_TABLE_TIMED_FAST :
+			   KVM_P9_ABI_TABLE_NO_FAST);
+	else if (light)
+		WRITE_ONCE(kvm_p9_fast_table, fast ? KVM_P9_ABI_TABLE_FAST_LIGHT :
+			   KVM_P9_ABI_TABLE_LIGHT);
+	else
+		WRITE_ONCE(kvm_p9_fast_table, fast ? KVM_P9_ABI_TABLE_FAST :
+			   KVM_P9_ABI_TABLE_NO_FAST);
 
 	if (!rust)
 		target = ppc_function_entry(kvmhv_vcpu_entry_p9);
@@ -122,6 +131,7 @@ static int kvm_p9_apply(bool rust, bool fast, u64 wanted)
 
 	kvm_p9_path_rust = rust;
 	kvm_p9_fast = fast;
+	kvm_p9_light = light;
 	if (rust)
 		static_branch_enable(&kvm_p9_path_is_rust);
 	else
@@ -153,7 +163,7 @@ int kvm_p9_set_timing(u64 what, bool on)
 		ret = kvm_p9_record_all();
 	}
 	if (!ret)
-		ret = kvm_p9_apply(kvm_p9_path_rust, kvm_p9_fast, wanted);
+		ret = kvm_p9_apply(kvm_p9_path_rust, kvm_p9_fast, kvm_p9_light, wanted);
 	/* All vcpus have left the guest since; none was entered with timing on */
 	if (ret ? !(kvm_p9_timing & KVM_P9_TIMING_BITS) : !wanted)
 		kvm_p9_record_none();
@@ -170,7 +180,8 @@ static int kvm_p9_set_path(const char *val, const struct kernel_param *kp)
 		return -EINVAL;
 
 	mutex_lock(&kvm_p9_lock);
-	ret = kvm_p9_apply(rust, kvm_p9_fast, kvm_p9_timing & KVM_P9_TIMING_BITS);
+	ret = kvm_p9_apply(rust, kvm_p9_fast, kvm_p9_light,
+			   kvm_p9_timing & KVM_P9_TIMING_BITS);
 	mutex_unlock(&kvm_p9_lock);
 	/* Before that, kvm_p9_init() warns when it knows the host */
 	if (!ret && system_state >= SYSTEM_RUNNING)
@@ -199,7 +210,8 @@ static int kvm_p9_set_fast(const char *val, const struct kernel_param *kp)
 		return ret;
 
 	mutex_lock(&kvm_p9_lock);
-	ret = kvm_p9_apply(kvm_p9_path_rust, fast, kvm_p9_timing & KVM_P9_TIMING_BITS);
+	ret = kvm_p9_apply(kvm_p9_path_rust, fast, kvm_p9_light,
+			   kvm_p9_timing & KVM_P9_TIMING_BITS);
 	mutex_unlock(&kvm_p9_lock);
 	return ret;
 }
@@ -215,6 +227,33 @@ static const struct kernel_param_ops kvm_p9_fast_ops = {
 };
 module_param_cb(fast, &kvm_p9_fast_ops, NULL, 0644);
 MODULE_PARM_DESC(fast, "Fast hcall handlers on the Rust path: 1 (default) or 0");
+
+static int kvm_p9_set_light(const char *val, const struct kernel_param *kp)
+{
+	bool light;
+	int ret = kstrtobool(val, &light);
+
+	if (ret)
+		return ret;
+
+	mutex_lock(&kvm_p9_lock);
+	ret = kvm_p9_apply(kvm_p9_path_rust, kvm_p9_fast, light,
+			   kvm_p9_timing & KVM_P9_TIMING_BITS);
+	mutex_unlock(&kvm_p9_lock);
+	return ret;
+}
+
+static int kvm_p9_get_light(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%d\n", READ_ONCE(kvm_p9_light));
+}
+
+static const struct kernel_param_ops kvm_p9_light_param_ops = {
+	.set = kvm_p9_set_light,
+	.get = kvm_p9_get_light,
+};
+module_param_cb(light, &kvm_p9_light_param_ops, NULL, 0644);
+MODULE_PARM_DESC(light, "Light exits on the Rust path: 1 (default) or 0");
 
 static int kvm_p9_set_stats(const char *val, const struct kernel_param *kp)
 {

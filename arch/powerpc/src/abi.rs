@@ -8,6 +8,7 @@
 pub mod counters;
 pub mod fast;
 pub mod host;
+pub mod light;
 pub mod stats;
 pub mod tce_call;
 pub mod vcpu;

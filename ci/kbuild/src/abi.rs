@@ -10,9 +10,9 @@ use std::mem::size_of;
 use hcall::{Code, FastTable, Number};
 use powerpc::abi::{Field, Shared};
 use powerpc::{
-	BUCKETS, Counters, Distribution, EVENTS, Event, FAST_TABLE, FastHcall, HostFacts, Mmcr0,
-	NO_FAST_TABLE, Needs, P9Vcpu, PathStats, SHORTEST_BITS, SpanKind, Stats, TIMED_FAST_TABLE,
-	TceCall, TimingFlags,
+	BUCKETS, Counters, Distribution, EVENTS, Event, FAST_LIGHT_TABLE, FAST_TABLE, FastHcall,
+	HostFacts, LIGHT_TABLE, Light, LightCounter, Mmcr0, NO_FAST_TABLE, Needs, P9Vcpu, PathStats,
+	SHORTEST_BITS, SpanKind, Stats, TIMED_FAST_TABLE, TceCall, TimingFlags,
 };
 
 /// The text of `kvm_p9_abi.h`.
@@ -31,6 +31,8 @@ pub fn header() -> String {
 		("TABLE_NO_FAST", NO_FAST_TABLE.into()),
 		("TABLE_FAST", FAST_TABLE.into()),
 		("TABLE_TIMED_FAST", TIMED_FAST_TABLE.into()),
+		("TABLE_LIGHT", LIGHT_TABLE.into()),
+		("TABLE_FAST_LIGHT", FAST_LIGHT_TABLE.into()),
 		("FAST_TABLE_LAST", FastTable::LAST.0 >> 2),
 		("H_NULL", Number::NULL.0),
 		("H_TOO_HARD", Code::TOO_HARD.0 as u64),
@@ -50,6 +52,7 @@ pub fn header() -> String {
 	}
 	text.push_str(&names());
 	text.push_str("\n#ifndef __ASSEMBLY__\n\n#include <linux/types.h>\n");
+	text.push_str(&light_counters());
 	text.push_str(&structure::<Counters>());
 	text.push_str(&structure::<Event>());
 	text.push_str(&structure::<Distribution>());
@@ -81,11 +84,23 @@ fn names() -> String {
 		.map(|hcall| Number::of(*hcall).0.to_string())
 		.collect();
 	let numbers = numbers.join(", ");
+	let light = quoted(&mut LightCounter::ALL.iter().map(|one| one.name().to_owned()));
 	format!(
 		"#define KVM_P9_ABI_FAST_NAMES {hcalls}\n\
 		 #define KVM_P9_ABI_FAST_NUMBERS {numbers}\n\
-		 #define KVM_P9_ABI_SPAN_NAMES {spans}\n"
+		 #define KVM_P9_ABI_SPAN_NAMES {spans}\n\
+		 #define KVM_P9_ABI_LIGHT_NAMES {light}\n"
 	)
+}
+
+/// The numbers of the counters of light exits.
+fn light_counters() -> String {
+	let mut text = String::from("\nenum kvm_p9_light_counter {\n");
+	for counter in LightCounter::ALL {
+		writeln!(text, "\tKVM_P9_{},", counter.c_name()).unwrap();
+	}
+	text.push_str("\tKVM_P9_LIGHT_COUNTERS,\n};\n");
+	text
 }
 
 /// A field as C declares it.
@@ -108,6 +123,7 @@ fn structure<T: Shared>() -> String {
 fn assertions() -> String {
 	let mut asserts = Vec::new();
 	structure_asserts::<P9Vcpu>(&mut asserts);
+	structure_asserts::<Light>(&mut asserts);
 	structure_asserts::<TceCall>(&mut asserts);
 	for (value, name) in Needs::ALL {
 		asserts.push(format!("KVM_P9_NEEDS_{name} == {}", value as u64));

@@ -7,6 +7,7 @@ use super::facilities::has_tm;
 use super::{Doorbell, PCR_MASK, PSSCR_EC, PSSCR_FAKE_SUSPEND_SHIFT, slb};
 use crate::context::{Context, Kernel, Kind, Profile};
 use crate::layout::kernel as layout;
+use crate::light::Registers;
 use crate::sprs::{Conditions, Debug, Guest, Interrupt, Supervisor, Transactions, User};
 
 /// The host's values that only registers hold.
@@ -42,6 +43,17 @@ impl Host {
 			},
 			purr: k.mfspr::<{ Spr::PURR.0 }>(),
 			spurr: k.mfspr::<{ Spr::SPURR.0 }>(),
+		}
+	}
+
+	/// What a light exit needs of them.
+	#[inline(always)]
+	pub(super) fn light(&self, lpcr: u64) -> Registers {
+		Registers {
+			lpcr,
+			pidr: self.pidr,
+			amr: self.supervisor.amr,
+			iamr: self.supervisor.iamr,
 		}
 	}
 

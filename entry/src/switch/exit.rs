@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Guest to host.
 
+use core::ptr::NonNull;
+
 use powerpc::{Msr, Spr};
 
 use super::enter::Host;
@@ -8,6 +10,7 @@ use super::facilities::{self, has_tm};
 use super::{Doorbell, INST_FETCH_FAILED, PCR_MASK, PSSCR_FAKE_SUSPEND_SHIFT, hfscr, slb, trap};
 use crate::context::{Context, Kernel, Kind, Profile};
 use crate::layout::kernel as layout;
+use crate::light::{self, Structures};
 use crate::sprs::{self, Conditions, Interrupt, Supervisor, User};
 use crate::views::VcpuView;
 
@@ -96,6 +99,77 @@ pub(super) fn save_interrupt_state<K: Kernel>(
 		_ => {}
 	}
 	out
+}
+
+/// The eventfd, if the guest came out for a store that a light exit can answer: outside a
+/// transaction, by a guest with translation on. All other exits pass here, too, so the cheap
+/// tests come first.
+#[inline(always)]
+pub(super) fn light_store_device<K: Kernel>(k: &mut K, context: &Context) -> Option<NonNull<u8>> {
+	/// What a store is that has no translation, and nothing else is wrong.
+	const MASK: u32 = (layout::DSISR_ODD | layout::DSISR_STORE) as u32;
+	let Context { vcpu, paca, .. } = *context;
+	let trap = paca.trap() as u32 & !2;
+	if trap == trap::H_DATA_STORAGE
+		&& k.exception_area(trap).dsisr() & MASK == layout::DSISR_STORE as u32
+	{
+		find_eventfd(k, vcpu)
+	} else {
+		None
+	}
+}
+
+#[inline(never)]
+fn find_eventfd<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<NonNull<u8>> {
+	/// ASDR has the page's address, and at its top bits that are no address.
+	const PAGE: u64 = 0x0fff_ffff_ffff_f000;
+	let address =
+		k.mfspr::<{ Spr::ASDR.0 }>() & PAGE | k.exception_area(trap::H_DATA_STORAGE).dar() & 0xfff;
+	if Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS)
+		|| !Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
+	{
+		return None;
+	}
+	k.light_store_device(vcpu, address)
+}
+
+/// Tries to answer such a store by a light exit. If the store is answered, the guest can go
+/// straight on, and the result is `None`. If not, the exit goes on as a full one.
+///
+/// # Safety
+///
+/// As for [`light::window`].
+#[inline(never)]
+pub(super) unsafe fn leave_lightly<K: Kernel>(
+	k: &mut K,
+	context: Context,
+	when: Conditions,
+	device: NonNull<u8>,
+) -> Option<Out> {
+	// Both kinds of exit need all of this.
+	let out = save_interrupt_state(k, &context, when);
+	let Context {
+		vcpu,
+		vcore,
+		kvm,
+		paca,
+		..
+	} = context;
+	let structures = Structures { vcore, kvm, paca };
+	let registers = k.light(vcpu);
+	// SAFETY: the caller's word. What an interrupt overwrites is saved, and is loaded again on
+	// both ways: by the loop that called this, or by the next full entry.
+	let (answered, _) =
+		unsafe { light::window(k, structures, registers, |k| k.light_store(vcpu, device)) };
+	if !answered {
+		return Some(out);
+	}
+	// SAFETY: as on the way in.
+	unsafe {
+		k.mtspr::<{ Spr::HSRR0.0 }>(vcpu.nip());
+		k.mtspr::<{ Spr::HSRR1.0 }>(vcpu.msr() & !Msr::HV.bits() | Msr::ME.bits());
+	}
+	None
 }
 
 /// Loads NIA and MSR as the emulation of a transactional memory instruction left them.

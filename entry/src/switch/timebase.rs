@@ -57,7 +57,7 @@ pub(super) unsafe fn leave<C: Cpu>(k: &mut C, context: &Context, applied: u64) {
 /// # Safety
 ///
 /// What runs next must want `tb`.
-unsafe fn set<C: Cpu>(cpu: &mut C, tb: u64) {
+pub(crate) unsafe fn set<C: Cpu>(cpu: &mut C, tb: u64) {
 	// SAFETY: the caller's word.
 	unsafe { cpu.mtspr::<{ Spr::TBU40.0 }>(tb) };
 	if cpu.mftb() & TB_LOW < tb & TB_LOW {

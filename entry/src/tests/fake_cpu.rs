@@ -14,6 +14,7 @@ use powerpc::{Cpu, Lpcr, Msr, Spr};
 use proptest::prelude::*;
 
 use crate::layout::kernel as layout;
+use crate::light::Registers;
 use crate::switch::{self, Context, Kernel, Kind, Profile, hfscr, trap};
 use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 
@@ -85,10 +86,38 @@ pub(super) struct Machine {
 	/// An interrupt is pending when the host's timer is set again.
 	pub(super) timer_due: bool,
 	pub(super) lpcr: u64,
+	/// Light exits are on, and this happens in one.
+	pub(super) light: Option<Light>,
+	/// An hcall that the guest makes at the end of its first run is answered so.
+	pub(super) hcall: Option<Light>,
+	/// Registers before and after that, the save area after it, and times.
+	pub(super) seen: Option<Seen>,
+	/// The timebase at the start of a handler.
+	pub(super) window_tb: Option<u64>,
+	/// The host's registers before the first entry.
+	pub(super) host_before: BTreeMap<u16, u64>,
+	/// What a full entry has a light exit know.
+	pub(super) registers: Option<Registers>,
 	pub(super) nested: NestedView,
 	pub(super) emulates: bool,
 	pub(super) dawr: bool,
 	pub(super) _memory: Vec<Memory>,
+}
+
+/// See [`Machine::seen`].
+pub(super) type Seen = (BTreeMap<u16, u64>, BTreeMap<u16, u64>, [u64; 8], [u64; 3]);
+
+/// What happens in the window of a light exit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Light {
+	/// The handler answers.
+	pub(super) answers: bool,
+	/// The host takes an interrupt.
+	pub(super) interrupt: bool,
+	/// The host sets its timer to this.
+	pub(super) timer: Option<u64>,
+	/// How long the handler takes.
+	pub(super) takes: u64,
 }
 
 pub(super) const DECREMENTER_MAX: u64 = (1 << 55) - 1;
@@ -144,6 +173,12 @@ impl Machine {
 			found_tb: 0,
 			timer_due: false,
 			lpcr: LPCR,
+			light: None,
+			hcall: None,
+			seen: None,
+			window_tb: None,
+			host_before: BTreeMap::new(),
+			registers: None,
 			nested,
 			emulates: false,
 			dawr: false,
@@ -153,6 +188,7 @@ impl Machine {
 
 	/// Runs the guest, with assistance for transactional memory or without.
 	pub(super) fn run(&mut self, assist: bool) -> (u32, u64) {
+		self.host_before = self.sprs.clone();
 		let (context, mut tb) = (self.context, self.tb);
 		let limit = tb + 1_000_000;
 		self.tb += self.late;
@@ -167,6 +203,8 @@ impl Machine {
 		}
 		let radix = context.kvm.radix() != 0;
 		let trap = match (assist, radix, context.nested.is_some()) {
+			(true, true, false) if self.light.is_some() => run!(true, 3),
+			(false, true, false) if self.light.is_some() => run!(false, 3),
 			(true, true, false) => run!(true, 0),
 			(true, true, true) => run!(true, 1),
 			(true, false, _) => run!(true, 2),
@@ -263,7 +301,8 @@ impl<const TM_ASSIST: bool, const KIND: u8> Profile for Model<TM_ASSIST, KIND> {
 	fn tm_assist() -> bool {
 		TM_ASSIST
 	}
-	const KIND: Kind = [Kind::Radix, Kind::L2, Kind::Hash][KIND as usize];
+	const KIND: Kind = [Kind::Radix, Kind::L2, Kind::Hash, Kind::Radix][KIND as usize];
+	const LIGHT: bool = KIND == 3;
 }
 
 impl Cpu for Machine {
@@ -462,6 +501,32 @@ impl Kernel for Machine {
 		if self.arrives_virtual && !real {
 			self.msr |= (Msr::IR | Msr::DR).bits();
 		}
+		if let Some(light) = self.hcall.take() {
+			let area = self.exceptions;
+			area.set_r9(1);
+			area.set_r10(2);
+			area.set_r11(3);
+			area.set_r12(4);
+			area.set_r13(5);
+			area.set_ppr(6);
+			area.set_cfar(7);
+			area.set_ctr(8);
+			let tb = self.tb;
+			let before = self.light_hcall(light);
+			self.event(Event::Call("end of the light exit"));
+			let area = [
+				area.r9(),
+				area.r10(),
+				area.r11(),
+				area.r12(),
+				area.r13(),
+				area.ppr(),
+				area.cfar(),
+				area.ctr(),
+			];
+			let times = [tb, self.window_tb.expect("the handler ran"), self.tb];
+			self.seen = Some((before, self.sprs.clone(), area, times));
+		}
 	}
 
 	fn machine_check(&mut self, _: VcpuView) {
@@ -499,6 +564,28 @@ impl Kernel for Machine {
 
 	fn exception_area(&self, _: u32) -> ExceptionView {
 		self.exceptions
+	}
+
+	fn set_light(&mut self, _: VcpuView, registers: Registers, _: u64) {
+		self.registers = Some(registers);
+	}
+
+	fn light(&self, _: VcpuView) -> Registers {
+		self.registers.expect("there was a full entry")
+	}
+
+	fn light_store_device(&mut self, _: VcpuView, _: u64) -> Option<NonNull<u8>> {
+		self.event(Event::Call("light_store_device"));
+		Some(NonNull::dangling())
+	}
+
+	fn light_store(&mut self, vcpu: VcpuView, _: NonNull<u8>) -> bool {
+		let light = self.light.expect("light exits are on");
+		self.in_window(light);
+		if light.answers {
+			vcpu.set_nip(vcpu.nip() + 4);
+		}
+		light.answers
 	}
 }
 

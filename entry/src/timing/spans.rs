@@ -2,7 +2,6 @@
 //! Where spans of time begin and end: the trampoline calls these functions around each run of the guest.
 
 use core::arch::asm;
-use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -56,10 +55,7 @@ pub(crate) fn cycle_counter() -> u32 {
 /// The vcpu must be the one whose state is loaded.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvm_p9_time_entry(vcpu: NonNull<u8>) {
-	let mut power9 = Power9 {
-		host_pmu: MaybeUninit::uninit(),
-		paca: paca(),
-	};
+	let mut power9 = Power9::for_handler(paca());
 	// SAFETY: the caller's word; the vcore is the vcpu's own, and never null.
 	let (vcpu, vcore) = unsafe {
 		let vcpu = VcpuView::new(vcpu);

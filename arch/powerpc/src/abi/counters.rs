@@ -3,6 +3,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::light::LightCounter;
 use super::{CType, shared};
 
 shared! {
@@ -20,6 +21,8 @@ shared! {
 		pub c_host_mmu: Counter,
 		/// Entries by C because the guest is secure.
 		pub c_secure: Counter,
+		/// Exits that were considered for the light way.
+		pub light: [Counter; LightCounter::COUNT],
 	}
 }
 

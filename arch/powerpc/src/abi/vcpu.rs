@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64};
 
 use super::counters::Counter;
 use super::fast::FastHcall;
+use super::light::Light;
 use super::shared;
 use super::stats::Stats;
 
@@ -47,6 +48,8 @@ shared! {
 		pub hcall_tb: Cell<u64>,
 		/// The counter of cycles then, whoever's it is.
 		pub hcall_cycles: Cell<u64>,
+		/// What a light exit needs of the last full entry.
+		pub light: Light,
 	}
 }
 
@@ -65,6 +68,7 @@ impl P9Vcpu {
 			stats: AtomicPtr::new(ptr::null_mut()),
 			hcall_tb: Cell::new(0),
 			hcall_cycles: Cell::new(0),
+			light: Light::new(),
 		}
 	}
 }

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The C side of a light exit: what has to be true of the kernel's own state while C code runs
+ * with most of a guest's registers loaded. See docs/light-exit.md.
+ */
+#include <linux/context_tracking.h>
+#include <linux/interrupt.h>
+#include <linux/kvm_host.h>
+#include <linux/sched/signal.h>
+#include <linux/thread_info.h>
+#include <asm/dbell.h>
+#include <asm/hw_irq.h>
+#include <asm/kvm_book3s.h>
+#include <asm/kvm_ppc.h>
+#include <asm/switch_to.h>
+#include <asm/time.h>
+
+#include "book3s_hv.h"
+#include "kvm_p9_abi.h"
+#include "kvm_p9_light.h"
+
+/* In kvm_p9_vectors.S */
+void kvm_p9_load_vectors(struct thread_fp_state *fp, struct thread_vr_state *vr);
+
+static const struct kvm_p9_light_ops *kvm_p9_light_ops __read_mostly;
+
+/* KVM-HV may be a module. NULL before it is removed: then there is no vcpu. */
+void kvm_p9_set_light_ops(const struct kvm_p9_light_ops *ops)
+{
+	WRITE_ONCE(kvm_p9_light_ops, ops);
+}
+EXPORT_SYMBOL_GPL(kvm_p9_set_light_ops);
+
+#define VECTORS	(MSR_FP | MSR_VEC | MSR_VSX)
+
+/*
+ * RCU, lockdep and the tracing of interrupts take the CPU for one that runs a guest. Tell
+ * them otherwise, if there is one that listens: without, the pair only notes a quiescent state
+ * for RCU, which the next full exit does.
+ */
+static __always_inline bool kvm_p9_light_tells_state(void)
+{
+	return IS_ENABLED(CONFIG_TRACE_IRQFLAGS) || context_tracking_enabled();
+}
+
+/*
+ * From here to kvm_p9_light_end() the guest's FP, VMX and VSX registers are the current
+ * task's, with the vcpu as the place to save them. Kernel code that uses the registers
+ * saves them there first (enable_kernel_fp() and others), as for any task.
+ */
+static __always_inline void kvm_p9_light_begin(struct kvm_vcpu *vcpu)
+{
+	struct thread_struct *thread = &current->thread;
+
+	if (kvm_p9_light_tells_state())
+		guest_state_exit_irqoff();
+	thread->fp_save_area = &vcpu->arch.fp;
+	thread->vr_save_area = &vcpu->arch.vr;
+	thread->regs->msr |= VECTORS;
+}
+
+/* Kernel code has saved some of the guest's registers. Save the others, and load all. */
+static noinline void kvm_p9_light_reload(struct kvm_vcpu *vcpu)
+{
+	enable_kernel_vsx();
+	kvm_p9_load_vectors(&vcpu->arch.fp, &vcpu->arch.vr);
+	kvm_p9_light_count(vcpu, KVM_P9_LIGHT_RELOADS);
+}
+
+static __always_inline void kvm_p9_light_end(struct kvm_vcpu *vcpu)
+{
+	struct thread_struct *thread = &current->thread;
+
+	if (unlikely((thread->regs->msr & VECTORS) != VECTORS))
+		kvm_p9_light_reload(vcpu);
+	/* As KVM_RUN has it: the user's are saved, and none are live */
+	thread->regs->msr &= ~VECTORS;
+	thread->fp_save_area = NULL;
+	thread->vr_save_area = NULL;
+	if (kvm_p9_light_tells_state())
+		guest_state_enter_irqoff();
+}
+
+/*
+ * The handler may have left work for this task or this CPU for which no interrupt comes. Send
+ * one: it ends the guest's run at once, and the run loop looks at all of it. Work from
+ * elsewhere comes with an interrupt of its own.
+ */
+static __always_inline void kvm_p9_light_look_for_work(struct kvm_vcpu *vcpu)
+{
+	unsigned long flags = READ_ONCE(current_thread_info()->flags);
+
+	if (likely(!(flags & (_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL | _TIF_NEED_RESCHED)) &&
+		   !local_softirq_pending() && !local_paca->irq_work_pending &&
+		   local_paca->irq_happened == PACA_IRQ_HARD_DIS &&
+		   timer_get_next_tb() >= vcpu->arch.p9.light.limit &&
+		   !vcpu->arch.pending_exceptions && !vcpu->arch.doorbell_request &&
+		   READ_ONCE(vcpu->kvm->arch.mmu_ready) &&
+		   !(vcpu->arch.vpa.update_pending | vcpu->arch.slb_shadow.update_pending |
+		     vcpu->arch.dtl.update_pending)))
+		return;
+
+	ppc_msgsnd_sync();
+	ppc_msgsnd(PPC_DBELL_MSGTYPE, 0, local_paca->hw_cpu_id);
+	kvm_p9_light_count(vcpu, KVM_P9_LIGHT_KICKS);
+}
+
+/* Rust has put the host's MMU context in place. Interrupts are disabled in MSR. */
+long kvm_p9_light_hcall(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
+	long ret;
+
+	kvm_p9_light_begin(vcpu);
+	ret = ops->hcall(vcpu);
+	kvm_p9_light_end(vcpu);
+	if (ret != H_TOO_HARD) {
+		vcpu->stat.sum_exits++;
+		kvm_p9_light_look_for_work(vcpu);
+	}
+	return ret;
+}
+
+/* The address that the guest stored to */
+static __always_inline gpa_t kvm_p9_fault_address(const struct kvm_vcpu *vcpu)
+{
+	/* ASDR has the page, and bits that are no address at its top */
+	return (vcpu->arch.fault_gpa & ~0xf000000000000fffUL) | (vcpu->arch.fault_dar & 0xfff);
+}
+
+/* The eventfd for stores of any length at that address. The bus has its ranges in order. */
+static __always_inline struct kvm_io_device *kvm_p9_find_eventfd(struct kvm *kvm, gpa_t gpa)
+{
+	const struct kvm_io_bus *bus = rcu_dereference_raw(kvm->buses[KVM_FAST_MMIO_BUS]);
+	int low = 0, high;
+
+	if (!bus)
+		return NULL;
+	high = bus->dev_count;
+	while (low < high) {
+		int middle = (low + high) / 2;
+		gpa_t addr = bus->range[middle].addr;
+
+		if (addr == gpa)
+			return bus->range[middle].dev;
+		if (addr < gpa)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+/*
+ * The eventfd at that address, if there is no memory. Called with the guest's context
+ * loaded. The run loop holds kvm->srcu, which keeps bus, device and slots.
+ */
+struct kvm_io_device *kvm_p9_light_store_device(struct kvm_vcpu *vcpu, gpa_t gpa)
+{
+	struct kvm *kvm = vcpu->kvm;
+	struct kvm_io_device *device = kvm_p9_find_eventfd(kvm, gpa);
+	struct kvm_memory_slot *slot;
+
+	if (!device) {
+		kvm_p9_light_count(vcpu, KVM_P9_FULL_STORE);
+		return NULL;
+	}
+	slot = ____gfn_to_memslot(rcu_dereference_raw(kvm->memslots[0]), gpa >> PAGE_SHIFT, false);
+	return !slot || slot->flags & KVM_MEMSLOT_INVALID ? device : NULL;
+}
+
+bool kvm_p9_light_store(struct kvm_vcpu *vcpu, struct kvm_io_device *device)
+{
+	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
+	bool done;
+
+	kvm_p9_light_begin(vcpu);
+	done = ops->store(vcpu, device, kvm_p9_fault_address(vcpu));
+	kvm_p9_light_end(vcpu);
+	if (done) {
+		/* A POWER9 has no prefixed instructions */
+		kvmppc_set_pc(vcpu, kvmppc_get_pc(vcpu) + 4);
+		vcpu->stat.sum_exits++;
+		kvm_p9_light_look_for_work(vcpu);
+	}
+	return done;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef KVM_P9_LIGHT_H
+#define KVM_P9_LIGHT_H
+
+#include "kvm_p9.h"
+
+/*
+ * What a light exit may call: all of it. Both run with interrupts disabled, in the middle of
+ * a guest's run. They must not sleep, and must not enable interrupts. They must do the whole
+ * job, or change nothing.
+ */
+struct kvm_p9_light_ops {
+	/* Answers the hcall in gpr[3], or returns H_TOO_HARD */
+	long (*hcall)(struct kvm_vcpu *vcpu);
+	/* Signals the eventfd, which is at that guest physical address */
+	bool (*store)(struct kvm_vcpu *vcpu, struct kvm_io_device *device, gpa_t gpa);
+};
+
+extern const struct kvm_p9_light_ops kvm_p9_light_hv_ops;
+
+static inline void kvm_p9_light_count(struct kvm_vcpu *vcpu, enum kvm_p9_light_counter which)
+{
+	u64 *counter = &vcpu->arch.p9.light.counters->light[which];
+
+	WRITE_ONCE(*counter, *counter + 1);
+}
+
+/* For entry/src/kernel.rs */
+long kvm_p9_light_hcall(struct kvm_vcpu *vcpu);
+bool kvm_p9_light_store(struct kvm_vcpu *vcpu, struct kvm_io_device *device);
+struct kvm_io_device *kvm_p9_light_store_device(struct kvm_vcpu *vcpu, gpa_t gpa);
+
+#endif /* KVM_P9_LIGHT_H */

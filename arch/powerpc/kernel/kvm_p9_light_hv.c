@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What a light exit answers: the list of all that it may call. Part of KVM-HV, which can be a
+ * module.
+ *
+ * Each of these does what the full exit does, without sleeping: kvmppc_pseries_do_hcall() and
+ * kvmppc_hv_emulate_mmio() have the other copy.
+ */
+#include <linux/kvm_host.h>
+#include <kvm/iodev.h>
+#include <asm/archrandom.h>
+#include <asm/hvcall.h>
+#include <asm/kvm_book3s.h>
+#include <asm/kvm_ppc.h>
+#include <asm/lppaca.h>
+
+#include "book3s_hv.h"
+#include "kvm_p9_light.h"
+#include "trace_hv.h"
+
+/* A tracepoint of the run loop is on: each exit has to pass it. */
+static __always_inline bool kvm_p9_light_traced(void)
+{
+	return trace_kvm_guest_enter_enabled() || trace_kvm_guest_exit_enabled() ||
+	       trace_kvm_hcall_enter_enabled() || trace_kvm_hcall_exit_enabled() ||
+	       trace_kvmppc_run_vcpu_enter_enabled() || trace_kvmppc_run_vcpu_exit_enabled();
+}
+
+static long kvm_p9_light_prod(struct kvm_vcpu *vcpu)
+{
+	unsigned long id = kvmppc_get_gpr(vcpu, 4);
+	struct kvm_vcpu *target = kvm_get_vcpu_by_id(vcpu->kvm, id);
+
+	if (!target)
+		return H_PARAMETER;
+	/* Rust prods it without asking the next time. It stays as long as the VM. */
+	vcpu->arch.p9.light.prod_id = id;
+	vcpu->arch.p9.light.prod_vcpu = target;
+	target->arch.prodded = 1;
+	smp_mb(); /* Orders the store to prodded vs the load of ceded, as in H_CEDE */
+	if (target->arch.ceded)
+		kvmppc_fast_vcpu_kick(target);
+	return H_SUCCESS;
+}
+
+/* Only where there is nothing to yield to */
+static long kvm_p9_light_confer(struct kvm_vcpu *vcpu)
+{
+	unsigned long id = kvmppc_get_gpr(vcpu, 4);
+	struct kvm_vcpu *target;
+	struct lppaca *lppaca;
+	int yield_count = 0;
+
+	/* To all of them */
+	if (id == -1UL)
+		return H_SUCCESS;
+	target = kvm_get_vcpu_by_id(vcpu->kvm, id);
+	if (!target)
+		return H_PARAMETER;
+	spin_lock(&target->arch.vpa_update_lock);
+	lppaca = target->arch.vpa.pinned_addr;
+	if (lppaca)
+		yield_count = be32_to_cpu(lppaca->yield_count);
+	spin_unlock(&target->arch.vpa_update_lock);
+	if (yield_count != (int)kvmppc_get_gpr(vcpu, 5))
+		return H_SUCCESS;
+	return H_TOO_HARD;
+}
+
+static long kvm_p9_light_random(struct kvm_vcpu *vcpu)
+{
+	unsigned long value;
+
+	/* The full exit has an answer for this, too */
+	if (!arch_get_random_seed_longs(&value, 1))
+		return H_TOO_HARD;
+	kvmppc_set_gpr(vcpu, 4, value);
+	return H_SUCCESS;
+}
+
+static long kvm_p9_light_hv_hcall(struct kvm_vcpu *vcpu)
+{
+	enum kvm_p9_light_counter which;
+	long ret;
+
+	if (kvm_p9_light_traced()) {
+		kvm_p9_light_count(vcpu, KVM_P9_FULL_TRACED);
+		return H_TOO_HARD;
+	}
+	switch (kvmppc_get_gpr(vcpu, 3)) {
+	case H_PROD:
+		ret = kvm_p9_light_prod(vcpu);
+		which = KVM_P9_LIGHT_PROD;
+		break;
+	case H_CONFER:
+		ret = kvm_p9_light_confer(vcpu);
+		which = KVM_P9_LIGHT_CONFER;
+		break;
+	case H_RANDOM:
+		ret = kvm_p9_light_random(vcpu);
+		which = KVM_P9_LIGHT_RANDOM;
+		break;
+	case H_LOGICAL_CI_LOAD:
+		ret = kvmppc_h_logical_ci_load(vcpu);
+		which = KVM_P9_LIGHT_CI_LOAD;
+		break;
+	case H_LOGICAL_CI_STORE:
+		ret = kvmppc_h_logical_ci_store(vcpu);
+		which = KVM_P9_LIGHT_CI_STORE;
+		break;
+	default:
+		return H_TOO_HARD;
+	}
+	kvm_p9_light_count(vcpu, ret == H_TOO_HARD ? KVM_P9_FULL_HCALL : which);
+	return ret;
+}
+
+/*
+ * On the bus for stores of any length are eventfds only: their write takes a spinlock and
+ * wakes who waits.
+ */
+static bool kvm_p9_light_hv_store(struct kvm_vcpu *vcpu, struct kvm_io_device *device, gpa_t gpa)
+{
+	bool done;
+
+	if (kvm_p9_light_traced()) {
+		kvm_p9_light_count(vcpu, KVM_P9_FULL_TRACED);
+		return false;
+	}
+	/* The run loop holds kvm->srcu */
+	done = !kvm_iodevice_write(vcpu, device, gpa, 0, NULL);
+	kvm_p9_light_count(vcpu, done ? KVM_P9_LIGHT_STORE : KVM_P9_FULL_STORE);
+	return done;
+}
+
+const struct kvm_p9_light_ops kvm_p9_light_hv_ops = {
+	.hcall = kvm_p9_light_hv_hcall,
+	.store = kvm_p9_light_hv_store,
+};

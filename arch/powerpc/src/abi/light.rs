@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What light exits know of the last full entry, and how they are counted.
+
+use core::cell::Cell;
+use core::ffi::c_void;
+use core::ptr;
+
+use super::counters::Counters;
+use super::{CType, shared};
+
+impl CType for *const Counters {
+	const NAME: &'static str = "struct kvm_p9_counters *";
+}
+
+shared! {
+	/// What a light exit needs of the last full entry.
+	#[derive(Debug)]
+	pub struct Light = "kvm_p9_light" {
+		/// The guest's LPCR.
+		pub lpcr: Cell<u64>,
+		/// The host's PIDR.
+		pub host_pidr: Cell<u64>,
+		/// The host's AMR.
+		pub host_amr: Cell<u64>,
+		/// The host's IAMR.
+		pub host_iamr: Cell<u64>,
+		/// Host timebase at which the guest has to be out: HDEC was set for it.
+		pub limit: Cell<u64>,
+		/// This CPU's counters, as long as the guest's state is loaded on it.
+		pub counters: Cell<*const Counters>,
+		/// Which vcpu the last H_PROD was for: its number, as the guest knows it.
+		pub prod_id: Cell<u64>,
+		/// That vcpu, which stays as long as the VM, or null.
+		pub prod_vcpu: Cell<*const c_void>,
+	}
+}
+
+impl Light {
+	/// As the kernel initialises it: all zeroes.
+	pub const fn new() -> Self {
+		Self {
+			lpcr: Cell::new(0),
+			host_pidr: Cell::new(0),
+			host_amr: Cell::new(0),
+			host_iamr: Cell::new(0),
+			limit: Cell::new(0),
+			counters: Cell::new(ptr::null()),
+			prod_id: Cell::new(0),
+			prod_vcpu: Cell::new(ptr::null()),
+		}
+	}
+}
+
+impl Default for Light {
+	fn default() -> Self {
+		Self::new()
+	}
+}
+
+macro_rules! light_counters {
+	($($(#[$doc:meta])* $variant:ident: $c:literal = $name:literal;)*) => {
+		/// What became of an exit that was considered for the light way.
+		#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+		#[repr(usize)]
+		pub enum LightCounter {
+			$($(#[$doc])* $variant,)*
+		}
+
+		impl LightCounter {
+			/// All of them, in order.
+			pub const ALL: &[Self] = &[$(Self::$variant),*];
+			/// How many there are.
+			pub const COUNT: usize = Self::ALL.len();
+
+			/// The name in debugfs.
+			pub const fn name(self) -> &'static str {
+				match self {
+					$(Self::$variant => $name,)*
+				}
+			}
+
+			/// The end of the name in C's `enum kvm_p9_light_counter`.
+			pub const fn c_name(self) -> &'static str {
+				match self {
+					$(Self::$variant => $c,)*
+				}
+			}
+		}
+	};
+}
+
+light_counters! {
+	/// Answered: H_CEDE of a vcpu that has work.
+	Cede: "LIGHT_CEDE" = "light_h_cede";
+	/// Answered: H_PROD.
+	Prod: "LIGHT_PROD" = "light_h_prod";
+	/// Answered: H_CONFER that yields to none.
+	Confer: "LIGHT_CONFER" = "light_h_confer";
+	/// Answered: H_RANDOM.
+	Random: "LIGHT_RANDOM" = "light_h_random";
+	/// Answered: H_LOGICAL_CI_LOAD.
+	CiLoad: "LIGHT_CI_LOAD" = "light_h_logical_ci_load";
+	/// Answered: H_LOGICAL_CI_STORE.
+	CiStore: "LIGHT_CI_STORE" = "light_h_logical_ci_store";
+	/// Answered: a store to an eventfd of any length.
+	Store: "LIGHT_STORE" = "light_store";
+	/// Of the answered: an interrupt was sent after it, to end the guest's run.
+	Kicks: "LIGHT_KICKS" = "light_kicks";
+	/// Of the answered: the kernel had used FP, VMX or VSX.
+	Reloads: "LIGHT_RELOADS" = "light_reloads";
+	/// Full exit: the vcpu that cedes has no work, and sleeps.
+	FullCede: "FULL_CEDE" = "not_light_cede_without_work";
+	/// Full exit: the handler can't answer the hcall.
+	FullHcall: "FULL_HCALL" = "not_light_hcall_refused";
+	/// Full exit: there is no such eventfd.
+	FullStore: "FULL_STORE" = "not_light_store_no_eventfd";
+	/// Full exit: the guest or the host uses the PMU.
+	FullPmu: "FULL_PMU" = "not_light_pmu_in_use";
+	/// Full exit: a tracepoint of the run loop is on.
+	FullTraced: "FULL_TRACED" = "not_light_traced";
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Handlers in the table of fast handlers that make a light exit.
+//!
+//! The trampoline leaves them two arguments more: r4 is SRR1 with \[ME\], and r5 is SRR0.
+
+use core::ptr::NonNull;
+
+use hcall::{Code, FastTable, Handler, Number};
+use powerpc::{LightCounter, P9Vcpu};
+
+use crate::entry_point::paca;
+use crate::layout::kernel as layout;
+use crate::light::{self, Structures};
+use crate::power9::{Power9, light_registers, pointer};
+use crate::switch::{Kernel, trap};
+use crate::timing::pmu;
+use crate::views::{KvmView, VcoreView, VcpuView};
+
+// SAFETY: a function of the glue with this type (kvm_p9_light.h).
+unsafe extern "C" {
+	fn kvm_p9_light_hcall(vcpu: *mut u8) -> i64;
+}
+
+type Light = unsafe extern "C" fn(NonNull<P9Vcpu>, u64, u64) -> Code;
+
+/// A light handler as the table has it.
+const fn handler(light: Light) -> Handler {
+	// SAFETY: only the trampoline calls what is in the table, and has the further arguments
+	// in their registers.
+	unsafe { core::mem::transmute::<Light, Handler>(light) }
+}
+
+/// The table with light handlers.
+pub(crate) const fn with(table: FastTable) -> FastTable {
+	table
+		.with(Number::CEDE, handler(h_cede))
+		.with(Number::PROD, handler(h_prod))
+		.with(Number::CONFER, handler(any))
+		.with(Number::LOGICAL_CI_LOAD, handler(any))
+		.with(Number::LOGICAL_CI_STORE, handler(any))
+		.with(Number::RANDOM, handler(h_random))
+}
+
+/// The vcpu that `own` is part of.
+///
+/// # Safety
+///
+/// It must be part of a vcpu, which is in a handler.
+#[inline(always)]
+unsafe fn vcpu(own: NonNull<P9Vcpu>) -> VcpuView {
+	// SAFETY: as the caller vouches, at the kernel's offset.
+	unsafe { VcpuView::new(own.cast().sub(layout::VCPU_P9)) }
+}
+
+/// Counts on this CPU.
+#[inline(always)]
+fn count(own: &P9Vcpu, which: LightCounter) {
+	// SAFETY: set at the full entry, on this CPU, and per-CPU memory stays.
+	if let Some(counters) = unsafe { own.light.counters.get().as_ref() }
+		&& let Some(counter) = counters.light.get(which as usize)
+	{
+		counter.add(1);
+	}
+}
+
+/// H_CEDE of a vcpu that has work.
+///
+/// # Safety
+///
+/// As for any handler in the table.
+unsafe extern "C" fn h_cede(p9: NonNull<P9Vcpu>, srr1: u64, _: u64) -> Code {
+	// SAFETY: the caller's word.
+	let (own, vcpu) = unsafe { (p9.as_ref(), vcpu(p9)) };
+	let mut power9 = Power9::for_handler(paca());
+	// SAFETY: the trampoline returns to the guest by HSRR0 and HSRR1.
+	if unsafe { light::cede(&mut power9, vcpu, own.light.lpcr.get(), srr1) } {
+		count(own, LightCounter::Cede);
+		Code::SUCCESS
+	} else {
+		count(own, LightCounter::FullCede);
+		Code::TOO_HARD
+	}
+}
+
+/// H_PROD for the same vcpu as the last time, if that is awake. Others go to C, which looks for
+/// the vcpu, and wakes it.
+///
+/// # Safety
+///
+/// As for any handler in the table.
+unsafe extern "C" fn h_prod(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
+	// SAFETY: the caller's word.
+	let (own, caller) = unsafe { (p9.as_ref(), vcpu(p9)) };
+	if let Some(target) = NonNull::new(own.light.prod_vcpu.get().cast_mut())
+		&& own.light.prod_id.get() == caller.gpr4()
+	{
+		let mut power9 = Power9::for_handler(paca());
+		// SAFETY: C found it among the VM's vcpus, which all stay as long as the VM. The two
+		// fields are for other vcpus, too.
+		if light::prod(&mut power9, unsafe { VcpuView::new(target.cast()) }) {
+			count(own, LightCounter::Prod);
+			return Code::SUCCESS;
+		}
+	}
+	// SAFETY: the caller's word. To set the flag again does no harm.
+	unsafe { any(p9, srr1, srr0) }
+}
+
+/// What `darn` answers if there is no random number.
+const NO_NUMBER: u64 = u64::MAX;
+
+/// H_RANDOM: a conditioned number of the CPU's own generator, as `arch_get_random_seed_longs()`
+/// takes it on a POWER9.
+///
+/// # Safety
+///
+/// As for any handler in the table.
+unsafe extern "C" fn h_random(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
+	let value: u64;
+	// SAFETY: every POWER9 has the instruction, which changes no more than a register. L=1 asks
+	// for a conditioned number (Power ISA 3.0B, Book I, 3.3.9).
+	unsafe { core::arch::asm!("darn {}, 1", out(reg) value, options(nomem, nostack)) };
+	if value == NO_NUMBER {
+		// SAFETY: the caller's word.
+		return unsafe { any(p9, srr1, srr0) };
+	}
+	// SAFETY: the caller's word.
+	let (own, caller) = unsafe { (p9.as_ref(), vcpu(p9)) };
+	caller.set_gpr4(value);
+	count(own, LightCounter::Random);
+	Code::SUCCESS
+}
+
+/// An hcall that C answers in a light exit.
+///
+/// # Safety
+///
+/// As for any handler in the table.
+unsafe extern "C" fn any(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
+	// SAFETY: the caller's word.
+	let (own, vcpu) = unsafe { (p9.as_ref(), vcpu(p9)) };
+	let paca = paca();
+	let mut power9 = Power9::for_handler(paca);
+	if !pmu::nobody_has_the_pmu(vcpu, paca) {
+		count(own, LightCounter::FullPmu);
+		return Code::TOO_HARD;
+	}
+	let registers = light_registers(own);
+	// SAFETY: a vcpu's VM and vcore live as long as the vcpu. The trampoline has turned the
+	// MMU on. The table is a radix guest's, and was set by the entry that set `registers`.
+	unsafe {
+		let structures = Structures {
+			vcore: VcoreView::new(NonNull::new_unchecked(vcpu.vcore() as *mut u8)),
+			kvm: KvmView::new(NonNull::new_unchecked(vcpu.kvm() as *mut u8)),
+			paca,
+		};
+		let area = power9.exception_area(trap::SYSCALL);
+		let body = |_: &mut Power9| kvm_p9_light_hcall(pointer(vcpu));
+		Code(light::hcall(
+			&mut power9,
+			structures,
+			registers,
+			area,
+			(srr0, srr1),
+			body,
+		))
+	}
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Light exits: what the host and the guest find, and in which order.
+
+use std::collections::BTreeMap;
+
+use powerpc::{Msr, Spr};
+use proptest::prelude::*;
+
+use super::fake_cpu::*;
+use crate::layout::kernel as layout;
+use crate::light::{self, Structures};
+use crate::switch::{Context, trap};
+
+/// What a light exit must leave as it finds it, the host's MMU context apart.
+const UNTOUCHED: [Spr; 22] = [
+	Spr::TAR,
+	Spr::VRSAVE,
+	Spr::EBBHR,
+	Spr::EBBRR,
+	Spr::BESCR,
+	Spr::TIDR,
+	Spr::FSCR,
+	Spr::DSCR,
+	Spr::PSPB,
+	Spr::UAMOR,
+	Spr::CIABR,
+	Spr::DAWR0,
+	Spr::DAWRX0,
+	Spr::HFSCR,
+	Spr::PSSCR_PR,
+	Spr::CTRLT,
+	Spr::DPDES,
+	Spr::PCR,
+	Spr::SPRG0,
+	Spr::SPRG1,
+	Spr::SPRG2,
+	Spr::SPRG3,
+];
+
+impl Machine {
+	/// The handler runs: is all that it depends on the host's, and is the rest kept?
+	pub(super) fn in_window(&mut self, light: Light) {
+		self.event(Event::Call("handler"));
+		let Context {
+			vcore, kvm, paca, ..
+		} = self.context;
+		let host = self.registers.expect("there was a full entry");
+		assert_eq!(self.spr(Spr::LPIDR), u64::from(kvm.host_lpid()));
+		assert_eq!(
+			self.spr(Spr::LPCR),
+			kvm.host_lpcr() | layout::HV_LPCR_HDICE as u64
+		);
+		assert_eq!(self.spr(Spr::PIDR), host.pidr);
+		assert_eq!(self.spr(Spr::AMR), host.amr);
+		assert_eq!(self.spr(Spr::IAMR), host.iamr);
+		assert_eq!(vcore.tb_offset_applied(), 0, "guest's timebase");
+		assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
+		let msr = Msr::from_bits_retain(self.msr);
+		assert!(msr.contains(Msr::RI | Msr::IR | Msr::DR));
+		assert!(!msr.intersects(Msr::EE | Msr::FP | Msr::VEC | Msr::VSX));
+		self.window_tb = Some(self.tb);
+		self.tb += light.takes;
+		if let Some(dec) = light.timer {
+			self.set(Spr::DEC, dec.wrapping_add(self.tb));
+		}
+		if light.interrupt {
+			paca.set_srr_valid(0);
+			for spr in [
+				Spr::SRR0,
+				Spr::SRR1,
+				Spr::DAR,
+				Spr::DSISR,
+				Spr::HSRR0,
+				Spr::HSRR1,
+			] {
+				self.set(spr, 0xdead);
+			}
+			let area = self.exceptions;
+			area.set_r9(0xdead);
+			area.set_r10(0xdead);
+			area.set_r11(0xdead);
+			area.set_r12(0xdead);
+			area.set_r13(0xdead);
+			area.set_ppr(0xdead);
+			area.set_cfar(0xdead);
+			area.set_ctr(0xdead);
+		}
+	}
+
+	/// Enters the guest once, comes out by an hcall, and answers the hcall in a light exit
+	/// before the full one. Returns the registers before it.
+	pub(super) fn light_hcall(&mut self, light: Light) -> BTreeMap<u16, u64> {
+		let Context {
+			vcore, kvm, paca, ..
+		} = self.context;
+		let structures = Structures { vcore, kvm, paca };
+		let registers = self.registers.expect("there was a full entry");
+		let (srr0, srr1) = (self.spr(Spr::SRR0), self.spr(Spr::SRR1));
+		let before = self.sprs.clone();
+		let offset = vcore.tb_offset_applied();
+		let area = self.exceptions;
+		// SAFETY: no processor is involved.
+		let code = unsafe {
+			light::hcall(self, structures, registers, area, (srr0, srr1), |m| {
+				m.in_window(light);
+				17
+			})
+		};
+		assert_eq!(code, 17);
+		assert_eq!(vcore.tb_offset_applied(), offset, "for the full exit");
+		before
+	}
+}
+
+fn light() -> impl Strategy<Value = Light> {
+	let timer = prop_oneof![Just(None), any::<u32>().prop_map(|dec| Some(dec.into()))];
+	(any::<bool>(), any::<bool>(), timer, 0..100_000_u64).prop_map(
+		|(answers, interrupt, timer, takes)| Light {
+			answers,
+			interrupt,
+			timer,
+			takes,
+		},
+	)
+}
+
+/// A machine in a guest's context, as after the trampoline's arrival.
+fn in_guest(
+	host: &[u64],
+	vcpu_values: &[u64],
+	guest: &[u64],
+	facilities: u64,
+	offset: u64,
+	large: bool,
+) -> Machine {
+	let mut m = machine(host, vcpu_values, guest, facilities);
+	m.context.vcore.set_tb_offset(offset);
+	if large {
+		m.lpcr |= layout::HV_LPCR_LD as u64;
+	}
+	m.light = Some(Light {
+		answers: true,
+		interrupt: false,
+		timer: None,
+		takes: 0,
+	});
+	m
+}
+
+proptest! {
+	/// In the window the host has its own, after it the guest has its own: the MMU
+	/// context, the timebase, what interrupts overwrite, and the decrementer. All else is
+	/// never touched.
+	#[test]
+	fn hcall_gives_all_back(
+		host in values(HOST.len()),
+		vcpu_values in values(30),
+		guest in values(GUEST.len()),
+		facilities in facilities(),
+		offset in prop_oneof![Just(0_u64), any::<u64>().prop_map(|offset| offset & !0xff_ffff)],
+		large in any::<bool>(),
+		dec in any::<u32>(),
+		light in light(),
+	) {
+		let mut m = in_guest(&host, &vcpu_values, &guest, facilities, offset, large);
+		m.guest_writes.insert(Spr::DEC.0, dec.into());
+		m.hcall = Some(light);
+		let (trap, _) = m.run(false);
+		prop_assert_eq!(trap, trap::SYSCALL);
+		let (before, after, area, tb) = m.seen.take().expect("there was a light exit");
+		for spr in UNTOUCHED.into_iter().chain([
+			Spr::LPIDR, Spr::LPCR, Spr::PIDR, Spr::AMR, Spr::IAMR,
+			Spr::SRR0, Spr::SRR1, Spr::DAR, Spr::DSISR,
+		]) {
+			prop_assert_eq!(before.get(&spr.0), after.get(&spr.0), "{:?}", spr);
+		}
+		if light.interrupt {
+			// The way back to the guest is laid again.
+			prop_assert_eq!(after.get(&Spr::HSRR0.0), before.get(&Spr::SRR0.0));
+			prop_assert_eq!(after.get(&Spr::HSRR1.0), before.get(&Spr::SRR1.0));
+		}
+		prop_assert_eq!(area, [1, 2, 3, 4, 5, 6, 7, 8]);
+		prop_assert_eq!(m.context.vcore.tb_offset_applied(), 0, "after the full exit");
+		// The timebase is the host's in the window, and has not lost a tick after it. Each
+		// access takes a tick.
+		let [start, window, end] = tb;
+		prop_assert!(window.wrapping_sub(start.wrapping_sub(offset)) < 50);
+		prop_assert!(end.wrapping_sub(start).wrapping_sub(light.takes) < 100);
+		// HDEC and DEC, as times when they are 0, are where they were.
+		prop_assert_eq!(after[&Spr::HDEC.0], before[&Spr::HDEC.0]);
+		let moved = (after[&Spr::DEC.0].wrapping_sub(before[&Spr::DEC.0]) as i32).unsigned_abs();
+		prop_assert!(moved <= 64, "DEC moved by {}", moved);
+		prop_assert_eq!(m.context.paca.srr_valid(), 0);
+		prop_assert_eq!(m.context.paca.hsrr_valid(), 0);
+	}
+
+	/// A store that is answered: the guest goes on after it, with all that the vcpu has. One
+	/// that is not answered leaves as without light exits.
+	#[test]
+	fn store_is_answered_once_or_leaves(
+		host in values(HOST.len()),
+		vcpu_values in values(30),
+		guest in values(GUEST.len()),
+		facilities in facilities(),
+		light in light(),
+		odd in prop_oneof![Just(0_u32), Just(0x0002_0000), Just(0x0400_0000), Just(0x0008_0000)],
+		store in prop_oneof![4 => Just(true), 1 => Just(false)],
+	) {
+		let mut m = in_guest(&host, &vcpu_values, &guest, facilities, 0, false);
+		m.light = Some(light);
+		let kind = if store { layout::DSISR_STORE as u32 } else { 0 };
+		m.exceptions.set_dsisr(0x4000_0000 | kind | odd);
+		let is_light = store && odd == 0;
+		m.traps = vec![trap::H_DATA_STORAGE, trap::HV_DECREMENTER];
+		let nip = m.context.vcpu.nip();
+		let (trap, _) = m.run(false);
+		let handled = m.events.iter().filter(|e| **e == Event::Call("handler")).count();
+		prop_assert_eq!(handled, usize::from(is_light));
+		let runs = m.events.iter().filter(|e| **e == Event::Guest).count();
+		if is_light && light.answers {
+			prop_assert_eq!((trap, runs), (trap::HV_DECREMENTER, 2));
+			prop_assert_eq!(m.found[&Spr::HSRR0.0], nip + 4);
+			for (spr, _) in GUEST {
+				if switched(spr, facilities, false, false) && ![Spr::CTRLT, Spr::PSSCR_PR].contains(&spr) {
+					prop_assert_eq!(m.found[&spr.0], m.guest_writes[&spr.0], "{:?}", spr);
+				}
+			}
+		} else {
+			prop_assert_eq!((trap, runs), (trap::H_DATA_STORAGE, 1));
+		}
+		for spr in HOST {
+			if switched(spr, facilities, false, false) && spr != Spr::PSSCR {
+				prop_assert_eq!(m.spr(spr), m.host_before[&spr.0], "{:?}", spr);
+			}
+		}
+	}
+
+	/// H_CEDE goes on if it was prodded, or if the decrementer has run out, and takes the prod.
+	#[test]
+	fn cede_goes_on_with_work_only(
+		prodded in any::<bool>(),
+		dec in any::<u32>(),
+		large in any::<bool>(),
+		srr1 in any::<u64>(),
+	) {
+		let mut m = Machine::new();
+		let lpcr = if large { layout::HV_LPCR_LD as u64 } else { 0 };
+		m.lpcr = lpcr;
+		let vcpu = m.context.vcpu;
+		vcpu.set_prodded(prodded.into());
+		let dec = dec as i32 as i64 as u64;
+		m.set(Spr::DEC, dec.wrapping_add(m.tb + 1));
+		m.set(Spr::HSRR1, 5);
+		// SAFETY: no processor is involved.
+		let goes_on = unsafe { light::cede(&mut m, vcpu, lpcr, srr1) };
+		prop_assert_eq!(goes_on, prodded || (dec as i64) < 0);
+		prop_assert_eq!(vcpu.prodded(), 0);
+		prop_assert_eq!(m.spr(Spr::HSRR1), if goes_on { srr1 | Msr::EE.bits() } else { 5 });
+		prop_assert_eq!(m.events.contains(&Event::Hwsync), prodded);
+	}
+}
+
+/// The order, in a journal that was reviewed.
+#[test]
+fn journal_of_an_hcall() {
+	let mut m = in_guest(
+		&[0x55; HOST.len()],
+		&[1; 30],
+		&[2; GUEST.len()],
+		0,
+		1 << 30,
+		false,
+	);
+	m.hcall = Some(Light {
+		answers: true,
+		interrupt: true,
+		timer: Some(77),
+		takes: 500,
+	});
+	m.run(false);
+	let start = m.position(|e| *e == Event::Guest);
+	let end = m.position(|e| *e == Event::Call("end of the light exit"));
+	m.events = m.events[start..end].to_vec();
+	insta::assert_snapshot!(m.journal());
+}
