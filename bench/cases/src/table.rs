@@ -143,6 +143,14 @@ pub const CASES: &[Case] = &[
 		number: Number::PROD,
 		args: [u64::MAX, 0, 0, 0],
 		code: Code::PARAMETER,
+		fast: Some("light_h_prod"),
+		..HCALL
+	},
+	// To a vcpu that is awake: the guest's own.
+	Case {
+		name: "h_prod_awake",
+		number: Number::PROD,
+		fast: Some("light_h_prod"),
 		..HCALL
 	},
 	// The CPU's random number generator.
@@ -151,6 +159,7 @@ pub const CASES: &[Case] = &[
 		number: Number::RANDOM,
 		enable: &[Number::RANDOM],
 		setup: Setup::RandomDevice,
+		fast: Some("light_h_random"),
 		evidence: &[Evidence::NewR4],
 		..HCALL
 	},
@@ -171,6 +180,7 @@ pub const CASES: &[Case] = &[
 		body: LoopBody::CEDE,
 		number: Number::CEDE,
 		args: [u64::MAX, 0, 0, 0],
+		fast: Some("light_h_cede"),
 		..HCALL
 	},
 	// 4 bytes to an ioeventfd.
@@ -179,6 +189,7 @@ pub const CASES: &[Case] = &[
 		number: Number::LOGICAL_CI_STORE,
 		args: [4, map::MMIO_EVENT, map::MMIO_VALUE, 0],
 		enable: &[Number::LOGICAL_CI_STORE],
+		fast: Some("light_h_logical_ci_store"),
 		setup: Setup::Event {
 			address: map::MMIO_EVENT,
 			bytes: 4,

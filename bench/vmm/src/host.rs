@@ -145,6 +145,7 @@ pub fn choose(path: Column) -> core::result::Result<(), String> {
 		_ => ("c", "0"),
 	};
 	set_parameter("fast", fast)
+		.and_then(|()| set_parameter("light", fast))
 		.and_then(|()| set_parameter("path", name))
 		.map_err(|e| e.to_string())
 }
@@ -181,7 +182,8 @@ pub fn served(case: &Case) -> Option<Served> {
 			served.fast += count;
 		} else if name.starts_with("fast_") {
 			served.other_fast += count;
-		} else if name == "entry_rust" {
+		} else if name == "entry_rust" || name == "light_store" || name.starts_with("light_h_") {
+			// A light exit makes no entry.
 			served.rust += count;
 		} else if name.starts_with("c_") {
 			served.c += count;

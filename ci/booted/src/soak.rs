@@ -257,8 +257,11 @@ fn flip(seed: u64, stop: &AtomicBool) -> Result<u64, Failure> {
 	while !stop.load(Ordering::Relaxed) {
 		let path = PATHS[pattern.next() as usize % PATHS.len()];
 		host::choose(path).map_err(Failure::Unsupported)?;
-		if pattern.next() & 3 == 0 {
-			host::set_parameter("fast", if pattern.next() & 1 == 0 { "0" } else { "1" })?;
+		for parameter in ["fast", "light"] {
+			if pattern.next() & 3 == 0 {
+				let on = if pattern.next() & 1 == 0 { "0" } else { "1" };
+				host::set_parameter(parameter, on)?;
+			}
 		}
 		flips += 1;
 		std::thread::sleep(Duration::from_micros(200 + pattern.next() % 20_000));

@@ -210,7 +210,9 @@ pub fn counted(guest: GuestMode) -> Result<String, Failure> {
 		perform(&mut machine, case, calls)?;
 		let after = times(&file)?;
 		let grown = |name: &str| after[name].count - before[name].count;
-		let (path, expected) = match (case.fast, case.name) {
+		// Light exits are off while times are taken.
+		let fast = case.fast.filter(|counter| counter.starts_with("fast_"));
+		let (path, expected) = match (fast, case.name) {
 			(Some(counter), _) => (counter, calls),
 			(None, "h_prod") => ("full_hcall", calls),
 			// And the hcall that ended the job before.
@@ -582,7 +584,9 @@ pub fn free(guest: GuestMode) -> Result<String, Failure> {
 			off / 100,
 			off % 100
 		);
-		if never.abs_diff(off) > 200 || on <= never + 500 {
+		// The VMM's own instructions are in what goes to userspace, and are not always the same.
+		let tolerance = if case.ends_in_userspace() { 600 } else { 200 };
+		if never.abs_diff(off) > tolerance || on <= never + 500 {
 			return wrong(what);
 		}
 		told.push(what);
