@@ -19,7 +19,7 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 use hcall::Number;
-use protocol::block::{Call, Hammer};
+use protocol::block::{Call, Hammer, Turns};
 use protocol::{map, marker, private, regs, round};
 
 /// What a timing loop starts from and ends with.
@@ -227,7 +227,8 @@ macro_rules! assembly {
 
 			// Entered by the VMM with everything zero but PC and MSR. But for another vcpu
 			// than the first r3 has an hcall to begin with, and r20 the doorbell to answer
-			// to; or r21 has the block of one that hammers. r4 goes to main.
+			// to; or r21 has the block of one that hammers; or r22 has the block of two that
+			// take turns. r4 goes to main.
 			".section .text.start, \"ax\", @progbits",
 			".globl _start",
 			"_start:",
@@ -235,6 +236,8 @@ macro_rules! assembly {
 			"bne peer",
 			"cmpdi 21, 0",
 			"bne hammer",
+			"cmpdi 22, 0",
+			"bne turns",
 			"mr 31, 4",
 			"lis 2, .TOC.@ha",
 			"addi 2, 2, .TOC.@l",
@@ -516,6 +519,45 @@ macro_rules! assembly {
 			"std 4, {HAMMER_LAST_BAD} + 16(14)",
 			"std 24, {HAMMER_BAD}(14)",
 			"b 1b",
+
+			// Two vcpus that wake each other. r22 has the block, r23 is 0 or 1, r25 is the other
+			// one's id. The decrementer must not run out: H_CEDE enables interrupts.
+			"turns:",
+			"sldi 15, 23, 3",
+			"add 15, 15, 22",
+			"xori 16, 23, 1",
+			"li 17, 0",
+			"1: lis 0, 0x7fff",
+			"mtspr 22, 0",
+			"ld 0, {TURNS_STOP}(22)",
+			"cmpdi 0, 0",
+			"bne 4f",
+			"ld 0, {TURNS_TURN}(22)",
+			"cmpd 0, 23",
+			"beq 2f",
+			"li 3, {CEDE}",
+			"sc 1",
+			"cmpdi 3, 0",
+			"beq 1b",
+			"b 3f",
+			"2: addi 17, 17, 1",
+			"std 17, {TURNS_ROUNDS}(15)",
+			"sync",
+			"std 16, {TURNS_TURN}(22)",
+			"sync",
+			"li 3, {PROD}",
+			"mr 4, 25",
+			"sc 1",
+			"cmpdi 3, 0",
+			"beq 1b",
+			"3: std 3, {TURNS_BAD}(22)",
+			"4: li 3, {PROD}",
+			"mr 4, 25",
+			"sc 1",
+			"li 3, 0",
+			"ori 3, 3, {EXCEPTION}",
+			"sc 1",
+			"b 4b",
 
 			".globl trap",
 			"trap:",
@@ -825,6 +867,10 @@ macro_rules! assembly {
 			// lxvd2x and stxvd2x of vs5.
 			"ROUND lxvd2x, .long 31 << 26 | 5 << 21 | 6 << 11 | 844 << 1",
 			"ROUND stxvd2x, .long 31 << 26 | 5 << 21 | 6 << 11 | 972 << 1",
+			TURNS_TURN = const offset_of!(Turns, turn),
+			TURNS_STOP = const offset_of!(Turns, stop),
+			TURNS_ROUNDS = const offset_of!(Turns, rounds),
+			TURNS_BAD = const offset_of!(Turns, bad),
 			HAMMER_SEED = const offset_of!(Hammer, seed),
 			HAMMER_LISTS = const offset_of!(Hammer, lists),
 			HAMMER_ROUNDS = const offset_of!(Hammer, rounds),

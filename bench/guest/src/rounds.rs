@@ -291,6 +291,24 @@ impl State {
 				let exit = instance_spin.exit;
 				Round::new(&instance_spin).interrupted(DECREMENTER, exit, 0)
 			}
+			Kind::ProdAwake => hcall(words, Number::PROD, &[0], Code::SUCCESS),
+			Kind::Random => {
+				let mut round = hcall(words, Number::RANDOM, &[], Code::SUCCESS);
+				round.any = Some(4);
+				round
+			}
+			Kind::EventCall => {
+				let args = [4, map::MMIO_EVENT, words[6]];
+				hcall(words, Number::LOGICAL_CI_STORE, &args, Code::SUCCESS)
+			}
+			Kind::EventStore => {
+				words[6] = map::MMIO_EVENT_ANY;
+				Round::new(match self.below(3) {
+					0 => &instance_stb,
+					1 => &instance_stw,
+					_ => &instance_std,
+				})
+			}
 		}
 	}
 

@@ -236,6 +236,27 @@ const_assert_eq!(offset_of!(Hammer, last_bad), 56);
 const_assert_eq!(offset_of!(Hammer, cleared), 80);
 const_assert_eq!(offset_of!(Hammer, more), 88);
 
+/// What two vcpus work with that wake each other: the one whose turn it is gives the turn to the
+/// other and prods it, and the other one sleeps until then.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Turns {
+	/// Whose turn it is, 0 or 1.
+	pub turn: u64,
+	/// The VMM wants them to end.
+	pub stop: u64,
+	/// How many turns each has had.
+	pub rounds: [u64; 2],
+	/// A code that an hcall should not have had.
+	pub bad: u64,
+}
+
+assert_eq_size!(Turns, [u64; 5]);
+const_assert_eq!(offset_of!(Turns, turn), 0);
+const_assert_eq!(offset_of!(Turns, stop), 8);
+const_assert_eq!(offset_of!(Turns, rounds), 16);
+const_assert_eq!(offset_of!(Turns, bad), 32);
+
 impl Hammer {
 	/// Entries that it works on, and a few more behind them: at most this many at once,
 	/// if `more` is 0.

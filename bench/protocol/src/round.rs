@@ -66,11 +66,19 @@ pub enum Kind {
 	Problem,
 	/// The guest's own decrementer, waited for.
 	Decrementer,
+	/// H_PROD to itself, which is awake. The next H_CEDE goes on at once.
+	ProdAwake,
+	/// H_RANDOM.
+	Random,
+	/// H_LOGICAL_CI_STORE to an eventfd.
+	EventCall,
+	/// A store to an eventfd that takes any length.
+	EventStore,
 }
 
 impl Kind {
 	/// All of them, each at its own index.
-	pub const ALL: [Self; 23] = [
+	pub const ALL: [Self; 27] = [
 		Self::Null,
 		Self::Prod,
 		Self::Unknown,
@@ -94,6 +102,10 @@ impl Kind {
 		Self::Interrupt,
 		Self::Problem,
 		Self::Decrementer,
+		Self::ProdAwake,
+		Self::Random,
+		Self::EventCall,
+		Self::EventStore,
 	];
 
 	/// Its bit in [`Plan::kinds`].
@@ -127,6 +139,10 @@ impl Kind {
 			Self::Interrupt => "interrupt",
 			Self::Problem => "problem-state",
 			Self::Decrementer => "decrementer",
+			Self::ProdAwake => "h_prod-awake",
+			Self::Random => "h_random",
+			Self::EventCall => "h_logical_ci_store",
+			Self::EventStore => "event-store",
 		}
 	}
 }

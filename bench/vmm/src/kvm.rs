@@ -86,6 +86,8 @@ unsafe impl Plain for protocol::block::Call {}
 unsafe impl Plain for protocol::round::Plan {}
 // SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::block::Hammer {}
+// SAFETY: words.
+unsafe impl Plain for protocol::block::Turns {}
 // SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::round::Report {}
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
 use powerpc::{Lpcr, Msr};
-use protocol::block::Hammer;
+use protocol::block::{Hammer, Turns};
 use protocol::{Command, GuestMode, Job, Outcome, map, private};
 
 use crate::kvm::{Exit, Vcpu, VectorRegs, Vm, Window};
@@ -205,12 +205,31 @@ impl Machine {
 	pub fn hammer(&self, id: u64, block: Hammer) -> Result<Vcpu, Failure> {
 		let address = map::HAMMERS + id * map::HAMMER_SIZE;
 		self.vm.memory.write(address, block);
+		self.other_vcpu(id, |gpr| gpr[21] = address)
+	}
+
+	/// Two vcpus that wake each other, with the block at [`map::HAMMERS`].
+	pub fn take_turns(&self, ids: [u64; 2]) -> Result<[Vcpu; 2], Failure> {
+		self.vm.memory.write(map::HAMMERS, Turns::default());
+		let vcpu = |own: usize| {
+			self.other_vcpu(ids[own], |gpr| {
+				gpr[22] = map::HAMMERS;
+				gpr[23] = own as u64;
+				gpr[25] = ids[1 - own];
+			})
+		};
+		Ok([vcpu(0)?, vcpu(1)?])
+	}
+
+	/// One more vcpu, in real mode, with its VPA beside its block.
+	fn other_vcpu(&self, id: u64, set: impl FnOnce(&mut [u64; 32])) -> Result<Vcpu, Failure> {
 		let vcpu = self.vm.create_vcpu(id)?;
 		let mut regs = self.prepare(&vcpu, id)?;
-		regs.gpr[21] = address;
+		set(&mut regs.gpr);
 		vcpu.set_regs(&regs)?;
 		// Without a VPA, KVM takes it that the guest uses the PMU, and then nothing is fast.
-		vcpu.set_one_reg(KVM_REG_PPC_VPA_ADDR, (address + map::HAMMER_VPA).into())?;
+		let vpa = map::HAMMERS + id * map::HAMMER_SIZE + map::HAMMER_VPA;
+		vcpu.set_one_reg(KVM_REG_PPC_VPA_ADDR, vpa.into())?;
 		Ok(vcpu)
 	}
 

@@ -36,6 +36,8 @@ mod tce;
 #[cfg(target_arch = "powerpc64")]
 mod tce_hardware;
 #[cfg(target_arch = "powerpc64")]
+mod turns;
+#[cfg(target_arch = "powerpc64")]
 mod user_regs;
 #[cfg(target_arch = "powerpc64")]
 mod vfio;

@@ -9,7 +9,7 @@ use hcall::Number;
 use protocol::round::{self, Kind, Plan, Report};
 use protocol::{Command, GuestMode, Job, Outcome, map, private};
 use vmm::abi::Mmio;
-use vmm::kvm::{Memory, Slot};
+use vmm::kvm::{Event, Memory, Slot};
 use vmm::machine::{Config, Failure, Machine, Step};
 
 /// Longer than any test's guest takes, in the emulated host's time.
@@ -18,8 +18,10 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// The slot of the memory whose translations go away.
 const TOUCH_SLOT: u32 = 8;
 
-const ENABLE: [Number; 5] = [
+const ENABLE: [Number; 7] = [
 	Number::NULL,
+	Number::RANDOM,
+	Number::LOGICAL_CI_STORE,
 	Number::GET_TCE,
 	Number::PUT_TCE,
 	Number::PUT_TCE_INDIRECT,
@@ -43,6 +45,8 @@ pub struct Arena {
 	/// The guest.
 	pub machine: Machine,
 	device: [u8; map::DEVICE_SIZE as usize],
+	/// For [`Kind::EventCall`] and [`Kind::EventStore`].
+	events: [Event; 2],
 }
 
 impl Arena {
@@ -55,11 +59,30 @@ impl Arena {
 		})?;
 		let memory = Memory::new(map::TOUCH_SIZE as usize)?;
 		let touch = machine.vm().add_memory(TOUCH_SLOT, map::TOUCH, memory)?;
+		let events = [Event::new()?, Event::new()?];
+		machine.vm().add_event(&events[0], map::MMIO_EVENT, 4)?;
+		machine.vm().add_event(&events[1], map::MMIO_EVENT_ANY, 0)?;
 		Ok(Self {
 			touch,
 			machine,
 			device: [0; map::DEVICE_SIZE as usize],
+			events,
 		})
+	}
+
+	/// Complains if the eventfds were not signalled once for each round that is to signal one.
+	/// For the rounds since the last time.
+	pub fn check_events(&self, report: &Report) -> Result<(), Failure> {
+		for (event, kind) in self.events.iter().zip([Kind::EventCall, Kind::EventStore]) {
+			let (signals, rounds) = (event.take()?, report.kinds[kind as usize]);
+			if signals != rounds {
+				return Err(Failure::Wrong(format!(
+					"{signals} signals in {rounds} rounds by {}",
+					kind.name()
+				)));
+			}
+		}
+		Ok(())
 	}
 
 	/// Gives the guest its rounds to do.

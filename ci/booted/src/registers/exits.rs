@@ -123,6 +123,9 @@ fn on_path(
 			)));
 		}
 		check_variety(guest, pmu, &report).map_err(|failure| of_guest(failure, path, pmu))?;
+		arena
+			.check_events(&report)
+			.map_err(|failure| of_guest(failure, path, pmu))?;
 		result.digests.push(report.digest);
 		result.rounds += outcome.rounds;
 		result.dec_error = result.dec_error.max(report.dec_error);

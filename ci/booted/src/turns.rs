@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Two vcpus that wake each other with H_PROD, and sleep with H_CEDE.
+//!
+//! Nothing else wakes them: no signal, no interrupt and no decrementer of their own. A wake-up
+//! that is lost is the end of it, and the test sees that nothing moves any more.
+
+use std::time::{Duration, Instant};
+
+use protocol::block::Turns;
+use protocol::{Column, GuestMode, map, private};
+use vmm::kvm::{Exit, Vcpu};
+use vmm::machine::{Failure, Machine};
+use vmm::timer::Timer;
+
+use crate::common::{Verdict, choose, counter, counters, machine, wrong};
+use crate::cpus::move_to_cpu;
+
+const IDS: [u64; 2] = [1, 2];
+/// After so long without a turn a wake-up was lost.
+const STUCK: Duration = Duration::from_secs(4);
+/// Ends vcpus that sleep for good, after all is over.
+const END: Duration = Duration::from_secs(40);
+/// Fewer turns than this would say little.
+const ENOUGH: u64 = 100;
+
+fn turns(machine: &Machine) -> Turns {
+	machine.memory().read(map::HAMMERS)
+}
+
+fn run(vcpu: &mut Vcpu, cpu: usize) -> Result<(), Failure> {
+	move_to_cpu(cpu)?;
+	let _timer = Timer::every(END, END)?;
+	match vcpu.run()? {
+		Exit::Hcall(private::EXCEPTION, _) => Ok(()),
+		exit => wrong(format!("the guest came out with {exit:?}")),
+	}
+}
+
+/// Waits until time is over, or no vcpu moves.
+fn watch(machine: &Machine, time: Duration) -> Result<(), Failure> {
+	let end = Instant::now() + time;
+	let (mut last, mut since) = ([0; 2], Instant::now());
+	while Instant::now() < end {
+		std::thread::sleep(Duration::from_millis(50));
+		let now = turns(machine).rounds;
+		if now != last {
+			(last, since) = (now, Instant::now());
+		} else if since.elapsed() > STUCK {
+			return wrong(format!("a wake-up was lost after {now:?} turns"));
+		}
+	}
+	Ok(())
+}
+
+/// On two CPUs, then on one, for some time each.
+pub fn wake_each_other(path: Column, time: Duration) -> Verdict {
+	choose(path)?;
+	let mut told = vec![];
+	for (what, places) in [("apart", [0, 1]), ("together", [0, 0])] {
+		let machine = machine(GuestMode::Radix, &[])?;
+		let mut vcpus = machine.take_turns(IDS)?;
+		let before = counters().unwrap_or_default();
+		let results = std::thread::scope(|scope| {
+			let threads: Vec<_> = vcpus
+				.iter_mut()
+				.zip(places)
+				.map(|(vcpu, cpu)| scope.spawn(move || run(vcpu, cpu)))
+				.collect();
+			let watched = watch(&machine, time);
+			machine.memory().write(map::HAMMERS + 8, 1_u64);
+			let ended = threads
+				.into_iter()
+				.map(|thread| thread.join().expect("it doesn't panic"));
+			core::iter::once(watched).chain(ended).collect::<Vec<_>>()
+		});
+		results.into_iter().collect::<Result<(), Failure>>()?;
+		let Turns { rounds, bad, .. } = turns(&machine);
+		let [first, second] = rounds;
+		if bad != 0 || first.abs_diff(second) > 1 || first < ENOUGH {
+			return wrong(format!("{what}: {rounds:?} turns, code {:#x}", bad));
+		}
+		let mut line = format!("{what}: {} turns", first + second);
+		if path == Column::RustFast {
+			let after = counters()?;
+			let grown = |name| counter(&after, name) - counter(&before, name);
+			let (prods, cedes) = (grown("light_h_prod"), grown("light_h_cede"));
+			if prods < (first + second) / 2 {
+				return wrong(format!("{line}, but only {prods} light H_PROD"));
+			}
+			line += &format!(", {prods} light H_PROD, {cedes} light H_CEDE");
+		}
+		told.push(line);
+	}
+	Ok(told.join("; "))
+}
