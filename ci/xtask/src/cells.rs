@@ -36,3 +36,20 @@ pub fn paths_of(image: &Image) -> &'static [Column] {
 		&[Column::C, Column::RustFull, Column::RustFast]
 	}
 }
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn an_unknown_case_is_named() {
+		let error = chosen_cases(Some(&["null".to_owned(), "nil".to_owned()])).unwrap_err();
+		assert!(error.is::<Usage>());
+		assert!(
+			error
+				.to_string()
+				.starts_with("unknown case 'nil'; known: null, "),
+			"{error}"
+		);
+	}
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Reports as files: where they are, what reads them, the page of one, and two compared.
+
+use std::fs;
+use std::path::{Path as FilePath, PathBuf};
+
+use ::report::compare::{Comparison, Limit};
+use ::report::disk::Disk;
+use ::report::html;
+use ::report::report::Report;
+use anyhow::{Context, Result, anyhow, bail};
+use harness::paths;
+use harness::process::{self, Usage};
+
+/// How much slower is too slow, in percent.
+pub const THRESHOLD: f64 = 0.5;
+
+/// Reads a report, or says in a line why that can't be.
+pub fn read(path: &FilePath) -> Result<Report> {
+	let unusable = |why: String| Usage(format!("{}: {why}", path.display()));
+	let bytes = fs::read(path).map_err(|why| unusable(why.to_string()))?;
+	Ok(Report::read(&bytes).map_err(|why| unusable(why.to_string()))?)
+}
+
+/// `cargo xtask bench render`: returns where the page is.
+pub fn render(json: &FilePath, output: Option<&FilePath>) -> Result<PathBuf> {
+	let report = read(json)?;
+	let page = output.map_or_else(|| json.with_extension("html"), FilePath::to_owned);
+	if page == json {
+		let why = format!("{}: the page would replace the report", page.display());
+		return Err(Usage(why).into());
+	}
+	process::write_whole(&page, html::render(&report, &disk()?).as_bytes())?;
+	Ok(page)
+}
+
+/// `cargo xtask bench compare`
+pub(super) fn compare(base: &FilePath, new: &FilePath, threshold: f64) -> Result<()> {
+	if !(threshold >= 0.0 && threshold.is_finite()) {
+		let why = format!("--threshold {threshold}: a percentage of at least 0 is needed");
+		return Err(Usage(why).into());
+	}
+	let limit = Limit {
+		percent: threshold,
+		slack: 0.0,
+	};
+	let comparison = Comparison::of(&read(base)?, &read(new)?, |_| limit);
+	println!("{}", comparison.render().trim_end());
+	let (compared, slower) = (comparison.differences.len(), comparison.slower().count());
+	if compared == 0 {
+		bail!("the reports have no figure in common");
+	}
+	if slower > 0 {
+		bail!("{slower} of {compared} figures are more than {threshold}% slower");
+	}
+	Ok(())
+}
+
+/// Where a run of the benchmark leaves its report.
+pub(super) fn report_folder() -> PathBuf {
+	paths::target().join("bench")
+}
+
+/// The figures of the disk test.
+pub fn disk() -> Result<Disk> {
+	let path = paths::root().join("bench/reference-disk.json");
+	let text = fs::read_to_string(&path).with_context(|| paths::short(&path).to_string())?;
+	Disk::read(&text).map_err(|why| anyhow!("{}: {why}", paths::short(&path)))
+}
+
+/// What `ci/test` compares with.
+pub fn reference_path() -> PathBuf {
+	paths::root().join("bench/reference.json")
+}
