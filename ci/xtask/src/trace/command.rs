@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The command line: `cargo xtask trace`.
+
+use anyhow::{Result, bail};
+use protocol::GuestMode;
+
+use super::boot::run;
+use super::plugin::available;
+use super::traced::Traced;
+use crate::cells::{chosen_cases, paths_of};
+use harness::kernel::Image;
+use harness::paths;
+use harness::process::{self, say};
+
+/// Options of `cargo xtask trace`.
+#[derive(clap::Args)]
+pub struct Args {
+	/// Only these cases, separated by commas [default: null]
+	#[arg(long, value_name = "A,B", value_delimiter = ',')]
+	cases: Option<Vec<String>>,
+	/// Kernel: 6.12 or 5.10
+	#[arg(long, value_name = "SERIES", default_value = "6.12")]
+	kernel: String,
+	/// Write the round trips that the model is fitted to, into bench/model/reference
+	#[arg(long)]
+	reference: bool,
+}
+
+/// `cargo xtask trace`
+pub fn main(args: &Args) -> Result<()> {
+	let null = ["null".to_owned()];
+	let cases = chosen_cases(Some(args.cases.as_deref().unwrap_or(&null)))?;
+	let image = harness::kernel::build(harness::kernel::Series::find(&args.kernel)?, false)?;
+	let programs = harness::programs::build()?;
+	available()?;
+	let outcome = run(&image, &programs, &cases, paths_of(&image))?;
+	for one in &outcome.traced {
+		println!(
+			"{}: {} instructions, {} of {} the same{}",
+			one.cell,
+			one.instructions,
+			one.same,
+			one.of,
+			if one.exact() { "" } else { ", INEXACT" }
+		);
+		for (name, count) in &one.costly {
+			println!("\t{count:8} {name}");
+		}
+		for phase in &one.phases {
+			println!("    {}: {}", phase.name, phase.instructions);
+			for function in &phase.functions {
+				println!(
+					"\t{:8} {} ({:?})",
+					function.instructions, function.name, function.kind
+				);
+			}
+		}
+	}
+	if args.reference {
+		write_reference(&image, &outcome.traced)?;
+	}
+	for problem in &outcome.problems {
+		say(problem);
+	}
+	if !outcome.problems.is_empty() {
+		bail!("{} problems", outcome.problems.len());
+	}
+	Ok(())
+}
+
+fn write_reference(image: &Image, traced: &[Traced]) -> Result<()> {
+	for one in traced
+		.iter()
+		.filter(|one| one.cell.guest == GuestMode::Radix)
+	{
+		let series = format!("-{}", image.series);
+		let path = one.cell.path.name().trim_end_matches(&series);
+		let name = format!("{path}{series}-{}", one.cell.case.name);
+		if model::reference::ALL
+			.iter()
+			.any(|(known, _)| *known == name)
+		{
+			let title = format!(
+				"{} radix, Linux {}",
+				one.cell.case.name, image.package_version
+			);
+			let text = model::reference::render(&title, &one.steps, &one.empty);
+			let file = paths::root().join("bench/model/reference").join(name);
+			process::write_whole(&file, text.as_bytes())?;
+		}
+	}
+	Ok(())
+}
