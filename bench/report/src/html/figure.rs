@@ -10,7 +10,7 @@ use maud::{Markup, Render, html};
 use protocol::Column;
 
 use super::palette::class;
-use super::{amount, cycles, label};
+use super::words::{amount, cycles, label};
 
 /// Of every figure, in its own units.
 const WIDTH: f64 = 340.0;
