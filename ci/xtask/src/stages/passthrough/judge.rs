@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Judges a boot: each guest, the disk, the drivers and the logs.
+
+use anyhow::{Context, Result, bail, ensure};
+use diskcheck::Expected;
+use protocol::Column;
+
+use super::cost;
+use super::guest::{ENDLESS, Guest, READS, STEPS, Scenario};
+use super::plan::{Boot, CELLS};
+use super::run_log::{RunLog, numbers};
+use crate::client::{self, Transcript};
+
+/// Bound on the steps that an interrupted run may have done, of a worker.
+const INTERRUPTED: u64 = 1 << 14;
+
+/// Kilobytes of a guest's memory, and what is much less than that.
+const MEMORY_KB: u64 = 512 << 10;
+const LITTLE_KB: u64 = MEMORY_KB / 8;
+
+impl Boot {
+	/// What the disk must be in the end.
+	pub(super) fn expected(&self, said: &Transcript) -> Result<Expected> {
+		let mut expected = Expected::new(self.seed, CELLS);
+		for (run, guest) in self.numbered() {
+			match guest.act {
+				Scenario::Work | Scenario::Reset => {
+					if guest.act == Scenario::Reset {
+						expected.begun(run, INTERRUPTED);
+					}
+					let of = RunLog { said, run };
+					expected.done(run, of.steps().with_context(|| guest.to_string())?);
+				}
+				Scenario::Kill | Scenario::Unplug => expected.begun(run, INTERRUPTED),
+				Scenario::Cost => {}
+			}
+		}
+		Ok(expected)
+	}
+
+	pub(super) fn judge(&self, said: &Transcript, end: Result<()>) -> Vec<(String, Result<()>)> {
+		let mut verdicts = Vec::new();
+		for (run, guest) in self.numbered() {
+			let of = RunLog { said, run };
+			let mut verdict =
+				|name: &str, result| verdicts.push((format!("{guest} {name}"), result));
+			verdict("path", of.is("host run", guest.parameters()));
+			verdict("window", guest.window(&of));
+			verdict("end", guest.end(&of));
+			verdict("pages", pages(&of, guest.act));
+			match guest.act {
+				Scenario::Work => {
+					verdict("work", guest.work(&of));
+					verdict("hcalls", guest.hcalls(&of));
+				}
+				Scenario::Kill => {}
+				Scenario::Reset => {
+					verdict("reset", of.is("host reset", ""));
+					verdict("work", guest.work(&of));
+				}
+				Scenario::Unplug => verdict("unplug", unplug(&of)),
+				Scenario::Cost => {
+					for phase in cost::phases() {
+						verdict(&format!("reads, {phase}"), phase_done(&of, phase));
+					}
+				}
+			}
+		}
+		let mut verdict = |name: &str, result| verdicts.push((name.to_owned(), result));
+		for who in ["host before", "host after"] {
+			verdict(
+				&format!("disk, from the {who}"),
+				expect(said, who, &CELLS.to_string()),
+			);
+		}
+		verdict(
+			"driver for the guests",
+			expect(said, "host bound", "vfio-pci"),
+		);
+		verdict("driver after them", expect(said, "host rebound", "nvme"));
+		verdict("host's log", client::dmesg(said, "host"));
+		let complaint = said
+			.all("guest complaint")
+			.first()
+			.map(|text| text.to_string());
+		verdict(
+			"guests' logs",
+			complaint.map_or(Ok(()), |text| Err(anyhow::Error::msg(text))),
+		);
+		let done = end.and_then(|()| said.one("host done").map(drop));
+		verdict("power-off", done);
+		verdicts
+	}
+}
+
+impl Guest {
+	/// The guest made the windows that it could. A reset guest says so twice.
+	fn window(self, of: &RunLog<'_>) -> Result<()> {
+		let windows = of.all("guest windows");
+		let boots = if self.act == Scenario::Reset { 2 } else { 1 };
+		ensure!(
+			windows.len() == boots,
+			"{} boots of the guest, not {boots}",
+			windows.len()
+		);
+		let wanted = if self.wide { "1" } else { "0" };
+		match windows.iter().find(|count| **count != wanted) {
+			Some(count) => bail!("{count} 64-bit windows, not {wanted}"),
+			None => Ok(()),
+		}
+	}
+
+	/// Its QEMU ended as it should, and the guest before it.
+	fn end(self, of: &RunLog<'_>) -> Result<()> {
+		if self.act == Scenario::Kill {
+			ensure!(
+				of.all("guest work").is_empty(),
+				"it was done before it was killed"
+			);
+			// 128 and SIGKILL
+			return of.is("host qemu", "137");
+		}
+		of.is("host qemu", "0")?;
+		of.is("guest done", "")
+	}
+
+	/// It did all steps, or as many as there was time for.
+	fn work(self, of: &RunLog<'_>) -> Result<()> {
+		let steps = of.steps()?;
+		let wanted = match self.seconds {
+			None => STEPS..=STEPS,
+			Some(_) => 1..=ENDLESS,
+		};
+		match steps.iter().find(|steps| !wanted.contains(steps)) {
+			Some(steps) => bail!("a worker did {steps} steps"),
+			None => Ok(()),
+		}
+	}
+
+	/// On the 32-bit window each step takes at least two hcalls, one that maps and one
+	/// that unmaps; on the other it takes none. They were served by who was asked to.
+	fn hcalls(self, of: &RunLog<'_>) -> Result<()> {
+		let counts = of.counts()?;
+		let count = |name| {
+			counts
+				.get(name)
+				.copied()
+				.with_context(|| format!("no counter {name}"))
+		};
+		let mut fast = 0;
+		for name in [
+			"fast_h_put_tce",
+			"fast_h_put_tce_indirect",
+			"fast_h_stuff_tce",
+		] {
+			fast += count(name)?;
+		}
+		let (exits, rust) = (count("exits")?, count("entry_rust")?);
+		match self.path {
+			Column::RustFast => {}
+			_ if fast > 0 => bail!("{fast} fast TCE hcalls"),
+			_ => {}
+		}
+		match self.path {
+			Column::C | Column::Asm510 => ensure!(rust == 0, "{rust} entries by the Rust path"),
+			_ => ensure!(rust > 0, "no entry by the Rust path"),
+		}
+		if self.wide {
+			return Ok(());
+		}
+		let steps: u64 = of.steps()?.iter().sum();
+		// The first ones, and as many again that are under way, went uncounted.
+		let least = 2 * steps.saturating_sub(128);
+		ensure!(
+			exits + fast >= least,
+			"{exits} exits and {fast} fast hcalls, not {least}"
+		);
+		if self.path == Column::RustFast {
+			ensure!(fast >= least, "{fast} fast hcalls, not {least}");
+		}
+		Ok(())
+	}
+}
+
+fn expect(said: &Transcript, name: &str, wanted: &str) -> Result<()> {
+	let value = said.one(name)?;
+	ensure!(value == wanted, "{name} is '{value}', not '{wanted}'");
+	Ok(())
+}
+
+/// The guest's memory was pinned while it had the device, and is not any more.
+fn pages(of: &RunLog<'_>, act: Scenario) -> Result<()> {
+	let [taken, given] = of.numbers("host pins")?;
+	ensure!(
+		taken == given,
+		"{taken} pages were pinned and {given} unpinned"
+	);
+	if act == Scenario::Cost {
+		return Ok(());
+	}
+	// A reset guest is seen running twice.
+	let seen = of.all("host pinned");
+	ensure!(!seen.is_empty(), "it was not seen running");
+	for text in seen {
+		let [taken, given]: [u64; 2] = numbers("pinned", text)?;
+		ensure!(taken > given, "no page was pinned while it ran: {text}");
+	}
+	for text in of.all("host locked") {
+		let [locked]: [u64; 1] = numbers("locked", text)?;
+		ensure!(
+			locked > MEMORY_KB / 2,
+			"only {locked} kB were locked while it ran"
+		);
+	}
+	Ok(())
+}
+
+/// QEMU, which goes on, has let go of the device and of the memory that it could reach.
+fn unplug(of: &RunLog<'_>) -> Result<()> {
+	of.is("guest isolated", "isolated")?;
+	let [files, locked, taken, given] = of.numbers("host unplugged")?;
+	ensure!(files == 0, "QEMU still has {files} files of the device");
+	ensure!(locked < LITTLE_KB, "{locked} kB are still locked");
+	ensure!(
+		taken == given,
+		"{taken} pages were pinned and {given} unpinned"
+	);
+	Ok(())
+}
+
+/// A guest did its reads, on the path that it was to be on and no other.
+fn phase_done(of: &RunLog<'_>, phase: cost::Phase) -> Result<()> {
+	let tag = phase.tag.to_string();
+	let said = |name: &str| -> Vec<&str> {
+		let of_tag = |line: &'_ str| Some(line.strip_prefix(&tag)?.strip_prefix(' ')?.len());
+		of.all(name)
+			.into_iter()
+			.filter_map(|line| Some(&line[line.len() - of_tag(line)?..]))
+			.collect()
+	};
+	ensure!(
+		said("guest read") == [READS.to_string()],
+		"{:?}",
+		said("guest read")
+	);
+	let parameters = Guest::new(phase.path, false, Scenario::Cost).parameters();
+	ensure!(
+		said("host using") == [parameters],
+		"kvm_p9 is '{}', not '{parameters}'",
+		said("host using").join("', '")
+	);
+	let entries: Vec<u64> = said("host entries")
+		.iter()
+		.filter_map(|entries| entries.parse().ok())
+		.collect();
+	let [before, after] = entries[..] else {
+		bail!(
+			"entries by the Rust path were counted {} times",
+			entries.len()
+		);
+	};
+	let taken = after.saturating_sub(before);
+	match phase.path {
+		Column::C | Column::Asm510 => ensure!(taken == 0, "{taken} entries by the Rust path"),
+		// Each hcall takes the guest out, or only what it waits for.
+		Column::RustFull => ensure!(taken >= READS, "{taken} entries by the Rust path"),
+		Column::RustFast => ensure!(taken > 0, "no entry by the Rust path"),
+	}
+	Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn boot(guests: &[Guest]) -> Boot {
+		Boot {
+			name: "unit",
+			count: false,
+			guests: guests.to_vec(),
+			seed: 1,
+		}
+	}
+
+	const WORK: Guest = Guest::new(Column::RustFast, false, Scenario::Work);
+
+	/// One guest with that in its middle.
+	fn text(middle: &str) -> String {
+		format!(
+			"\
+@host before 8192
+@host bound vfio-pci
+@host run 1 rust 1
+Linux ppc64le
+#1 SMP Debian 6.@guest windows 1 0
+@guest running 1
+@host pinned 1 8832 640
+@host locked 1 530496
+{middle}
+@host pins 1 8832 8832
+@host rebound nvme
+@host after 8192
+@host dmesg 384
+@host done"
+		)
+	}
+
+	/// It was served fast, but for so many hcalls.
+	fn worked(slow: u64) -> String {
+		let mut middle = String::new();
+		for (when, exits, rust, fast) in [
+			("before", 0, 10, 0),
+			("after", slow + 100, slow + 100, 4000 - slow),
+		] {
+			for (name, value) in [
+				("exits", exits),
+				("entry_rust", rust),
+				("fast_h_put_tce", 0),
+				("fast_h_put_tce_indirect", 0),
+				("fast_h_stuff_tce", fast),
+			] {
+				middle.push_str(&format!("@host counter 1 {when} {name} {value}\n"));
+			}
+		}
+		text(&format!(
+			"{middle}@guest work 1 400 400 400 400\n@guest done 1\n@host qemu 1 0"
+		))
+	}
+
+	fn failed(guest: Guest, text: &str, end: Result<()>) -> Vec<String> {
+		let mut said = Transcript::default();
+		text.lines().for_each(|line| {
+			said.line(line);
+		});
+		boot(&[guest])
+			.judge(&said, end)
+			.into_iter()
+			.filter(|(_, result)| result.is_err())
+			.map(|(name, _)| name.replace("rust-fast-32-bit", "guest"))
+			.collect()
+	}
+
+	#[test]
+	fn a_good_run_and_each_way_to_fail() {
+		let good = worked(0);
+		assert!(failed(WORK, &good, Ok(())).is_empty());
+		for (from, to, name) in [
+			("run 1 rust 1", "run 1 rust 0", "guest path"),
+			("windows 1 0", "windows 1 1", "guest window"),
+			("pinned 1 8832 640", "pinned 1 640 640", "guest pages"),
+			("locked 1 530496", "locked 1 64", "guest pages"),
+			("pins 1 8832 8832", "pins 1 8832 8831", "guest pages"),
+			("stuff_tce 4000", "stuff_tce 2900", "guest hcalls"),
+			(
+				"after entry_rust 100",
+				"after entry_rust 10",
+				"guest hcalls",
+			),
+			("after entry_rust", "after other", "guest hcalls"),
+			("@guest done 1", "", "guest end"),
+			("qemu 1 0", "qemu 1 1", "guest end"),
+			(
+				"before 8192",
+				"before error: x",
+				"disk, from the host before",
+			),
+			("after 8192", "after 8191", "disk, from the host after"),
+			("bound vfio-pci", "bound nvme", "driver for the guests"),
+			("rebound nvme", "rebound vfio-pci", "driver after them"),
+			(
+				"@host dmesg",
+				"@host complaint WARNING: x\n@host dmesg",
+				"host's log",
+			),
+			(
+				"@host dmesg",
+				"@guest complaint BUG: x\n@host dmesg",
+				"guests' logs",
+			),
+			("@host done", "", "power-off"),
+		] {
+			let text = good.replacen(from, to, 1);
+			assert_ne!(text, good, "{from}");
+			assert_eq!(failed(WORK, &text, Ok(())), [name], "{from}");
+		}
+		let wedged = Err(anyhow::anyhow!("stopped"));
+		assert_eq!(failed(WORK, &good, wedged), ["power-off"]);
+		let lazy = good.replace("400 400 400", "400 400 399");
+		assert_eq!(failed(WORK, &lazy, Ok(())), ["guest work"]);
+	}
+
+	#[test]
+	fn c_does_not_take_the_rust_path() {
+		let c = Guest::new(Column::C, false, Scenario::Work);
+		let text = worked(4000).replace("run 1 rust", "run 1 c");
+		assert_eq!(failed(c, &text, Ok(())), ["c-32-bit hcalls"]);
+		let text = text.replace("after entry_rust 4100", "after entry_rust 10");
+		assert!(failed(c, &text, Ok(())).is_empty());
+		let text = text.replace("after fast_h_stuff_tce 0", "after fast_h_stuff_tce 1");
+		assert_eq!(failed(c, &text, Ok(())), ["c-32-bit hcalls"]);
+	}
+
+	#[test]
+	fn a_killed_guest_was_killed_in_time() {
+		let kill = Guest::new(Column::RustFast, false, Scenario::Kill);
+		let good = text("@host qemu 1 137");
+		assert!(failed(kill, &good, Ok(())).is_empty());
+		let late = text("@guest work 1 1 1 1 1\n@host qemu 1 137");
+		assert_eq!(failed(kill, &late, Ok(())), ["guest-kill end"]);
+		let by_itself = text("@host qemu 1 0");
+		assert_eq!(failed(kill, &by_itself, Ok(())), ["guest-kill end"]);
+	}
+
+	#[test]
+	fn an_unplugged_device_is_gone() {
+		let guest = Guest::new(Column::RustFast, false, Scenario::Unplug);
+		let good = text(
+			"@guest isolated 1 isolated\n@host unplugged 1 0 2112 8832 8832\n\
+			 @guest done 1\n@host qemu 1 0",
+		);
+		assert!(failed(guest, &good, Ok(())).is_empty());
+		for (from, to) in [
+			("1 0 2112", "1 1 2112"),
+			("1 0 2112", "1 0 530496"),
+			("8832 8832\n@guest", "8832 640\n@guest"),
+			("isolated 1 isolated", "isolated 1 error: x"),
+		] {
+			let text = good.replacen(from, to, 1);
+			assert_ne!(text, good, "{from}");
+			assert_eq!(failed(guest, &text, Ok(())), ["guest-unplug unplug"]);
+		}
+	}
+
+	#[test]
+	fn reads_on_another_path_are_found() {
+		let guest = Guest::new(Column::C, false, Scenario::Cost);
+		let mut middle = String::new();
+		for phase in cost::phases() {
+			let tag = phase.tag;
+			let rust = phase.path != Column::C;
+			let using = Guest::new(phase.path, false, Scenario::Cost).parameters();
+			let (before, after) = (1000 * tag, 1000 * tag + if rust { READS } else { 0 });
+			middle.push_str(&format!(
+				"@host using 1 {tag} {using}\n@host entries 1 {tag} {before}\n\
+				 @guest read 1 {tag} {READS}\n@host entries 1 {tag} {after}\n"
+			));
+		}
+		let text = text(&format!("{middle}@guest done 1\n@host qemu 1 0"));
+		let text = text.replace("run 1 rust", "run 1 c");
+		assert!(failed(guest, &text, Ok(())).is_empty());
+		let name = |phase| format!("c-32-bit-cost reads, {phase}");
+		for (from, to, phase) in [
+			("read 1 2 200", "read 1 2 error: x", "rust-full, round 1"),
+			("@guest read 1 2 200", "", "rust-full, round 1"),
+			("using 1 3 rust 1", "using 1 3 rust 0", "rust-fast, round 1"),
+			("entries 1 4 4000", "entries 1 4 3999", "c, round 2"),
+			("entries 1 5 5200", "entries 1 5 5199", "rust-full, round 2"),
+			("@host entries 1 6 6200", "", "rust-fast, round 2"),
+		] {
+			let bad = text.replacen(from, to, 1);
+			assert_ne!(bad, text, "{from}");
+			assert_eq!(failed(guest, &bad, Ok(())), [name(phase)], "{from}");
+		}
+	}
+
+	#[test]
+	fn nothing_said_is_all_failed() {
+		assert!(failed(WORK, "", Ok(())).len() >= 11);
+	}
+}
