@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The record of spans that QEMU's plugin makes.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use ::trace::span;
+use ::trace::symbols::{self, LINEAR, Symbols};
+use anyhow::{Context, Result, anyhow, bail};
+use protocol::marker;
+
+use crate::trace;
+use harness::kernel::Image;
+use harness::paths;
+use harness::process;
+
+/// What QEMU has recorded.
+pub(super) fn read(file: &Path) -> Result<Vec<span::Phase>> {
+	let name = || paths::short(file);
+	let open = File::open(file).with_context(name)?;
+	span::read(open).with_context(name)
+}
+
+/// A record of spans that QEMU makes.
+pub struct Spans {
+	plugin: PathBuf,
+	pub(super) file: PathBuf,
+	pub(super) symbols: Symbols,
+}
+
+impl Spans {
+	/// Builds the plugin. An error if there can be no record.
+	pub fn new(image: &Image) -> Result<Self> {
+		trace::available()?;
+		let plugin = trace::plugin()?;
+		let vmlinux = fs::read(image.vmlinux())
+			.with_context(|| format!("can't read {}", image.vmlinux().display()))?;
+		if symbols::contains_word(&vmlinux, &marker::ALL).map_err(|e| anyhow!(e))? {
+			bail!("the kernel's code has a word that is a marker of ours");
+		}
+		let symbols = Symbols::new(&vmlinux, &trace::sources(image)?).map_err(|e| anyhow!(e))?;
+		let file = paths::target().join("test/passthrough-cost.spans");
+		fs::create_dir_all(paths::target().join("test"))?;
+		process::remove(&file)?;
+		Ok(Self {
+			plugin,
+			file,
+			symbols,
+		})
+	}
+
+	/// What QEMU has to be told.
+	pub fn options(&self) -> Vec<String> {
+		// A comma in a path would end the option.
+		let path = |path: &Path| path.display().to_string().replace(',', ",,");
+		let plugin = format!(
+			"file={},spans={},kernel={:#x}",
+			path(&self.plugin),
+			path(&self.file),
+			self.symbols.end() - LINEAR
+		);
+		["-plugin".to_owned(), plugin].to_vec()
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn a_record_that_is_none_is_one_line() {
+		let file = std::env::temp_dir().join(format!("kvm-p9-spans-{}", std::process::id()));
+		let error = |content: &[u8]| {
+			fs::write(&file, content).unwrap();
+			format!("{:#}", read(&file).unwrap_err())
+		};
+		for (content, why) in [
+			("", "this is not a record of spans of this version"),
+			(
+				"kvm-p9 spans 0\nend\n",
+				"this is not a record of spans of this version",
+			),
+			(
+				"kvm-p9 spans 1\nphase 1\n",
+				"the record of spans ends in the middle",
+			),
+			(
+				"kvm-p9 spans 1\nphase\nend\n",
+				"the record of spans is damaged in line 2",
+			),
+		] {
+			let error = error(content.as_bytes());
+			assert!(
+				error.ends_with(why) && error.lines().count() == 1,
+				"{error}"
+			);
+		}
+		fs::remove_file(&file).unwrap();
+		assert_eq!(format!("{:#}", read(&file).unwrap_err()).lines().count(), 1);
+	}
+}
