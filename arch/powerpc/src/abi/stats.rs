@@ -2,8 +2,8 @@
 //! What `kvm_p9.stats` and the tracepoint `kvm_p9:fast_hcall` know of a vcpu.
 //!
 //! Times are ticks of the timebase, 512 MHz on a POWER9, and of some spans cycles, too:
-//! of those during which the PMU was nobody's. Who may have it, and how it is known that
-//! nobody else had it meanwhile, is said in `entry/src/timing/pmu.rs`.
+//! of those during which no one had the PMU. Who may have it, and how it is known that
+//! no one else had it meanwhile, is said in `entry/src/timing/pmu.rs`.
 //!
 //! # What is measured
 //!
@@ -11,11 +11,11 @@
 //!   a few dozen behind the `sc 1`, to the end of the handler. What is missing is
 //!   the system call vector, and the way back, which is the same for every hcall.
 //! - All others: from the guest's way out to its next way in, both in this object,
-//!   whatever the host did meanwhile: also other threads and sleep. For an `sc 1` it
+//!   with all that the host did meanwhile, also other threads and sleep. For an `sc 1` it
 //!   begins with the trampoline's first instruction, for all other interrupts where
 //!   the trampoline returns to Rust. It ends before the guest's GPRs are loaded. If
-//!   the thread was in userspace in between it is [`SpanKind::Userspace`], whatever
-//!   the guest left for.
+//!   the thread was in userspace in between it is [`SpanKind::Userspace`], no matter
+//!   what the guest left for.
 //!
 //! # Who writes
 //!
@@ -248,7 +248,7 @@ pub struct TimingFlags(pub u64);
 impl TimingFlags {
 	/// Counters: `kvm_p9.stats=1`.
 	pub const STATS: u64 = 1;
-	/// Events: somebody has enabled the tracepoint.
+	/// Events: the tracepoint is enabled.
 	pub const TRACE: u64 = 2;
 
 	/// Whether this is.
@@ -329,7 +329,7 @@ impl Stats {
 		let sequence = self.sequence.load(Ordering::Relaxed);
 		self.sequence
 			.store(sequence.wrapping_add(1), Ordering::Relaxed);
-		// Whoever sees a change also sees that it was odd.
+		// A reader that sees a change also sees that the sequence was odd.
 		fence(Ordering::Release);
 		change(&self.paths);
 		self.sequence
@@ -400,7 +400,7 @@ impl Stats {
 	}
 
 	/// The guest came out, at `guest_tb` by the guest's timebase and at `cycles` by the
-	/// counter, whoever's it is.
+	/// counter, no matter who has it.
 	#[inline]
 	pub fn leave(&self, kind: SpanKind, guest_tb: u64, cycles: u32) {
 		if TimingFlags(self.wanted.get()).has(TimingFlags::STATS) {
@@ -419,7 +419,7 @@ impl Stats {
 	}
 
 	/// A fast handler has answered. `start` and `end` are by the guest's timebase, and
-	/// `cycles` what passed by the counter, whoever's it is.
+	/// `cycles` what passed by the counter, no matter who has it.
 	#[inline]
 	pub fn fast(&self, kind: SpanKind, start: u64, end: u64, cycles: u32, call: Event) {
 		let wanted = TimingFlags(self.wanted.get());
@@ -516,7 +516,7 @@ mod tests {
 			prop_assert_eq!(path.count.get() | path.total.get() | path.max.get(), 0);
 		}
 
-		/// Whatever the guest's timebase is, a span is the host's time.
+		/// With any timebase of the guest, a span is the host's time.
 		#[test]
 		fn the_guests_timebase_does_not_show(
 			start in any::<u64>(), ticks in any::<u64>(),

@@ -44,9 +44,9 @@ shared! {
 		/// What `kvm_p9.stats` and the tracepoint know, or null while neither is on. What
 		/// it points to stays as long as the vcpu.
 		pub stats: AtomicPtr<Stats>,
-		/// The timebase when the last `sc 1` arrived, while somebody wants to know.
+		/// The timebase when the last `sc 1` arrived, while one of these is on.
 		pub hcall_tb: Cell<u64>,
-		/// The counter of cycles then, whoever's it is.
+		/// The counter of cycles then, no matter who has it.
 		pub hcall_cycles: Cell<u64>,
 		/// What a light exit needs of the last full entry.
 		pub light: Light,
