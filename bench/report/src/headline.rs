@@ -14,9 +14,9 @@ pub const CASES: [&Case; 8] = [
 	case!("h_get_tce"),
 	case!("h_put_tce"),
 	case!("h_put_tce_indirect_512"),
-	case!("h_stuff_tce_512"),
-	case!("h_prod"),
-	case!("mmio_store"),
+	case!("h_prod_awake"),
+	case!("h_cede"),
+	case!("mmio_ioeventfd_any"),
 	case!("decrementer"),
 ];
 
