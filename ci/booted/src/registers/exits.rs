@@ -10,6 +10,7 @@ use protocol::regs::{self, Pattern};
 use protocol::round::{self, Kind, Plan, Report};
 use protocol::{Column, GuestMode};
 use vmm::abi::KVM_REG_PPC_U64;
+use vmm::host;
 use vmm::machine::Failure;
 use vmm::timer::{self, Timer};
 
@@ -43,6 +44,18 @@ fn exits(name: &str) -> Result<u64, Failure> {
 	Ok(count)
 }
 
+/// Exits that a fast handler or a light exit has answered so far.
+fn short_exits() -> u64 {
+	let short = |name: &str| {
+		name.starts_with("fast_") || name.starts_with("light_h_") || name == "light_store"
+	};
+	let counters = host::counters().unwrap_or_default().into_iter();
+	counters
+		.filter(|(name, _)| short(name))
+		.map(|(_, n)| n)
+		.sum()
+}
+
 /// What rounds on one path came to.
 struct OnPath {
 	digests: Vec<u64>,
@@ -73,7 +86,9 @@ fn on_path(
 		dec_error: 0,
 		dec_slips: 0,
 	};
+	let mut short_ways = [0; 2];
 	for pmu in [false, true] {
+		let short_before = short_exits();
 		let mut pattern = Pattern::new(seed ^ u64::from(pmu));
 		let mut arena = Arena::new(guest)?;
 		if pmu {
@@ -126,6 +141,7 @@ fn on_path(
 		arena
 			.check_events(&report)
 			.map_err(|failure| of_guest(failure, path, pmu))?;
+		short_ways[usize::from(pmu)] = short_exits() - short_before;
 		result.digests.push(report.digest);
 		result.rounds += outcome.rounds;
 		result.dec_error = result.dec_error.max(report.dec_error);
@@ -134,6 +150,15 @@ fn on_path(
 		result.timer += exits("dec_exits")? - before.0;
 		result.interrupt += exits("ext_intr_exits")? - before.1;
 		result.signal += exits("signal_exits")? - before.2;
+	}
+	// The guest says that it uses the PMU after its first entry, and no more at its end: some
+	// hcalls are before the next full entry.
+	let [without, with] = short_ways;
+	if path == Column::RustFast && (without == 0 || with * 10 > without) {
+		return Err(Failure::Wrong(format!(
+			"{}: {without} exits answered the short way, and {with} of a guest that uses the PMU",
+			path.name()
+		)));
 	}
 	Ok(result)
 }
