@@ -15,8 +15,7 @@
 //! - An hcall, by a handler in the table of fast handlers ([`hcall`]). A handler that
 //!   returns H_TOO_HARD has put the guest's context back, so the full exit starts from the
 //!   same state as without it.
-//! - A store to a device's register, by [`store`], from the run loop of
-//!   [`switch::run`](crate::switch::run).
+//! - A store to an eventfd, from the loop of [`switch::run`](crate::switch::run).
 
 use powerpc::{Cpu, Msr, Spr};
 

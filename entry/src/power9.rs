@@ -61,7 +61,8 @@ unsafe extern "C" {
 pub(crate) struct Power9 {
 	pub(crate) host_pmu: MaybeUninit<HostPmu>,
 	pub(crate) paca: PacaView,
-	/// This CPU's counters, for light exits. Otherwise anything.
+	/// This CPU's counters, which light exits add to. Null in a handler, which finds them by
+	/// the vcpu.
 	pub(crate) counters: *const Counters,
 }
 

@@ -27,7 +27,7 @@ struct kvm_p9_recorder {
 /* Where hcalls were answered: columns of the vms file */
 enum { KVM_P9_FAST, KVM_P9_FULL, KVM_P9_USERSPACE, KVM_P9_COLUMNS };
 
-/* In Rust: entry/src/kernel.rs */
+/* In Rust: entry/src/power9.rs and entry/src/entry_point.rs */
 bool kvm_p9_assists_tm(void);
 int kvm_p9_rs_vcpu_entry(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
 			 u64 *tb, struct kvm_p9_counters *counters);
@@ -59,7 +59,7 @@ extern u64 kvm_p9_timing;
 int kvm_p9_set_timing(u64 what, bool on);
 void kvm_p9_warn_unsupported(void);
 
-/* kvm_p9_mmu.c, for entry/src/kernel.rs */
+/* kvm_p9_mmu.c, for entry/src/power9.rs */
 void kvm_p9_flush_guest_tlb(struct kvm *kvm, cpumask_t *wanted, int pcpu);
 void kvm_p9_clear_slb(void);
 
@@ -69,7 +69,7 @@ void kvm_p9_stop_all_counters(void);
 /* Called after an exit. */
 void kvm_p9_scrub_guest_pmc(struct kvm_vcpu *vcpu);
 
-/* kvm_p9_tce.c, for entry/src/handlers.rs */
+/* kvm_p9_tce.c, for entry/src/tce/ */
 extern u64 kvm_p9_vmemmap;
 extern u64 kvm_p9_phb_useraddrptr;
 void kvm_p9_tce_kill(struct iommu_table *tbl, unsigned long entry, unsigned long pages);

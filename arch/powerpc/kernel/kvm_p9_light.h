@@ -25,7 +25,7 @@ static inline void kvm_p9_light_count(struct kvm_vcpu *vcpu, enum kvm_p9_light_c
 	WRITE_ONCE(*counter, *counter + 1);
 }
 
-/* For entry/src/kernel.rs */
+/* For entry/src/power9.rs and entry/src/fast/light.rs */
 long kvm_p9_light_hcall(struct kvm_vcpu *vcpu);
 bool kvm_p9_light_store(struct kvm_vcpu *vcpu, struct kvm_io_device *device);
 struct kvm_io_device *kvm_p9_light_store_device(struct kvm_vcpu *vcpu, gpa_t gpa);
