@@ -93,6 +93,13 @@ pub trait Kernel: Cpu {
 	fn light_store_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>>;
 	/// Answers the store, or changes nothing. Called in [`light::window`](crate::light::window).
 	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> bool;
+	/// Whether an interrupt of the host can be served in a light exit: there is no work for the
+	/// run loop, and the guest may be entered again as it was.
+	fn light_may_serve(&mut self, vcpu: VcpuView) -> bool;
+	/// Enables interrupts for as long as the host has any, with the host's context in place.
+	/// Returns the host timebase of the host's next timer, or `None` if the exit has to become
+	/// a full one.
+	fn light_serve(&mut self, vcpu: VcpuView, trap: u32) -> Option<u64>;
 	/// The save area that an interrupt with this trap number used.
 	fn exception_area(&self, trap: u32) -> ExceptionView;
 }

@@ -164,7 +164,10 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 			};
 		}
 		match kind {
-			Kind::Radix if wanted >= LIGHT_TABLE => run!(RadixLight),
+			Kind::Radix if wanted >= LIGHT_TABLE => {
+				p9(&context.vcpu).light.table.set(wanted.into());
+				run!(RadixLight)
+			}
 			Kind::Radix => run!(Radix),
 			Kind::L2 => run!(L2),
 			Kind::Hash => run!(Hash),

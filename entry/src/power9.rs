@@ -32,6 +32,8 @@ unsafe extern "C" {
 	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
 	fn kvm_p9_light_store(vcpu: *mut u8, device: *mut u8) -> bool;
 	fn kvm_p9_light_store_device(vcpu: *mut u8, address: u64) -> *mut u8;
+	fn kvm_p9_light_may_serve(vcpu: *mut u8) -> bool;
+	fn kvm_p9_light_serve(vcpu: *mut u8, trap: c_int) -> u64;
 	fn kvm_p9_flush_guest_tlb(kvm: *mut u8, wanted: *mut u8, pcpu: c_int);
 	fn kvm_p9_clear_slb();
 	fn switch_pmu_to_guest(vcpu: *mut u8, host: *mut HostPmu);
@@ -372,6 +374,19 @@ impl Kernel for Power9 {
 	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> bool {
 		// SAFETY: called in the window that it is made for. SRCU keeps the device.
 		unsafe { kvm_p9_light_store(pointer(vcpu), device.as_ptr()) }
+	}
+
+	#[inline(always)]
+	fn light_may_serve(&mut self, vcpu: VcpuView) -> bool {
+		// SAFETY: it only reads kernel memory, and counts.
+		unsafe { kvm_p9_light_may_serve(pointer(vcpu)) }
+	}
+
+	#[inline(always)]
+	fn light_serve(&mut self, vcpu: VcpuView, trap: u32) -> Option<u64> {
+		// SAFETY: the switch calls it with all in place that interrupts of the host need.
+		let limit = unsafe { kvm_p9_light_serve(pointer(vcpu), trap as c_int) };
+		(limit != 0).then_some(limit)
 	}
 
 	#[inline(always)]

@@ -20,6 +20,7 @@
 mod enter;
 mod exit;
 mod facilities;
+mod serve;
 mod slb;
 mod timebase;
 
@@ -147,8 +148,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	lpcr: u64,
 	tb: &mut u64,
 ) -> u32 {
-	let started = *tb;
-	let hdec = limit.wrapping_sub(started);
+	let hdec = limit.wrapping_sub(*tb);
 	if (hdec as i64) < 0 {
 		return trap::HV_DECREMENTER;
 	}
@@ -165,6 +165,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	}
 	// All of the host's that has to be read comes before the first write.
 	let host = enter::Host::read::<P, _>(k, when);
+	let mut run = serve::Run::new(k, when, *tb, hdec, doorbell);
 	if P::LIGHT {
 		k.set_light(context.vcpu, host.light(lpcr), limit);
 	}
@@ -173,10 +174,10 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	unsafe {
 		enter::load_facilities::<P, _>(k, &context, &host, when, &mut msr);
 		host.load_user_and_supervisor(k, &context, when);
-		timebase::enter(k, &context, started, tb);
-		enter::load_guest_sprs::<P, _>(k, &context, &host, when, doorbell);
+		timebase::enter(k, &context, run.started, tb);
+		enter::load_guest_sprs::<P, _>(k, &context, &host, &run, when);
 		enter::switch_mmu_context::<P, _>(k, &context, lpcr);
-		enter::load_decrementers(k, &context, hdec, *tb, lpcr);
+		enter::load_decrementers(k, &context, run.hdec, *tb, lpcr);
 	}
 	let out = loop {
 		// SAFETY: all else is loaded. These registers come last because a machine check would
@@ -198,6 +199,13 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 			break out;
 		}
 		k.pmu_to_host(context.vcpu);
+		if P::LIGHT && exit::light_may_serve(k, &context) {
+			// SAFETY: a radix guest has just left the trampoline, with the MMU on, and the
+			// PMU is the host's.
+			let out = unsafe { serve::serve::<P, _>(k, &context, when, &mut run, tb) };
+			let Some(out) = out else { continue };
+			break out;
+		}
 
 		let out = exit::save_interrupt_state(k, &context, when);
 		if facilities::has_tm::<P>()
@@ -214,8 +222,8 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	};
 
 	// All of the guest's that has to be read comes before the first write.
-	let guest = exit::Guest::save(k, &context, when, doorbell);
-	let times = exit::account::<P, _>(k, &context, &guest, &host, out, lpcr, started, hdec);
+	let guest = exit::Guest::save(k, &context, when, run.doorbell);
+	let times = exit::account::<P, _>(k, &context, &guest, &run, out, lpcr);
 	*tb = times.tb;
 	// These two decisions have to be here. LLVM optimises a function before it inlines it, and
 	// with them in a function together with what depends on them, conditions are kept on the stack.
@@ -233,7 +241,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 				facilities::store::<P, _>(k, &context, when);
 			}
 		}
-		exit::restore_sprs::<P, _>(k, &context, &host, when, guest.doorbell, times);
+		exit::restore_sprs::<P, _>(k, &context, &host, &run, when, guest.doorbell, times);
 	}
 	exit::age_ebb::<P>(&context, when);
 	context.paca.set_in_guest(layout::GUEST_MODE_NONE as u8);

@@ -6,9 +6,11 @@
 #include <linux/context_tracking.h>
 #include <linux/interrupt.h>
 #include <linux/kvm_host.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
 #include <linux/thread_info.h>
 #include <asm/dbell.h>
+#include <asm/ftrace.h>
 #include <asm/hw_irq.h>
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
@@ -81,6 +83,20 @@ static __always_inline void kvm_p9_light_end(struct kvm_vcpu *vcpu)
 		guest_state_enter_irqoff();
 }
 
+/* Work for the run loop that does not depend on the time, or on the vcpu's doorbell */
+static __always_inline bool kvm_p9_has_work(struct kvm_vcpu *vcpu)
+{
+	unsigned long flags = READ_ONCE(current_thread_info()->flags);
+
+	return unlikely(flags & (_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL | _TIF_NEED_RESCHED) ||
+			local_softirq_pending() || local_paca->irq_work_pending ||
+			local_paca->irq_happened != PACA_IRQ_HARD_DIS ||
+			READ_ONCE(vcpu->arch.pending_exceptions) ||
+			!READ_ONCE(vcpu->kvm->arch.mmu_ready) ||
+			vcpu->arch.vpa.update_pending | vcpu->arch.slb_shadow.update_pending |
+			vcpu->arch.dtl.update_pending);
+}
+
 /*
  * The handler may have left work for this task or this CPU for which no interrupt comes. Send
  * one: it ends the guest's run at once, and the run loop looks at all of it. Work from
@@ -88,21 +104,91 @@ static __always_inline void kvm_p9_light_end(struct kvm_vcpu *vcpu)
  */
 static __always_inline void kvm_p9_light_look_for_work(struct kvm_vcpu *vcpu)
 {
-	unsigned long flags = READ_ONCE(current_thread_info()->flags);
-
-	if (likely(!(flags & (_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL | _TIF_NEED_RESCHED)) &&
-		   !local_softirq_pending() && !local_paca->irq_work_pending &&
-		   local_paca->irq_happened == PACA_IRQ_HARD_DIS &&
-		   timer_get_next_tb() >= vcpu->arch.p9.light.limit &&
-		   !vcpu->arch.pending_exceptions && !vcpu->arch.doorbell_request &&
-		   READ_ONCE(vcpu->kvm->arch.mmu_ready) &&
-		   !(vcpu->arch.vpa.update_pending | vcpu->arch.slb_shadow.update_pending |
-		     vcpu->arch.dtl.update_pending)))
+	if (likely(!kvm_p9_has_work(vcpu) && timer_get_next_tb() >= vcpu->arch.p9.light.limit &&
+		   !vcpu->arch.doorbell_request))
 		return;
 
 	ppc_msgsnd_sync();
 	ppc_msgsnd(PPC_DBELL_MSGTYPE, 0, local_paca->hw_cpu_id);
 	kvm_p9_light_count(vcpu, KVM_P9_LIGHT_KICKS);
+}
+
+/*
+ * Whether the guest may be entered as the last full entry has it: the way to enter it is still
+ * the one that the parameters ask for, and LPCR is still what the run loop would take. The
+ * run loop sets LPCR[MER] while the guest does not take an external interrupt.
+ */
+static __always_inline bool kvm_p9_entry_is_valid(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_p9_light *light = &vcpu->arch.p9.light;
+
+	return static_branch_likely(&kvm_p9_path_is_rust) &&
+	       READ_ONCE(kvm_p9_fast_table) == light->table &&
+	       READ_ONCE(vcpu->arch.vcore->lpcr) == light->lpcr;
+}
+
+/*
+ * Whether an interrupt of the host can be served, and the guest go on after it. Called with the
+ * guest's context loaded. If there is work, the interrupt most likely came to say so.
+ */
+bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
+
+	if (likely(!kvm_p9_has_work(vcpu) && kvm_p9_entry_is_valid(vcpu) && !ops->traced()))
+		return true;
+
+	kvm_p9_light_count(vcpu, KVM_P9_FULL_INTERRUPT);
+	return false;
+}
+
+/*
+ * Serve the host's pending interrupts, and the softirqs that they raise, as the run loop does
+ * after a full exit. Rust has put in place what interrupts depend on: see
+ * docs/light-exit.md. Preemption is disabled, so no other task runs. Return the host timebase
+ * of the next timer, or 0 if the exit has to become a full one.
+ */
+u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
+{
+	unsigned long flags = IRQS_ENABLED;
+	u64 limit;
+
+	kvm_p9_light_begin(vcpu);
+	this_cpu_enable_ftrace();
+
+	/* The guest's exit took the message. The other interrupts are still pending. */
+	if (trap == BOOK3S_INTERRUPT_H_DOORBELL)
+		local_paca->irq_happened |= PACA_IRQ_DBELL;
+	if (trap == BOOK3S_INTERRUPT_HV_DECREMENTER) {
+		vcpu->stat.dec_exits++;
+		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_TIMER);
+	} else {
+		vcpu->stat.ext_intr_exits++;
+		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_INTERRUPT);
+	}
+	vcpu->stat.sum_exits++;
+
+	powerpc_local_irq_pmu_restore(flags);
+	powerpc_local_irq_pmu_save(flags);
+	hard_irq_disable();
+
+	this_cpu_disable_ftrace();
+	/* What the entry of a guest notes for RCU, if kvm_p9_light_end() does not */
+	if (!kvm_p9_light_tells_state())
+		rcu_virt_note_context_switch();
+	kvm_p9_light_end(vcpu);
+
+	/*
+	 * Now that interrupts are disabled: what came before is seen here, and what comes
+	 * later ends the guest's run.
+	 */
+	limit = timer_get_next_tb();
+	if (unlikely(kvm_p9_has_work(vcpu) || !kvm_p9_entry_is_valid(vcpu) || mftb() >= limit)) {
+		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_WORK);
+		return 0;
+	}
+	vcpu->arch.p9.light.limit = limit;
+	return limit;
 }
 
 /* Rust has put the host's MMU context in place. Interrupts are disabled in MSR. */

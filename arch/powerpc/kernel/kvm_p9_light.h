@@ -5,11 +5,13 @@
 #include "kvm_p9.h"
 
 /*
- * What a light exit may call: all of it. Both run with interrupts disabled, in the middle of
- * a guest's run. They must not sleep, and must not enable interrupts. They must do the whole
- * job, or change nothing.
+ * What a light exit may call in KVM-HV: all of it. These run with interrupts disabled, in the
+ * middle of a guest's run. They must not sleep, and must not enable interrupts. They must do
+ * the whole job, or change nothing.
  */
 struct kvm_p9_light_ops {
+	/* A tracepoint of the run loop is on: each exit has to pass it */
+	bool (*traced)(void);
 	/* Answers the hcall in gpr[3], or returns H_TOO_HARD */
 	long (*hcall)(struct kvm_vcpu *vcpu);
 	/* Signals the eventfd, which is at that guest physical address */
@@ -29,5 +31,7 @@ static inline void kvm_p9_light_count(struct kvm_vcpu *vcpu, enum kvm_p9_light_c
 long kvm_p9_light_hcall(struct kvm_vcpu *vcpu);
 bool kvm_p9_light_store(struct kvm_vcpu *vcpu, struct kvm_io_device *device);
 struct kvm_io_device *kvm_p9_light_store_device(struct kvm_vcpu *vcpu, gpa_t gpa);
+bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu);
+u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap);
 
 #endif /* KVM_P9_LIGHT_H */

@@ -18,8 +18,7 @@
 #include "kvm_p9_light.h"
 #include "trace_hv.h"
 
-/* A tracepoint of the run loop is on: each exit has to pass it. */
-static __always_inline bool kvm_p9_light_traced(void)
+static bool kvm_p9_light_traced(void)
 {
 	return trace_kvm_guest_enter_enabled() || trace_kvm_guest_exit_enabled() ||
 	       trace_kvm_hcall_enter_enabled() || trace_kvm_hcall_exit_enabled() ||
@@ -134,6 +133,7 @@ static bool kvm_p9_light_hv_store(struct kvm_vcpu *vcpu, struct kvm_io_device *d
 }
 
 const struct kvm_p9_light_ops kvm_p9_light_hv_ops = {
+	.traced = kvm_p9_light_traced,
 	.hcall = kvm_p9_light_hv_hcall,
 	.store = kvm_p9_light_hv_store,
 };

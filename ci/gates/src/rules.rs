@@ -114,13 +114,21 @@ const LIGHT_GLUE_MAY: &[&str] = &[
 	"decrementers_next_tb",
 	"enable_kernel_vsx",
 	"irq_stat",
+	"kvm_p9_fast_table",
 	"kvm_p9_load_vectors",
+	"kvm_p9_path_is_rust",
 	"kvmppc_h_logical_ci_load",
 	"kvmppc_h_logical_ci_store",
 	"xa_find",
 	"xa_find_after",
 	"xa_load",
 ];
+
+/// The one function on the C side that enables interrupts.
+const SERVE_FUNCTION: &str = "kvm_p9_light_serve";
+
+/// What only that function may call.
+const SERVE_MAY: &[&str] = &["arch_local_irq_restore", "rcu_note_context_switch"];
 
 /// How a function is reached, which decides what it may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -316,10 +324,31 @@ fn light_findings(objects: &[ObjectFile; 2]) -> Vec<Finding> {
 	let what = objects
 		.iter()
 		.flat_map(|object| &object.undefined)
-		.filter(|symbol| !LIGHT_GLUE_MAY.contains(&symbol.as_str()))
+		.filter(|symbol| {
+			!LIGHT_GLUE_MAY.contains(&symbol.as_str()) && !SERVE_MAY.contains(&symbol.as_str())
+		})
 		.cloned()
 		.collect();
-	vec![("what light exits may call is a list", what)]
+	vec![
+		("what light exits may call is a list", what),
+		(
+			"one function of light exits enables interrupts",
+			enables_interrupts(objects),
+		),
+	]
+}
+
+fn enables_interrupts(objects: &[ObjectFile; 2]) -> Vec<String> {
+	let functions = || objects.iter().flat_map(|object| &object.functions);
+	let calls = |f: &Function| f.outside.iter().any(|to| SERVE_MAY.contains(&to.as_str()));
+	let mut findings: Vec<_> = functions()
+		.filter(|(name, f)| *name != SERVE_FUNCTION && calls(f))
+		.map(|(name, _)| format!("{name} does, too"))
+		.collect();
+	if !functions().any(|(name, f)| name == SERVE_FUNCTION && calls(f)) {
+		findings.push(format!("there is no {SERVE_FUNCTION} that does"));
+	}
+	findings
 }
 
 fn glue_findings(glue: &ObjectFile) -> Vec<Finding> {

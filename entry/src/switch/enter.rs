@@ -4,24 +4,23 @@
 use powerpc::{Msr, Spr};
 
 use super::facilities::has_tm;
+use super::serve::Run;
 use super::{Doorbell, PCR_MASK, PSSCR_EC, PSSCR_FAKE_SUSPEND_SHIFT, slb};
 use crate::context::{Context, Kernel, Kind, Profile};
 use crate::layout::kernel as layout;
 use crate::light::Registers;
-use crate::sprs::{Conditions, Debug, Guest, Interrupt, Supervisor, Transactions, User};
+use crate::sprs::{Conditions, Guest, Interrupt, Supervisor, Transactions, User};
+use crate::views::VcpuView;
 
 /// The host's values that only registers hold.
 pub(super) struct Host {
 	pub(super) user: User,
 	pub(super) supervisor: Supervisor,
-	pub(super) debug: Debug,
 	guest: Guest,
 	interrupt: Interrupt,
 	pub(super) hfscr: u64,
 	pub(super) pidr: u64,
 	pub(super) psscr: u64,
-	pub(super) purr: u64,
-	pub(super) spurr: u64,
 }
 
 impl Host {
@@ -31,7 +30,6 @@ impl Host {
 		Self {
 			user: User::host(k, when),
 			supervisor: Supervisor::host(k, when),
-			debug: Debug::host(k, when),
 			guest: Guest::host(k, when),
 			interrupt: Interrupt::host(k, when),
 			hfscr: k.mfspr::<{ Spr::HFSCR.0 }>(),
@@ -41,8 +39,6 @@ impl Host {
 			} else {
 				k.mfspr::<{ Spr::PSSCR_PR.0 }>()
 			},
-			purr: k.mfspr::<{ Spr::PURR.0 }>(),
-			spurr: k.mfspr::<{ Spr::SPURR.0 }>(),
 		}
 	}
 
@@ -171,8 +167,8 @@ pub(super) unsafe fn load_guest_sprs<P: Profile, K: Kernel>(
 	k: &mut K,
 	context: &Context,
 	host: &Host,
+	run: &Run,
 	when: Conditions,
-	doorbell: Doorbell,
 ) {
 	let Context {
 		vcpu, vcore, paca, ..
@@ -186,12 +182,12 @@ pub(super) unsafe fn load_guest_sprs<P: Profile, K: Kernel>(
 			// Only problem state is restricted by it.
 			k.mtspr::<{ Spr::PCR.0 }>(vcore.pcr() | PCR_MASK);
 		}
-		if doorbell.requested {
+		if run.doorbell.requested {
 			Doorbell::request::<P>(vcpu, 0);
 			// Taken when the guest's [EE] is on; the host's is off.
 			k.mtspr::<{ Spr::DPDES.0 }>(1);
 		}
-		host.debug.load(k, context, when);
+		run.debug.load(k, context, when);
 		if P::tm_assist() {
 			let fake_suspend = u64::from(paca.fake_suspend()) << PSSCR_FAKE_SUSPEND_SHIFT;
 			k.mtspr::<{ Spr::PSSCR.0 }>(vcpu.psscr() | PSSCR_EC | fake_suspend);
@@ -200,11 +196,23 @@ pub(super) unsafe fn load_guest_sprs<P: Profile, K: Kernel>(
 		}
 		// Facilities of [HV]=0 only.
 		k.mtspr::<{ Spr::HFSCR.0 }>(vcpu.hfscr());
-		// The way into the guest. Interrupts that use these are disabled.
+		load_way_in(k, vcpu);
+	}
+	paca.set_in_guest(layout::GUEST_MODE_P9_RS as u8);
+}
+
+/// Loads the way into the guest.
+///
+/// # Safety
+///
+/// The guest must run next.
+#[inline(always)]
+pub(super) unsafe fn load_way_in<K: Kernel>(k: &mut K, vcpu: VcpuView) {
+	// SAFETY: interrupts that use these are disabled.
+	unsafe {
 		k.mtspr::<{ Spr::HSRR0.0 }>(vcpu.nip());
 		k.mtspr::<{ Spr::HSRR1.0 }>(vcpu.msr() & !Msr::HV.bits() | Msr::ME.bits());
 	}
-	paca.set_in_guest(layout::GUEST_MODE_P9_RS as u8);
 }
 
 /// Switches the MMU context to the guest's, and flushes translations that another CPU left to this

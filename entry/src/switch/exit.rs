@@ -5,8 +5,9 @@ use core::ptr::NonNull;
 
 use powerpc::{Msr, Spr};
 
-use super::enter::Host;
+use super::enter::{self, Host};
 use super::facilities::{self, has_tm};
+use super::serve::Run;
 use super::{Doorbell, INST_FETCH_FAILED, PCR_MASK, PSSCR_FAKE_SUSPEND_SHIFT, hfscr, slb, trap};
 use crate::context::{Context, Kernel, Kind, Profile};
 use crate::layout::kernel as layout;
@@ -165,10 +166,7 @@ pub(super) unsafe fn leave_lightly<K: Kernel>(
 		return Some(out);
 	}
 	// SAFETY: as on the way in.
-	unsafe {
-		k.mtspr::<{ Spr::HSRR0.0 }>(vcpu.nip());
-		k.mtspr::<{ Spr::HSRR1.0 }>(vcpu.msr() & !Msr::HV.bits() | Msr::ME.bits());
-	}
+	unsafe { enter::load_way_in(k, vcpu) };
 	None
 }
 
@@ -184,6 +182,22 @@ pub(super) unsafe fn go_straight_on<K: Kernel>(k: &mut K, context: &Context) {
 		k.mtspr::<{ Spr::HSRR0.0 }>(context.vcpu.nip());
 		k.mtspr::<{ Spr::HSRR1.0 }>(context.vcpu.msr());
 	}
+}
+
+/// Whether an interrupt of the host ended the run of a guest with translation on, outside a
+/// transaction, that a light exit can serve.
+#[inline(always)]
+pub(super) fn light_may_serve<K: Kernel>(k: &mut K, context: &Context) -> bool {
+	let trap = context.paca.trap() as u32 & !2;
+	matches!(trap, trap::HV_DECREMENTER | trap::H_DOORBELL | trap::H_VIRT)
+		&& may_serve(k, context.vcpu)
+}
+
+#[inline(never)]
+fn may_serve<K: Kernel>(k: &mut K, vcpu: VcpuView) -> bool {
+	!Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS)
+		&& Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
+		&& k.light_may_serve(vcpu)
 }
 
 /// What was read of the guest and has a rule of its own.
@@ -213,6 +227,12 @@ impl Guest {
 		vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
 		vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
 		vcpu.set_psscr(k.mfspr::<{ Spr::PSSCR_PR.0 }>());
+		Self::read(k, purr, spurr, doorbell)
+	}
+
+	/// Reads the doorbell, HDEC and DEC. The others were read before.
+	#[inline(always)]
+	pub(super) fn read<K: Kernel>(k: &mut K, purr: u64, spurr: u64, doorbell: Doorbell) -> Self {
 		Self {
 			purr,
 			spurr,
@@ -231,22 +251,19 @@ pub(super) struct Times {
 	/// What was added to the timebase for the guest.
 	pub(super) applied: u64,
 	/// The host's PURR and SPURR, with what the guest used.
-	purr: u64,
-	spurr: u64,
+	pub(super) purr: u64,
+	pub(super) spurr: u64,
 }
 
 /// Computes the host's time, and saves the guest's decrementer, doorbell, PURR and SPURR.
 #[inline(always)]
-#[expect(clippy::too_many_arguments)]
 pub(super) fn account<P: Profile, K: Kernel>(
 	k: &mut K,
 	context: &Context,
 	guest: &Guest,
-	host: &Host,
+	run: &Run,
 	out: Out,
 	lpcr: u64,
-	started: u64,
-	hdec: u64,
 ) -> Times {
 	let vcpu = context.vcpu;
 	// See "Time" in docs/entry-exit.md.
@@ -254,7 +271,8 @@ pub(super) fn account<P: Profile, K: Kernel>(
 	let tb = if out.timebase_changed {
 		k.mftb().wrapping_sub(applied)
 	} else {
-		started.wrapping_add(hdec.wrapping_sub(guest.hdec_left))
+		run.started
+			.wrapping_add(run.hdec.wrapping_sub(guest.hdec_left))
 	};
 	let dec = if lpcr & layout::HV_LPCR_LD as u64 == 0 {
 		// Without the large decrementer it has 32 bits.
@@ -266,8 +284,8 @@ pub(super) fn account<P: Profile, K: Kernel>(
 	if guest.doorbell {
 		Doorbell::request::<P>(vcpu, 1);
 	}
-	let purr = host.purr.wrapping_add(guest.purr.wrapping_sub(vcpu.purr()));
-	let spurr = host
+	let purr = run.purr.wrapping_add(guest.purr.wrapping_sub(vcpu.purr()));
+	let spurr = run
 		.spurr
 		.wrapping_add(guest.spurr.wrapping_sub(vcpu.spurr()));
 	vcpu.set_purr(guest.purr);
@@ -369,19 +387,31 @@ pub(super) unsafe fn restore_mmu_context<P: Profile, K: Kernel>(
 	context: &Context,
 	host: &Host,
 ) {
-	let Context { vcpu, kvm, .. } = *context;
-	// SAFETY: a radix host translates nothing by the SLB; the three registers' values are the
-	// host's.
+	// SAFETY: a radix host translates nothing by the SLB; the rest is the caller's word.
 	unsafe {
 		if matches!(P::KIND, Kind::Hash) {
-			slb::save(k, vcpu);
+			slb::save(k, context.vcpu);
 			k.slb_clear_all();
 		} else {
 			slb::clear_four(k);
 		}
+		load_host_mmu_context(k, context, host.pidr);
+	}
+}
+
+/// Restores PIDR, LPIDR and LPCR.
+///
+/// # Safety
+///
+/// As for [`restore_mmu_context`].
+#[inline(always)]
+pub(super) unsafe fn load_host_mmu_context<K: Kernel>(k: &mut K, context: &Context, pidr: u64) {
+	let kvm = context.kvm;
+	// SAFETY: the three registers' values are the host's.
+	unsafe {
 		// See "Barriers" in docs/entry-exit.md.
 		k.hwsync();
-		k.mtspr::<{ Spr::PIDR.0 }>(host.pidr);
+		k.mtspr::<{ Spr::PIDR.0 }>(pidr);
 		k.mtspr::<{ Spr::LPIDR.0 }>(kvm.host_lpid().into());
 		k.mtspr::<{ Spr::LPCR.0 }>(kvm.host_lpcr());
 	}
@@ -397,6 +427,7 @@ pub(super) unsafe fn restore_sprs<P: Profile, K: Kernel>(
 	k: &mut K,
 	context: &Context,
 	host: &Host,
+	run: &Run,
 	when: Conditions,
 	doorbell: bool,
 	times: Times,
@@ -414,7 +445,7 @@ pub(super) unsafe fn restore_sprs<P: Profile, K: Kernel>(
 			k.mtspr::<{ Spr::PSSCR.0 }>(host.psscr | fake_suspend);
 		}
 		k.mtspr::<{ Spr::HFSCR.0 }>(host.hfscr);
-		host.debug.restore(k, context, when);
+		run.debug.restore(k, context, when);
 		if doorbell {
 			k.mtspr::<{ Spr::DPDES.0 }>(0);
 		}

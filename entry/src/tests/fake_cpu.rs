@@ -83,6 +83,10 @@ pub(super) struct Machine {
 	pub(super) late: u64,
 	/// The timebase as the guest found it.
 	pub(super) found_tb: u64,
+	/// The timebase when the guest left for the first time.
+	pub(super) first_exit_tb: u64,
+	/// What each run of the guest adds to PURR and SPURR.
+	pub(super) guest_used: u64,
 	/// An interrupt is pending when the host's timer is set again.
 	pub(super) timer_due: bool,
 	pub(super) lpcr: u64,
@@ -110,8 +114,10 @@ pub(super) type Seen = (BTreeMap<u16, u64>, BTreeMap<u16, u64>, [u64; 8], [u64; 
 /// What happens in the window of a light exit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Light {
-	/// The handler answers.
+	/// The handler answers, or after interrupts there is no work for the run loop.
 	pub(super) answers: bool,
+	/// Interrupts of the host can be served.
+	pub(super) may_serve: bool,
 	/// The host takes an interrupt.
 	pub(super) interrupt: bool,
 	/// The host sets its timer to this.
@@ -171,6 +177,8 @@ impl Machine {
 			runs: 1000,
 			late: 0,
 			found_tb: 0,
+			first_exit_tb: 0,
+			guest_used: 0,
 			timer_due: false,
 			lpcr: LPCR,
 			light: None,
@@ -478,6 +486,13 @@ impl Kernel for Machine {
 		self.found_slb = self.slb.clone();
 		self.found_tb = self.tb;
 		self.tb += self.runs;
+		if self.first_exit_tb == 0 {
+			self.first_exit_tb = self.tb;
+		}
+		for spr in [Spr::PURR, Spr::SPURR] {
+			let count = self.spr(spr).wrapping_add(self.guest_used);
+			self.set(spr, count);
+		}
 		self.sprs.extend(&self.guest_writes);
 		if let Some(dec) = self.guest_writes.get(&Spr::DEC.0) {
 			self.set(Spr::DEC, dec.wrapping_add(self.tb));
@@ -572,6 +587,15 @@ impl Kernel for Machine {
 
 	fn light(&self, _: VcpuView) -> Registers {
 		self.registers.expect("there was a full entry")
+	}
+
+	fn light_may_serve(&mut self, _: VcpuView) -> bool {
+		self.event(Event::Call("light_may_serve"));
+		self.light.expect("light exits are on").may_serve
+	}
+
+	fn light_serve(&mut self, _: VcpuView, trap: u32) -> Option<u64> {
+		self.serve_interrupts(trap)
 	}
 
 	fn light_store_device(&mut self, _: VcpuView, _: u64) -> Option<NonNull<u8>> {

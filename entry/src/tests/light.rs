@@ -87,6 +87,69 @@ impl Machine {
 		}
 	}
 
+	/// Interrupts of the host are served: is all that they depend on the host's?
+	pub(super) fn serve_interrupts(&mut self, trap: u32) -> Option<u64> {
+		self.event(Event::Call("light_serve"));
+		let light = self.light.expect("light exits are on");
+		assert_eq!(trap, self.context.paca.trap() as u32 & !2);
+		let Context {
+			vcpu, vcore, paca, ..
+		} = self.context;
+		for spr in [
+			Spr::LPIDR,
+			Spr::LPCR,
+			Spr::PIDR,
+			Spr::AMR,
+			Spr::IAMR,
+			Spr::CIABR,
+			Spr::DPDES,
+		] {
+			assert_eq!(self.spr(spr), self.host_before[&spr.0], "{spr:?}");
+		}
+		if self.dawr {
+			for spr in [Spr::DAWR0, Spr::DAWRX0] {
+				assert_eq!(self.spr(spr), self.host_before[&spr.0], "{spr:?}");
+			}
+		}
+		let count = |spr: Spr| self.host_before.get(&spr.0).copied().unwrap_or(0);
+		let used = self.guest_used;
+		assert_eq!(self.spr(Spr::PURR), count(Spr::PURR).wrapping_add(used));
+		assert_eq!(self.spr(Spr::SPURR), count(Spr::SPURR).wrapping_add(used));
+		assert_eq!(vcore.tb_offset_applied(), 0, "guest's timebase");
+		assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
+		assert_eq!(vcpu.pid(), self.guest_writes[&Spr::PIDR.0] as u32);
+		assert!(self.events.contains(&Event::Call("rearm_host_dec")));
+		let msr = Msr::from_bits_retain(self.msr);
+		assert!(msr.contains(Msr::RI | Msr::IR | Msr::DR));
+		assert!(!msr.intersects(Msr::EE | Msr::FP | Msr::VEC | Msr::VSX));
+		self.window_tb = Some(self.tb);
+		self.tb += light.takes;
+		// Interrupts use these. Other CPUs' calls write DSCR, and breakpoints of the host.
+		for spr in [
+			Spr::SRR0,
+			Spr::SRR1,
+			Spr::DAR,
+			Spr::DSISR,
+			Spr::HSRR0,
+			Spr::HSRR1,
+			Spr::DEC,
+			Spr::DSCR,
+		] {
+			self.set(spr, 0xdead);
+		}
+		let breakpoint = light.timer.unwrap_or(0);
+		self.set(Spr::CIABR, breakpoint);
+		self.host_before.insert(Spr::CIABR.0, breakpoint);
+		for spr in [Spr::PURR, Spr::SPURR] {
+			let host = self.spr(spr).wrapping_add(light.takes);
+			self.set(spr, host);
+			self.host_before.insert(spr.0, host.wrapping_sub(used));
+		}
+		let kicked = u8::from(light.interrupt);
+		vcpu.set_doorbell_request(vcpu.doorbell_request() | kicked);
+		light.answers.then(|| self.tb + 500_000)
+	}
+
 	/// Enters the guest once, comes out by an hcall, and answers the hcall in a light exit
 	/// before the full one. Returns the registers before it.
 	pub(super) fn light_hcall(&mut self, light: Light) -> BTreeMap<u16, u64> {
@@ -114,14 +177,20 @@ impl Machine {
 
 fn light() -> impl Strategy<Value = Light> {
 	let timer = prop_oneof![Just(None), any::<u32>().prop_map(|dec| Some(dec.into()))];
-	(any::<bool>(), any::<bool>(), timer, 0..100_000_u64).prop_map(
-		|(answers, interrupt, timer, takes)| Light {
+	(
+		any::<bool>(),
+		any::<bool>(),
+		any::<bool>(),
+		timer,
+		0..100_000_u64,
+	)
+		.prop_map(|(answers, may_serve, interrupt, timer, takes)| Light {
 			answers,
+			may_serve,
 			interrupt,
 			timer,
 			takes,
-		},
-	)
+		})
 }
 
 /// A machine in a guest's context, as after the trampoline's arrival.
@@ -137,9 +206,12 @@ fn in_guest(
 	m.context.vcore.set_tb_offset(offset);
 	if large {
 		m.lpcr |= layout::HV_LPCR_LD as u64;
+	} else {
+		m.lpcr &= !(layout::HV_LPCR_LD as u64);
 	}
 	m.light = Some(Light {
 		answers: true,
+		may_serve: true,
 		interrupt: false,
 		timer: None,
 		takes: 0,
@@ -207,7 +279,8 @@ proptest! {
 		store in prop_oneof![4 => Just(true), 1 => Just(false)],
 	) {
 		let mut m = in_guest(&host, &vcpu_values, &guest, facilities, 0, false);
-		m.light = Some(light);
+		// So that it leaves after a second run.
+		m.light = Some(Light { may_serve: false, ..light });
 		let kind = if store { layout::DSISR_STORE as u32 } else { 0 };
 		m.exceptions.set_dsisr(0x4000_0000 | kind | odd);
 		let is_light = store && odd == 0;
@@ -232,6 +305,86 @@ proptest! {
 			if switched(spr, facilities, false, false) && spr != Spr::PSSCR {
 				prop_assert_eq!(m.spr(spr), m.host_before[&spr.0], "{:?}", spr);
 			}
+		}
+	}
+
+	/// An interrupt of the host: the host has its own while it is served. After it the guest goes
+	/// on with all that it had, or the exit is a full one in which nothing has happened.
+	#[test]
+	fn interrupt_is_served_and_the_guest_goes_on(
+		host in values(HOST.len()),
+		vcpu_values in values(30),
+		guest in values(GUEST.len()),
+		facilities in facilities(),
+		offset in prop_oneof![Just(0_u64), any::<u64>().prop_map(|offset| offset & !0xff_ffff)],
+		large in any::<bool>(),
+		dawr in any::<bool>(),
+		dec in any::<u32>(),
+		used in 0..1_000_000_u64,
+		light in light(),
+		doorbell in any::<bool>(),
+		is_real in prop_oneof![4 => Just(false), 1 => Just(true)],
+		kind in proptest::sample::select(vec![trap::HV_DECREMENTER, trap::H_DOORBELL, trap::H_VIRT]),
+	) {
+		let mut m = in_guest(&host, &vcpu_values, &guest, facilities, offset, large);
+		let Context { vcpu, vcore, paca, .. } = m.context;
+		m.dawr = dawr;
+		m.light = Some(light);
+		m.arrives_virtual = !is_real;
+		m.guest_used = used;
+		m.guest_writes.insert(Spr::DEC.0, dec.into());
+		// Asked for before the entry, and not taken by the guest.
+		vcpu.set_doorbell_request(doorbell.into());
+		m.traps = vec![kind, trap::SYSCALL];
+		let is_served = light.may_serve && !is_real;
+		let (trap, tb) = m.run(false);
+		let served = m.events.iter().filter(|e| **e == Event::Call("light_serve")).count();
+		prop_assert_eq!(served, usize::from(is_served));
+		let runs = m.events.iter().filter(|e| **e == Event::Guest).count();
+		if is_served && light.answers {
+			prop_assert_eq!((trap, runs), (trap::SYSCALL, 2));
+			prop_assert_eq!(m.found[&Spr::HSRR0.0], vcpu.nip());
+			for (spr, _) in GUEST {
+				if switched(spr, facilities, false, false) && ![Spr::CTRLT, Spr::PSSCR_PR].contains(&spr) {
+					prop_assert_eq!(m.found[&spr.0], m.guest_writes[&spr.0], "{:?}", spr);
+				}
+			}
+			prop_assert_eq!(m.found[&Spr::CIABR.0], vcpu.ciabr());
+			if dawr {
+				prop_assert_eq!(m.found[&Spr::DAWR0.0], vcpu.dawr0());
+			}
+			prop_assert_eq!(m.found[&Spr::DPDES.0], u64::from(doorbell || light.interrupt));
+			prop_assert_eq!(m.found[&Spr::PURR.0], vcpu.purr().wrapping_sub(used));
+			// The decrementer was not held up while the host was at work.
+			let elapsed = m.found_tb.wrapping_sub(m.first_exit_tb);
+			let left = m.found[&Spr::DEC.0].wrapping_sub(m.found_tb) as i64;
+			let (left, expected) = if large {
+				(left, i64::from(dec) - elapsed as i64)
+			} else {
+				let expected = i64::from(dec as i32) - elapsed as i64;
+				(i64::from(left as i32), expected.max(-(1 << 30)))
+			};
+			prop_assert!((left - expected).abs() < 100, "{} is not {}", left, expected);
+		} else {
+			let out = if is_served { trap::NONE } else { kind };
+			prop_assert_eq!((trap, runs), (out, 1));
+			prop_assert_eq!(
+				vcpu.doorbell_request(),
+				u8::from(doorbell || is_served && light.interrupt)
+			);
+		}
+		prop_assert!(m.tb.wrapping_sub(tb) < 400, "the caller's time is {} late", m.tb.wrapping_sub(tb));
+		prop_assert_eq!(vcore.tb_offset_applied(), 0);
+		prop_assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
+		for spr in HOST {
+			if switched(spr, facilities, dawr, false) && spr != Spr::PSSCR {
+				prop_assert_eq!(m.spr(spr), m.host_before[&spr.0], "{:?}", spr);
+			}
+		}
+		let runs = runs as u64;
+		for spr in [Spr::PURR, Spr::SPURR] {
+			let before = m.host_before.get(&spr.0).copied().unwrap_or(0);
+			prop_assert_eq!(m.spr(spr), before.wrapping_add(used * runs), "{:?}", spr);
 		}
 	}
 
@@ -273,6 +426,7 @@ fn journal_of_an_hcall() {
 	);
 	m.hcall = Some(Light {
 		answers: true,
+		may_serve: true,
 		interrupt: true,
 		timer: Some(77),
 		takes: 500,
@@ -281,5 +435,28 @@ fn journal_of_an_hcall() {
 	let start = m.position(|e| *e == Event::Guest);
 	let end = m.position(|e| *e == Event::Call("end of the light exit"));
 	m.events = m.events[start..end].to_vec();
+	insta::assert_snapshot!(m.journal());
+}
+
+/// The same for an interrupt of the host.
+#[test]
+fn journal_of_an_interrupt() {
+	let mut m = in_guest(
+		&[0x55; HOST.len()],
+		&[1; 30],
+		&[2; GUEST.len()],
+		0,
+		1 << 30,
+		false,
+	);
+	m.traps = vec![trap::H_VIRT, trap::SYSCALL];
+	m.run(false);
+	let start = m.position(|e| *e == Event::Guest);
+	m.events.drain(..start);
+	let end = 1 + m.events[1..]
+		.iter()
+		.position(|e| *e == Event::Guest)
+		.expect("the guest goes on");
+	m.events.truncate(end + 1);
 	insta::assert_snapshot!(m.journal());
 }

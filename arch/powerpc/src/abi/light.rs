@@ -26,6 +26,9 @@ shared! {
 		pub host_iamr: Cell<u64>,
 		/// Host timebase at which the guest has to be out: HDEC was set for it.
 		pub limit: Cell<u64>,
+		/// Which table of fast handlers the entry was told to use. With another one a light
+		/// exit does not go back to the guest.
+		pub table: Cell<u64>,
 		/// This CPU's counters, as long as the guest's state is loaded on it.
 		pub counters: Cell<*const Counters>,
 		/// Which vcpu the last H_PROD was for: its number, as the guest knows it.
@@ -44,6 +47,7 @@ impl Light {
 			host_amr: Cell::new(0),
 			host_iamr: Cell::new(0),
 			limit: Cell::new(0),
+			table: Cell::new(0),
 			counters: Cell::new(ptr::null()),
 			prod_id: Cell::new(0),
 			prod_vcpu: Cell::new(ptr::null()),
@@ -104,6 +108,12 @@ light_counters! {
 	CiStore: "LIGHT_CI_STORE" = "light_h_logical_ci_store";
 	/// Answered: a store to an eventfd of any length.
 	Store: "LIGHT_STORE" = "light_store";
+	/// Served: the host's timer.
+	Timer: "LIGHT_TIMER" = "light_host_timer";
+	/// Served: an interrupt of the host from a device or from another CPU.
+	Interrupt: "LIGHT_INTERRUPT" = "light_host_interrupt";
+	/// Of the served: the exit became a full one after it, because of work for the run loop.
+	Work: "LIGHT_WORK" = "light_then_full";
 	/// Of the answered: an interrupt was sent after it, to end the guest's run.
 	Kicks: "LIGHT_KICKS" = "light_kicks";
 	/// Of the answered: the kernel had used FP, VMX or VSX.
@@ -114,6 +124,8 @@ light_counters! {
 	FullHcall: "FULL_HCALL" = "not_light_hcall_refused";
 	/// Full exit: there is no such eventfd.
 	FullStore: "FULL_STORE" = "not_light_store_no_eventfd";
+	/// Full exit: an interrupt of the host, and work for the run loop.
+	FullInterrupt: "FULL_INTERRUPT" = "not_light_interrupt_with_work";
 	/// Full exit: the guest or the host uses the PMU.
 	FullPmu: "FULL_PMU" = "not_light_pmu_in_use";
 	/// Full exit: a tracepoint of the run loop is on.

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Interrupts of the host, served in a light exit.
+//!
+//! The host's timer, a device or another CPU ends the guest's run. What interrupt handlers and
+//! softirqs depend on is switched, interrupts are enabled until none is pending, and the
+//! guest goes on. Preemption stays disabled: no other task runs, and none returns to
+//! userspace. `docs/light-exit.md` says register by register why the rest may stay the guest's.
+
+use powerpc::{Msr, Spr};
+
+use super::enter;
+use super::exit::{self, Out};
+use super::{Doorbell, timebase, trap};
+use crate::context::{Context, Kernel, Profile};
+use crate::layout::kernel as layout;
+use crate::sprs::{Conditions, Debug};
+
+/// What one run of the guest was begun with. After a light exit the next run has new values.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+	/// The host's timebase at its begin.
+	pub(super) started: u64,
+	/// HDEC at that time.
+	pub(super) hdec: u64,
+	/// The host's breakpoints.
+	pub(super) debug: Debug,
+	/// The host's PURR.
+	pub(super) purr: u64,
+	/// The host's SPURR.
+	pub(super) spurr: u64,
+	/// The vcpu's doorbell.
+	pub(super) doorbell: Doorbell,
+}
+
+impl Run {
+	/// Reads the host's values. Interrupts must be disabled in MSR\[EE\]: another CPU can
+	/// have them changed by an interrupt.
+	#[inline(always)]
+	pub(super) fn new<K: Kernel>(
+		k: &mut K,
+		when: Conditions,
+		started: u64,
+		hdec: u64,
+		doorbell: Doorbell,
+	) -> Self {
+		Self {
+			started,
+			hdec,
+			debug: Debug::host(k, when),
+			purr: k.mfspr::<{ Spr::PURR.0 }>(),
+			spurr: k.mfspr::<{ Spr::SPURR.0 }>(),
+			doorbell,
+		}
+	}
+}
+
+/// Serves the host's interrupts, and loads the guest's registers again. Then the guest can go
+/// straight on, or, if the result is `Some`, the exit continues as a full one, in which nothing
+/// has happened in the guest.
+///
+/// # Safety
+///
+/// A radix guest must have left the trampoline with the MMU on, and all its other registers
+/// loaded by a full entry, and by `run` since. The PMU must be the host's.
+#[inline(never)]
+pub(super) unsafe fn serve<P: Profile, K: Kernel>(
+	k: &mut K,
+	context: &Context,
+	when: Conditions,
+	run: &mut Run,
+	tb: &mut u64,
+) -> Option<Out> {
+	let Context { vcpu, paca, .. } = *context;
+	let host = k.light(vcpu);
+	let out = exit::save_interrupt_state(k, context, when);
+
+	// As in a full exit: all of the guest's that has to be read comes before the first write.
+	let purr = k.mfspr::<{ Spr::PURR.0 }>();
+	let spurr = k.mfspr::<{ Spr::SPURR.0 }>();
+	let dscr = k.mfspr::<{ Spr::DSCR.0 }>();
+	let iamr = k.mfspr::<{ Spr::IAMR.0 }>();
+	let amr = k.mfspr::<{ Spr::AMR.0 }>();
+	vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
+	let guest = exit::Guest::read(k, purr, spurr, run.doorbell);
+	let times = exit::account::<P, _>(k, context, &guest, run, out, host.lpcr);
+
+	// SAFETY: to the call: each value is the host's own. Until the mode byte is reset this
+	// function uses quadrant 3 only, and takes no interrupt.
+	unsafe {
+		timebase::leave(k, context, times.applied);
+		exit::load_host_mmu_context(k, context, host.pidr);
+		if iamr != host.iamr {
+			k.mtspr::<{ Spr::IAMR.0 }>(host.iamr);
+		}
+		if amr != host.amr {
+			k.mtspr::<{ Spr::AMR.0 }>(host.amr);
+		}
+		k.mtspr::<{ Spr::PURR.0 }>(times.purr);
+		k.mtspr::<{ Spr::SPURR.0 }>(times.spurr);
+		run.debug.restore(k, context, when);
+		if guest.doorbell {
+			// With [EE] on it would be a doorbell of the host.
+			k.mtspr::<{ Spr::DPDES.0 }>(0);
+		}
+		k.mtspr::<{ Spr::HDEC.0 }>(k.decrementer_max());
+		k.rearm_host_dec(times.tb);
+		// A full exit has an mtmsrd with L=0 here.
+		k.isync();
+		paca.set_in_guest(layout::GUEST_MODE_NONE as u8);
+		k.mtmsrd_ee_ri(Msr::RI.bits());
+	}
+	let limit = k.light_serve(vcpu, out.trap);
+	paca.set_in_guest(layout::GUEST_MODE_P9_RS as u8);
+
+	// What an interrupt can have changed: another CPU's call may have written these.
+	let dscr_now = k.mfspr::<{ Spr::DSCR.0 }>();
+	let doorbell = Doorbell::of::<P>(context, vcpu.hfscr());
+	*tb = k.mftb();
+	// A timer that is due by now ends the guest's run at once.
+	let hdec = limit.unwrap_or(*tb).saturating_sub(*tb);
+	*run = Run::new(k, when, *tb, hdec.min(k.decrementer_max()), doorbell);
+
+	// SAFETY: to the end: the guest runs next, or a full exit takes its state from the
+	// registers. None of this code depends on the registers.
+	unsafe {
+		timebase::enter(k, context, run.started, tb);
+		if iamr != host.iamr {
+			k.mtspr::<{ Spr::IAMR.0 }>(iamr);
+		}
+		if amr != host.amr {
+			k.mtspr::<{ Spr::AMR.0 }>(amr);
+		}
+		k.mtspr::<{ Spr::PURR.0 }>(vcpu.purr());
+		k.mtspr::<{ Spr::SPURR.0 }>(vcpu.spurr());
+		run.debug.load(k, context, when);
+		if run.doorbell.requested {
+			Doorbell::request::<P>(vcpu, 0);
+			k.mtspr::<{ Spr::DPDES.0 }>(1);
+		}
+		if dscr_now != dscr {
+			k.mtspr::<{ Spr::DSCR.0 }>(dscr);
+		}
+		enter::switch_mmu_context::<P, _>(k, context, host.lpcr);
+		enter::load_decrementers(k, context, run.hdec, *tb, host.lpcr);
+	}
+	if limit.is_none() {
+		return Some(Out {
+			trap: trap::NONE,
+			..out
+		});
+	}
+	// SAFETY: as above.
+	unsafe { enter::load_way_in(k, vcpu) };
+	None
+}
