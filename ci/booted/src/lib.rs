@@ -13,6 +13,8 @@ mod common;
 #[cfg(target_arch = "powerpc64")]
 mod cpus;
 #[cfg(target_arch = "powerpc64")]
+mod disturb;
+#[cfg(target_arch = "powerpc64")]
 mod hcalls;
 #[cfg(target_arch = "powerpc64")]
 mod hostile_vmm;

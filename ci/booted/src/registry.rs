@@ -107,7 +107,7 @@ macro_rules! table {
 use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
-	crate::{hcalls, hostile_vmm, soak, stats, storms, tce, turns, user_regs},
+	crate::{disturb, hcalls, hostile_vmm, soak, stats, storms, tce, turns, user_regs},
 	cases::case,
 	std::time::Duration,
 };
@@ -188,6 +188,7 @@ table! {
 	("smp-tce-hw-attach-{path}",              RADIX,  PATHS, On(Smp), [],     |t| contend::contend(t.path(), t.seed, Meanwhile::Attachments, Duration::from_secs(6))),
 	("smp-tce-hw-remove-{path}",              RADIX,  PATHS, On(Smp), [],     |t| contend::contend(t.path(), t.seed, Meanwhile::Removals, Duration::from_secs(6))),
 	("smp-prod-cede-{path}",                  RADIX,  PATHS, On(Smp), [],     |t| turns::wake_each_other(t.path(), Duration::from_secs(4))),
+	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [],     |t| disturb::registers(t.path(), t.seed, Duration::from_secs(6))),
 	("smp-soak",                              RADIX,  NONE,  On(Soak), [],    |t| soak::all(t.seed, Duration::from_secs(60 * t.amounts.soak_minutes))),
 
 	// The kernel's own account of where time goes.

@@ -199,7 +199,7 @@ fn sleep_unless(stop: &AtomicBool, time: Duration, over: impl Fn() -> bool) {
 }
 
 /// A guest that checks its registers until it is told to stop.
-fn check_registers(
+pub fn check_registers(
 	guest: GuestMode,
 	cfar: u64,
 	seed: u64,

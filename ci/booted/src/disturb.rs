@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Another CPU has a CPU's registers written and read, while a guest runs there.
+//!
+//! The kernel does so by an interrupt. If a light exit serves the interrupt, most of the
+//! guest's registers are still loaded. The guest checks its registers all the while.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use protocol::{Column, GuestMode};
+use vmm::machine::Failure;
+
+use crate::common::{Verdict, choose, counter, counters, wrong};
+use crate::cpus;
+use crate::perf::PerfCycles;
+use crate::registers::hcall::c_path_cfar;
+use crate::soak::check_registers;
+
+/// Sets DSCR on each CPU, and in each task.
+const DSCR_DEFAULT: &str = "/sys/devices/system/cpu/dscr_default";
+/// Fewer of each than this would say little.
+const ENOUGH: u64 = 50;
+
+/// What was done.
+#[derive(Clone, Copy, Default)]
+struct Done {
+	dscr: u64,
+	purr: u64,
+	perf: u64,
+}
+
+/// Writes and reads registers of the CPU `target`, from another CPU.
+fn disturb(target: usize, stop: &AtomicBool) -> Result<Done, Failure> {
+	let _here = cpus::OneCpu::new(1 - target)?;
+	let purr = format!("/sys/devices/system/cpu/cpu{target}/purr");
+	let (mut done, mut last_purr) = (Done::default(), 0);
+	while !stop.load(Ordering::Relaxed) {
+		done.dscr += 1;
+		let value = format!("{:x}", done.dscr % 8);
+		fs::write(DSCR_DEFAULT, value)
+			.map_err(|e| Failure::Wrong(format!("{DSCR_DEFAULT}: {e}")))?;
+
+		let text = fs::read_to_string(&purr).map_err(|e| Failure::Wrong(format!("{purr}: {e}")))?;
+		let now = u64::from_str_radix(text.trim(), 16)
+			.map_err(|e| Failure::Wrong(format!("{purr}: {}: {e}", text.trim())))?;
+		if now < last_purr {
+			return wrong(format!("{purr} went from {last_purr:#x} to {now:#x}"));
+		}
+		(last_purr, done.purr) = (now, done.purr + 1);
+
+		if done.dscr.is_multiple_of(4) {
+			let perf = PerfCycles::new(target as i32)?;
+			std::thread::sleep(Duration::from_micros(700));
+			if perf.count()? == 0 {
+				return wrong(format!("perf counted no cycles on CPU {target}"));
+			}
+			done.perf += 1;
+		}
+		std::thread::sleep(Duration::from_micros(300 + 100 * (done.dscr % 5)));
+	}
+	Ok(done)
+}
+
+/// A guest checks its registers on both CPUs in turn, each with another thread that disturbs it.
+pub fn registers(path: Column, seed: u64, time: Duration) -> Verdict {
+	let cfar = c_path_cfar(GuestMode::Radix)?;
+	choose(path)?;
+	let dscr = fs::read_to_string(DSCR_DEFAULT)
+		.map_err(|e| Failure::Wrong(format!("{DSCR_DEFAULT}: {e}")))?;
+	let before = counters().unwrap_or_default();
+	let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+	let results = std::thread::scope(|scope| {
+		let (stop, rounds) = (&stop, &rounds);
+		let guest =
+			scope.spawn(move || check_registers(GuestMode::Radix, cfar, seed, stop, rounds));
+		let others = [0, 1].map(|cpu| scope.spawn(move || disturb(cpu, stop)));
+		let end = Instant::now() + time;
+		let is_over = || guest.is_finished() || others.iter().any(|other| other.is_finished());
+		while Instant::now() < end && !is_over() {
+			std::thread::sleep(Duration::from_millis(50));
+		}
+		stop.store(true, Ordering::Relaxed);
+		let others = others.map(|other| other.join().expect("it doesn't panic"));
+		(guest.join().expect("it doesn't panic"), others)
+	});
+	fs::write(DSCR_DEFAULT, dscr.trim())
+		.map_err(|e| Failure::Wrong(format!("{DSCR_DEFAULT}: {e}")))?;
+	let (guest, [first, second]) = results;
+	guest?;
+	let (first, second) = (first?, second?);
+	let rounds = rounds.load(Ordering::Relaxed);
+	let mut line = format!(
+		"{rounds} rounds of registers, {} writes of DSCR, {} reads of PURR, {} counters of perf",
+		first.dscr + second.dscr,
+		first.purr + second.purr,
+		first.perf + second.perf
+	);
+	if rounds == 0 || [first, second].iter().any(|done| done.dscr < ENOUGH) {
+		return wrong(line);
+	}
+	if path == Column::RustFast {
+		let after = counters()?;
+		let grown = |name| counter(&after, name) - counter(&before, name);
+		let (timer, other) = (grown("light_host_timer"), grown("light_host_interrupt"));
+		let (refused, then_full) = (
+			grown("not_light_interrupt_with_work"),
+			grown("light_then_full"),
+		);
+		line += &format!(
+			", {timer} light exits for the timer, {other} for other interrupts ({then_full} of \
+			 both with work after them), {refused} interrupts with work before"
+		);
+		// QEMU has a guest with MSR[EE]=0 hold up the interrupts of other CPUs, until the host's
+		// timer ends its run. They are served then.
+		if timer < ENOUGH {
+			return wrong(line);
+		}
+	}
+	Ok(line)
+}
