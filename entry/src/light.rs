@@ -292,3 +292,31 @@ pub unsafe fn cede<C: Cpu>(cpu: &mut C, vcpu: VcpuView, lpcr: u64, srr1: u64) ->
 	unsafe { cpu.mtspr::<{ Spr::HSRR1.0 }>(srr1 | Msr::EE.bits()) };
 	true
 }
+
+/// CIABR of H_SET_MODE (`H_SET_MODE_RESOURCE_SET_CIABR`).
+const RESOURCE_CIABR: u64 = 1;
+
+/// CIABR\[PRIV\]: in which state the breakpoint matches. All bits set is the hypervisor's.
+const CIABR_PRIV: u64 = 3;
+
+/// Answers H_SET_MODE for CIABR without a window, if the kernel would set it. Returns whether
+/// it did. A guest in a compatibility mode takes the full exit, as do all that get an error.
+///
+/// The vcpu's CIABR is what an exit compares the host's with, so register and vcpu get the value
+/// together.
+#[inline(always)]
+pub fn set_mode<C: Cpu>(cpu: &mut C, vcpu: VcpuView, vcore: VcoreView) -> bool {
+	let (flags, resource) = (vcpu.gpr4(), vcpu.gpr5());
+	let (ciabr, unused) = (vcpu.gpr6(), vcpu.gpr7());
+	if resource != RESOURCE_CIABR
+		|| flags | unused != 0
+		|| ciabr & CIABR_PRIV == CIABR_PRIV
+		|| vcore.pcr() != 0
+	{
+		return false;
+	}
+	vcpu.set_ciabr(ciabr);
+	// SAFETY: the breakpoint does not match in hypervisor state, and the guest runs next.
+	unsafe { cpu.mtspr::<{ Spr::CIABR.0 }>(ciabr) };
+	true
+}

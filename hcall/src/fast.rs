@@ -30,7 +30,7 @@ static_assertions::assert_eq_size!(Option<Handler>, u64);
 
 impl FastTable {
 	/// The highest number that has a place in the table.
-	pub const LAST: Number = Number::RANDOM;
+	pub const LAST: Number = Number::SET_MODE;
 	const LEN: usize = (Self::LAST.0 >> 2) as usize + 1;
 
 	/// No hcall has a fast handler (`kvm_p9.fast=0`).

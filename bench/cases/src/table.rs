@@ -169,6 +169,7 @@ pub const CASES: &[Case] = &[
 		number: Number::SET_MODE,
 		args: [0, 1, 0, 0],
 		enable: &[Number::SET_MODE],
+		fast: Some("light_h_set_mode"),
 		evidence: &[Evidence::CiabrCleared],
 		..HCALL
 	},

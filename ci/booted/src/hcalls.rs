@@ -257,6 +257,67 @@ pub fn problem_state(path: Column, case: &'static Case) -> Verdict {
 	}
 }
 
+/// H_SET_MODE sets CIABR, or says why it does not: with the same codes on each path, and the
+/// register that the next guest's instruction has is the one that userspace reads.
+pub fn set_mode(guest: GuestMode, path: Column) -> Verdict {
+	const CIABR: u64 = 1;
+	const P2: i64 = -55;
+	const P3: i64 = -56;
+	const P4: i64 = -57;
+	const UNSUPPORTED_FLAG: i64 = -256;
+	const CALLS: u64 = 20;
+	/// Flags, resource, values, and the code.
+	const CASES: [([u64; 4], i64); 9] = [
+		([0, CIABR, 0x1000_0002, 0], 0),
+		([0, CIABR, 0xffff_ffff_ffff_fff1, 0], 0),
+		([0, CIABR, 0x1003, 0], P3),
+		([0, CIABR, u64::MAX, 0], P3),
+		([0, CIABR, 0x1000, 1], P4),
+		([0, CIABR, 0x1000, 1 << 63], P4),
+		([1, CIABR, 0x1000, 0], UNSUPPORTED_FLAG),
+		([0, 2, 0x1000, 4], P2),
+		([0, CIABR, 0, 0], 0),
+	];
+	choose(path)?;
+	let mut machine = machine(guest, &[Number::SET_MODE])?;
+	let before = counters().unwrap_or_default();
+	let (mut expected, mut answered) = (0, 0);
+	for (args, code) in CASES {
+		let command = Command {
+			job: Job::BENCH,
+			number: Number::SET_MODE.0,
+			args,
+			code,
+			iterations: CALLS,
+			batches: 1,
+			..Command::default()
+		};
+		let outcome = machine.perform(command, LIMIT, |_| {})?;
+		if outcome.mismatches != 0 {
+			let found = outcome.wrong_code as i64;
+			return wrong(format!("{args:x?}: code {found} instead of {code}"));
+		}
+		if code == 0 {
+			expected = args[2];
+			answered += outcome.rounds;
+		}
+		let found = machine.vcpu().one_reg(vmm::abi::KVM_REG_PPC_CIABR)? as u64;
+		if found != expected {
+			return wrong(format!(
+				"{args:x?}: CIABR {found:#x} instead of {expected:#x}"
+			));
+		}
+	}
+	if path == Column::RustFast && GuestMode::RADIX.contains(&guest) {
+		let after = counters()?;
+		let light = counter(&after, "light_h_set_mode") - counter(&before, "light_h_set_mode");
+		if light != answered {
+			return wrong(format!("{light} of {answered} by a fast handler"));
+		}
+	}
+	Ok(format!("{} sets of arguments", CASES.len()))
+}
+
 /// Parameters may be written while guests run.
 pub fn switch_path(guest: GuestMode, seed: u64) -> Verdict {
 	const LEAST: u64 = 100;

@@ -78,14 +78,16 @@ const GLUE_MAY: [&str; 2] = [".TOC.", "__opal_call"];
 const CLOCKS: [u16; 2] = [268, 792];
 
 /// SPRs that a light exit may use besides: the MMU context, the timebase, the decrementers,
-/// the registers of user access, and what an interrupt of the host overwrites.
-const LIGHT_SPRS: [(u16, &str); 11] = [
+/// the registers of user access, what an interrupt of the host overwrites, and what H_SET_MODE
+/// sets.
+const LIGHT_SPRS: [(u16, &str); 12] = [
 	(18, "DSISR"),
 	(19, "DAR"),
 	(22, "DEC"),
 	(29, "AMR"),
 	(48, "PIDR"),
 	(61, "IAMR"),
+	(187, "CIABR"),
 	(268, "TB"),
 	(286, "TBU40"),
 	(310, "HDEC"),

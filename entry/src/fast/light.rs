@@ -39,6 +39,7 @@ pub(crate) const fn with(table: FastTable) -> FastTable {
 		.with(Number::LOGICAL_CI_LOAD, handler(any))
 		.with(Number::LOGICAL_CI_STORE, handler(any))
 		.with(Number::RANDOM, handler(h_random))
+		.with(Number::SET_MODE, handler(h_set_mode))
 }
 
 /// The vcpu that `own` is part of.
@@ -129,6 +130,28 @@ unsafe extern "C" fn h_random(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code
 	caller.set_gpr4(value);
 	count(own, LightCounter::Random);
 	Code::SUCCESS
+}
+
+/// H_SET_MODE for CIABR. A debugger in the guest sets it with each switch of tasks. DAWR takes the
+/// full exit: whether the host lets guests use it can change while the guest runs.
+///
+/// # Safety
+///
+/// As for any handler in the table.
+unsafe extern "C" fn h_set_mode(p9: NonNull<P9Vcpu>, _: u64, _: u64) -> Code {
+	// SAFETY: the caller's word; a vcpu's vcore lives as long as the vcpu.
+	let (own, vcpu, vcore) = unsafe {
+		let vcpu = vcpu(p9);
+		let vcore = VcoreView::new(NonNull::new_unchecked(vcpu.vcore() as *mut u8));
+		(p9.as_ref(), vcpu, vcore)
+	};
+	if light::set_mode(&mut Power9::for_handler(paca()), vcpu, vcore) {
+		count(own, LightCounter::SetMode);
+		Code::SUCCESS
+	} else {
+		count(own, LightCounter::FullHcall);
+		Code::TOO_HARD
+	}
 }
 
 /// An hcall that C answers in a light exit.

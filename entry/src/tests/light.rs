@@ -413,6 +413,34 @@ proptest! {
 	}
 }
 
+proptest! {
+	/// H_SET_MODE sets CIABR for no other arguments than those for which the kernel does, and in
+	/// the register and the vcpu together.
+	#[test]
+	fn set_mode_sets_ciabr_or_nothing(
+		flags in prop_oneof![3 => Just(0), 1 => any::<u64>()],
+		resource in prop_oneof![4 => Just(1), 1 => 0..7_u64, 1 => any::<u64>()],
+		value1 in any::<u64>(),
+		value2 in prop_oneof![3 => Just(0), 1 => any::<u64>()],
+		pcr in prop_oneof![3 => Just(0), 1 => any::<u64>()],
+	) {
+		let mut m = Machine::new();
+		let Context { vcpu, vcore, .. } = m.context;
+		vcpu.set_gpr4(flags);
+		vcpu.set_gpr5(resource);
+		vcpu.set_gpr6(value1);
+		vcpu.set_gpr7(value2);
+		vcpu.set_ciabr(5);
+		vcore.set_pcr(pcr);
+		m.set(Spr::CIABR, 5);
+		let done = light::set_mode(&mut m, vcpu, vcore);
+		let valid = (flags, resource, value2, pcr) == (0, 1, 0, 0) && value1 % 4 != 3;
+		prop_assert_eq!(done, valid);
+		let expected = if valid { value1 } else { 5 };
+		prop_assert_eq!((m.spr(Spr::CIABR), vcpu.ciabr()), (expected, expected));
+	}
+}
+
 /// The order, in a journal that was reviewed.
 #[test]
 fn journal_of_an_hcall() {

@@ -28,7 +28,7 @@ pub const STAGE: Stage = stage("bench", |args| {
 });
 
 /// What fast handlers and light exits may cost, in instructions.
-const FAST_LIMITS: [(&Case, GuestMode, f64); 12] = [
+const FAST_LIMITS: [(&Case, GuestMode, f64); 13] = [
 	(case!("null"), GuestMode::Radix, 140.0),
 	(case!("null"), GuestMode::Real, 170.0),
 	// 199 before the index was clamped against speculation, with a compare and an isel.
@@ -42,6 +42,7 @@ const FAST_LIMITS: [(&Case, GuestMode, f64); 12] = [
 	(case!("h_stuff_tce_512"), GuestMode::Radix, 512.0 * 4.0),
 	(case!("h_prod_awake"), GuestMode::Radix, 260.0),
 	(case!("h_random"), GuestMode::Radix, 260.0),
+	(case!("h_set_mode"), GuestMode::Radix, 260.0),
 	(case!("h_cede"), GuestMode::Radix, 400.0),
 	(case!("h_logical_ci_store"), GuestMode::Radix, 850.0),
 	(case!("mmio_ioeventfd_any"), GuestMode::Radix, 900.0),
