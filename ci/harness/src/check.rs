@@ -7,6 +7,8 @@ use anyhow::Result;
 pub enum Verdict {
 	/// Passed.
 	Passed,
+	/// Passed on this date. Nothing that the check depends on has changed since.
+	Recorded(String),
 	/// Failed, for this reason.
 	Failed(String),
 	/// Not made, for this reason.
@@ -35,6 +37,14 @@ impl Check {
 		Self::new(name, result.err().map(|error| format!("{error:#}")))
 	}
 
+	/// Passed on this date, and not made again.
+	pub fn recorded(name: impl Into<String>, date: impl Into<String>) -> Self {
+		Self {
+			name: name.into(),
+			verdict: Verdict::Recorded(date.into()),
+		}
+	}
+
 	/// Skipped, for this reason.
 	pub fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
 		Self {
@@ -49,6 +59,8 @@ impl Check {
 pub struct Tally {
 	/// Passed.
 	pub passed: usize,
+	/// Those of them that passed in an earlier run.
+	pub recorded: usize,
 	/// Failed.
 	pub failed: usize,
 	/// Skipped.
@@ -62,6 +74,10 @@ impl Tally {
 		for check in checks {
 			match check.verdict {
 				Verdict::Passed => tally.passed += 1,
+				Verdict::Recorded(_) => {
+					tally.passed += 1;
+					tally.recorded += 1;
+				}
 				Verdict::Failed(_) => tally.failed += 1,
 				Verdict::Skipped(_) => tally.skipped += 1,
 			}
@@ -71,7 +87,11 @@ impl Tally {
 
 	/// As the user reads it.
 	pub fn text(&self) -> String {
-		let mut text = format!("{} passed, {} failed", self.passed, self.failed);
+		let mut text = format!("{} passed", self.passed);
+		if self.recorded > 0 {
+			text.push_str(&format!(" ({} in an earlier run)", self.recorded));
+		}
+		text.push_str(&format!(", {} failed", self.failed));
 		if self.skipped > 0 {
 			text.push_str(&format!(", {} skipped", self.skipped));
 		}
@@ -97,13 +117,36 @@ impl From<Vec<Check>> for Found {
 	}
 }
 
-/// Lists the checks that failed or were skipped.
+/// Lists the checks that failed, were skipped, or passed in an earlier run.
 pub fn list<'a>(stage: &str, checks: impl Iterator<Item = &'a Check>) {
 	for Check { name, verdict } in checks {
 		match verdict {
 			Verdict::Passed => {}
+			Verdict::Recorded(date) => {
+				println!("passed {stage} {name}: as on {date}: unchanged since");
+			}
 			Verdict::Failed(why) => println!("FAILED {stage} {name}: {why}"),
 			Verdict::Skipped(why) => println!("skipped {stage} {name}: {why}"),
 		}
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn checks_of_an_earlier_run_are_counted_apart() {
+		let text = |checks: &[Check]| Tally::of(checks.iter()).text();
+		let checks = [
+			Check::new("a", None),
+			Check::recorded("b", "2026-11-28 20:00 UTC"),
+			Check::skipped("c", "why"),
+		];
+		assert_eq!(text(&checks[..1]), "1 passed, 0 failed");
+		assert_eq!(
+			text(&checks),
+			"2 passed (1 in an earlier run), 0 failed, 1 skipped"
+		);
 	}
 }

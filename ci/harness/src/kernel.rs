@@ -98,17 +98,34 @@ pub fn build_if_warm(series: &'static Series) -> Result<Option<Image>> {
 	patched_image(&base, &series.patches()?, &folder, name, series.rust, "").map(Some)
 }
 
+/// The unpatched source tree of a series, built.
+pub struct StockTree {
+	/// Where it is.
+	pub src: PathBuf,
+	/// Hash of what it was made from: source package, configuration and compiler.
+	pub key: String,
+}
+
+impl StockTree {
+	fn of(base: &Base) -> Self {
+		Self {
+			src: base.src(),
+			key: base.key.clone(),
+		}
+	}
+}
+
 /// The unpatched source tree of a series that is built already.
-pub fn warm_tree(series: &'static Series) -> Result<PathBuf> {
+pub fn warm_tree(series: &'static Series) -> Result<StockTree> {
 	let base = Base::warm(series)?.ok_or(NoSource(series.name))?;
-	Ok(base.src())
+	Ok(StockTree::of(&base))
 }
 
 /// The unpatched source tree of a series, built.
-pub fn stock_tree(series: &'static Series) -> Result<PathBuf> {
+pub fn stock_tree(series: &'static Series) -> Result<StockTree> {
 	let base = Base::find(series, &[])?;
 	base.complete()?;
-	Ok(base.src())
+	Ok(StockTree::of(&base))
 }
 
 /// The same with more configuration lines, each `KEY=VALUE`; the result gets a folder of its own.

@@ -13,4 +13,5 @@ pub mod paths;
 pub mod process;
 pub mod programs;
 pub mod qemu;
+pub mod record;
 pub mod setup;

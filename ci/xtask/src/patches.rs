@@ -89,7 +89,7 @@ pub fn main(task: &Task) -> Result<()> {
 				))
 				.into());
 			}
-			let tree = kernel::stock_tree(series)?;
+			let tree = kernel::stock_tree(series)?.src;
 			let mut files = touched(&series.folder())?;
 			for name in EDITED {
 				files.extend(sources(&tree, Path::new(name))?);
@@ -179,7 +179,7 @@ fn port(
 	files.extend(touched(&folder)?);
 	let other = process::beside(repository, ".from");
 	import(
-		&kernel::stock_tree(from)?,
+		&kernel::stock_tree(from)?.src,
 		&touched(&folder)?,
 		&folder,
 		&other,

@@ -21,7 +21,8 @@ pub const NEXT_SERIES: &str = "7.3";
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
-	/// Run more: the whole benchmark three times, every test with mitigations, every client
+	/// Run more: the whole benchmark three times, every test with mitigations, every client, and
+	/// no check from the record of an earlier run
 	#[arg(long)]
 	pub all: bool,
 	/// Seed of the random booted tests [default: another each time]

@@ -40,7 +40,7 @@ fn next(args: &Args) -> Result<Vec<Check>> {
 		}
 	};
 	let mut checks = vec![Check::new("build", None)];
-	let applied = patches::check_roundtrip(series, &kernel::warm_tree(series)?);
+	let applied = patches::check_roundtrip(series, &kernel::warm_tree(series)?.src);
 	checks.push(Check::of("git am, and export", applied));
 	let tests = chosen_tests(args, |test| test.is_also(Also::Next))?;
 	let tests = names(&tests, registry::Boot::First);

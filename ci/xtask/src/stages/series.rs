@@ -5,19 +5,23 @@
 //! that the patch touches, and for headers some objects that include them, with the
 //! commands of the unpatched tree's build. A patch without a Fixes: tag must leave each of
 //! these objects as it was. The kernel under test is the last patch with the option on.
+//!
+//! All of this depends on the patches, the unpatched tree, some programs and this code
+//! only. While none of these changes, the record of an earlier run stands for the checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use harness::check::Check;
-use harness::kernel::{self, Series};
-use harness::{jobs, paths, process};
+use harness::kernel::{self, Series, StockTree};
+use harness::process::Inputs;
+use harness::{jobs, paths, process, record};
 
 use crate::patches;
 use crate::stage::{MAIN_SERIES, NEXT_SERIES, Need, Part, Stage, log_path, stage};
@@ -25,17 +29,17 @@ use crate::stage::{MAIN_SERIES, NEXT_SERIES, Need, Part, Stage, log_path, stage}
 /// checkpatch, git, and a build of each patch.
 pub const STAGE: Stage = Stage {
 	after: &["kernel"],
-	..stage("series", |_| {
+	..stage("series", |args| {
 		Ok(vec![
 			Part::new(&[Need::Kernel], 60, || {
 				let main = Series::find(MAIN_SERIES)?;
-				series(main, &kernel::stock_tree(main)?)
+				series(main, &kernel::stock_tree(main)?, args.all)
 			})
 			.named(MAIN_SERIES),
 			Part::new(&[], 60, || {
 				let next = Series::find(NEXT_SERIES)?;
 				match kernel::warm_tree(next) {
-					Ok(tree) => series(next, &tree),
+					Ok(tree) => series(next, &tree, args.all),
 					Err(error) => Ok(vec![Check::skipped(
 						format!("{NEXT_SERIES}: each patch"),
 						format!("{error:#}: cargo xtask test {NEXT_SERIES} builds its tree"),
@@ -59,7 +63,86 @@ const INCLUDE_HEADERS: [&str; 4] = [
 /// BUG() and WARN().
 const MAY_DIFFER: &str = "__bug_table";
 
-fn series(series: &Series, tree: &Path) -> Result<Vec<Check>> {
+/// What this stage calls to judge a series.
+const CODE: [&str; 5] = [
+	"ci/xtask/src/stages/series.rs",
+	"ci/xtask/src/patches.rs",
+	"ci/harness/src/kernel",
+	"ci/harness/src/process.rs",
+	"Cargo.lock",
+];
+
+/// Programs whose version may change a result. The compiler's is in the key of the tree.
+const PROGRAMS: [&str; 4] = ["powerpc64le-linux-gnu-as", "git", "patch", "perl"];
+
+/// Files and folders of the unpatched tree that are not in its source package.
+const GENERATED: [&str; 4] = [
+	".config",
+	"include/config/auto.conf",
+	"include/generated",
+	"arch/powerpc/include/generated",
+];
+
+fn series(series: &Series, tree: &StockTree, anew: bool) -> Result<Vec<Check>> {
+	let key = || {
+		let mut inputs = Inputs::new();
+		add_programs(&mut inputs)?;
+		add_files(&mut inputs, &paths::root(), &series.folder(), tree)?;
+		Ok(inputs.finish())
+	};
+	let name = format!("series-{}", series.name);
+	record::checks(&name, anew, key, || check_all(series, &tree.src))
+}
+
+fn add_programs(inputs: &mut Inputs) -> Result<()> {
+	for program in PROGRAMS {
+		inputs.add(process::output(Command::new(program).arg("--version"))?);
+	}
+	Ok(())
+}
+
+/// Adds all files that the checks depend on.
+fn add_files(inputs: &mut Inputs, root: &Path, folder: &Path, tree: &StockTree) -> Result<()> {
+	let mut add = |name: &str, path: &Path| -> Result<()> {
+		ensure!(path.exists(), "there is no {}", path.display());
+		inputs.add(name).add_tree(path).map(drop)
+	};
+	for name in CODE {
+		add(name, &root.join(name))?;
+	}
+	add("patches", folder)?;
+	for name in GENERATED {
+		add(name, &tree.src.join(name))?;
+	}
+	let mut built = BTreeSet::new();
+	for patch in kernel::patches_in(folder)? {
+		built.extend(objects(&fs::read_to_string(patch)?));
+	}
+	for object in built {
+		let object = tree.src.join(object);
+		let command = saved_command(&object)?;
+		// A patch may add a file. That its object can't be built is for the checks to say.
+		for file in [object, command] {
+			inputs.add(file.strip_prefix(&tree.src)?.to_string_lossy().as_bytes());
+			inputs.add_tree(&file)?;
+		}
+	}
+	// The other sources are those of the package, whose version is in the key of the tree.
+	for name in patches::touched(folder)? {
+		inputs.add(&name).add_tree(&tree.src.join(&name))?;
+	}
+	inputs.add(&tree.key);
+	Ok(())
+}
+
+/// The file with the command that built an object.
+fn saved_command(object: &Path) -> Result<PathBuf> {
+	let name = object.file_name().and_then(|name| name.to_str());
+	let name = name.context("an object has a name")?;
+	Ok(object.with_file_name(format!(".{name}.cmd")))
+}
+
+fn check_all(series: &Series, tree: &Path) -> Result<Vec<Check>> {
 	let patches = series.patches()?;
 	if patches.is_empty() {
 		bail!("there are no patches for {}", series.name);
@@ -214,10 +297,8 @@ fn build(tree: &Path, shadow: &Path, objects: &BTreeSet<String>) -> Vec<(String,
 
 /// Builds one object with the command that built it in the tree.
 fn compile(tree: &Path, shadow: &Path, object: &str) -> Result<Code> {
-	let (folder, file) = object.rsplit_once('/').context("an object has a folder")?;
-	let saved = tree.join(folder).join(format!(".{file}.cmd"));
-	let saved =
-		fs::read_to_string(&saved).with_context(|| format!("{object} is not built in the tree"))?;
+	let saved = fs::read_to_string(saved_command(&tree.join(object))?)
+		.with_context(|| format!("{object} is not built in the tree"))?;
 	let out = shadow.join(".out").join(object.replace('/', "_"));
 	fs::create_dir_all(out.parent().context("a file has a folder")?)?;
 	let command = command(&saved, &out).with_context(|| format!("no command for {object}"))?;
@@ -237,24 +318,53 @@ fn compile(tree: &Path, shadow: &Path, object: &str) -> Result<Code> {
 	if !output.status.success() {
 		return Err(anyhow!("{object}: {}", text.trim()));
 	}
+	let read = fs::read_to_string(dep_file(&out))?;
+	let (_, read) = read.split_once(": ").context("no list of what was read")?;
+	if let Some(file) = outside(read) {
+		// The key of the record would lack the file.
+		bail!("{object}: {file} is not of the kernel's tree");
+	}
 	code_of(&fs::read(&out)?)
 }
 
-/// The command of a `.cmd` file, with another output and without a list of what was read.
+/// Where the compiler lists what it read for an object.
+fn dep_file(out: &Path) -> PathBuf {
+	process::beside(out, ".d")
+}
+
+/// A file that is not below the folder that the compiler ran in.
+fn outside(read: &str) -> Option<&str> {
+	let mut files = read.split_whitespace().filter(|word| *word != "\\");
+	files.find(|file| {
+		let mut depth = 0_i32;
+		Path::new(file).components().any(|part| {
+			match part {
+				Component::Normal(_) => depth += 1,
+				Component::ParentDir => depth -= 1,
+				Component::CurDir => {}
+				Component::RootDir | Component::Prefix(_) => return true,
+			}
+			depth < 0
+		})
+	})
+}
+
+/// The command of a `.cmd` file, with another output and another list of what was read.
 fn command(saved: &str, out: &Path) -> Option<String> {
 	let first = saved.lines().next()?;
 	let (_, command) = first.split_once(" := ")?;
 	let command = command.split(';').next()?;
+	let list = format!("-Wp,-MMD,{}", dep_file(out).to_str()?);
 	let mut words = Vec::new();
 	let mut is_output = false;
 	for word in command.split_whitespace() {
-		if is_output {
-			words.push(out.to_str()?);
-			is_output = false;
-		} else if !word.starts_with("-Wp,-MMD") {
-			words.push(word);
-			is_output = word == "-o";
-		}
+		let is_list = word.starts_with("-Wp,-MMD,");
+		words.push(match word {
+			_ if is_output => out.to_str()?,
+			_ if is_list => &list,
+			word => word,
+		});
+		is_output = word == "-o";
 	}
 	Some(words.join(" "))
 }
@@ -310,9 +420,95 @@ mod tests {
 		let saved = "savedcmd_a/b.o := gcc -Wp,-MMD,a/.b.o.d -O2   -c -o a/b.o a/b.c ; ./check a/b.o\n\ndeps";
 		assert_eq!(
 			command(saved, Path::new("/x/b.o")).unwrap(),
-			"gcc -O2 -c -o /x/b.o a/b.c"
+			"gcc -Wp,-MMD,/x/b.o.d -O2 -c -o /x/b.o a/b.c"
 		);
 		assert!(command("", Path::new("x")).is_none());
+	}
+
+	#[test]
+	fn what_the_compiler_reads_elsewhere_is_found() {
+		let inside = "a/b.c \\\n include/x.h \\\n a/../include/y.h ./z.h\n\nz.h:\n";
+		assert_eq!(outside(inside), None);
+		for file in ["/usr/include/x.h", "../x.h", "a/../../x.h"] {
+			let list = format!("a/b.c \\\n {file} \\\n a/c.h\n");
+			assert_eq!(outside(&list), Some(file));
+		}
+	}
+
+	/// A folder that is gone when the test ends.
+	struct Scratch(PathBuf);
+
+	impl Drop for Scratch {
+		fn drop(&mut self) {
+			let _ = fs::remove_dir_all(&self.0);
+		}
+	}
+
+	#[test]
+	fn each_byte_that_the_checks_depend_on_changes_the_key() {
+		let id = std::process::id();
+		let scratch = Scratch(std::env::temp_dir().join(format!("kvm-p9-key-{id}")));
+		let write = |name: &str, text: &str| {
+			let file = scratch.0.join(name);
+			fs::create_dir_all(file.parent().unwrap()).unwrap();
+			fs::write(file, text).unwrap();
+		};
+		let mut files: Vec<_> = CODE.iter().map(|name| format!("root/{name}")).collect();
+		files[2].push_str("/patched.rs");
+		files.extend(
+			[
+				"patches/0000-cover-letter.patch",
+				"patches/0001-one.patch",
+				"tree/.config",
+				"tree/include/config/auto.conf",
+				"tree/include/generated/autoconf.h",
+				"tree/arch/powerpc/include/generated/asm/x.h",
+				"tree/a/x.c",
+				"tree/a/x.o",
+				"tree/a/.x.o.cmd",
+			]
+			.map(str::to_owned),
+		);
+		let patch = "--- a/a/x.c\n+++ b/a/x.c\n";
+		for file in &files {
+			write(file, patch);
+		}
+		let key = |of_tree: &str| {
+			let tree = StockTree {
+				src: scratch.0.join("tree"),
+				key: of_tree.to_owned(),
+			};
+			let mut inputs = Inputs::new();
+			let (root, folder) = (scratch.0.join("root"), scratch.0.join("patches"));
+			add_files(&mut inputs, &root, &folder, &tree).map(|()| inputs.finish())
+		};
+		let first = key("package").unwrap();
+		assert_eq!(key("package").unwrap(), first);
+		assert_ne!(key("another").unwrap(), first);
+		for file in &files {
+			write(file, &patch.replacen("+++", "++ ", 1));
+			assert_ne!(key("package").unwrap(), first, "{file}");
+			write(file, patch);
+			assert_eq!(key("package").unwrap(), first, "{file}");
+		}
+		// A patch more, and one that is there under another name.
+		write("patches/0002-two.patch", "");
+		assert_ne!(key("package").unwrap(), first);
+		let at = |name: &str| scratch.0.join("patches").join(name);
+		fs::remove_file(at("0002-two.patch")).unwrap();
+		fs::rename(at("0001-one.patch"), at("0002-one.patch")).unwrap();
+		assert_ne!(key("package").unwrap(), first);
+		// Code that was moved would be left out without a word.
+		fs::remove_file(scratch.0.join("root/Cargo.lock")).unwrap();
+		assert!(key("package").is_err());
+	}
+
+	/// The names of code are of this tree.
+	#[test]
+	fn code_that_the_key_has_is_there() {
+		for name in CODE {
+			assert!(paths::root().join(name).exists(), "{name}");
+		}
 	}
 
 	#[test]
