@@ -12,11 +12,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::paths;
 use crate::process::{self, say};
+use crate::{copy, paths};
 
 /// Depth of the folders of cargo below target/: ppc64le/vmm/TARGET/PROFILE.
 const DEPTH: usize = 4;
@@ -135,13 +135,13 @@ pub fn keep() -> Result<()> {
 	say("keeping other people's crates, as they were built, for the next checkout");
 	let part = process::beside(&store, ".part");
 	process::remove(&part)?;
-	for (below, files) in all {
-		let to = part.join(&below);
+	let copied = all.iter().try_for_each(|(below, files)| {
+		let to = part.join(below);
 		fs::create_dir_all(&to).with_context(|| format!("can't make {}", to.display()))?;
-		for files in files.chunks(CHUNK) {
-			copy(&target.join(&below), files, &to)?;
-		}
-	}
+		let mut chunks = files.chunks(CHUNK);
+		chunks.try_for_each(|files| copy(&target.join(below), files, &to))
+	});
+	copied.inspect_err(|_: &anyhow::Error| copy::remove_part(&part))?;
 	process::remove(&store)?;
 	fs::rename(&part, &store)?;
 	Ok(())
@@ -150,18 +150,13 @@ pub fn keep() -> Result<()> {
 /// Copies files and folders below one folder to the same places below another, with their
 /// time stamps.
 fn copy(from: &Path, files: &[PathBuf], to: &Path) -> Result<()> {
-	let status = Command::new("cp")
+	let mut cp = Command::new("cp");
+	cp.current_dir(from)
 		.args(["-a", "--reflink=auto", "--parents", "-t"])
 		.arg(to)
 		.arg("--")
-		.args(files.iter().map(AsRef::<OsStr>::as_ref))
-		.current_dir(from)
-		.status()
-		.context("cp can't be run")?;
-	if !status.success() {
-		bail!("copying from {} to {} failed", from.display(), to.display());
-	}
-	Ok(())
+		.args(files.iter().map(AsRef::<OsStr>::as_ref));
+	copy::run(&mut cp)
 }
 
 #[cfg(test)]

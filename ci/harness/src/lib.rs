@@ -5,6 +5,7 @@
 //! This library names no stage of `ci/test`: a test in `ci/xtask` insists.
 
 pub mod check;
+pub mod copy;
 pub mod dep_cache;
 pub mod initrd;
 pub mod jobs;

@@ -13,8 +13,8 @@ use crate::kernel::base::Base;
 use crate::kernel::config::enable_rust;
 use crate::kernel::image::{Image, finish};
 use crate::kernel::make::build_vmlinux;
-use crate::paths;
 use crate::process::{self, Inputs, say};
+use crate::{copy, paths};
 
 pub(super) fn patched_image(
 	base: &Base,
@@ -48,7 +48,12 @@ pub(super) fn patched_image(
 	})?;
 	let image = finish(base, &src, folder, false, &key)?;
 	if snapshots && options.is_empty() {
-		save_snapshot(base, patches, folder)?;
+		// The kernel is built all the same.
+		if let Err(error) = save_snapshot(base, patches, folder) {
+			say(format_args!(
+				"no copy is kept for other checkouts: {error:#}"
+			));
+		}
 	}
 	say(format_args!(
 		"built kernel {name} in {}",
@@ -104,11 +109,11 @@ fn save_snapshot(base: &Base, patches: &[PathBuf], folder: &Path) -> Result<()> 
 		return Ok(());
 	}
 	process::remove(&snapshot)?;
-	fs::create_dir_all(&snapshot)
-		.with_context(|| format!("can't make the folder {}", snapshot.display()))?;
-	copy_tree(&folder.join("src"), &snapshot.join("src"))?;
-	process::copy_whole(&folder.join("tree"), &snapshot.join("tree"))?;
-	process::write_whole(&done, key.as_bytes())
+	let what = format!("a copy of kernel {}", base.series.name);
+	copy::tree(&what, &folder.join("src"), &snapshot.join("src"))
+		.and_then(|()| process::copy_whole(&folder.join("tree"), &snapshot.join("tree")))
+		.and_then(|()| process::write_whole(&done, key.as_bytes()))
+		.inspect_err(|_| copy::remove_part(&snapshot))
 }
 
 /// Makes `src` the built tree with the patches applied.
@@ -160,12 +165,21 @@ fn patch_tree(
 		process::remove(&part)?;
 		let _lock = base.lock_snapshot()?;
 		let snapshot = base.snapshot();
-		if snapshots && snapshot.join("done").exists() {
-			copy_tree(&snapshot.join("src"), &part)?;
+		let name = folder.file_name().unwrap_or_default().to_string_lossy();
+		let what = format!("kernel {name}");
+		let snapshot = Some(snapshot).filter(|there| snapshots && there.join("done").exists());
+		let from = match &snapshot {
+			Some(snapshot) => snapshot.join("src"),
+			None => base.src(),
+		};
+		if let Err(error) = copy::tree(&what, &from, &part) {
+			process::remove(&stage)?;
+			let _ = fs::remove_dir(folder);
+			return Err(error);
+		}
+		if let Some(snapshot) = snapshot {
 			let tree = fs::read_to_string(snapshot.join("tree"))?;
 			touched.extend(tree.lines().skip(1).map(str::to_owned));
-		} else {
-			copy_tree(&base.src(), &part)?;
 		}
 		fs::rename(&part, src)?;
 	}
@@ -221,18 +235,6 @@ fn add_rust_inputs(inputs: &mut Inputs) -> Result<()> {
 		inputs.add(part).add_tree(&root.join(part))?;
 	}
 	inputs.add(process::output(Command::new("rustc").arg("-vV"))?);
-	Ok(())
-}
-
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-	let status = Command::new("cp")
-		.args(["-a", "--reflink=auto", "--"])
-		.args([from, to])
-		.status()
-		.context("cp can't be run")?;
-	if !status.success() {
-		bail!("copying {} to {} failed", from.display(), to.display());
-	}
 	Ok(())
 }
 
