@@ -7,7 +7,7 @@ use cases::CASES;
 use protocol::{Column, GuestMode};
 
 use crate::report::{Entry, Report};
-use crate::table::Table;
+use crate::table::{self, Table};
 
 /// Columns: a heading, and the operations that it sums up.
 const COLUMNS: [(&str, &[&str]); 12] = [
@@ -63,10 +63,7 @@ pub fn render(report: &Report) -> Option<String> {
 				format!("{sum:.0}")
 			}));
 			if modelled {
-				row.push(entry.modelled_cycles.map_or_else(
-					|| "-".to_owned(),
-					|modelled| format!("{:.0} +-{:.0}", modelled.median, modelled.error),
-				));
+				row.push(table::modelled(Some(entry)));
 			}
 			table.row(row);
 		}

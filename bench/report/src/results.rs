@@ -38,7 +38,7 @@ pub fn rows(report: &Report, disk: &Disk) -> String {
 
 /// The environment and both tables, for docs/results.md.
 pub fn tables(report: &Report) -> String {
-	let mut text = block(&table::render(report));
+	let mut text = block(&table::render_with_modelled(report));
 	if let Some(costly) = costly::render(report) {
 		text.push('\n');
 		text.push_str(&block(&costly));

@@ -125,6 +125,33 @@ fn ratio(slow: Option<f64>, fast: Option<f64>) -> String {
 
 /// The report's header and table.
 pub fn render(report: &Report) -> String {
+	render_columns(report, false)
+}
+
+/// The same with a column of modelled cycles for each path, if the report has some.
+pub fn render_with_modelled(report: &Report) -> String {
+	let mut entries = report.results.iter();
+	render_columns(report, entries.any(|entry| entry.modelled_cycles.is_some()))
+}
+
+/// Headings of the columns of modelled cycles, in the order of [`Column::ALL`].
+const MODELLED: [&str; Column::ALL.len()] = [
+	"modelled 5.10",
+	"modelled C",
+	"modelled full",
+	"modelled fast",
+];
+
+/// Modelled cycles as they are printed: never without their error.
+pub fn modelled(entry: Option<&Entry>) -> String {
+	let cycles = entry.and_then(|entry| entry.modelled_cycles);
+	cycles.map_or_else(
+		|| "-".to_owned(),
+		|cycles| format!("{:.0} +-{:.0}", cycles.median, cycles.error),
+	)
+}
+
+fn render_columns(report: &Report, with_modelled: bool) -> String {
 	let env = &report.environment;
 	let mut text = String::new();
 	let short = |hash: &str| hash.chars().take(16).collect::<String>();
@@ -152,22 +179,29 @@ pub fn render(report: &Report) -> String {
 	text.push_str(&format!(
 		"round trips  {per_batch} per batch, {batches} batches\n\n"
 	));
-	text.push_str("Instructions per round trip (not cycles), median, empty loop subtracted\n\n");
+	text.push_str("Instructions per round trip (not cycles), median, empty loop subtracted");
+	if with_modelled {
+		text.push_str(
+			"; and cycles of a POWER9\nas a model estimates them, with their error: modelled cycles, not measured ones",
+		);
+	}
+	text.push_str("\n\n");
 
-	let mut table = Table::new(
-		2,
-		&[
-			"case",
-			"guest",
-			"5.10 asm",
-			"C",
-			"Rust full",
-			"Rust fast",
-			"C/fast",
-			"5.10/fast",
-			"empty loop",
-		],
-	);
+	let mut header = vec![
+		"case",
+		"guest",
+		"5.10 asm",
+		"C",
+		"Rust full",
+		"Rust fast",
+		"C/fast",
+		"5.10/fast",
+		"empty loop",
+	];
+	if with_modelled {
+		header.extend(MODELLED);
+	}
+	let mut table = Table::new(2, &header);
 	let mut kind = None;
 	for case in CASES {
 		for guest in GuestMode::ALL {
@@ -189,6 +223,9 @@ pub fn render(report: &Report) -> String {
 			row.push(ratio(median(Column::C), median(Column::RustFast)));
 			row.push(ratio(median(Column::Asm510), median(Column::RustFast)));
 			row.push(figure(empty));
+			if with_modelled {
+				row.extend(Column::ALL.map(|path| modelled(report.get(case, guest, path))));
+			}
 			table.row(row);
 		}
 	}
@@ -356,7 +393,7 @@ impl std::fmt::Display for Summarised {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use crate::report::Missing;
+	use crate::report::{Missing, Modelled};
 	use cases::case;
 
 	#[test]
@@ -440,6 +477,31 @@ mod tests {
 		assert_eq!(text.lines().count(), 2);
 		assert!(text.lines().all(|line| line.len() <= 90));
 		assert!(text.starts_with("- word") && text.lines().nth(1).unwrap().starts_with("  word"));
+	}
+
+	#[test]
+	fn modelled_cycles_are_called_so_and_have_their_error() {
+		let mut report = crate::report::tests::sample();
+		assert_eq!(render_with_modelled(&report), render(&report));
+		report.results[1].modelled_cycles = Some(Modelled {
+			median: 4894.4,
+			error: 700.0,
+		});
+		assert!(!render(&report).contains("modelled"));
+		let text = render_with_modelled(&report);
+		let rows: Vec<_> = text
+			.lines()
+			.skip_while(|line| !line.starts_with("case"))
+			.collect();
+		insta::assert_snapshot!(rows[..6].join("\n"), @r"
+		case    guest  5.10 asm     C  Rust full  Rust fast  C/fast  5.10/fast  empty loop  modelled 5.10  modelled C  modelled full  modelled fast
+		-------------------------------------------------------------------------------------------------------------------------------------------
+
+		hypercalls
+		null    radix       181  2230       2234        110   20.3x       1.6x        10.0              -  4894 +-700              -              -
+		h_prod  real        n/a  2232          -          -       -          -        10.0              -           -              -              -
+		");
+		assert!(text.contains("modelled cycles, not measured ones"));
 	}
 
 	#[test]
