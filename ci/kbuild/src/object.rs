@@ -49,8 +49,8 @@ pub fn output_of(command: &mut Command) -> Result<String> {
 		.output()
 		.map_err(|error| format!("can't run {:?}: {error}", command.get_program()))?;
 	if !output.status.success() {
-		let said = String::from_utf8_lossy(&output.stderr);
-		return Err(format!("{command:?} failed: {}", said.trim_end()).into());
+		let errors = String::from_utf8_lossy(&output.stderr);
+		return Err(format!("{command:?} failed: {}", errors.trim_end()).into());
 	}
 	Ok(String::from_utf8(output.stdout)?)
 }

@@ -39,7 +39,7 @@ pub enum Task {
 	/// Make a git branch of a series' patches, to be edited there
 	Import {
 		#[command(flatten)]
-		place: Place,
+		branch: Branch,
 		/// Take the patches of another series, to port them
 		#[arg(long, value_name = "SERIES")]
 		from: Option<String>,
@@ -50,13 +50,13 @@ pub enum Task {
 	/// Write a series' patches from its git branch
 	Export {
 		#[command(flatten)]
-		place: Place,
+		branch: Branch,
 	},
 }
 
 /// Which series, and where its branch is.
 #[derive(clap::Args)]
-pub struct Place {
+pub struct Branch {
 	/// Kernel series
 	#[arg(long, default_value = "6.12")]
 	series: String,
@@ -65,7 +65,7 @@ pub struct Place {
 	repository: Option<PathBuf>,
 }
 
-impl Place {
+impl Branch {
 	fn series(&self) -> Result<&'static Series> {
 		Series::find(&self.series)
 	}
@@ -79,9 +79,13 @@ impl Place {
 /// `cargo xtask patches`
 pub fn main(task: &Task) -> Result<()> {
 	match task {
-		Task::Import { place, from, force } => {
-			let series = place.series()?;
-			let repository = place.repository();
+		Task::Import {
+			branch,
+			from,
+			force,
+		} => {
+			let series = branch.series()?;
+			let repository = branch.repository();
 			if repository.exists() && !force {
 				return Err(Usage(format!(
 					"{} exists; --force replaces it",
@@ -101,9 +105,9 @@ pub fn main(task: &Task) -> Result<()> {
 			println!("{}", paths::short(&repository));
 			Ok(())
 		}
-		Task::Export { place } => {
-			let folder = place.series()?.folder();
-			let count = export(&place.repository(), &folder)?;
+		Task::Export { branch } => {
+			let folder = branch.series()?.folder();
+			let count = export(&branch.repository(), &folder)?;
 			say(format_args!("{count} patches in {}", paths::short(&folder)));
 			Ok(())
 		}

@@ -144,8 +144,8 @@ mod tests {
 	fn every_beginning_of_a_report_is_cut_short() {
 		let text = sample().to_json().unwrap();
 		for end in 1..text.trim_end().len() {
-			let said = complaint(&text.as_bytes()[..end]);
-			assert!(said.starts_with("cut short: "), "{end}: {said}");
+			let message = complaint(&text.as_bytes()[..end]);
+			assert!(message.starts_with("cut short: "), "{end}: {message}");
 		}
 	}
 
@@ -163,8 +163,11 @@ mod tests {
 			),
 		];
 		for (bytes, expected) in cases {
-			let said = complaint(bytes);
-			assert!(said.starts_with(expected) && !said.contains('\n'), "{said}");
+			let message = complaint(bytes);
+			assert!(
+				message.starts_with(expected) && !message.contains('\n'),
+				"{message}"
+			);
 		}
 		let deep = "[".repeat(100_000);
 		assert!(complaint(deep.as_bytes()).starts_with("not JSON: "));
@@ -193,29 +196,30 @@ mod tests {
 			change(&mut report);
 			complaint(report.to_json().unwrap().as_bytes())
 		};
-		let said = with(|report| report.results.push(report.results[0].clone()));
+		let message = with(|report| report.results.push(report.results[0].clone()));
 		assert_eq!(
-			said,
+			message,
 			"not a whole report: null radix asm-5.10 is there twice"
 		);
-		let said = with(|report| report.missing[0].cell = report.results[0].cell());
+		let message = with(|report| report.missing[0].cell = report.results[0].cell());
 		assert_eq!(
-			said,
+			message,
 			"not a whole report: null radix asm-5.10 is there twice"
 		);
-		let said = with(|report| report.results[0].instructions.median = 1e300);
+		let message = with(|report| report.results[0].instructions.median = 1e300);
 		assert_eq!(
-			said,
+			message,
 			"not a whole report: null radix asm-5.10 can't cost 1e300"
 		);
-		let said = with(|report| report.results[0].instructions.median = 0.0);
+		let message = with(|report| report.results[0].instructions.median = 0.0);
 		assert_eq!(
-			said,
+			message,
 			"not a whole report: null radix asm-5.10 can't cost 0.0"
 		);
-		let said = with(|report| report.results[0].costly = Some([("mftb".into(), -1.0)].into()));
+		let message =
+			with(|report| report.results[0].costly = Some([("mftb".into(), -1.0)].into()));
 		assert_eq!(
-			said,
+			message,
 			"not a whole report: null radix asm-5.10 can't cost -1.0"
 		);
 	}
@@ -223,9 +227,9 @@ mod tests {
 	#[test]
 	fn another_name_is_refused() {
 		let text = sample().to_json().unwrap();
-		let said = complaint(text.replace("\"h_prod\"", "\"h_\\u001b\\nx\"").as_bytes());
+		let message = complaint(text.replace("\"h_prod\"", "\"h_\\u001b\\nx\"").as_bytes());
 		assert_eq!(
-			said,
+			message,
 			"not a whole report: no case is called 'h_\u{fffd}\u{fffd}x'"
 		);
 	}

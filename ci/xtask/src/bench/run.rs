@@ -63,7 +63,7 @@ pub struct Outcome {
 	pub problems: Vec<String>,
 }
 
-/// What a machine gave.
+/// What a machine measured.
 enum Measurement {
 	Figures(Figures),
 	Trace(Box<trace::Outcome>),
@@ -127,14 +127,14 @@ pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
 			}));
 		}
 	}
-	let mut gave: VecDeque<_> = all(tasks).into();
+	let mut results: VecDeque<_> = all(tasks).into();
 
 	let mut reports = Vec::new();
 	let mut problems = Vec::new();
 	for _ in 0..args.repeat {
 		let mut report = Report::new(environment(&images)?);
 		for _ in &images {
-			if let Some(Measurement::Figures(figures)) = gave.pop_front().transpose()? {
+			if let Some(Measurement::Figures(figures)) = results.pop_front().transpose()? {
 				problems.extend(figures.put_into(&mut report));
 			}
 		}
@@ -149,8 +149,8 @@ pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
 		reports.push(report);
 	}
 	if trace {
-		let outcomes = images.iter().zip(gave).map(|(image, gave)| {
-			let outcome = gave.map(|gave| match gave {
+		let outcomes = images.iter().zip(results).map(|(image, result)| {
+			let outcome = result.map(|measured| match measured {
 				Measurement::Trace(outcome) => *outcome,
 				Measurement::Figures(_) => unreachable!("the figures come first"),
 			});

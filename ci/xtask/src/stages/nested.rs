@@ -70,12 +70,12 @@ fn l2_guests(kernel: &std::path::Path) -> Result<Vec<Check>> {
 			mem: "3G".to_owned(),
 			icount: false,
 		};
-		let (said, end) = until_linux_starts(&machine, &format!("nested-{path}"))?;
+		let (transcript, end) = until_linux_starts(&machine, &format!("nested-{path}"))?;
 		for (name, result) in [
-			("hcalls", l2_hcalls(&said)),
-			("host dmesg", dmesg(&said, "host")),
-			("counters", l2_counters(&said, path)),
-			("power-off", l1_power_off(&said, end)),
+			("hcalls", l2_hcalls(&transcript)),
+			("host dmesg", dmesg(&transcript, "host")),
+			("counters", l2_counters(&transcript, path)),
+			("power-off", l1_power_off(&transcript, end)),
 		] {
 			checks.push(Check::of(format!("{path} {name}"), result));
 		}
@@ -88,10 +88,10 @@ const L2_CASES: [&Case; 2] = [case!("h_prod"), case!("unknown")];
 const L2_GUESTS: [GuestMode; 2] = [GuestMode::Radix, GuestMode::Real];
 
 /// The VMM in the L1 measured all of it, and found nothing wrong.
-fn l2_hcalls(said: &Transcript) -> Result<()> {
+fn l2_hcalls(transcript: &Transcript) -> Result<()> {
 	let mut measured = Vec::new();
 	let mut done = false;
-	for line in &said.1 {
+	for line in &transcript.1 {
 		match line {
 			Line::Hello { .. } => {}
 			Line::Result(result) => {
@@ -127,18 +127,18 @@ fn l2_hcalls(said: &Transcript) -> Result<()> {
 }
 
 /// Each hcall of the L2 is an exit to the L1 and one from it: none went another way.
-fn l2_counters(said: &Transcript, path: &str) -> Result<()> {
+fn l2_counters(transcript: &Transcript, path: &str) -> Result<()> {
 	let cells = (L2_CASES.len() * L2_GUESTS.len()) as u64;
 	let wanted = match path {
 		"c" => 0,
 		_ => 2 * cells * L2_ROUNDS * L2_BATCHES,
 	};
-	let rust = said.counter("entry_rust")?;
+	let rust = transcript.counter("entry_rust")?;
 	if rust < wanted || wanted == 0 && rust != 0 {
 		bail!("entry_rust is {rust} with path={path}; the L2 alone makes {wanted}");
 	}
 	for name in ["c_cpu", "c_host_mmu", "c_secure"] {
-		let value = said.counter(name)?;
+		let value = transcript.counter(name)?;
 		if value != 0 {
 			bail!("{name} is {value}");
 		}
@@ -146,9 +146,9 @@ fn l2_counters(said: &Transcript, path: &str) -> Result<()> {
 	Ok(())
 }
 
-fn l1_power_off(said: &Transcript, end: Result<()>) -> Result<()> {
+fn l1_power_off(transcript: &Transcript, end: Result<()>) -> Result<()> {
 	end?;
-	expect(said, "host qemu", "0")?;
-	said.one("host done")?;
+	expect(transcript, "host qemu", "0")?;
+	transcript.one("host done")?;
 	Ok(())
 }

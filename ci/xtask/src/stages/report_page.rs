@@ -184,10 +184,10 @@ fn complaints(browser: &mut Browser, window: &Window) -> Result<Vec<String>> {
 	strings(browser.evaluate(&format!("({LAYOUT})('{scheme}', {})", window.width))?)
 }
 
-/// What said something, asked for something, or could.
+/// Messages of the page, and requests for other files.
 fn sociable(browser: &Browser) -> Vec<String> {
-	let said = browser.messages().into_iter();
-	let said = said.map(|text| format!("a message: {text}"));
+	let messages = browser.messages().into_iter();
+	let messages = messages.map(|text| format!("a message: {text}"));
 	let requests = browser.requests();
 	let mut asked: Vec<String> = requests
 		.iter()
@@ -199,7 +199,7 @@ fn sociable(browser: &Browser) -> Vec<String> {
 	if requests.is_empty() {
 		asked.push("not even the page was requested".to_owned());
 	}
-	said.chain(asked).collect()
+	messages.chain(asked).collect()
 }
 
 /// Tables and pictures without a name, and pages without any that should have them.

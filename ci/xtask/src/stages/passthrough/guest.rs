@@ -47,29 +47,29 @@ pub(super) struct Guest {
 	pub(super) path: Column,
 	/// With the 64-bit window.
 	pub(super) wide: bool,
-	pub(super) act: Scenario,
+	pub(super) scenario: Scenario,
 	/// How long it may work; what it has done by then is enough.
 	pub(super) seconds: Option<u64>,
 }
 
 impl Guest {
-	pub(super) const fn new(path: Column, wide: bool, act: Scenario) -> Self {
+	pub(super) const fn new(path: Column, wide: bool, scenario: Scenario) -> Self {
 		// A reset guest boots into the same work once more, which must come to an end,
 		// but not before the reset.
-		let seconds = match act {
+		let seconds = match scenario {
 			Scenario::Reset => Some(6),
 			_ => None,
 		};
 		Self {
 			path,
 			wide,
-			act,
+			scenario,
 			seconds,
 		}
 	}
 
 	fn steps(self) -> u64 {
-		match self.act {
+		match self.scenario {
 			Scenario::Cost => READS,
 			Scenario::Work if self.seconds.is_none() => STEPS,
 			_ => ENDLESS,
@@ -85,8 +85,8 @@ impl Guest {
 		};
 		let ddw = if self.wide { "on" } else { "off" };
 		let seconds = self.seconds.unwrap_or(1 << 20);
-		let (act, steps) = (self.act.name(), self.steps());
-		format!("{run} {path} {fast} {ddw} {act} {steps} {seconds}\n")
+		let (scenario, steps) = (self.scenario.name(), self.steps());
+		format!("{run} {path} {fast} {ddw} {scenario} {steps} {seconds}\n")
 	}
 
 	/// What the parameters of kvm_p9 must be.
@@ -103,9 +103,9 @@ impl fmt::Display for Guest {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		let window = if self.wide { 64 } else { 32 };
 		write!(f, "{}-{window}-bit", self.path.name())?;
-		match self.act {
+		match self.scenario {
 			Scenario::Work => Ok(()),
-			act => write!(f, "-{}", act.name()),
+			scenario => write!(f, "-{}", scenario.name()),
 		}
 	}
 }

@@ -20,16 +20,16 @@ const LITTLE_KB: u64 = MEMORY_KB / 8;
 
 impl Boot {
 	/// What the disk must be in the end.
-	pub(super) fn expected(&self, said: &Transcript) -> Result<Expected> {
+	pub(super) fn expected(&self, transcript: &Transcript) -> Result<Expected> {
 		let mut expected = Expected::new(self.seed, CELLS);
 		for (run, guest) in self.numbered() {
-			match guest.act {
+			match guest.scenario {
 				Scenario::Work | Scenario::Reset => {
-					if guest.act == Scenario::Reset {
+					if guest.scenario == Scenario::Reset {
 						expected.begun(run, INTERRUPTED);
 					}
-					let of = RunLog { said, run };
-					expected.done(run, of.steps().with_context(|| guest.to_string())?);
+					let log = RunLog { transcript, run };
+					expected.done(run, log.steps().with_context(|| guest.to_string())?);
 				}
 				Scenario::Kill | Scenario::Unplug => expected.begun(run, INTERRUPTED),
 				Scenario::Cost => {}
@@ -38,30 +38,34 @@ impl Boot {
 		Ok(expected)
 	}
 
-	pub(super) fn judge(&self, said: &Transcript, end: Result<()>) -> Vec<(String, Result<()>)> {
+	pub(super) fn judge(
+		&self,
+		transcript: &Transcript,
+		end: Result<()>,
+	) -> Vec<(String, Result<()>)> {
 		let mut verdicts = Vec::new();
 		for (run, guest) in self.numbered() {
-			let of = RunLog { said, run };
+			let log = RunLog { transcript, run };
 			let mut verdict =
 				|name: &str, result| verdicts.push((format!("{guest} {name}"), result));
-			verdict("path", of.is("host run", guest.parameters()));
-			verdict("window", guest.window(&of));
-			verdict("end", guest.end(&of));
-			verdict("pages", pages(&of, guest.act));
-			match guest.act {
+			verdict("path", log.is("host run", guest.parameters()));
+			verdict("window", guest.window(&log));
+			verdict("end", guest.end(&log));
+			verdict("pages", pages(&log, guest.scenario));
+			match guest.scenario {
 				Scenario::Work => {
-					verdict("work", guest.work(&of));
-					verdict("hcalls", guest.hcalls(&of));
+					verdict("work", guest.work(&log));
+					verdict("hcalls", guest.hcalls(&log));
 				}
 				Scenario::Kill => {}
 				Scenario::Reset => {
-					verdict("reset", of.is("host reset", ""));
-					verdict("work", guest.work(&of));
+					verdict("reset", log.is("host reset", ""));
+					verdict("work", guest.work(&log));
 				}
-				Scenario::Unplug => verdict("unplug", unplug(&of)),
+				Scenario::Unplug => verdict("unplug", unplug(&log)),
 				Scenario::Cost => {
 					for phase in cost::phases() {
-						verdict(&format!("reads, {phase}"), phase_done(&of, phase));
+						verdict(&format!("reads, {phase}"), phase_done(&log, phase));
 					}
 				}
 			}
@@ -70,16 +74,19 @@ impl Boot {
 		for who in ["host before", "host after"] {
 			verdict(
 				&format!("disk, from the {who}"),
-				expect(said, who, &CELLS.to_string()),
+				expect(transcript, who, &CELLS.to_string()),
 			);
 		}
 		verdict(
 			"driver for the guests",
-			expect(said, "host bound", "vfio-pci"),
+			expect(transcript, "host bound", "vfio-pci"),
 		);
-		verdict("driver after them", expect(said, "host rebound", "nvme"));
-		verdict("host's log", client::dmesg(said, "host"));
-		let complaint = said
+		verdict(
+			"driver after them",
+			expect(transcript, "host rebound", "nvme"),
+		);
+		verdict("host's log", client::dmesg(transcript, "host"));
+		let complaint = transcript
 			.all("guest complaint")
 			.first()
 			.map(|text| text.to_string());
@@ -87,7 +94,7 @@ impl Boot {
 			"guests' logs",
 			complaint.map_or(Ok(()), |text| Err(anyhow::Error::msg(text))),
 		);
-		let done = end.and_then(|()| said.one("host done").map(drop));
+		let done = end.and_then(|()| transcript.one("host done").map(drop));
 		verdict("power-off", done);
 		verdicts
 	}
@@ -95,9 +102,13 @@ impl Boot {
 
 impl Guest {
 	/// The guest made the windows that it could. A reset guest says so twice.
-	fn window(self, of: &RunLog<'_>) -> Result<()> {
-		let windows = of.all("guest windows");
-		let boots = if self.act == Scenario::Reset { 2 } else { 1 };
+	fn window(self, log: &RunLog<'_>) -> Result<()> {
+		let windows = log.all("guest windows");
+		let boots = if self.scenario == Scenario::Reset {
+			2
+		} else {
+			1
+		};
 		ensure!(
 			windows.len() == boots,
 			"{} boots of the guest, not {boots}",
@@ -111,22 +122,22 @@ impl Guest {
 	}
 
 	/// Its QEMU ended as it should, and the guest before it.
-	fn end(self, of: &RunLog<'_>) -> Result<()> {
-		if self.act == Scenario::Kill {
+	fn end(self, log: &RunLog<'_>) -> Result<()> {
+		if self.scenario == Scenario::Kill {
 			ensure!(
-				of.all("guest work").is_empty(),
+				log.all("guest work").is_empty(),
 				"it was done before it was killed"
 			);
 			// 128 and SIGKILL
-			return of.is("host qemu", "137");
+			return log.is("host qemu", "137");
 		}
-		of.is("host qemu", "0")?;
-		of.is("guest done", "")
+		log.is("host qemu", "0")?;
+		log.is("guest done", "")
 	}
 
 	/// It did all steps, or as many as there was time for.
-	fn work(self, of: &RunLog<'_>) -> Result<()> {
-		let steps = of.steps()?;
+	fn work(self, log: &RunLog<'_>) -> Result<()> {
+		let steps = log.steps()?;
 		let wanted = match self.seconds {
 			None => STEPS..=STEPS,
 			Some(_) => 1..=ENDLESS,
@@ -139,8 +150,8 @@ impl Guest {
 
 	/// On the 32-bit window each step takes at least two hcalls, one that maps and one
 	/// that unmaps; on the other it takes none. They were served by who was asked to.
-	fn hcalls(self, of: &RunLog<'_>) -> Result<()> {
-		let counts = of.counts()?;
+	fn hcalls(self, log: &RunLog<'_>) -> Result<()> {
+		let counts = log.counts()?;
 		let count = |name| {
 			counts
 				.get(name)
@@ -168,7 +179,7 @@ impl Guest {
 		if self.wide {
 			return Ok(());
 		}
-		let steps: u64 = of.steps()?.iter().sum();
+		let steps: u64 = log.steps()?.iter().sum();
 		// The first ones, and as many again that are under way, went uncounted.
 		let least = 2 * steps.saturating_sub(128);
 		ensure!(
@@ -182,30 +193,30 @@ impl Guest {
 	}
 }
 
-fn expect(said: &Transcript, name: &str, wanted: &str) -> Result<()> {
-	let value = said.one(name)?;
+fn expect(transcript: &Transcript, name: &str, wanted: &str) -> Result<()> {
+	let value = transcript.one(name)?;
 	ensure!(value == wanted, "{name} is '{value}', not '{wanted}'");
 	Ok(())
 }
 
 /// The guest's memory was pinned while it had the device, and is not any more.
-fn pages(of: &RunLog<'_>, act: Scenario) -> Result<()> {
-	let [taken, given] = of.numbers("host pins")?;
+fn pages(log: &RunLog<'_>, scenario: Scenario) -> Result<()> {
+	let [taken, given] = log.numbers("host pins")?;
 	ensure!(
 		taken == given,
 		"{taken} pages were pinned and {given} unpinned"
 	);
-	if act == Scenario::Cost {
+	if scenario == Scenario::Cost {
 		return Ok(());
 	}
 	// A reset guest is seen running twice.
-	let seen = of.all("host pinned");
+	let seen = log.all("host pinned");
 	ensure!(!seen.is_empty(), "it was not seen running");
 	for text in seen {
 		let [taken, given]: [u64; 2] = numbers("pinned", text)?;
 		ensure!(taken > given, "no page was pinned while it ran: {text}");
 	}
-	for text in of.all("host locked") {
+	for text in log.all("host locked") {
 		let [locked]: [u64; 1] = numbers("locked", text)?;
 		ensure!(
 			locked > MEMORY_KB / 2,
@@ -216,9 +227,9 @@ fn pages(of: &RunLog<'_>, act: Scenario) -> Result<()> {
 }
 
 /// QEMU, which goes on, has let go of the device and of the memory that it could reach.
-fn unplug(of: &RunLog<'_>) -> Result<()> {
-	of.is("guest isolated", "isolated")?;
-	let [files, locked, taken, given] = of.numbers("host unplugged")?;
+fn unplug(log: &RunLog<'_>) -> Result<()> {
+	log.is("guest isolated", "isolated")?;
+	let [files, locked, taken, given] = log.numbers("host unplugged")?;
 	ensure!(files == 0, "QEMU still has {files} files of the device");
 	ensure!(locked < LITTLE_KB, "{locked} kB are still locked");
 	ensure!(
@@ -229,27 +240,27 @@ fn unplug(of: &RunLog<'_>) -> Result<()> {
 }
 
 /// A guest did its reads, on the path that it was to be on and no other.
-fn phase_done(of: &RunLog<'_>, phase: cost::Phase) -> Result<()> {
+fn phase_done(log: &RunLog<'_>, phase: cost::Phase) -> Result<()> {
 	let tag = phase.tag.to_string();
-	let said = |name: &str| -> Vec<&str> {
+	let values = |name: &str| -> Vec<&str> {
 		let of_tag = |line: &'_ str| Some(line.strip_prefix(&tag)?.strip_prefix(' ')?.len());
-		of.all(name)
+		log.all(name)
 			.into_iter()
 			.filter_map(|line| Some(&line[line.len() - of_tag(line)?..]))
 			.collect()
 	};
 	ensure!(
-		said("guest read") == [READS.to_string()],
+		values("guest read") == [READS.to_string()],
 		"{:?}",
-		said("guest read")
+		values("guest read")
 	);
 	let parameters = Guest::new(phase.path, false, Scenario::Cost).parameters();
 	ensure!(
-		said("host using") == [parameters],
+		values("host using") == [parameters],
 		"kvm_p9 is '{}', not '{parameters}'",
-		said("host using").join("', '")
+		values("host using").join("', '")
 	);
-	let entries: Vec<u64> = said("host entries")
+	let entries: Vec<u64> = values("host entries")
 		.iter()
 		.filter_map(|entries| entries.parse().ok())
 		.collect();
@@ -328,12 +339,12 @@ Linux ppc64le
 	}
 
 	fn failed(guest: Guest, text: &str, end: Result<()>) -> Vec<String> {
-		let mut said = Transcript::default();
+		let mut transcript = Transcript::default();
 		text.lines().for_each(|line| {
-			said.line(line);
+			transcript.line(line);
 		});
 		boot(&[guest])
-			.judge(&said, end)
+			.judge(&transcript, end)
 			.into_iter()
 			.filter(|(_, result)| result.is_err())
 			.map(|(name, _)| name.replace("rust-fast-32-bit", "guest"))

@@ -79,13 +79,13 @@ impl Boot {
 			self.name, self.seed
 		));
 		let mut attempt = 1;
-		let (said, end) = loop {
+		let (transcript, end) = loop {
 			make_disk(&file, self.seed)?;
-			let (mut said, mut log) = (Transcript::default(), String::new());
+			let (mut transcript, mut log) = (Transcript::default(), String::new());
 			let end = machine.run_with(&options, limits, Echo::No, |line| {
 				log.push_str(line);
 				log.push('\n');
-				let ours = said.line(line);
+				let ours = transcript.line(line);
 				if let Some(run) = line.split("@host run ").nth(1) {
 					let number = run.split(' ').next().unwrap_or_default();
 					let guest = number
@@ -101,7 +101,7 @@ impl Boot {
 			let path = paths::target().join(format!("test/passthrough-{}.log", self.name));
 			process::write_whole(&path, log.as_bytes())?;
 			if log.contains(client::LINUX_STARTS) || attempt == client::ATTEMPTS {
-				break (said, end.map(drop));
+				break (transcript, end.map(drop));
 			}
 			attempt += 1;
 			say(format_args!(
@@ -110,12 +110,12 @@ impl Boot {
 				client::ATTEMPTS
 			));
 		};
-		self.figures(&said);
-		let verdicts = self.judge(&said, end).into_iter();
+		self.figures(&transcript);
+		let verdicts = self.judge(&transcript, end).into_iter();
 		checks.extend(
 			verdicts.map(|(name, result)| Check::of(format!("{} {name}", self.name), result)),
 		);
-		let compared = self.expected(&said).and_then(|expected| {
+		let compared = self.expected(&transcript).and_then(|expected| {
 			let bytes = fs::read(&file)?;
 			expected.compare(&bytes).map_err(anyhow::Error::msg)
 		});
@@ -150,16 +150,16 @@ impl Boot {
 	}
 
 	/// Tells what is not judged.
-	fn figures(&self, said: &Transcript) {
+	fn figures(&self, transcript: &Transcript) {
 		for (run, guest) in self.numbered() {
-			let of = RunLog { said, run };
-			let Ok(counts) = of.counts() else { continue };
+			let log = RunLog { transcript, run };
+			let Ok(counts) = log.counts() else { continue };
 			let fast: Vec<String> = counts
 				.iter()
 				.filter(|(name, _)| name.starts_with("fast_"))
 				.map(|(name, value)| format!("{name} {value}"))
 				.collect();
-			let steps: u64 = of.steps().map_or(0, |done| done.iter().sum());
+			let steps: u64 = log.steps().map_or(0, |done| done.iter().sum());
 			let exits = counts.get("exits").copied().unwrap_or(0);
 			say(format_args!(
 				"passthrough {guest}: {steps} reads and writes, {exits} exits, {}",

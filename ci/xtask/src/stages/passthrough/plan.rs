@@ -52,21 +52,21 @@ impl Options {
 			let guests = [RustFast, C].map(|path| Guest::new(path, false, Scenario::Work));
 			return vec![("short", false, guests.to_vec())];
 		}
-		let each = |wide: bool, act: Scenario| {
-			[RustFast, RustFull, C].map(|path| Guest::new(path, wide, act))
+		let each = |wide: bool, scenario: Scenario| {
+			[RustFast, RustFull, C].map(|path| Guest::new(path, wide, scenario))
 		};
 		let work = [each(false, Scenario::Work), each(true, Scenario::Work)].concat();
 		let last = Guest::new(C, false, Scenario::Work);
-		let mut acts = Vec::new();
+		let mut scenarios = Vec::new();
 		for path in [RustFast, C] {
-			acts.extend(
+			scenarios.extend(
 				[Scenario::Kill, Scenario::Reset, Scenario::Unplug]
-					.map(|act| Guest::new(path, false, act)),
+					.map(|scenario| Guest::new(path, false, scenario)),
 			);
 		}
-		acts.push(Guest::new(RustFast, true, Scenario::Kill));
-		acts.push(last);
-		vec![("work", false, work), ("acts", false, acts), cost]
+		scenarios.push(Guest::new(RustFast, true, Scenario::Kill));
+		scenarios.push(last);
+		vec![("work", false, work), ("scenarios", false, scenarios), cost]
 	}
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What host and guest said of one run.
+//! The lines that host and guest print of one run.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use diskcheck::WORKERS;
 
 use crate::client::Transcript;
 
-/// What was said of one run: lines whose first word is its number.
+/// The lines of a transcript that are of one run: those whose first word is its number.
 pub(super) struct RunLog<'a> {
-	pub(super) said: &'a Transcript,
+	pub(super) transcript: &'a Transcript,
 	pub(super) run: u64,
 }
 
@@ -21,7 +21,11 @@ impl<'a> RunLog<'a> {
 			Some((number, rest)) => (number == run).then_some(rest),
 			None => (text == run).then_some(""),
 		};
-		self.said.all(name).into_iter().filter_map(of_run).collect()
+		self.transcript
+			.all(name)
+			.into_iter()
+			.filter_map(of_run)
+			.collect()
 	}
 
 	fn one(&self, name: &str) -> Result<&'a str> {

@@ -212,22 +212,23 @@ impl Browser {
 		Ok(answer["result"]["value"].take())
 	}
 
-	/// What the page said to the console, and what Chromium said of the page.
+	/// The messages of the page on the console, and those of Chromium about the page.
 	pub fn messages(&self) -> Vec<String> {
 		const SPEAKING: [&str; 3] = [
 			"Runtime.consoleAPICalled",
 			"Runtime.exceptionThrown",
 			"Log.entryAdded",
 		];
-		let said = self
+		let messages = self
 			.events
 			.iter()
 			.filter(|event| SPEAKING.iter().any(|method| event["method"] == **method));
-		said.map(|event| match event["params"]["entry"]["text"].as_str() {
-			Some(text) => text.to_owned(),
-			None => event["params"].to_string(),
-		})
-		.collect()
+		messages
+			.map(|event| match event["params"]["entry"]["text"].as_str() {
+				Some(text) => text.to_owned(),
+				None => event["params"].to_string(),
+			})
+			.collect()
 	}
 
 	/// All that the page asked for, itself included.
