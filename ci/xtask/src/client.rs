@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ::report::console::{self, Line};
 use anyhow::{Context, Result, bail};
+use diskcheck::{CELL, Tag};
 use harness::initrd::Initrd;
 use harness::paths;
 use harness::process::{self, say};
@@ -29,9 +30,21 @@ pub const ATTEMPTS: u32 = 5;
 
 /// Runs the machine, again if its firmware does not start the kernel.
 pub fn until_linux_starts(machine: &Machine, name: &str) -> Result<(Transcript, Result<()>)> {
+	until_linux_starts_with(machine, &[], name, || Ok(()))
+}
+
+/// The same, with more options for QEMU. `prepare` makes what the machine changes, for example
+/// the file of a disk: a machine whose console has stopped may have changed it unseen.
+pub fn until_linux_starts_with(
+	machine: &Machine,
+	options: &[&str],
+	name: &str,
+	prepare: impl Fn() -> Result<()>,
+) -> Result<(Transcript, Result<()>)> {
 	let mut attempt = 1;
 	loop {
-		let (said, log, end) = once(machine);
+		prepare()?;
+		let (said, log, end) = once(machine, options);
 		let path = paths::target().join(format!("test/{name}.log"));
 		process::write_whole(&path, log.as_bytes())?;
 		if log.contains(LINUX_STARTS) || attempt == ATTEMPTS {
@@ -46,14 +59,14 @@ pub fn until_linux_starts(machine: &Machine, name: &str) -> Result<(Transcript, 
 }
 
 /// Runs the machine and returns the values, the whole console, and how the machine ended.
-fn once(machine: &Machine) -> (Transcript, String, Result<()>) {
+fn once(machine: &Machine, options: &[&str]) -> (Transcript, String, Result<()>) {
 	let mut said = Transcript::default();
 	let mut log = String::new();
 	let limits = Limits {
 		total: TIME,
 		silence: TIME,
 	};
-	let end = machine.run(limits, Echo::No, |line| {
+	let end = machine.run_with(options, limits, Echo::No, |line| {
 		log.push_str(line);
 		log.push('\n');
 		said.line(line)
@@ -88,6 +101,26 @@ pub fn pack(
 	let path = paths::target().join("boot").join(format!("{name}.cpio"));
 	process::write_whole(&path, &host.finish())?;
 	Ok(path)
+}
+
+/// Adds kernel modules to an initramfs, from a folder of the client's to one of the same name.
+pub fn put_modules(initrd: &mut Initrd, folder: &Path, name: &str) -> Result<()> {
+	initrd.folder(name);
+	for module in process::files_below(&folder.join(name))? {
+		let file = module.file_name().context("a module has a name")?;
+		let file = format!("{name}/{}", file.to_string_lossy());
+		initrd.file(&file, false, &read(&module)?);
+	}
+	Ok(())
+}
+
+/// Makes the file of a disk on which no step was done.
+pub fn make_disk(path: &Path, seed: u64, cells: u64) -> Result<()> {
+	let mut whole = vec![0; cells as usize * CELL];
+	for (cell, bytes) in (0..).zip(whole.chunks_exact_mut(CELL)) {
+		diskcheck::fill(seed, cell, Tag(0), bytes);
+	}
+	process::write_whole(path, &whole)
 }
 
 /// A file's content.

@@ -292,7 +292,13 @@ mod tests {
 		assert_eq!(names("lint"), ["lint"]);
 		assert_eq!(
 			names("gates client"),
-			["kernel under test", "client's files", "gates", "client"]
+			[
+				"kernel under test",
+				"programs",
+				"client's files",
+				"gates",
+				"client"
+			]
 		);
 		let all = planned("");
 		for (name, _) in &all {

@@ -2,12 +2,10 @@
 //! Boots a host with the disk, and listens to it and its guests.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use diskcheck::{CELL, Tag};
+use anyhow::Result;
 
 use harness::check::Check;
 use harness::kernel::Image;
@@ -80,7 +78,7 @@ impl Boot {
 		));
 		let mut attempt = 1;
 		let (transcript, end) = loop {
-			make_disk(&file, self.seed)?;
+			client::make_disk(&file, self.seed, CELLS)?;
 			let (mut transcript, mut log) = (Transcript::default(), String::new());
 			let end = machine.run_with(&options, limits, Echo::No, |line| {
 				log.push_str(line);
@@ -139,13 +137,7 @@ impl Boot {
 			host.file("runs", false, runs.as_bytes());
 			host.file("diskcheck", true, tool);
 			guest.file("diskcheck", true, tool);
-			guest.folder("modules");
-			for module in process::files_below(&folder.join("modules"))? {
-				let name = module.file_name().context("a module has a name")?;
-				let name = format!("modules/{}", name.to_string_lossy());
-				guest.file(&name, false, &fs::read(&module)?);
-			}
-			Ok(())
+			client::put_modules(guest, folder, "modules")
 		})
 	}
 
@@ -167,20 +159,4 @@ impl Boot {
 			));
 		}
 	}
-}
-
-fn make_disk(path: &Path, seed: u64) -> Result<()> {
-	if let Some(folder) = path.parent() {
-		fs::create_dir_all(folder)?;
-	}
-	let mut file =
-		fs::File::create(path).with_context(|| format!("can't write {}", path.display()))?;
-	let mut bytes = vec![0; CELL];
-	let mut whole = Vec::with_capacity(CELLS as usize * CELL);
-	for cell in 0..CELLS {
-		diskcheck::fill(seed, cell, Tag(0), &mut bytes);
-		whole.extend_from_slice(&bytes);
-	}
-	file.write_all(&whole)?;
-	Ok(())
 }
