@@ -10,6 +10,7 @@ mod client;
 mod kernel;
 mod patches;
 mod results;
+mod spans;
 mod stage;
 mod stages;
 mod trace;

@@ -21,11 +21,9 @@ mod judge;
 mod kind;
 mod phase;
 mod profile;
-mod record;
 mod report;
 #[cfg(test)]
 mod sample;
 mod table;
 
 pub use phase::{Phase, phases};
-pub use record::Spans;

@@ -13,11 +13,11 @@ use harness::paths;
 use harness::process::{self, say};
 use harness::qemu::{Echo, Limits, Machine};
 
-use super::cost::Spans;
 use super::guest::READS;
 use super::plan::{Boot, CELLS};
 use super::run_log::RunLog;
 use crate::client::{self, Transcript};
+use crate::spans::Spans;
 
 /// How long a host with one guest may take. It takes half a minute on an idle machine.
 const TIME: Duration = Duration::from_secs(300);
@@ -29,7 +29,11 @@ impl Boot {
 	pub(super) fn run(&self, image: &Image, folder: &Path, tool: &[u8]) -> Result<Vec<Check>> {
 		let initrd = self.initrd(folder, tool)?;
 		let file = paths::target().join(format!("test/passthrough-{}.img", self.name));
-		let spans = match self.count.then(|| Spans::new(image)).transpose() {
+		let spans = match self
+			.count
+			.then(|| Spans::new(image, "passthrough-cost.spans"))
+			.transpose()
+		{
 			Ok(spans) => spans,
 			Err(why) => return Ok(vec![Check::skipped(self.name, format!("{why:#}"))]),
 		};

@@ -13,7 +13,7 @@ use protocol::{Column, GuestMode};
 
 use super::kind::Kind;
 use super::phase::PATHS;
-use super::record::{Spans, read};
+use crate::spans::{Spans, read};
 use harness::check::Check;
 use harness::kernel::Image;
 use harness::process;

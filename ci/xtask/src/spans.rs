@@ -15,7 +15,7 @@ use harness::paths;
 use harness::process;
 
 /// What QEMU has recorded.
-pub(super) fn read(file: &Path) -> Result<Vec<span::Phase>> {
+pub fn read(file: &Path) -> Result<Vec<span::Phase>> {
 	let name = || paths::short(file);
 	let open = File::open(file).with_context(name)?;
 	span::read(open).with_context(name)
@@ -24,13 +24,15 @@ pub(super) fn read(file: &Path) -> Result<Vec<span::Phase>> {
 /// A record of spans that QEMU makes.
 pub struct Spans {
 	plugin: PathBuf,
-	pub(super) file: PathBuf,
-	pub(super) symbols: Symbols,
+	/// Where QEMU writes the record.
+	pub file: PathBuf,
+	/// Of the kernel.
+	pub symbols: Symbols,
 }
 
 impl Spans {
-	/// Builds the plugin. An error if there can be no record.
-	pub fn new(image: &Image) -> Result<Self> {
+	/// Builds the plugin. An error if there can be no record. The file is below target/test.
+	pub fn new(image: &Image, name: &str) -> Result<Self> {
 		trace::available()?;
 		let plugin = trace::plugin()?;
 		let vmlinux = fs::read(image.vmlinux())
@@ -39,7 +41,7 @@ impl Spans {
 			bail!("the kernel's code has a word that is a marker of ours");
 		}
 		let symbols = Symbols::new(&vmlinux, &trace::sources(image)?).map_err(|e| anyhow!(e))?;
-		let file = paths::target().join("test/passthrough-cost.spans");
+		let file = paths::target().join("test").join(name);
 		fs::create_dir_all(paths::target().join("test"))?;
 		process::remove(&file)?;
 		Ok(Self {
