@@ -377,6 +377,15 @@ pub const KVM_REG_PPC_PMC6: u64 = KVM_REG_PPC_U32 | 0x1d;
 pub const KVM_REG_PPC_CIABR: u64 = KVM_REG_PPC_U64 | 0xac;
 pub const KVM_PPC_MMUV3_RADIX: u64 = 1;
 pub const KVM_PPC_MMUV3_GTSE: u64 = 2;
+/// Interrupt controllers of a guest: the older interface, which KVM has on top of the host's XIVE,
+/// and the one of a POWER9.
+pub const KVM_DEV_TYPE_XICS: u32 = 3;
+pub const KVM_DEV_TYPE_XIVE: u32 = 9;
+pub const KVM_CAP_IRQ_XICS: u32 = 92;
+pub const KVM_CAP_PPC_IRQ_XIVE: u32 = 169;
+/// The state of a vcpu in one, and in the other.
+pub const KVM_REG_PPC_ICP_STATE: u64 = KVM_REG_PPC_U64 | 0x8c;
+pub const KVM_REG_PPC_VP_STATE: u64 = KVM_REG_PPC_U128 | 0x8d;
 /// The device that brings VFIO groups and VMs together.
 pub const KVM_DEV_TYPE_VFIO: u32 = 4;
 pub const KVM_DEV_VFIO_GROUP: u32 = 1;

@@ -455,17 +455,32 @@ impl Vm {
 
 	/// Creates what VFIO groups are made known to the VM by.
 	pub fn create_vfio(&self) -> Result<Vfio> {
+		let fd = self
+			.create_device(abi::KVM_DEV_TYPE_VFIO)
+			.map_err(failed("KVM_CREATE_DEVICE(VFIO)"))?;
+		Ok(Vfio(fd))
+	}
+
+	/// Creates an interrupt controller. It is removed with the result.
+	pub fn create_controller(&self, kind: Controller) -> Result<OwnedFd> {
+		let (device, name) = match kind {
+			Controller::Xics => (abi::KVM_DEV_TYPE_XICS, "KVM_CREATE_DEVICE(XICS)"),
+			Controller::Xive => (abi::KVM_DEV_TYPE_XIVE, "KVM_CREATE_DEVICE(XIVE)"),
+		};
+		self.create_device(device).map_err(failed(name))
+	}
+
+	fn create_device(&self, kind: u32) -> Result<OwnedFd> {
 		let mut device = abi::CreateDevice {
-			kind: abi::KVM_DEV_TYPE_VFIO,
+			kind,
 			fd: 0,
 			flags: 0,
 		};
 		let argument = (&raw mut device).expose_provenance() as u64;
 		// SAFETY: the request reads and writes a structure of that type there.
-		unsafe { ioctl(&self.fd, abi::KVM_CREATE_DEVICE, argument) }
-			.map_err(failed("KVM_CREATE_DEVICE(VFIO)"))?;
+		unsafe { ioctl(&self.fd, abi::KVM_CREATE_DEVICE, argument) }?;
 		// SAFETY: KVM_CREATE_DEVICE has just returned this fd, and no other code has it.
-		Ok(Vfio(unsafe { OwnedFd::from_raw_fd(device.fd as i32) }))
+		Ok(unsafe { OwnedFd::from_raw_fd(device.fd as i32) })
 	}
 
 	/// Creates the vcpu with that id.
@@ -668,6 +683,15 @@ pub struct Vcpu {
 	mmap_size: usize,
 }
 
+/// A guest's interrupt controller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Controller {
+	/// Hcalls only. On a POWER9 KVM implements it with the host's XIVE.
+	Xics,
+	/// The guest has the hardware's interface.
+	Xive,
+}
+
 // SAFETY: the run structure is a mapping of the whole process; a vcpu has one user at a
 // time, whichever thread that is.
 unsafe impl Send for Vcpu {}
@@ -683,6 +707,28 @@ impl Vcpu {
 		};
 		// SAFETY: the structure is what the request reads; no address in it.
 		unsafe { ioctl_in(&self.fd, abi::KVM_ENABLE_CAP, &cap) }.map_err(failed("KVM_CAP_PPC_PAPR"))
+	}
+
+	/// Connects the vcpu, which is that server, to an interrupt controller of its VM. KVM
+	/// then loads the vcpu's interrupt context with each entry.
+	pub fn connect(&self, kind: Controller, device: &OwnedFd, server: u64) -> Result<()> {
+		let (cap, state) = match kind {
+			Controller::Xics => (abi::KVM_CAP_IRQ_XICS, abi::KVM_REG_PPC_ICP_STATE),
+			Controller::Xive => (abi::KVM_CAP_PPC_IRQ_XIVE, abi::KVM_REG_PPC_VP_STATE),
+		};
+		let cap = abi::EnableCap {
+			cap,
+			flags: 0,
+			args: [device.as_raw_fd() as u64, server, 0, 0],
+			pad: [0; 64],
+		};
+		// SAFETY: the structure is what the request reads; no address in it.
+		unsafe { ioctl_in(&self.fd, abi::KVM_ENABLE_CAP, &cap) }
+			.map_err(failed("connecting a vcpu to its interrupt controller"))?;
+		// Only a vcpu that is connected has it.
+		self.one_reg(state)
+			.map(drop)
+			.map_err(failed("reading a vcpu's interrupt context"))
 	}
 
 	/// Sets the bits of LPCR that belong to the guest.

@@ -11,6 +11,7 @@
 //! A machine can have a second vcpu, its [`Peer`], which runs in a thread of its own and
 //! answers doorbells.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use powerpc::{Lpcr, Msr};
 use protocol::block::{Hammer, Turns};
 use protocol::{Command, GuestMode, Job, Outcome, map, private};
 
-use crate::kvm::{Exit, Vcpu, VectorRegs, Vm, Window};
+use crate::kvm::{Controller, Exit, Vcpu, VectorRegs, Vm, Window};
 use crate::user_regs::UserRegs;
 use crate::{abi, elf, kvm, timer};
 
@@ -82,6 +83,8 @@ pub struct Machine {
 	window: Option<Window>,
 	pc: u64,
 	guest: GuestMode,
+	/// Before the VM: it is removed first.
+	controller: Option<OwnedFd>,
 	vm: Vm,
 }
 
@@ -161,6 +164,7 @@ impl Machine {
 			window,
 			pc,
 			guest: config.guest,
+			controller: None,
 			vm,
 		};
 		let mut regs = machine.prepare(&machine.vcpu, 0)?;
@@ -169,6 +173,14 @@ impl Machine {
 		}
 		machine.vcpu.set_regs(&regs)?;
 		Ok(machine)
+	}
+
+	/// Gives the machine an interrupt controller. Its vcpu must not have run.
+	pub fn add_controller(&mut self, kind: Controller) -> Result<(), Failure> {
+		let device = self.vm.create_controller(kind)?;
+		self.vcpu.connect(kind, &device, 0)?;
+		self.controller = Some(device);
+		Ok(())
 	}
 
 	/// Makes a vcpu one of this machine's; says what registers it starts with.

@@ -110,6 +110,7 @@ use {
 	crate::{disturb, hcalls, hostile_vmm, soak, stats, storms, tce, turns, user_regs},
 	cases::case,
 	std::time::Duration,
+	vmm::kvm::Controller,
 };
 
 use Boot::{First, Second, Smp, Soak, Timing};
@@ -139,7 +140,10 @@ table! {
 	("registers-hcall-{guest}-{path}-h_prod", GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("h_prod"), t.seed)),
 	("registers-hcall-{guest}-{path}-unknown", GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("unknown"), t.seed)),
 	("registers-hcall-{guest}-rust-fast-timed", GUESTS, NONE, ByGuest, [Mitigations, Next], |t| hcall::survive_timed(t.guest(), t.seed)),
-	("registers-exits-{guest}",               GUESTS, NONE,  ByGuest, [],     |t| exits::compare(t.guest(), PATHS, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}",               GUESTS, NONE,  ByGuest, [],     |t| exits::compare(t.guest(), PATHS, None, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
+	// The same with the vcpu's interrupt context loaded.
+	("registers-exits-{guest}-xics",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xics), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}-xive",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xive), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-timed",         GUESTS, NONE,  ByGuest, [],     |t| exits::compare_timed(t.guest(), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-migrate",       GUESTS, NONE,  ByGuest, [],     |t| exits::migrate(t.guest(), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
 

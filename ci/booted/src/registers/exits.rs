@@ -11,6 +11,7 @@ use protocol::round::{self, Kind, Plan, Report};
 use protocol::{Column, GuestMode};
 use vmm::abi::KVM_REG_PPC_U64;
 use vmm::host;
+use vmm::kvm::Controller;
 use vmm::machine::Failure;
 use vmm::timer::{self, Timer};
 
@@ -72,6 +73,7 @@ struct OnPath {
 fn on_path(
 	guest: GuestMode,
 	path: Column,
+	controller: Option<Controller>,
 	seed: u64,
 	rounds: u64,
 	cfar: u64,
@@ -91,6 +93,9 @@ fn on_path(
 		let short_before = short_exits();
 		let mut pattern = Pattern::new(seed ^ u64::from(pmu));
 		let mut arena = Arena::new(guest)?;
+		if let Some(controller) = controller {
+			arena.machine.add_controller(controller)?;
+		}
 		if pmu {
 			const TB_OFFSET: u64 = KVM_REG_PPC_U64 | 0x9c;
 			arena
@@ -203,6 +208,7 @@ fn check_variety(guest: GuestMode, pmu: bool, report: &Report) -> Result<(), Fai
 pub fn compare(
 	guest: GuestMode,
 	paths: &[Column],
+	controller: Option<Controller>,
 	seed: u64,
 	rounds: u64,
 	cfar: u64,
@@ -210,7 +216,7 @@ pub fn compare(
 	let mut digests: Option<Vec<u64>> = None;
 	let mut told = vec![];
 	for &path in paths {
-		let result = on_path(guest, path, seed, rounds, cfar)?;
+		let result = on_path(guest, path, controller, seed, rounds, cfar)?;
 		let name = path.name();
 		if result.timer == 0 || result.interrupt == 0 || result.signal == 0 {
 			return Err(Failure::Wrong(format!(
@@ -248,7 +254,14 @@ pub fn compare_timed(
 	cfar: u64,
 ) -> Result<String, Failure> {
 	let _stats = stats::Setting::on("stats")?;
-	compare(guest, &[Column::C, Column::RustFast], seed, rounds, cfar)
+	compare(
+		guest,
+		&[Column::C, Column::RustFast],
+		None,
+		seed,
+		rounds,
+		cfar,
+	)
 }
 
 /// Rounds of a vcpu that goes from CPU to CPU: it finds everything as it left it, on every
