@@ -37,6 +37,16 @@ impl Number {
 	pub const LOGICAL_CI_LOAD: Self = Self(0x3c);
 	/// H_LOGICAL_CI_STORE: store to a device's register.
 	pub const LOGICAL_CI_STORE: Self = Self(0x40);
+	/// H_EOI: end an interrupt of XICS, and set the priority that the vcpu had before it.
+	pub const EOI: Self = Self(0x64);
+	/// H_CPPR: set the vcpu's priority.
+	pub const CPPR: Self = Self(0x68);
+	/// H_IPI: send an interrupt to a vcpu, with a priority.
+	pub const IPI: Self = Self(0x6c);
+	/// H_IPOLL: look which interrupt a vcpu would get.
+	pub const IPOLL: Self = Self(0x70);
+	/// H_XIRR: accept an interrupt.
+	pub const XIRR: Self = Self(0x74);
 	/// The benchmark's NULL hcall. It does nothing and answers H_SUCCESS.
 	///
 	/// PAPR assigns 0x7c and 0xdc and nothing between them, and neither Linux nor
@@ -57,6 +67,8 @@ impl Number {
 	pub const STUFF_TCE: Self = Self(0x138);
 	/// H_PUT_TCE_INDIRECT: write up to 512 TCEs from a list in guest memory.
 	pub const PUT_TCE_INDIRECT: Self = Self(0x13c);
+	/// H_XIRR_X: the same as H_XIRR, with the time.
+	pub const XIRR_X: Self = Self(0x2fc);
 	/// H_RANDOM: a random number.
 	pub const RANDOM: Self = Self(0x300);
 	/// H_SET_MODE: DAWR, CIABR, endianness, AIL.

@@ -77,6 +77,17 @@ static long kvm_p9_light_random(struct kvm_vcpu *vcpu)
 	return H_SUCCESS;
 }
 
+/*
+ * The interrupt context is loaded, as these need it. They write to the interrupt controller, and
+ * take a spinlock at most. KVM answers them by the same function in a full exit.
+ */
+static long kvm_p9_light_xics(struct kvm_vcpu *vcpu)
+{
+	if (!IS_ENABLED(CONFIG_KVM_XIVE) || !vcpu->arch.xive_pushed)
+		return H_TOO_HARD;
+	return kvmppc_xive_xics_hcall(vcpu, kvmppc_get_gpr(vcpu, 3));
+}
+
 static long kvm_p9_light_hv_hcall(struct kvm_vcpu *vcpu)
 {
 	enum kvm_p9_light_counter which;
@@ -106,6 +117,15 @@ static long kvm_p9_light_hv_hcall(struct kvm_vcpu *vcpu)
 	case H_LOGICAL_CI_STORE:
 		ret = kvmppc_h_logical_ci_store(vcpu);
 		which = KVM_P9_LIGHT_CI_STORE;
+		break;
+	case H_CPPR:
+	case H_EOI:
+	case H_IPI:
+	case H_IPOLL:
+	case H_XIRR:
+	case H_XIRR_X:
+		ret = kvm_p9_light_xics(vcpu);
+		which = KVM_P9_LIGHT_XICS;
 		break;
 	default:
 		return H_TOO_HARD;

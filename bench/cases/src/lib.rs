@@ -118,6 +118,8 @@ pub enum Setup {
 	FreshPages,
 	/// A second vcpu that rings back.
 	Peer,
+	/// An interrupt controller with the interface of XICS.
+	Xics,
 	/// On Linux 5.10, a random number generator that the host found. Without one, the
 	/// handler of 5.10 reads a device that is not there, and takes the host down.
 	RandomDevice,

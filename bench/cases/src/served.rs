@@ -75,7 +75,7 @@ mod tests {
 			rust,
 			c,
 		};
-		let [null, set_mode, getppid] = [case!("null"), case!("h_set_mode"), case!("getppid")];
+		let [null, unknown, getppid] = [case!("null"), case!("unknown"), case!("getppid")];
 		for (case, column, counters, expected) in [
 			(null, Column::C, served(0, 0, 0, 0), Asked),
 			(null, Column::C, served(0, 0, 1, 0), Other),
@@ -91,11 +91,11 @@ mod tests {
 			(null, Column::RustFast, served(100, 1, 2, 0), Other),
 			(null, Column::RustFast, served(100, 0, 100, 0), Other),
 			(null, Column::RustFast, served(0, 0, 100, 0), Other),
-			(set_mode, Column::RustFast, served(0, 0, 100, 0), Asked),
-			(set_mode, Column::RustFast, served(0, 1, 100, 0), Other),
-			(set_mode, Column::RustFast, served(0, 0, 100, 1), Other),
-			(set_mode, Column::RustFast, served(0, 0, 0, 101), C),
-			(set_mode, Column::RustFast, served(0, 0, 0, 99), Other),
+			(unknown, Column::RustFast, served(0, 0, 100, 0), Asked),
+			(unknown, Column::RustFast, served(0, 1, 100, 0), Other),
+			(unknown, Column::RustFast, served(0, 0, 100, 1), Other),
+			(unknown, Column::RustFast, served(0, 0, 0, 101), C),
+			(unknown, Column::RustFast, served(0, 0, 0, 99), Other),
 			(getppid, Column::C, served(0, 0, 0, 0), Asked),
 			(getppid, Column::C, served(0, 0, 0, 100), Other),
 		] {
@@ -112,9 +112,9 @@ mod tests {
 	#[test]
 	fn what_is_absent_has_a_reason() {
 		let absent = |case: &Case, mode, column| case.absent(mode, column).is_some();
-		let [null, set_mode, store, touch, getppid] = [
+		let [null, unknown, store, touch, getppid] = [
 			case!("null"),
-			case!("h_set_mode"),
+			case!("unknown"),
 			case!("mmio_store"),
 			case!("first_touch"),
 			case!("getppid"),
@@ -122,7 +122,7 @@ mod tests {
 		assert!(!absent(null, GuestMode::Hash, Column::RustFull));
 		assert!(absent(null, GuestMode::Hash, Column::RustFast));
 		assert!(!absent(null, GuestMode::Real, Column::RustFast));
-		assert!(!absent(set_mode, GuestMode::Hash, Column::RustFast));
+		assert!(!absent(unknown, GuestMode::Hash, Column::RustFast));
 		assert!(absent(store, GuestMode::HashReal, Column::C));
 		assert!(!absent(store, GuestMode::Hash, Column::C));
 		assert!(!absent(touch, GuestMode::HashReal, Column::C));

@@ -173,6 +173,17 @@ pub const CASES: &[Case] = &[
 		evidence: &[Evidence::CiabrCleared],
 		..HCALL
 	},
+	// The first of two hcalls for each interrupt of a guest with XICS, here without an interrupt.
+	// The result has the vcpu's priority and no number.
+	Case {
+		name: "h_xirr",
+		number: Number::XIRR,
+		args: [u64::MAX, 0, 0, 0],
+		setup: Setup::Xics,
+		fast: Some("light_h_xics"),
+		evidence: &[Evidence::LastR4(0)],
+		..HCALL
+	},
 	// A vcpu whose decrementer has run out: KVM finds that there is work, does not put the
 	// vcpu to sleep, and delivers the decrementer interrupt. The figure includes setting
 	// the decrementer and the guest's ten instructions in the interrupt.

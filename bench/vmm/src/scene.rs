@@ -6,7 +6,7 @@ use std::time::Duration;
 use cases::{Case, Evidence, SPIN, Setup};
 use protocol::{Column, Outcome, map};
 use vmm::command::{once, timing};
-use vmm::kvm::{Event, Window};
+use vmm::kvm::{Controller, Event, Window};
 use vmm::machine::{self, Failure, Machine};
 use vmm::timer::Volley;
 use vmm::{abi, host};
@@ -83,6 +83,7 @@ impl Scene {
 				scene.event = Some(event);
 			}
 			Setup::Timers => scene.volley = Some(Volley::new(iterations)?),
+			Setup::Xics => scene.machine.add_controller(Controller::Xics)?,
 			Setup::RandomDevice if host::is_5_10() && !vm.has_random_device()? => {
 				return Err(Failure::Unsupported(
 					"Linux 5.10 answers from a device that this machine lacks".to_owned(),

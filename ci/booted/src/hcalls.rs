@@ -318,6 +318,77 @@ pub fn set_mode(guest: GuestMode, path: Column) -> Verdict {
 	Ok(format!("{} sets of arguments", CASES.len()))
 }
 
+/// A vcpu with XICS sends an interrupt to itself, accepts it and ends it; and what is wrong gets
+/// its code. Each path has to find what C finds.
+pub fn xics(guest: GuestMode) -> Verdict {
+	const ALL: u64 = 0xff00_0000;
+	const IPI: u64 = 2;
+	/// What to ask, and the code.
+	const CALLS: [(Number, [u64; 4], Code); 12] = [
+		(Number::CPPR, [0xff, 0, 0, 0], Code::SUCCESS),
+		(Number::XIRR, [0; 4], Code::SUCCESS),
+		(Number::IPI, [0, 4, 0, 0], Code::SUCCESS),
+		(Number::IPOLL, [0; 4], Code::SUCCESS),
+		(Number::XIRR, [0; 4], Code::SUCCESS),
+		(Number::XIRR, [0; 4], Code::SUCCESS),
+		(Number::IPI, [0, 0xff, 0, 0], Code::SUCCESS),
+		(Number::EOI, [ALL | IPI, 0, 0, 0], Code::SUCCESS),
+		(Number::XIRR_X, [0; 4], Code::SUCCESS),
+		(Number::EOI, [ALL | 0x1234, 0, 0, 0], Code::PARAMETER),
+		(Number::IPI, [77, 4, 0, 0], Code::PARAMETER),
+		(Number::IPOLL, [u64::MAX, 0, 0, 0], Code::PARAMETER),
+	];
+	/// The place of the H_XIRR that accepts it.
+	const ACCEPTS: usize = 4;
+	let mut first: Option<Vec<u64>> = None;
+	for path in PATHS {
+		choose(path)?;
+		let mut machine = machine(guest, &[])?;
+		machine.add_controller(vmm::kvm::Controller::Xics)?;
+		let before = counters()?;
+		let mut found = vec![];
+		for (number, args, code) in CALLS {
+			let command = Command {
+				job: Job::BENCH,
+				number: number.0,
+				args,
+				code: code.0,
+				iterations: 1,
+				batches: 1,
+				..Command::default()
+			};
+			let outcome = machine.perform(command, LIMIT, |_| {})?;
+			if outcome.mismatches != 0 {
+				let code = outcome.wrong_code as i64;
+				let (path, number) = (path.name(), number.0);
+				return wrong(format!("{path}: {number:#x} {args:x?}: code {code}"));
+			}
+			found.push(outcome.last_r4);
+		}
+		if found[ACCEPTS] != ALL | IPI {
+			return wrong(format!("{}: accepted {:#x}", path.name(), found[ACCEPTS]));
+		}
+		if first.get_or_insert_with(|| found.clone()) != &found {
+			return wrong(format!("{}: {found:x?}, with C {first:x?}", path.name()));
+		}
+		let after = counters()?;
+		let light = counter(&after, "light_h_xics") - counter(&before, "light_h_xics");
+		let expected = if path == Column::RustFast {
+			CALLS.len() as u64
+		} else {
+			0
+		};
+		if light < expected || (expected == 0 && light != 0) {
+			return wrong(format!("{}: {light} answered in light exits", path.name()));
+		}
+	}
+	Ok(format!(
+		"{} hcalls: {:x?}",
+		CALLS.len(),
+		first.unwrap_or_default()
+	))
+}
+
 /// Parameters may be written while guests run.
 pub fn switch_path(guest: GuestMode, seed: u64) -> Verdict {
 	const LEAST: u64 = 100;

@@ -123,6 +123,7 @@ table! {
 	("probe-{guest}-{path}-null-off",         GUESTS, RUST,  ByGuest, [Next], |t| hcalls::probe_rust(t.guest(), t.path(), false)),
 	("probe-{guest}-{path}-null-on",          GUESTS, RUST,  ByGuest, [Next], |t| hcalls::probe_rust(t.guest(), t.path(), true)),
 	("set-mode-{guest}-{path}",               GUESTS, PATHS, ByGuest, [],     |t| hcalls::set_mode(t.guest(), t.path())),
+	("xics-{guest}",                          GUESTS, NONE,  ByGuest, [],     |t| hcalls::xics(t.guest())),
 	("disabled-null-{guest}-{path}",          GUESTS, PATHS, ByGuest, [],     |t| hcalls::disabled(t.guest(), t.path())),
 	("switch-path-{guest}",                   GUESTS, NONE,  ByGuest, [],     |t| hcalls::switch_path(t.guest(), t.seed)),
 	("fast-counted-{guest}",                  GUESTS, NONE,  ByGuest, [Next], |t| hcalls::fast_counted(t.guest())),

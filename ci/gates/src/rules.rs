@@ -121,6 +121,7 @@ const LIGHT_GLUE_MAY: &[&str] = &[
 	"kvm_p9_path_is_rust",
 	"kvmppc_h_logical_ci_load",
 	"kvmppc_h_logical_ci_store",
+	"kvmppc_xive_xics_hcall",
 	"xa_find",
 	"xa_find_after",
 	"xa_load",

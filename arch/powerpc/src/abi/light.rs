@@ -108,6 +108,8 @@ light_counters! {
 	CiLoad: "LIGHT_CI_LOAD" = "light_h_logical_ci_load";
 	/// Answered: H_LOGICAL_CI_STORE.
 	CiStore: "LIGHT_CI_STORE" = "light_h_logical_ci_store";
+	/// Answered: the hcalls of XICS.
+	Xics: "LIGHT_XICS" = "light_h_xics";
 	/// Answered: a store to an eventfd of any length.
 	Store: "LIGHT_STORE" = "light_store";
 	/// Served: the host's timer.
