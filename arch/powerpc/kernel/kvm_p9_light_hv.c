@@ -18,11 +18,17 @@
 #include "kvm_p9_light.h"
 #include "trace_hv.h"
 
-static bool kvm_p9_light_traced(void)
+/* A tracepoint of the run loop is on: each exit has to pass it. */
+static __always_inline bool kvm_p9_is_traced(void)
 {
 	return trace_kvm_guest_enter_enabled() || trace_kvm_guest_exit_enabled() ||
 	       trace_kvm_hcall_enter_enabled() || trace_kvm_hcall_exit_enabled() ||
 	       trace_kvmppc_run_vcpu_enter_enabled() || trace_kvmppc_run_vcpu_exit_enabled();
+}
+
+static bool kvm_p9_light_traced(void)
+{
+	return kvm_p9_is_traced();
 }
 
 static long kvm_p9_light_prod(struct kvm_vcpu *vcpu)
@@ -93,7 +99,7 @@ static long kvm_p9_light_hv_hcall(struct kvm_vcpu *vcpu)
 	enum kvm_p9_light_counter which;
 	long ret;
 
-	if (kvm_p9_light_traced()) {
+	if (kvm_p9_is_traced()) {
 		kvm_p9_light_count(vcpu, KVM_P9_FULL_TRACED);
 		return H_TOO_HARD;
 	}
@@ -142,7 +148,7 @@ static bool kvm_p9_light_hv_store(struct kvm_vcpu *vcpu, struct kvm_io_device *d
 {
 	bool done;
 
-	if (kvm_p9_light_traced()) {
+	if (kvm_p9_is_traced()) {
 		kvm_p9_light_count(vcpu, KVM_P9_FULL_TRACED);
 		return false;
 	}
