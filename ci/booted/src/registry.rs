@@ -143,8 +143,8 @@ table! {
 	("registers-hcall-{guest}-rust-fast-timed", GUESTS, NONE, ByGuest, [Mitigations, Next], |t| hcall::survive_timed(t.guest(), t.seed)),
 	("registers-exits-{guest}",               GUESTS, NONE,  ByGuest, [],     |t| exits::compare(t.guest(), PATHS, None, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	// The same with the vcpu's interrupt context loaded.
-	("registers-exits-{guest}-xics",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xics), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
-	("registers-exits-{guest}-xive",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xive), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}-xics",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xics), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}-xive",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xive), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-timed",         GUESTS, NONE,  ByGuest, [],     |t| exits::compare_timed(t.guest(), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-migrate",       GUESTS, NONE,  ByGuest, [],     |t| exits::migrate(t.guest(), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
 
