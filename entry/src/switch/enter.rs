@@ -194,11 +194,23 @@ pub(super) unsafe fn load_guest_sprs<P: Profile, K: Kernel>(
 		} else if vcpu.psscr() != host.psscr {
 			k.mtspr::<{ Spr::PSSCR_PR.0 }>(vcpu.psscr());
 		}
-		// Facilities of [HV]=0 only.
-		k.mtspr::<{ Spr::HFSCR.0 }>(vcpu.hfscr());
+		load_hfscr(k, vcpu);
 		load_way_in(k, vcpu);
 	}
 	paca.set_in_guest(layout::GUEST_MODE_P9_RS as u8);
+}
+
+/// Loads HFSCR. The kernel takes \[PM\] out of the vcpu's value when it switches the PMU to the host
+/// for a guest that does not announce the PMU. With a stale \[PM\] such a guest would read and write
+/// the host's PMU. So load HFSCR on each way into the guest after [`Kernel::pmu_to_host`].
+///
+/// # Safety
+///
+/// The guest must run next.
+#[inline(always)]
+pub(super) unsafe fn load_hfscr<K: Kernel>(k: &mut K, vcpu: VcpuView) {
+	// SAFETY: HFSCR restricts facilities of [HV]=0 only.
+	unsafe { k.mtspr::<{ Spr::HFSCR.0 }>(vcpu.hfscr()) };
 }
 
 /// Loads the way into the guest.

@@ -170,7 +170,7 @@ pub(super) unsafe fn leave_lightly<K: Kernel>(
 	None
 }
 
-/// Loads NIA and MSR as the emulation of a transactional memory instruction left them.
+/// Loads NIA and MSR as the emulation of a transactional memory instruction left them, and HFSCR.
 ///
 /// # Safety
 ///
@@ -179,6 +179,7 @@ pub(super) unsafe fn leave_lightly<K: Kernel>(
 pub(super) unsafe fn go_straight_on<K: Kernel>(k: &mut K, context: &Context) {
 	// SAFETY: interrupts that use these are disabled.
 	unsafe {
+		enter::load_hfscr(k, context.vcpu);
 		k.mtspr::<{ Spr::HSRR0.0 }>(context.vcpu.nip());
 		k.mtspr::<{ Spr::HSRR1.0 }>(context.vcpu.msr());
 	}

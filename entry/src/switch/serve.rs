@@ -133,6 +133,7 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 		k.mtspr::<{ Spr::PURR.0 }>(vcpu.purr());
 		k.mtspr::<{ Spr::SPURR.0 }>(vcpu.spurr());
 		run.debug.load(k, context, when);
+		enter::load_hfscr(k, vcpu);
 		if run.doorbell.requested {
 			Doorbell::request::<P>(vcpu, 0);
 			k.mtspr::<{ Spr::DPDES.0 }>(1);

@@ -414,8 +414,10 @@ impl Kernel for Machine {
 		self.event(Event::Call("pmu_to_guest"));
 	}
 
-	fn pmu_to_host(&mut self, _: VcpuView) {
+	fn pmu_to_host(&mut self, vcpu: VcpuView) {
 		self.event(Event::Call("pmu_to_host"));
+		// As for a guest that has used the PMU, and does not announce it.
+		vcpu.set_hfscr(vcpu.hfscr() & !hfscr::PM);
 	}
 
 	unsafe fn load_vectors(&mut self, _: VcpuView) {
@@ -480,6 +482,11 @@ impl Kernel for Machine {
 		assert!(
 			!Msr::from_bits_retain(self.msr).contains(Msr::EE),
 			"interrupts are enabled"
+		);
+		assert_eq!(
+			self.spr(Spr::HFSCR) & !vcpu.hfscr(),
+			0,
+			"a facility that the kernel has taken away"
 		);
 		self.event(Event::Guest);
 		self.found = self.sprs.clone();
@@ -794,8 +801,9 @@ pub(super) fn machine(
 }
 
 pub(super) fn facilities() -> impl Strategy<Value = u64> {
-	(any::<bool>(), any::<bool>())
-		.prop_map(|(ebb, tm)| (ebb as u64 * hfscr::EBB) | (tm as u64 * hfscr::TM) | 1 << 60)
+	(any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(ebb, tm, pm)| {
+		(ebb as u64 * hfscr::EBB) | (tm as u64 * hfscr::TM) | (pm as u64 * hfscr::PM) | 1 << 60
+	})
 }
 
 /// Values as hosts and guests have them: often equal, often zero.

@@ -522,7 +522,7 @@ fn transactional_memory_that_the_cpu_lacks_is_not_touched() {
 #[test]
 fn emulated_softpatch_goes_straight_back() {
 	for (emulates, runs) in [(true, 2), (false, 1)] {
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::TM);
+		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::TM | hfscr::PM);
 		m.guest_writes
 			.insert(Spr::SRR1.0, (GUEST_MSR | Msr::TS_S).bits());
 		m.traps = vec![trap::HV_SOFTPATCH, trap::SYSCALL];
