@@ -113,35 +113,23 @@ fn no_room(what: &str, folder: &Path, needed: u64, free: u64) -> String {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use std::path::PathBuf;
+	use tempfile::TempDir;
 
-	/// A folder that is gone when the test ends.
-	struct Scratch(PathBuf);
-
-	impl Scratch {
-		fn new(name: &str) -> Self {
-			let id = std::process::id();
-			let path = std::env::temp_dir().join(format!("kvm-p9-copy-{name}-{id}"));
-			let _ = fs::remove_dir_all(&path);
-			for file in ["from/a", "from/b", "from/sub/c"] {
-				let file = path.join(file);
-				fs::create_dir_all(file.parent().unwrap()).unwrap();
-				fs::write(file, vec![1; 10_000]).unwrap();
-			}
-			Self(path)
+	/// A folder with `from`, which has three files.
+	fn scratch() -> TempDir {
+		let scratch = tempfile::tempdir().unwrap();
+		for file in ["from/a", "from/b", "from/sub/c"] {
+			let file = scratch.path().join(file);
+			fs::create_dir_all(file.parent().unwrap()).unwrap();
+			fs::write(file, vec![1; 10_000]).unwrap();
 		}
-	}
-
-	impl Drop for Scratch {
-		fn drop(&mut self) {
-			let _ = fs::remove_dir_all(&self.0);
-		}
+		scratch
 	}
 
 	#[test]
 	fn a_tree_is_copied_where_there_is_room() {
-		let scratch = Scratch::new("room");
-		let (from, to) = (scratch.0.join("from"), scratch.0.join("new/to"));
+		let scratch = scratch();
+		let (from, to) = (scratch.path().join("from"), scratch.path().join("new/to"));
 		tree("the copy", &from, &to).unwrap();
 		assert_eq!(fs::read(to.join("sub/c")).unwrap(), vec![1; 10_000]);
 		assert!(size(&to).unwrap() >= 30_000);
@@ -150,8 +138,8 @@ mod tests {
 
 	#[test]
 	fn a_tree_is_not_copied_where_there_is_none() {
-		let scratch = Scratch::new("full");
-		let (from, to) = (scratch.0.join("from"), scratch.0.join("to"));
+		let scratch = scratch();
+		let (from, to) = (scratch.path().join("from"), scratch.path().join("to"));
 		let needed = with_build(size(&from).unwrap());
 		let result = tree_into("the copy", &from, &to, needed - 1);
 		// Some file systems need no room for a copy.
@@ -162,7 +150,7 @@ mod tests {
 		}
 		process::remove(&to).unwrap();
 		tree_into("the copy", &from, &to, needed).unwrap();
-		let names = fs::read_dir(&scratch.0).unwrap().count();
+		let names = fs::read_dir(scratch.path()).unwrap().count();
 		assert_eq!(names, 2, "only from and to are there");
 	}
 
@@ -178,8 +166,8 @@ mod tests {
 
 	#[test]
 	fn a_failed_copy_leaves_nothing_and_one_line() {
-		let scratch = Scratch::new("failed");
-		let (from, to) = (scratch.0.join("from"), scratch.0.join("to"));
+		let scratch = scratch();
+		let (from, to) = (scratch.path().join("from"), scratch.path().join("to"));
 		// Neither file can be written: a complaint each.
 		fs::create_dir_all(to.join("a")).unwrap();
 		fs::create_dir_all(to.join("b")).unwrap();

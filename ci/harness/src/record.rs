@@ -125,16 +125,21 @@ mod tests {
 	use super::*;
 	use anyhow::bail;
 	use std::cell::Cell;
+	use tempfile::TempDir;
 
-	/// A folder that is gone when the test ends.
-	struct Scratch(PathBuf);
+	/// A folder of records.
+	struct Scratch {
+		folder: PathBuf,
+		_parent: TempDir,
+	}
 
 	impl Scratch {
-		fn new(name: &str) -> Self {
-			let id = std::process::id();
-			let path = std::env::temp_dir().join(format!("kvm-p9-record-{name}-{id}"));
-			let _ = fs::remove_dir_all(&path);
-			Self(path)
+		fn new() -> Self {
+			let parent = tempfile::tempdir().unwrap();
+			Self {
+				folder: parent.path().join("records"),
+				_parent: parent,
+			}
 		}
 
 		/// Whether the checks were made, and whether all of them say that they are recorded.
@@ -144,7 +149,8 @@ mod tests {
 				made.set(true);
 				Ok(vec![Check::new("one", None), Check::new("two", None)])
 			};
-			let checks = checks_in(&self.0, "stage", anew, || Ok(key.to_owned()), work).unwrap();
+			let checks =
+				checks_in(&self.folder, "stage", anew, || Ok(key.to_owned()), work).unwrap();
 			let names: Vec<_> = checks.iter().map(|check| check.name.as_str()).collect();
 			assert_eq!(names, ["one", "two"]);
 			let recorded = |check: &Check| matches!(&check.verdict, Verdict::Recorded(date) if date.ends_with(" UTC"));
@@ -152,14 +158,7 @@ mod tests {
 		}
 
 		fn files(&self) -> usize {
-			fs::read_dir(&self.0).map_or(0, Iterator::count)
-		}
-	}
-
-	impl Drop for Scratch {
-		fn drop(&mut self) {
-			let _ = fs::remove_dir_all(&self.0);
-			let _ = fs::remove_file(process::beside(&self.0, ".lock"));
+			fs::read_dir(&self.folder).map_or(0, Iterator::count)
 		}
 	}
 
@@ -168,7 +167,7 @@ mod tests {
 
 	#[test]
 	fn a_record_stands_for_checks_with_its_key_only() {
-		let scratch = Scratch::new("key");
+		let scratch = Scratch::new();
 		// The name of the file has the start of the key only.
 		let (key, other) = ("0123456789abcdef", "0123456789abcdee");
 		assert_eq!(scratch.run(false, key), MADE);
@@ -181,9 +180,9 @@ mod tests {
 
 	#[test]
 	fn a_record_that_is_not_whole_is_not_used() {
-		let scratch = Scratch::new("whole");
+		let scratch = Scratch::new();
 		assert_eq!(scratch.run(false, "key"), MADE);
-		let file = path(&scratch.0, "stage", "key");
+		let file = path(&scratch.folder, "stage", "key");
 		let whole = fs::read_to_string(&file).unwrap();
 		for end in [0, 1, whole.len() / 2, whole.trim_end().len() - 1] {
 			fs::write(&file, &whole[..end]).unwrap();
@@ -197,7 +196,7 @@ mod tests {
 
 	#[test]
 	fn what_does_not_pass_leaves_no_record() {
-		let scratch = Scratch::new("failed");
+		let scratch = Scratch::new();
 		let key = || Ok("key".to_owned());
 		for verdict in [
 			Verdict::Failed("no".to_owned()),
@@ -208,33 +207,33 @@ mod tests {
 			assert_eq!(scratch.files(), 1);
 			let mut checks = vec![Check::new("one", None), Check::new("two", None)];
 			checks[1].verdict = verdict;
-			checks_in(&scratch.0, "stage", true, key, || Ok(checks)).unwrap();
+			checks_in(&scratch.folder, "stage", true, key, || Ok(checks)).unwrap();
 			assert_eq!(scratch.files(), 0);
 		}
 		assert_eq!(scratch.run(false, "key"), MADE);
 		let interrupted = || bail!("interrupted");
-		assert!(checks_in(&scratch.0, "stage", true, key, interrupted).is_err());
+		assert!(checks_in(&scratch.folder, "stage", true, key, interrupted).is_err());
 		assert_eq!(scratch.files(), 0);
-		checks_in(&scratch.0, "stage", false, key, || Ok(Vec::new())).unwrap();
+		checks_in(&scratch.folder, "stage", false, key, || Ok(Vec::new())).unwrap();
 		assert_eq!(scratch.files(), 0);
 	}
 
 	#[test]
 	fn what_changed_meanwhile_is_not_recorded() {
-		let scratch = Scratch::new("changed");
+		let scratch = Scratch::new();
 		let calls = Cell::new(0);
 		let key = || {
 			calls.set(calls.get() + 1);
 			Ok(calls.get().to_string())
 		};
 		let work = || Ok(vec![Check::new("one", None)]);
-		checks_in(&scratch.0, "stage", false, key, work).unwrap();
+		checks_in(&scratch.folder, "stage", false, key, work).unwrap();
 		assert_eq!((calls.get(), scratch.files()), (2, 0));
 	}
 
 	#[test]
 	fn old_records_go() {
-		let scratch = Scratch::new("old");
+		let scratch = Scratch::new();
 		for key in 0..KEPT + 3 {
 			assert_eq!(scratch.run(false, &format!("key {key}")), MADE);
 		}

@@ -44,11 +44,11 @@ pub fn until_linux_starts_with(
 	let mut attempt = 1;
 	loop {
 		prepare()?;
-		let (said, log, end) = once(machine, options);
+		let (transcript, log, end) = once(machine, options);
 		let path = paths::target().join(format!("test/{name}.log"));
 		process::write_whole(&path, log.as_bytes())?;
 		if log.contains(LINUX_STARTS) || attempt == ATTEMPTS {
-			return Ok((said, end));
+			return Ok((transcript, end));
 		}
 		attempt += 1;
 		say(format_args!(
@@ -60,7 +60,7 @@ pub fn until_linux_starts_with(
 
 /// Runs the machine and returns the values, the whole console, and how the machine ended.
 fn once(machine: &Machine, options: &[&str]) -> (Transcript, String, Result<()>) {
-	let mut said = Transcript::default();
+	let mut transcript = Transcript::default();
 	let mut log = String::new();
 	let limits = Limits {
 		total: TIME,
@@ -69,9 +69,9 @@ fn once(machine: &Machine, options: &[&str]) -> (Transcript, String, Result<()>)
 	let end = machine.run_with(options, limits, Echo::No, |line| {
 		log.push_str(line);
 		log.push('\n');
-		said.line(line)
+		transcript.line(line)
 	});
-	(said, log, end.map(drop))
+	(transcript, log, end.map(drop))
 }
 
 /// Makes the initramfs of the host, which contains that of the guest. `inits` are the init
@@ -133,6 +133,16 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 pub struct Transcript(Vec<(String, String)>, pub Vec<Line>);
 
 impl Transcript {
+	/// What a console has printed.
+	#[cfg(test)]
+	pub fn of(text: &str) -> Self {
+		let mut transcript = Self::default();
+		for line in text.lines() {
+			transcript.line(line);
+		}
+		transcript
+	}
+
 	/// Takes a line of the console and returns whether the line has a value.
 	pub fn line(&mut self, line: &str) -> bool {
 		// The check of a value reports it as missing if its line was unreadable.
@@ -186,8 +196,8 @@ impl Transcript {
 }
 
 /// Checks that there is exactly one value with that name, and that the value is as wanted.
-pub fn expect(said: &Transcript, name: &str, wanted: &str) -> Result<()> {
-	let value = said.one(name)?;
+pub fn expect(transcript: &Transcript, name: &str, wanted: &str) -> Result<()> {
+	let value = transcript.one(name)?;
 	if value != wanted {
 		bail!("{name} is '{value}', not '{wanted}'");
 	}
@@ -195,12 +205,12 @@ pub fn expect(said: &Transcript, name: &str, wanted: &str) -> Result<()> {
 }
 
 /// Checks that the kernel log is there and has no warning.
-pub fn dmesg(said: &Transcript, who: &str) -> Result<()> {
-	if let Some(complaint) = said.all(&format!("{who} complaint")).first() {
+pub fn dmesg(transcript: &Transcript, who: &str) -> Result<()> {
+	if let Some(complaint) = transcript.all(&format!("{who} complaint")).first() {
 		bail!("{complaint}");
 	}
 	// An empty log would pass.
-	let lines = said.one(&format!("{who} dmesg"))?;
+	let lines = transcript.one(&format!("{who} dmesg"))?;
 	if !lines.parse::<u32>().is_ok_and(|lines| lines > 10) {
 		bail!("'{lines}' lines in the log");
 	}

@@ -428,36 +428,17 @@ mod tests {
 		assert!(description("no header").is_none());
 	}
 
-	/// A folder that is gone when the test ends.
-	struct Scratch(PathBuf);
-
-	impl Scratch {
-		fn new(name: &str) -> Self {
-			let id = std::process::id();
-			let path = std::env::temp_dir().join(format!("kvm-p9-patches-{name}-{id}"));
-			let _ = fs::remove_dir_all(&path);
-			fs::create_dir_all(&path).unwrap();
-			Self(path)
-		}
-	}
-
-	impl Drop for Scratch {
-		fn drop(&mut self) {
-			let _ = fs::remove_dir_all(&self.0);
-		}
-	}
-
 	/// What is exported is imported, and exported again as it was, with a cover letter and
 	/// without one.
 	#[test]
 	fn an_imported_folder_is_exported_as_it_was() {
-		let scratch = Scratch::new("roundtrip");
-		let (tree, first) = (scratch.0.join("tree"), scratch.0.join("first"));
+		let scratch = tempfile::tempdir().unwrap();
+		let (tree, first) = (scratch.path().join("tree"), scratch.path().join("first"));
 		fs::create_dir_all(tree.join("sub")).unwrap();
 		fs::write(tree.join("sub/a.c"), "one\ntwo\nthree\n").unwrap();
-		fs::create_dir_all(scratch.0.join("none")).unwrap();
+		fs::create_dir_all(scratch.path().join("none")).unwrap();
 		let files = BTreeSet::from(["sub/a.c".to_owned()]);
-		import(&tree, &files, &scratch.0.join("none"), &first).unwrap();
+		import(&tree, &files, &scratch.path().join("none"), &first).unwrap();
 
 		let git = Git(&first);
 		for (text, message) in [("one\nTWO\nthree\n", "a: say it louder"), ("", "a: go")] {
@@ -475,14 +456,14 @@ mod tests {
 				git.run(&["config", "branch.series.description", cover])
 					.unwrap();
 			}
-			let (out, again) = (scratch.0.join("out"), scratch.0.join("again"));
+			let (out, again) = (scratch.path().join("out"), scratch.path().join("again"));
 			assert_eq!(export(&first, &out).unwrap(), 2);
 			let names: Vec<_> = contents(&out).unwrap().into_keys().collect();
 			let patches = ["0001-a-say-it-louder.patch", "0002-a-go.patch"];
 			assert_eq!(names[names.len() - 2..], patches);
 			assert_eq!(names.len(), 2 + usize::from(cover.is_some()));
 
-			let second = scratch.0.join("second");
+			let second = scratch.path().join("second");
 			import(&tree, &touched(&out).unwrap(), &out, &second).unwrap();
 			assert_eq!(export(&second, &again).unwrap(), 2);
 			assert_eq!(contents(&out).unwrap(), contents(&again).unwrap());

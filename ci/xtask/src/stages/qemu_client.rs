@@ -129,12 +129,12 @@ fn run(kernel: &Path, all: bool, seed: u64) -> Result<Vec<Check>> {
 			"-device",
 			"nvme,drive=disk,serial=client,bus=pcie.0",
 		];
-		let (said, end) =
+		let (transcript, end) =
 			until_linux_starts_with(&machine, &options, &name, || make_disk(&disk, seed, CELLS))?;
-		let mut verdicts = boot.judge(&said, end);
+		let mut verdicts = boot.judge(&transcript, end);
 		let compared = fs::read(&disk)
 			.map_err(anyhow::Error::from)
-			.and_then(|bytes| judge::disk(&said, seed, &bytes));
+			.and_then(|bytes| judge::disk(&transcript, seed, &bytes));
 		verdicts.push(("disk, from outside", compared));
 		checks.extend(
 			verdicts

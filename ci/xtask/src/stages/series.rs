@@ -435,21 +435,11 @@ mod tests {
 		}
 	}
 
-	/// A folder that is gone when the test ends.
-	struct Scratch(PathBuf);
-
-	impl Drop for Scratch {
-		fn drop(&mut self) {
-			let _ = fs::remove_dir_all(&self.0);
-		}
-	}
-
 	#[test]
 	fn each_byte_that_the_checks_depend_on_changes_the_key() {
-		let id = std::process::id();
-		let scratch = Scratch(std::env::temp_dir().join(format!("kvm-p9-key-{id}")));
+		let scratch = tempfile::tempdir().unwrap();
 		let write = |name: &str, text: &str| {
-			let file = scratch.0.join(name);
+			let file = scratch.path().join(name);
 			fs::create_dir_all(file.parent().unwrap()).unwrap();
 			fs::write(file, text).unwrap();
 		};
@@ -475,11 +465,11 @@ mod tests {
 		}
 		let key = |of_tree: &str| {
 			let tree = StockTree {
-				src: scratch.0.join("tree"),
+				src: scratch.path().join("tree"),
 				key: of_tree.to_owned(),
 			};
 			let mut inputs = Inputs::new();
-			let (root, folder) = (scratch.0.join("root"), scratch.0.join("patches"));
+			let (root, folder) = (scratch.path().join("root"), scratch.path().join("patches"));
 			add_files(&mut inputs, &root, &folder, &tree).map(|()| inputs.finish())
 		};
 		let first = key("package").unwrap();
@@ -494,12 +484,12 @@ mod tests {
 		// A patch more, and one that is there under another name.
 		write("patches/0002-two.patch", "");
 		assert_ne!(key("package").unwrap(), first);
-		let at = |name: &str| scratch.0.join("patches").join(name);
+		let at = |name: &str| scratch.path().join("patches").join(name);
 		fs::remove_file(at("0002-two.patch")).unwrap();
 		fs::rename(at("0001-one.patch"), at("0002-one.patch")).unwrap();
 		assert_ne!(key("package").unwrap(), first);
 		// Code that was moved would be left out without a word.
-		fs::remove_file(scratch.0.join("root/Cargo.lock")).unwrap();
+		fs::remove_file(scratch.path().join("root/Cargo.lock")).unwrap();
 		assert!(key("package").is_err());
 	}
 
@@ -524,10 +514,8 @@ mod tests {
 
 	#[test]
 	fn a_shadow_has_copies_of_what_is_touched_only() {
-		let id = std::process::id();
-		let root = std::env::temp_dir().join(format!("kvm-p9-shadow-{id}"));
-		let _ = fs::remove_dir_all(&root);
-		let (tree, shadow) = (root.join("tree"), root.join("shadow"));
+		let root = tempfile::tempdir().unwrap();
+		let (tree, shadow) = (root.path().join("tree"), root.path().join("shadow"));
 		for file in ["a/x.c", "a/y.h", "b/z.c", "top"] {
 			let file = tree.join(file);
 			fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -540,6 +528,5 @@ mod tests {
 		assert!(is_link("b") && is_link("top") && shadow.join("new").is_dir());
 		fs::write(shadow.join("a/x.c"), "other").unwrap();
 		assert_eq!(fs::read_to_string(tree.join("a/x.c")).unwrap(), "text");
-		fs::remove_dir_all(&root).unwrap();
 	}
 }

@@ -339,12 +339,8 @@ Linux ppc64le
 	}
 
 	fn failed(guest: Guest, text: &str, end: Result<()>) -> Vec<String> {
-		let mut transcript = Transcript::default();
-		text.lines().for_each(|line| {
-			transcript.line(line);
-		});
 		boot(&[guest])
-			.judge(&transcript, end)
+			.judge(&Transcript::of(text), end)
 			.into_iter()
 			.filter(|(_, result)| result.is_err())
 			.map(|(name, _)| name.replace("rust-fast-32-bit", "guest"))

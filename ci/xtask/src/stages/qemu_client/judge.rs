@@ -20,38 +20,38 @@ const SOME: u64 = STEPS * WORKERS / 16;
 impl Boot {
 	pub(super) fn judge(
 		self,
-		said: &Transcript,
+		transcript: &Transcript,
 		end: Result<()>,
 	) -> Vec<(&'static str, Result<()>)> {
 		vec![
-			("booted", self.booted(said)),
-			("fp", fp(said)),
-			("files", files(said)),
-			("processes", expect(said, "guest processes", "75")),
-			("timer", timer(said)),
-			("disk", steps(said).map(drop)),
-			("disk interrupts", interrupts(said)),
-			("guest dmesg", dmesg(said, "guest")),
-			("host dmesg", dmesg(said, "host")),
-			("counters", self.counters(said)),
-			("light exits", self.light(said)),
-			("power-off", power_off(said, end)),
+			("booted", self.booted(transcript)),
+			("fp", fp(transcript)),
+			("files", files(transcript)),
+			("processes", expect(transcript, "guest processes", "75")),
+			("timer", timer(transcript)),
+			("disk", steps(transcript).map(drop)),
+			("disk interrupts", interrupts(transcript)),
+			("guest dmesg", dmesg(transcript, "guest")),
+			("host dmesg", dmesg(transcript, "host")),
+			("counters", self.counters(transcript)),
+			("light exits", self.light(transcript)),
+			("power-off", power_off(transcript, end)),
 		]
 	}
 
 	/// The kernel, the CPUs, the MMU and the path that were asked for.
-	fn booted(self, said: &Transcript) -> Result<()> {
-		said.one("guest release")?;
-		expect(said, "guest cpus", "2")?;
+	fn booted(self, transcript: &Transcript) -> Result<()> {
+		transcript.one("guest release")?;
+		expect(transcript, "guest cpus", "2")?;
 		let mmu = match self.mmu {
 			Mmu::Radix => "Radix",
 			Mmu::Hash | Mmu::HostHash => "Hash",
 		};
-		expect(said, "guest mmu", mmu)?;
-		expect(said, "host path", self.path)
+		expect(transcript, "guest mmu", mmu)?;
+		expect(transcript, "host path", self.path)
 	}
 
-	fn counters(self, said: &Transcript) -> Result<()> {
+	fn counters(self, transcript: &Transcript) -> Result<()> {
 		// The only counter of entries that may grow.
 		let taker = match (self.path, self.mmu) {
 			("c", _) => None,
@@ -59,7 +59,7 @@ impl Boot {
 			_ => Some("entry_rust"),
 		};
 		for name in ["entry_rust", "c_cpu", "c_host_mmu", "c_secure"] {
-			let value = said.counter(name)?;
+			let value = transcript.counter(name)?;
 			if taker == Some(name) && value <= TAKEN {
 				bail!("{name} is only {value}");
 			}
@@ -71,10 +71,10 @@ impl Boot {
 	}
 
 	/// Only radix guests on the Rust path make light exits.
-	fn light(self, said: &Transcript) -> Result<()> {
+	fn light(self, transcript: &Transcript) -> Result<()> {
 		let taken = self.path == "rust" && self.mmu == Mmu::Radix;
 		for name in LIGHT {
-			let value = said.counter(name)?;
+			let value = transcript.counter(name)?;
 			if taken {
 				ensure!(value >= SOME, "{name} is only {value}");
 			} else {
@@ -86,12 +86,12 @@ impl Boot {
 }
 
 /// Three processes on two CPUs summed the same numbers as this does.
-fn fp(said: &Transcript) -> Result<()> {
+fn fp(transcript: &Transcript) -> Result<()> {
 	let sum = (1..60_000)
 		.map(f64::from)
 		.fold(0.0, |sum, i| sum + i * 1.000_123 / (i + 1.7));
 	let wanted = format!("{sum:.12}");
-	let found = said.all("guest fp");
+	let found = transcript.all("guest fp");
 	if found.len() != 3 {
 		bail!("{} sums, not 3", found.len());
 	}
@@ -101,8 +101,8 @@ fn fp(said: &Transcript) -> Result<()> {
 	}
 }
 
-fn files(said: &Transcript) -> Result<()> {
-	match said.all("guest file")[..] {
+fn files(transcript: &Transcript) -> Result<()> {
+	match transcript.all("guest file")[..] {
 		[first, last] if first.len() == 32 && first == last => Ok(()),
 		[first, last] => bail!("MD5 was '{first}' and after copying '{last}'"),
 		_ => bail!("not two lines '@guest file'"),
@@ -110,8 +110,8 @@ fn files(said: &Transcript) -> Result<()> {
 }
 
 /// Two seconds, and not so many more that a timer must have been lost.
-fn timer(said: &Transcript) -> Result<()> {
-	let times = said.one("guest slept")?;
+fn timer(transcript: &Transcript) -> Result<()> {
+	let times = transcript.one("guest slept")?;
 	let slept = || {
 		let (from, to) = times.split_once(' ')?;
 		Some(to.parse::<f64>().ok()? - from.parse::<f64>().ok()?)
@@ -125,8 +125,8 @@ fn timer(said: &Transcript) -> Result<()> {
 }
 
 /// Each worker checked the disk, did all of its steps, and found what it had written.
-fn steps(said: &Transcript) -> Result<[u64; WORKERS as usize]> {
-	let text = said.one("guest disk")?;
+fn steps(transcript: &Transcript) -> Result<[u64; WORKERS as usize]> {
+	let text = transcript.one("guest disk")?;
 	let done: Vec<u64> = text
 		.split(' ')
 		.filter_map(|word| word.parse().ok())
@@ -142,8 +142,8 @@ fn steps(said: &Transcript) -> Result<[u64; WORKERS as usize]> {
 }
 
 /// The disk interrupted the guest.
-fn interrupts(said: &Transcript) -> Result<()> {
-	let text = said.one("guest interrupts")?;
+fn interrupts(transcript: &Transcript) -> Result<()> {
+	let text = transcript.one("guest interrupts")?;
 	let count: u64 = text
 		.parse()
 		.with_context(|| format!("guest interrupts is '{text}'"))?;
@@ -152,17 +152,17 @@ fn interrupts(said: &Transcript) -> Result<()> {
 }
 
 /// What the file of the disk has is what these steps leave.
-pub(super) fn disk(said: &Transcript, seed: u64, bytes: &[u8]) -> Result<()> {
+pub(super) fn disk(transcript: &Transcript, seed: u64, bytes: &[u8]) -> Result<()> {
 	let mut expected = Expected::new(seed, CELLS);
-	expected.done(1, steps(said)?);
+	expected.done(1, steps(transcript)?);
 	expected.compare(bytes).map_err(anyhow::Error::msg)
 }
 
-fn power_off(said: &Transcript, end: Result<()>) -> Result<()> {
+fn power_off(transcript: &Transcript, end: Result<()>) -> Result<()> {
 	end?;
-	said.one("guest done")?;
-	expect(said, "host qemu", "0")?;
-	said.one("host done")?;
+	transcript.one("guest done")?;
+	expect(transcript, "host qemu", "0")?;
+	transcript.one("host done")?;
 	Ok(())
 }
 
@@ -202,11 +202,7 @@ Linux ppc64le
 @host done";
 
 	fn failed(boot: Boot, text: &str, end: Result<()>) -> Vec<&'static str> {
-		let mut said = Transcript::default();
-		text.lines().for_each(|line| {
-			said.line(line);
-		});
-		let verdicts = boot.judge(&said, end).into_iter();
+		let verdicts = boot.judge(&Transcript::of(text), end).into_iter();
 		verdicts
 			.filter(|(_, result)| result.is_err())
 			.map(|(name, _)| name)
@@ -287,13 +283,12 @@ Linux ppc64le
 
 	#[test]
 	fn a_disk_is_compared() {
-		let mut said = Transcript::default();
-		said.line("@guest disk 200 200 200 200");
+		let transcript = Transcript::of("@guest disk 200 200 200 200");
 		let mut bytes = vec![0; CELLS as usize * CELL];
 		for (cell, bytes) in (0..).zip(bytes.chunks_exact_mut(CELL)) {
 			diskcheck::fill(5, cell, Tag(0), bytes);
 		}
-		assert!(disk(&said, 5, &bytes).is_err(), "no step was done");
+		assert!(disk(&transcript, 5, &bytes).is_err(), "no step was done");
 		for worker in 0..WORKERS {
 			for step in Plan::new(5, 1, worker, CELLS).take(STEPS as usize) {
 				let Some(tag) = step.write else { continue };
@@ -303,10 +298,10 @@ Linux ppc64le
 				}
 			}
 		}
-		disk(&said, 5, &bytes).unwrap();
+		disk(&transcript, 5, &bytes).unwrap();
 		assert!(disk(&Transcript::default(), 5, &bytes).is_err());
 		bytes[CELLS as usize * CELL - 1] ^= 1;
-		assert!(disk(&said, 5, &bytes).is_err(), "one wrong byte");
+		assert!(disk(&transcript, 5, &bytes).is_err(), "one wrong byte");
 	}
 
 	#[test]
