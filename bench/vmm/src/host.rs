@@ -173,10 +173,14 @@ pub fn fast_total() -> Option<u64> {
 	)
 }
 
+/// Whether a counter counts light exits that answer the guest.
+pub fn is_light_answer(name: &str) -> bool {
+	name == "light_store" || name.starts_with("light_h_")
+}
+
 /// Whether a counter counts light exits.
 fn is_light_exit(name: &str) -> bool {
-	const OTHERS: [&str; 3] = ["light_store", "light_host_timer", "light_host_interrupt"];
-	OTHERS.contains(&name) || name.starts_with("light_h_")
+	is_light_answer(name) || ["light_host_timer", "light_host_interrupt"].contains(&name)
 }
 
 /// What the counters say of a case so far, or `None` on a kernel without.

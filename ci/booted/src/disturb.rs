@@ -22,12 +22,16 @@ const DSCR_DEFAULT: &str = "/sys/devices/system/cpu/dscr_default";
 /// Fewer of each than this would say little.
 const ENOUGH: u64 = 50;
 
-/// What was done.
+/// How often a thread disturbed a CPU. A turn is one write of DSCR and one read of PURR, and each
+/// fourth turn makes a counter of perf.
 #[derive(Clone, Copy, Default)]
 struct Done {
-	dscr: u64,
-	purr: u64,
+	turns: u64,
 	perf: u64,
+}
+
+fn failed(file: &str) -> impl Fn(std::io::Error) -> Failure {
+	move |error| Failure::Wrong(format!("{file}: {error}"))
 }
 
 /// Writes and reads registers of the CPU `target`, from another CPU.
@@ -36,20 +40,19 @@ fn disturb(target: usize, stop: &AtomicBool) -> Result<Done, Failure> {
 	let purr = format!("/sys/devices/system/cpu/cpu{target}/purr");
 	let (mut done, mut last_purr) = (Done::default(), 0);
 	while !stop.load(Ordering::Relaxed) {
-		done.dscr += 1;
-		let value = format!("{:x}", done.dscr % 8);
-		fs::write(DSCR_DEFAULT, value)
-			.map_err(|e| Failure::Wrong(format!("{DSCR_DEFAULT}: {e}")))?;
+		done.turns += 1;
+		let value = format!("{:x}", done.turns % 8);
+		fs::write(DSCR_DEFAULT, value).map_err(failed(DSCR_DEFAULT))?;
 
-		let text = fs::read_to_string(&purr).map_err(|e| Failure::Wrong(format!("{purr}: {e}")))?;
+		let text = fs::read_to_string(&purr).map_err(failed(&purr))?;
 		let now = u64::from_str_radix(text.trim(), 16)
 			.map_err(|e| Failure::Wrong(format!("{purr}: {}: {e}", text.trim())))?;
 		if now < last_purr {
 			return wrong(format!("{purr} went from {last_purr:#x} to {now:#x}"));
 		}
-		(last_purr, done.purr) = (now, done.purr + 1);
+		last_purr = now;
 
-		if done.dscr.is_multiple_of(4) {
+		if done.turns.is_multiple_of(4) {
 			let perf = PerfCycles::new(target as i32)?;
 			std::thread::sleep(Duration::from_micros(700));
 			if perf.count()? == 0 {
@@ -57,17 +60,17 @@ fn disturb(target: usize, stop: &AtomicBool) -> Result<Done, Failure> {
 			}
 			done.perf += 1;
 		}
-		std::thread::sleep(Duration::from_micros(300 + 100 * (done.dscr % 5)));
+		std::thread::sleep(Duration::from_micros(300 + 100 * (done.turns % 5)));
 	}
 	Ok(done)
 }
 
-/// A guest checks its registers on both CPUs in turn, each with another thread that disturbs it.
+/// Runs a guest that checks its registers, now on one CPU and now on the other. A thread on each
+/// CPU disturbs the other CPU.
 pub fn registers(path: Column, seed: u64, time: Duration) -> Verdict {
 	let cfar = c_path_cfar(GuestMode::Radix)?;
 	choose(path)?;
-	let dscr = fs::read_to_string(DSCR_DEFAULT)
-		.map_err(|e| Failure::Wrong(format!("{DSCR_DEFAULT}: {e}")))?;
+	let dscr = fs::read_to_string(DSCR_DEFAULT).map_err(failed(DSCR_DEFAULT))?;
 	let before = counters().unwrap_or_default();
 	let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
 	let results = std::thread::scope(|scope| {
@@ -84,19 +87,18 @@ pub fn registers(path: Column, seed: u64, time: Duration) -> Verdict {
 		let others = others.map(|other| other.join().expect("it doesn't panic"));
 		(guest.join().expect("it doesn't panic"), others)
 	});
-	fs::write(DSCR_DEFAULT, dscr.trim())
-		.map_err(|e| Failure::Wrong(format!("{DSCR_DEFAULT}: {e}")))?;
+	fs::write(DSCR_DEFAULT, dscr.trim()).map_err(failed(DSCR_DEFAULT))?;
 	let (guest, [first, second]) = results;
 	guest?;
-	let (first, second) = (first?, second?);
+	let done = [first?, second?];
 	let rounds = rounds.load(Ordering::Relaxed);
+	let turns: u64 = done.iter().map(|done| done.turns).sum();
+	let perf: u64 = done.iter().map(|done| done.perf).sum();
 	let mut line = format!(
-		"{rounds} rounds of registers, {} writes of DSCR, {} reads of PURR, {} counters of perf",
-		first.dscr + second.dscr,
-		first.purr + second.purr,
-		first.perf + second.perf
+		"{rounds} rounds of registers, {turns} writes of DSCR and reads of PURR, {perf} counters of \
+		 perf"
 	);
-	if rounds == 0 || [first, second].iter().any(|done| done.dscr < ENOUGH) {
+	if rounds == 0 || done.iter().any(|done| done.turns < ENOUGH) {
 		return wrong(line);
 	}
 	if path == Column::RustFast {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use powerpc::{Msr, Spr};
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 
 use super::fake_cpu::*;
 use crate::layout::kernel as layout;
@@ -150,6 +151,28 @@ impl Machine {
 		light.answers.then(|| self.tb + 500_000)
 	}
 
+	/// The guest's second run began with what the guest had at the end of its first.
+	fn guest_goes_on(&self, facilities: u64) -> Result<(), TestCaseError> {
+		for (spr, _) in GUEST {
+			if switched(spr, facilities, false, false)
+				&& ![Spr::CTRLT, Spr::PSSCR_PR].contains(&spr)
+			{
+				prop_assert_eq!(self.found[&spr.0], self.guest_writes[&spr.0], "{:?}", spr);
+			}
+		}
+		Ok(())
+	}
+
+	/// After the full exit the host has what it had.
+	fn host_is_back(&self, facilities: u64) -> Result<(), TestCaseError> {
+		for spr in HOST {
+			if switched(spr, facilities, self.dawr, false) && spr != Spr::PSSCR {
+				prop_assert_eq!(self.spr(spr), self.host_before[&spr.0], "{:?}", spr);
+			}
+		}
+		Ok(())
+	}
+
 	/// Enters the guest once, comes out by an hcall, and answers the hcall in a light exit
 	/// before the full one. Returns the registers before it.
 	pub(super) fn light_hcall(&mut self, light: Light) -> BTreeMap<u16, u64> {
@@ -293,19 +316,11 @@ proptest! {
 		if is_light && light.answers {
 			prop_assert_eq!((trap, runs), (trap::HV_DECREMENTER, 2));
 			prop_assert_eq!(m.found[&Spr::HSRR0.0], nip + 4);
-			for (spr, _) in GUEST {
-				if switched(spr, facilities, false, false) && ![Spr::CTRLT, Spr::PSSCR_PR].contains(&spr) {
-					prop_assert_eq!(m.found[&spr.0], m.guest_writes[&spr.0], "{:?}", spr);
-				}
-			}
+			m.guest_goes_on(facilities)?;
 		} else {
 			prop_assert_eq!((trap, runs), (trap::H_DATA_STORAGE, 1));
 		}
-		for spr in HOST {
-			if switched(spr, facilities, false, false) && spr != Spr::PSSCR {
-				prop_assert_eq!(m.spr(spr), m.host_before[&spr.0], "{:?}", spr);
-			}
-		}
+		m.host_is_back(facilities)?;
 	}
 
 	/// An interrupt of the host: the host has its own while it is served. After it the guest goes
@@ -344,11 +359,7 @@ proptest! {
 		if is_served && light.answers {
 			prop_assert_eq!((trap, runs), (trap::SYSCALL, 2));
 			prop_assert_eq!(m.found[&Spr::HSRR0.0], vcpu.nip());
-			for (spr, _) in GUEST {
-				if switched(spr, facilities, false, false) && ![Spr::CTRLT, Spr::PSSCR_PR].contains(&spr) {
-					prop_assert_eq!(m.found[&spr.0], m.guest_writes[&spr.0], "{:?}", spr);
-				}
-			}
+			m.guest_goes_on(facilities)?;
 			prop_assert_eq!(m.found[&Spr::CIABR.0], vcpu.ciabr());
 			if dawr {
 				prop_assert_eq!(m.found[&Spr::DAWR0.0], vcpu.dawr0());
@@ -376,11 +387,7 @@ proptest! {
 		prop_assert!(m.tb.wrapping_sub(tb) < 400, "the caller's time is {} late", m.tb.wrapping_sub(tb));
 		prop_assert_eq!(vcore.tb_offset_applied(), 0);
 		prop_assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
-		for spr in HOST {
-			if switched(spr, facilities, dawr, false) && spr != Spr::PSSCR {
-				prop_assert_eq!(m.spr(spr), m.host_before[&spr.0], "{:?}", spr);
-			}
-		}
+		m.host_is_back(facilities)?;
 		let runs = runs as u64;
 		for spr in [Spr::PURR, Spr::SPURR] {
 			let before = m.host_before.get(&spr.0).copied().unwrap_or(0);

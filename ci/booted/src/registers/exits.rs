@@ -47,9 +47,7 @@ fn exits(name: &str) -> Result<u64, Failure> {
 
 /// Exits that a fast handler or a light exit has answered so far.
 fn short_exits() -> u64 {
-	let short = |name: &str| {
-		name.starts_with("fast_") || name.starts_with("light_h_") || name == "light_store"
-	};
+	let short = |name: &str| name.starts_with("fast_") || host::is_light_answer(name);
 	let counters = host::counters().unwrap_or_default().into_iter();
 	counters
 		.filter(|(name, _)| short(name))
