@@ -336,6 +336,7 @@ proptest! {
 		dawr in any::<bool>(),
 		dec in any::<u32>(),
 		used in 0..1_000_000_u64,
+		counts in proptest::array::uniform4(any::<u64>()),
 		light in light(),
 		doorbell in any::<bool>(),
 		is_real in prop_oneof![4 => Just(false), 1 => Just(true)],
@@ -347,6 +348,11 @@ proptest! {
 		m.light = Some(light);
 		m.arrives_virtual = !is_real;
 		m.guest_used = used;
+		let [purr, spurr, guest_purr, guest_spurr] = counts;
+		m.set(Spr::PURR, purr);
+		m.set(Spr::SPURR, spurr);
+		vcpu.set_purr(guest_purr);
+		vcpu.set_spurr(guest_spurr);
 		m.guest_writes.insert(Spr::DEC.0, dec.into());
 		// Asked for before the entry, and not taken by the guest.
 		vcpu.set_doorbell_request(doorbell.into());
@@ -366,6 +372,7 @@ proptest! {
 			}
 			prop_assert_eq!(m.found[&Spr::DPDES.0], u64::from(doorbell || light.interrupt));
 			prop_assert_eq!(m.found[&Spr::PURR.0], vcpu.purr().wrapping_sub(used));
+			prop_assert_eq!(m.found[&Spr::SPURR.0], vcpu.spurr().wrapping_sub(used));
 			// The decrementer was not held up while the host was at work.
 			let elapsed = m.found_tb.wrapping_sub(m.first_exit_tb);
 			let left = m.found[&Spr::DEC.0].wrapping_sub(m.found_tb) as i64;
@@ -389,6 +396,8 @@ proptest! {
 		prop_assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
 		m.host_is_back(facilities)?;
 		let runs = runs as u64;
+		prop_assert_eq!(vcpu.purr(), guest_purr.wrapping_add(used * runs));
+		prop_assert_eq!(vcpu.spurr(), guest_spurr.wrapping_add(used * runs));
 		for spr in [Spr::PURR, Spr::SPURR] {
 			let before = m.host_before.get(&spr.0).copied().unwrap_or(0);
 			prop_assert_eq!(m.spr(spr), before.wrapping_add(used * runs), "{:?}", spr);
