@@ -88,9 +88,9 @@ pub trait Kernel: Cpu {
 	fn set_light(&mut self, vcpu: VcpuView, registers: Registers, limit: u64);
 	/// What [`set_light`](Self::set_light) was told.
 	fn light(&self, vcpu: VcpuView) -> Registers;
-	/// The eventfd for stores of any length at the guest's address, if neither the guest nor the
-	/// host uses the PMU.
-	fn light_store_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>>;
+	/// The device of the kernel at the guest's address, as its range on a bus, if neither the
+	/// guest nor the host uses the PMU.
+	fn light_find_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>>;
 	/// Answers the store, or changes nothing. Called in [`light::window`](crate::light::window).
 	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> bool;
 	/// Whether an interrupt of the host can be served in a light exit: there is no work for the

@@ -8,6 +8,7 @@
 //!
 //! - [`switch`] is the order of things: the one function to read.
 //! - [`light`] is the light exit, which switches as little as it can.
+//! - [`fetch`] finds the instruction of a guest's store.
 //! - [`sprs`] lists the SPRs that are switched, each once.
 //! - [`views`] lists the fields of the kernel's structures that are used, at the offsets of `layout`.
 //! - [`choose`] decides between the Rust path and the C path.
@@ -25,6 +26,7 @@ mod context;
 mod entry_point;
 #[cfg(kernel)]
 mod fast;
+pub mod fetch;
 mod layout;
 pub mod light;
 #[cfg(kernel)]

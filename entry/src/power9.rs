@@ -30,8 +30,8 @@ unsafe extern "C" {
 	fn kvm_p9_run_guest_site(vcpu: *mut u8);
 	fn kvm_p9_load_vectors(fp: *const u8, vr: *const u8);
 	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
+	fn kvm_p9_light_find_device(vcpu: *mut u8, address: u64) -> *mut u8;
 	fn kvm_p9_light_store(vcpu: *mut u8, device: *mut u8) -> bool;
-	fn kvm_p9_light_store_device(vcpu: *mut u8, address: u64) -> *mut u8;
 	fn kvm_p9_light_may_serve(vcpu: *mut u8) -> bool;
 	fn kvm_p9_light_serve(vcpu: *mut u8, trap: c_int) -> u64;
 	fn kvm_p9_flush_guest_tlb(kvm: *mut u8, wanted: *mut u8, pcpu: c_int);
@@ -362,12 +362,12 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
-	fn light_store_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>> {
+	fn light_find_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>> {
 		if !pmu::nobody_has_the_pmu(vcpu, self.paca) {
 			return None;
 		}
 		// SAFETY: it looks at the VM's devices and memory slots, which the run loop keeps by SRCU.
-		NonNull::new(unsafe { kvm_p9_light_store_device(pointer(vcpu), address) })
+		NonNull::new(unsafe { kvm_p9_light_find_device(pointer(vcpu), address) })
 	}
 
 	#[inline(always)]

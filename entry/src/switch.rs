@@ -189,7 +189,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		unsafe { k.run_guest(context.vcpu) };
 		k.time_guest_exit(context.vcpu);
 		if P::LIGHT
-			&& let Some(device) = exit::light_store_device(k, &context)
+			&& let Some(device) = exit::find_device(k, &context)
 		{
 			// SAFETY: a radix guest has just left the trampoline, with the MMU on.
 			let out = unsafe { exit::leave_lightly(k, context, when, device) };

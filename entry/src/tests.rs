@@ -2,6 +2,7 @@
 //! The switch on a processor that is not there.
 
 mod fake_cpu;
+mod fetch;
 mod journals;
 mod light;
 mod order;

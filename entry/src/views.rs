@@ -214,6 +214,7 @@ view! {
 		lpid / set_lpid: u64 @ KVM_LPID;
 		host_lpid / set_host_lpid: u32 @ KVM_HOST_LPID;
 		host_lpcr / set_host_lpcr: u64 @ KVM_HOST_LPCR;
+		process_table / set_process_table: u64 @ KVM_PROCESS_TABLE;
 		radix / set_radix: u8 @ KVM_RADIX;
 		secure_guest / set_secure_guest: u8 @ KVM_SECURE_GUEST;
 		memslots / set_memslots: u64 @ KVM_MEMSLOTS;

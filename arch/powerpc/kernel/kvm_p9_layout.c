@@ -127,6 +127,7 @@ int main(void)
 	FIELD64(KVM_LPID, kvm, arch.lpid);
 	FIELD32(KVM_HOST_LPID, kvm, arch.host_lpid);
 	FIELD64(KVM_HOST_LPCR, kvm, arch.host_lpcr);
+	FIELD64(KVM_PROCESS_TABLE, kvm, arch.process_table);
 	FIELD8(KVM_RADIX, kvm, arch.radix);
 	FIELD8(KVM_SECURE_GUEST, kvm, arch.secure_guest);
 	FIELD64(KVM_MEMSLOTS, kvm, memslots[0]);

@@ -9,6 +9,7 @@
 #include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
 #include <linux/thread_info.h>
+#include <linux/uaccess.h>
 #include <asm/dbell.h>
 #include <asm/ftrace.h>
 #include <asm/hw_irq.h>
@@ -214,54 +215,83 @@ static __always_inline gpa_t kvm_p9_fault_address(const struct kvm_vcpu *vcpu)
 	return (vcpu->arch.fault_gpa & ~0xf000000000000fffUL) | (vcpu->arch.fault_dar & 0xfff);
 }
 
-/* The eventfd for stores of any length at that address. The bus has its ranges in order. */
-static __always_inline struct kvm_io_device *kvm_p9_find_eventfd(struct kvm *kvm, gpa_t gpa)
+/* The memory at that address. The run loop holds kvm->srcu. */
+static __always_inline struct kvm_memory_slot *kvm_p9_find_slot(struct kvm *kvm, gpa_t gpa)
 {
-	const struct kvm_io_bus *bus = rcu_dereference_raw(kvm->buses[KVM_FAST_MMIO_BUS]);
-	int low = 0, high;
+	struct kvm_memory_slot *slot;
 
-	if (!bus)
-		return NULL;
-	high = bus->dev_count;
-	while (low < high) {
-		int middle = (low + high) / 2;
-		gpa_t addr = bus->range[middle].addr;
-
-		if (addr == gpa)
-			return bus->range[middle].dev;
-		if (addr < gpa)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return NULL;
+	slot = ____gfn_to_memslot(rcu_dereference_raw(kvm->memslots[0]), gpa >> PAGE_SHIFT, false);
+	return !slot || slot->flags & KVM_MEMSLOT_INVALID ? NULL : slot;
 }
 
 /*
- * The eventfd at that address, if there is no memory. Called with the guest's context
- * loaded. The run loop holds kvm->srcu, which keeps bus, device and slots.
+ * The device of the kernel at that address, if there is no memory. Called with the guest's context
+ * loaded. The run loop holds kvm->srcu, which keeps buses, devices and slots.
  */
-struct kvm_io_device *kvm_p9_light_store_device(struct kvm_vcpu *vcpu, gpa_t gpa)
+const struct kvm_io_range *kvm_p9_light_find_device(struct kvm_vcpu *vcpu, gpa_t gpa)
 {
+	const struct kvm_io_range *range;
 	struct kvm *kvm = vcpu->kvm;
-	struct kvm_io_device *device = kvm_p9_find_eventfd(kvm, gpa);
-	struct kvm_memory_slot *slot;
 
-	if (!device) {
-		kvm_p9_light_count(vcpu, KVM_P9_FULL_STORE);
-		return NULL;
-	}
-	slot = ____gfn_to_memslot(rcu_dereference_raw(kvm->memslots[0]), gpa >> PAGE_SHIFT, false);
-	return !slot || slot->flags & KVM_MEMSLOT_INVALID ? device : NULL;
+	/* First: most are page faults */
+	if (kvm_p9_find_slot(kvm, gpa))
+		goto none;
+	range = kvm_p9_find_range(rcu_dereference_raw(kvm->buses[KVM_FAST_MMIO_BUS]), gpa);
+	if (range && range->addr == gpa)
+		return range;
+	range = kvm_p9_find_range(rcu_dereference_raw(kvm->buses[KVM_MMIO_BUS]), gpa);
+	if (range && gpa - range->addr < range->len)
+		return range;
+none:
+	kvm_p9_light_count(vcpu, KVM_P9_FULL_STORE);
+	return NULL;
 }
 
-bool kvm_p9_light_store(struct kvm_vcpu *vcpu, struct kvm_io_device *device)
+/* For kvm_p9_fetch(): eight bytes of the guest's memory, which userspace has to have at hand */
+bool kvm_p9_light_read(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *value)
+{
+	struct kvm_memory_slot *slot = kvm_p9_find_slot(vcpu->kvm, gpa);
+	unsigned long address;
+
+	if (unlikely(!slot))
+		return false;
+	address = __gfn_to_hva_memslot(slot, gpa >> PAGE_SHIFT) | (gpa & ~PAGE_MASK);
+	unsafe_get_user(*value, (u64 __user *)address, failed);
+	return true;
+failed:
+	return false;
+}
+
+/* Have Rust look for the instruction, in the guest's memory, without sleeping for it */
+static __always_inline bool kvm_p9_light_fetch(struct kvm_vcpu *vcpu)
+{
+	bool done;
+
+	pagefault_disable();
+	/* On a radix host that is all of userspace */
+	done = user_read_access_begin((void __user *)0, sizeof(u64));
+	if (likely(done)) {
+		done = kvm_p9_fetch(vcpu);
+		user_read_access_end();
+	}
+	pagefault_enable();
+	if (unlikely(!done))
+		kvm_p9_light_count(vcpu, KVM_P9_FULL_FETCH);
+	return done;
+}
+
+/* An eventfd for stores of any length has none itself. Others need the instruction. */
+bool kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range)
 {
 	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
+	gpa_t gpa = kvm_p9_fault_address(vcpu);
 	bool done;
 
 	kvm_p9_light_begin(vcpu);
-	done = ops->store(vcpu, device, kvm_p9_fault_address(vcpu));
+	if (!range->len)
+		done = ops->signal(vcpu, range, gpa);
+	else
+		done = kvm_p9_light_fetch(vcpu) && ops->store(vcpu, gpa);
 	kvm_p9_light_end(vcpu);
 	if (done) {
 		/* A POWER9 has no prefixed instructions */

@@ -14,8 +14,10 @@ struct kvm_p9_light_ops {
 	bool (*traced)(void);
 	/* Answers the hcall in gpr[3], or returns H_TOO_HARD */
 	long (*hcall)(struct kvm_vcpu *vcpu);
-	/* Signals the eventfd, which is at that guest physical address */
-	bool (*store)(struct kvm_vcpu *vcpu, struct kvm_io_device *device, gpa_t gpa);
+	/* Signals the eventfd for stores of any length that is there */
+	bool (*signal)(struct kvm_vcpu *vcpu, const struct kvm_io_range *range, gpa_t gpa);
+	/* Stores to the device that is there what the vcpu's last instruction stores */
+	bool (*store)(struct kvm_vcpu *vcpu, gpa_t gpa);
 };
 
 extern const struct kvm_p9_light_ops kvm_p9_light_hv_ops;
@@ -27,11 +29,32 @@ static inline void kvm_p9_light_count(struct kvm_vcpu *vcpu, enum kvm_p9_light_c
 	WRITE_ONCE(*counter, *counter + 1);
 }
 
+/* The last range that begins at that address or below. A bus has its ranges in order. */
+static __always_inline const struct kvm_io_range *kvm_p9_find_range(const struct kvm_io_bus *bus,
+								    gpa_t gpa)
+{
+	int low = 0, high = bus ? bus->dev_count : 0;
+
+	while (low < high) {
+		int middle = (low + high) / 2;
+
+		if (bus->range[middle].addr <= gpa)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low ? &bus->range[low - 1] : NULL;
+}
+
 /* For entry/src/power9.rs and entry/src/fast/light.rs */
 long kvm_p9_light_hcall(struct kvm_vcpu *vcpu);
-bool kvm_p9_light_store(struct kvm_vcpu *vcpu, struct kvm_io_device *device);
-struct kvm_io_device *kvm_p9_light_store_device(struct kvm_vcpu *vcpu, gpa_t gpa);
+bool kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range);
+const struct kvm_io_range *kvm_p9_light_find_device(struct kvm_vcpu *vcpu, gpa_t gpa);
+bool kvm_p9_light_read(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *value);
 bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu);
 u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap);
+
+/* entry/src/fetch.rs */
+bool kvm_p9_fetch(struct kvm_vcpu *vcpu);
 
 #endif /* KVM_P9_LIGHT_H */

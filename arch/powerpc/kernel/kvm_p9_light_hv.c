@@ -13,6 +13,7 @@
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
 #include <asm/lppaca.h>
+#include <asm/sstep.h>
 
 #include "book3s_hv.h"
 #include "kvm_p9_light.h"
@@ -144,7 +145,8 @@ static long kvm_p9_light_hv_hcall(struct kvm_vcpu *vcpu)
  * On the bus for stores of any length are eventfds only: their write takes a spinlock and
  * wakes who waits.
  */
-static bool kvm_p9_light_hv_store(struct kvm_vcpu *vcpu, struct kvm_io_device *device, gpa_t gpa)
+static bool kvm_p9_light_hv_signal(struct kvm_vcpu *vcpu, const struct kvm_io_range *range,
+				   gpa_t gpa)
 {
 	bool done;
 
@@ -153,7 +155,69 @@ static bool kvm_p9_light_hv_store(struct kvm_vcpu *vcpu, struct kvm_io_device *d
 		return false;
 	}
 	/* The run loop holds kvm->srcu */
-	done = !kvm_iodevice_write(vcpu, device, gpa, 0, NULL);
+	done = !kvm_iodevice_write(vcpu, range->dev, gpa, 0, NULL);
+	kvm_p9_light_count(vcpu, done ? KVM_P9_LIGHT_STORE : KVM_P9_FULL_STORE);
+	return done;
+}
+
+/*
+ * Of the devices that begin at one address one takes it: each eventfd has its length and value. The
+ * bus is another one by now if a device came or went; the run loop keeps it by kvm->srcu.
+ */
+static bool kvm_p9_write_to_bus(struct kvm_vcpu *vcpu, gpa_t gpa, int size, const void *data)
+{
+	const struct kvm_io_bus *bus = rcu_dereference_raw(vcpu->kvm->buses[KVM_MMIO_BUS]);
+	const struct kvm_io_range *range = kvm_p9_find_range(bus, gpa), *last = range;
+
+	for (; range && range >= bus->range && range->addr == last->addr; range--) {
+		if (gpa + size <= range->addr + range->len &&
+		    !kvm_iodevice_write(vcpu, range->dev, gpa, size, data))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * What KVM's emulation does with a store of a general purpose register. Another vcpu can have
+ * changed the instruction meanwhile, so nothing about it is certain. A store that crosses into
+ * another page is two to the MMU.
+ */
+static bool kvm_p9_emulate_store(struct kvm_vcpu *vcpu, gpa_t gpa)
+{
+	struct instruction_op op;
+	bool swap = kvmppc_need_byteswap(vcpu);
+	u32 insn = vcpu->arch.last_inst;
+	u64 data;
+	int size;
+
+	vcpu->arch.regs.msr = kvmppc_get_msr(vcpu);
+	if (analyse_instr(&op, &vcpu->arch.regs, ppc_inst(swap ? swab32(insn) : insn)))
+		return false;
+	size = GETSIZE(op.type);
+	if (GETTYPE(op.type) != STORE || op.ea != vcpu->arch.fault_dar ||
+	    (gpa & 0xfff) + size > 0x1000)
+		return false;
+
+	data = kvmppc_get_gpr(vcpu, op.reg);
+	if (!(op.type & BYTEREV) == swap)
+		data = swab64(data) >> (64 - 8 * size);
+	if (!kvm_p9_write_to_bus(vcpu, gpa, size, &data))
+		return false;
+	if (op.type & UPDATE)
+		kvmppc_set_gpr(vcpu, op.update_reg, op.ea);
+	return true;
+}
+
+/* On this bus are eventfds, and rings for userspace, which take a spinlock at most, too */
+static bool kvm_p9_light_hv_store(struct kvm_vcpu *vcpu, gpa_t gpa)
+{
+	bool done;
+
+	if (kvm_p9_is_traced()) {
+		kvm_p9_light_count(vcpu, KVM_P9_FULL_TRACED);
+		return false;
+	}
+	done = kvm_p9_emulate_store(vcpu, gpa);
 	kvm_p9_light_count(vcpu, done ? KVM_P9_LIGHT_STORE : KVM_P9_FULL_STORE);
 	return done;
 }
@@ -161,5 +225,6 @@ static bool kvm_p9_light_hv_store(struct kvm_vcpu *vcpu, struct kvm_io_device *d
 const struct kvm_p9_light_ops kvm_p9_light_hv_ops = {
 	.traced = kvm_p9_light_traced,
 	.hcall = kvm_p9_light_hv_hcall,
+	.signal = kvm_p9_light_hv_signal,
 	.store = kvm_p9_light_hv_store,
 };

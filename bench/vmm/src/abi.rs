@@ -123,6 +123,9 @@ assert_eq_size!(MmuV3Config, [u8; 16]);
 const_assert_eq!(offset_of!(MmuV3Config, flags), 0);
 const_assert_eq!(offset_of!(MmuV3Config, process_table), 8);
 
+/// Only stores of one value signal the eventfd.
+pub const KVM_IOEVENTFD_FLAG_DATAMATCH: u32 = 1;
+
 /// An eventfd that stores signal (KVM_IOEVENTFD).
 #[repr(C)]
 pub struct IoEventFd {

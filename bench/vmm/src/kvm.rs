@@ -430,12 +430,23 @@ impl Vm {
 
 	/// Lets stores of `length` bytes (0: any number) at `address` signal the eventfd.
 	pub fn add_event(&self, event: &Event, address: u64, length: u32) -> Result<()> {
+		self.add_event_for(event, address, length, None)
+	}
+
+	/// The same, but only of this value, if there is one.
+	pub fn add_event_for(
+		&self,
+		event: &Event,
+		address: u64,
+		length: u32,
+		value: Option<u64>,
+	) -> Result<()> {
 		let event = abi::IoEventFd {
-			datamatch: 0,
+			datamatch: value.unwrap_or(0),
 			addr: address,
 			len: length,
 			fd: event.0.as_raw_fd(),
-			flags: 0,
+			flags: value.map_or(0, |_| abi::KVM_IOEVENTFD_FLAG_DATAMATCH),
 			pad: [0; 36],
 		};
 		// SAFETY: the structure is what the request reads; KVM takes its own reference

@@ -27,10 +27,11 @@ mod registers;
 #[cfg(target_arch = "powerpc64")]
 pub mod run;
 #[cfg(target_arch = "powerpc64")]
-#[cfg(target_arch = "powerpc64")]
 mod soak;
 #[cfg(target_arch = "powerpc64")]
 mod stats;
+#[cfg(target_arch = "powerpc64")]
+mod stores;
 #[cfg(target_arch = "powerpc64")]
 mod storms;
 #[cfg(target_arch = "powerpc64")]

@@ -107,7 +107,7 @@ macro_rules! table {
 use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
-	crate::{disturb, hcalls, hostile_vmm, soak, stats, storms, tce, turns, user_regs},
+	crate::{disturb, hcalls, hostile_vmm, soak, stats, stores, storms, tce, turns, user_regs},
 	cases::case,
 	std::time::Duration,
 	vmm::kvm::Controller,
@@ -124,6 +124,7 @@ table! {
 	("probe-{guest}-{path}-null-on",          GUESTS, RUST,  ByGuest, [Next], |t| hcalls::probe_rust(t.guest(), t.path(), true)),
 	("set-mode-{guest}-{path}",               GUESTS, PATHS, ByGuest, [],     |t| hcalls::set_mode(t.guest(), t.path())),
 	("xics-{guest}",                          GUESTS, NONE,  ByGuest, [],     |t| hcalls::xics(t.guest())),
+	("stores-{guest}",                        GUESTS, NONE,  ByGuest, [Next], |t| stores::stores(t.guest())),
 	("disabled-null-{guest}-{path}",          GUESTS, PATHS, ByGuest, [],     |t| hcalls::disabled(t.guest(), t.path())),
 	("switch-path-{guest}",                   GUESTS, NONE,  ByGuest, [],     |t| hcalls::switch_path(t.guest(), t.seed)),
 	("fast-counted-{guest}",                  GUESTS, NONE,  ByGuest, [Next], |t| hcalls::fast_counted(t.guest())),

@@ -102,11 +102,11 @@ pub(super) fn save_interrupt_state<K: Kernel>(
 	out
 }
 
-/// The eventfd, if the guest came out for a store that a light exit can answer: outside a
+/// The device, if the guest came out for a store that a light exit can answer: outside a
 /// transaction, by a guest with translation on. All other exits pass here, too, so the cheap
 /// tests come first.
 #[inline(always)]
-pub(super) fn light_store_device<K: Kernel>(k: &mut K, context: &Context) -> Option<NonNull<u8>> {
+pub(super) fn find_device<K: Kernel>(k: &mut K, context: &Context) -> Option<NonNull<u8>> {
 	/// What a store is that has no translation, and nothing else is wrong.
 	const MASK: u32 = (layout::DSISR_ODD | layout::DSISR_STORE) as u32;
 	let Context { vcpu, paca, .. } = *context;
@@ -114,14 +114,14 @@ pub(super) fn light_store_device<K: Kernel>(k: &mut K, context: &Context) -> Opt
 	if trap == trap::H_DATA_STORAGE
 		&& k.exception_area(trap).dsisr() & MASK == layout::DSISR_STORE as u32
 	{
-		find_eventfd(k, vcpu)
+		find_device_at(k, vcpu)
 	} else {
 		None
 	}
 }
 
 #[inline(never)]
-fn find_eventfd<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<NonNull<u8>> {
+fn find_device_at<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<NonNull<u8>> {
 	/// ASDR has the page's address, and at its top bits that are no address.
 	const PAGE: u64 = 0x0fff_ffff_ffff_f000;
 	let address =
@@ -131,7 +131,7 @@ fn find_eventfd<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<NonNull<u8>> {
 	{
 		return None;
 	}
-	k.light_store_device(vcpu, address)
+	k.light_find_device(vcpu, address)
 }
 
 /// Tries to answer such a store by a light exit. If the store is answered, the guest can go
@@ -156,6 +156,8 @@ pub(super) unsafe fn leave_lightly<K: Kernel>(
 		paca,
 		..
 	} = context;
+	// For the search for the instruction. In the window PIDR is the host's.
+	vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
 	let structures = Structures { vcore, kvm, paca };
 	let registers = k.light(vcpu);
 	// SAFETY: the caller's word. What an interrupt overwrites is saved, and is loaded again on

@@ -605,13 +605,14 @@ impl Kernel for Machine {
 		self.serve_interrupts(trap)
 	}
 
-	fn light_store_device(&mut self, _: VcpuView, _: u64) -> Option<NonNull<u8>> {
-		self.event(Event::Call("light_store_device"));
+	fn light_find_device(&mut self, _: VcpuView, _: u64) -> Option<NonNull<u8>> {
+		self.event(Event::Call("light_find_device"));
 		Some(NonNull::dangling())
 	}
 
 	fn light_store(&mut self, vcpu: VcpuView, _: NonNull<u8>) -> bool {
 		let light = self.light.expect("light exits are on");
+		assert_eq!(vcpu.pid(), self.guest_writes[&Spr::PIDR.0] as u32);
 		self.in_window(light);
 		if light.answers {
 			vcpu.set_nip(vcpu.nip() + 4);

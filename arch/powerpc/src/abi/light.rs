@@ -110,7 +110,7 @@ light_counters! {
 	CiStore: "LIGHT_CI_STORE" = "light_h_logical_ci_store";
 	/// Answered: the hcalls of XICS.
 	Xics: "LIGHT_XICS" = "light_h_xics";
-	/// Answered: a store to an eventfd of any length.
+	/// Answered: a store to an eventfd, or to another device of the kernel.
 	Store: "LIGHT_STORE" = "light_store";
 	/// Served: the host's timer.
 	Timer: "LIGHT_TIMER" = "light_host_timer";
@@ -126,8 +126,11 @@ light_counters! {
 	FullCede: "FULL_CEDE" = "not_light_cede_without_work";
 	/// Full exit: the handler can't answer the hcall.
 	FullHcall: "FULL_HCALL" = "not_light_hcall_refused";
-	/// Full exit: there is no such eventfd.
-	FullStore: "FULL_STORE" = "not_light_store_no_eventfd";
+	/// Full exit: a store without a translation, to memory or to no device of the kernel, or one
+	/// that the device did not take.
+	FullStore: "FULL_STORE" = "not_light_store_no_device";
+	/// Full exit: the instruction of a store to a device was not to be had.
+	FullFetch: "FULL_FETCH" = "not_light_fetch_failed";
 	/// Full exit: an interrupt of the host, and work for the run loop.
 	FullInterrupt: "FULL_INTERRUPT" = "not_light_interrupt_with_work";
 	/// Full exit: the guest or the host uses the PMU.
