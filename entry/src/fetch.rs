@@ -6,8 +6,8 @@
 //! takes the addresses in a guest's tables for real addresses then, so nothing of that could be
 //! tested. This walk reads the tables as the hypervisor reads any memory of the guest.
 //!
-//! The guest and other vcpus can change all of it at any time. All of it is checked, and the result is a
-//! word of this guest's memory, or `None`.
+//! Other vcpus of the guest can change tables and instruction at any time. Each value that is read is
+//! checked, and the result is a word of this guest's memory, or `None`.
 
 use powerpc::Msr;
 

@@ -15,7 +15,7 @@
 //! - An hcall, by a handler in the table of fast handlers ([`hcall`]). A handler that
 //!   returns H_TOO_HARD has put the guest's context back, so the full exit starts from the
 //!   same state as without it.
-//! - A store to an eventfd, from the loop of [`switch::run`](crate::switch::run).
+//! - A store to a device of the kernel, from the loop of [`switch::run`](crate::switch::run).
 //!
 //! Interrupts of the host need more, and have a switch of their own: `switch::serve`.
 

@@ -280,7 +280,10 @@ static __always_inline bool kvm_p9_light_fetch(struct kvm_vcpu *vcpu)
 	return done;
 }
 
-/* An eventfd for stores of any length has none itself. Others need the instruction. */
+/*
+ * The range of an eventfd for stores of any length has length 0. The store to another device needs
+ * the instruction.
+ */
 bool kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range)
 {
 	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);

@@ -14,9 +14,9 @@ struct kvm_p9_light_ops {
 	bool (*traced)(void);
 	/* Answers the hcall in gpr[3], or returns H_TOO_HARD */
 	long (*hcall)(struct kvm_vcpu *vcpu);
-	/* Signals the eventfd for stores of any length that is there */
+	/* Signals the eventfd for stores of any length that has this range */
 	bool (*signal)(struct kvm_vcpu *vcpu, const struct kvm_io_range *range, gpa_t gpa);
-	/* Stores to the device that is there what the vcpu's last instruction stores */
+	/* Emulates the vcpu's last instruction: a store to the device at that address */
 	bool (*store)(struct kvm_vcpu *vcpu, gpa_t gpa);
 };
 

@@ -155,8 +155,7 @@ proptest! {
 		prop_assert_eq!(guest.fetch(), None);
 	}
 
-	/// Of any content of a guest's memory it is some word of that memory, or nothing, after at most six
-	/// reads.
+	/// Tables of any content end the walk after at most six reads.
 	#[test]
 	fn a_hostile_guest_gets_nothing_else(
 		nia in any::<u64>(),

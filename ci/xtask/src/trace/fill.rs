@@ -113,7 +113,7 @@ const SAME: f64 = 0.002;
 /// The same where they were not.
 const VARIED: f64 = 0.02;
 /// The same where hardly two were: the recorded ones are few, and the host's allocator
-/// is not in the same state as in the boot that measures. Once in some hundred runs a page's first
-/// touch needs half as much again. That nothing is lost is tested against the timebase of the same
+/// is not in the same state as in the boot that measures. CI has seen a page's first touch
+/// with half as much again. That nothing is lost is tested against the timebase of the same
 /// boot, and exactly.
 const UNLIKE: f64 = 1.0;
