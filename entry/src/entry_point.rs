@@ -4,7 +4,7 @@
 use core::arch::asm;
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use hcall::FastTable;
@@ -12,9 +12,9 @@ use powerpc::{
 	Counters, FAST_LIGHT_TABLE, FAST_TABLE, HostFacts, LIGHT_TABLE, Msr, NO_FAST_TABLE, P9Vcpu,
 };
 
-use crate::fast::{FAST, FAST_LIGHT, LIGHT, NO_FAST, TIMED_FAST};
+use crate::fast::{FAST, FAST_LIGHT, FAST_REAL_MODE, LIGHT, NO_FAST, REAL_MODE, TIMED_FAST};
 use crate::layout::kernel as layout;
-use crate::power9::{Hash, L2, Power9, Power9Profile, Radix, RadixLight};
+use crate::power9::{Hash, L2, Power9, Power9Profile, Radix, RadixLight, pointer};
 use crate::switch::{self, Context, Kind};
 use crate::views::{KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 use crate::{GuestFacts, Path, choose};
@@ -57,6 +57,31 @@ pub(crate) fn p9(vcpu: &VcpuView) -> &P9Vcpu {
 	// SAFETY: the offset is the kernel's own, the layout is asserted, and the vcpu stays
 	// as long as its view. `P9Vcpu` allows all accesses of handlers and other CPUs.
 	unsafe { vcpu.address().add(layout::VCPU_P9).cast().as_ref() }
+}
+
+/// Whether a handler that runs in real mode reaches what each handler uses. The rest comes from
+/// the slab allocator (tables, memory slots), which has no other memory than the linear map's.
+fn is_in_linear_map(context: &Context) -> bool {
+	let (kvm, vcore) = (context.vcpu.kvm(), context.vcpu.vcore());
+	let vcpu = pointer(context.vcpu) as u64;
+	[kvm, vcore, vcpu].into_iter().all(linear_map_has)
+}
+
+/// Whether the linear map has this address. A radix host has everything else above.
+fn linear_map_has(address: u64) -> bool {
+	address.wrapping_sub(layout::LINEAR_MAP as u64) < layout::LINEAR_MAP_SIZE as u64
+}
+
+/// Has the handlers of [`REAL_MODE`] know what they use of the entry.
+fn real_mode_light(vcpu: &VcpuView, lpcr: u64, counters: &Counters) {
+	let own = &p9(vcpu).light;
+	let counters = &raw const *counters;
+	own.lpcr.set(lpcr);
+	// Memory of other nodes' CPUs may be in vmalloc space; then nothing is counted.
+	own.counters.set(match linear_map_has(counters as u64) {
+		true => counters,
+		false => ptr::null(),
+	});
 }
 
 /// Chooses which hcalls have a fast handler until the guest next leaves.
@@ -142,9 +167,14 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 		(Kind::Radix, FAST_LIGHT_TABLE) => &FAST_LIGHT,
 		(Kind::Radix, LIGHT_TABLE) => &LIGHT,
 		(Kind::Radix, _) => &TIMED_FAST,
-		// An L2's hcalls are its L1's business. A hash guest's arrive with LPCR[HR] zero,
-		// under which the handlers' addresses mean nothing.
-		_ => &NO_FAST,
+		// With the MMU off a handler reaches the linear map only.
+		(Kind::Hash, _) if !is_in_linear_map(&context) => &NO_FAST,
+		(Kind::Hash, FAST_TABLE) => &FAST,
+		(Kind::Hash, FAST_LIGHT_TABLE) => &FAST_REAL_MODE,
+		(Kind::Hash, LIGHT_TABLE) => &REAL_MODE,
+		(Kind::Hash, _) => &TIMED_FAST,
+		// An L2's hcalls are its L1's business.
+		(Kind::L2, _) => &NO_FAST,
 	};
 	set_fast_table(&context.vcpu, table);
 
@@ -170,7 +200,12 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 			}
 			Kind::Radix => run!(Radix),
 			Kind::L2 => run!(L2),
-			Kind::Hash => run!(Hash),
+			Kind::Hash => {
+				if wanted >= LIGHT_TABLE {
+					real_mode_light(&context.vcpu, lpcr, counters);
+				}
+				run!(Hash)
+			}
 		}
 	};
 

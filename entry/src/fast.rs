@@ -11,7 +11,7 @@ use tce::{h_get_tce, h_put_tce, h_put_tce_indirect, h_stuff_tce};
 
 macro_rules! table {
 	($($(#[$doc:meta])* $variant:ident: $number:ident = $function:ident;)*) => {
-		/// The handlers that need nothing of the host's.
+		/// The handlers that need nothing of the host's. They also run in real mode, for hash guests.
 		const NOTHING_SWITCHED: FastTable = FastTable::empty()
 			$(.with(Number::$number, $function))*;
 
@@ -28,5 +28,9 @@ pub(crate) static FAST: FastTable = NOTHING_SWITCHED;
 /// With handlers that make a light exit.
 pub(crate) static FAST_LIGHT: FastTable = light::with(NOTHING_SWITCHED);
 pub(crate) static LIGHT: FastTable = light::with(FastTable::empty());
+
+/// With handlers of [`light`] that make no light exit, for hash guests.
+pub(crate) static FAST_REAL_MODE: FastTable = light::without_exit(NOTHING_SWITCHED);
+pub(crate) static REAL_MODE: FastTable = light::without_exit(FastTable::empty());
 
 pub(crate) static NO_FAST: FastTable = FastTable::empty();

@@ -23,12 +23,18 @@
  * the kernel's virtual address and turn the MMU on; it takes no part in turning
  * it off again, as hrfid sets the whole MSR.
  *
+ * A hash guest always takes `sc 1` in real mode, and its handlers run in real mode:
+ * kernel text, the linear map and r2 have addresses whose low 60 bits are the real
+ * ones, and hypervisor real mode ignores the upper four (Power ISA 3.0B, Book III,
+ * 5.7.3). What is not in the linear map (vmalloc, vmemmap, per-CPU memory of other
+ * nodes in vmalloc space) is out of reach.
+ *
  * No function here takes a kprobe: the interrupt of a probe would find guest registers, or
  * the guest's context.
  *
  * The fast path's contract. A handler runs with the guest's timebase, LPIDR,
  * PIDR, LPCR, AMR, DSCR, PMU, FP and vector registers loaded, MSR[EE] and
- * MSR[RI] zero and MSR[FP,VEC,VSX] zero. It may use the GPRs, CR, CTR, LR and
+ * MSR[RI] zero and MSR[FP,VEC,VSX] zero, and MSR[IR,DR] zero for a hash guest. It may use the GPRs, CR, CTR, LR and
  * XER that a C function may use, and nothing else. This code gives the guest
  * all of these back as they were, but for
  *
@@ -283,11 +289,19 @@ _GLOBAL(kvm_p9_exit_hcall)
 	b	.
 
 /*
- * The guest was in real mode. Without CONFIG_RELOCATABLE the vector's branch
+ * The MMU is off. For a hash guest it stays off: LPCR[HR] is zero, so no address of
+ * the host's can be translated. The guest can't change the kind of its MMU while a
+ * vcpu runs.
+ *
+ * A radix guest was in real mode. Without CONFIG_RELOCATABLE the vector's branch
  * has kept the real address, so take the virtual one before the MMU goes on.
  * mtmsrd with L=0 is context synchronising: the next fetch is translated.
  */
 .Lhcall_mmu_on:
+	ld	r12, VCPU_KVM(r10)
+	lbz	r12, KVM_RADIX(r12)
+	cmpwi	r12, 0
+	beq	.Lhcall_in_host
 	LOAD_REG_ADDR(r12, 1f)
 	ori	r8, r8, MSR_IR | MSR_DR
 	mtctr	r12

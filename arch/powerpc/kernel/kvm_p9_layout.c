@@ -35,6 +35,9 @@
 #define FIELD16(sym, str, mem)	FIELD(sym, str, mem, 16)
 #define FIELD8(sym, str, mem)	FIELD(sym, str, mem, 8)
 
+/* With the MMU off only stacks in the linear map can be used */
+static_assert(!IS_ENABLED(CONFIG_VMAP_STACK));
+
 int main(void)
 {
 	/* struct kvm_vcpu */
@@ -236,6 +239,7 @@ int main(void)
 	/* Numbers and codes */
 	DEFINE(PAGE_SHIFT, PAGE_SHIFT);
 	DEFINE(LINEAR_MAP, PAGE_OFFSET);
+	DEFINE(LINEAR_MAP_SIZE, RADIX_KERN_VIRT_START - PAGE_OFFSET);
 	DEFINE(REGION_PAGE_WRITTEN, MM_IOMMU_TABLE_GROUP_PAGE_DIRTY);
 	DEFINE(REGION_PAGE_MASK, MM_IOMMU_TABLE_GROUP_PAGE_MASK);
 	DEFINE(KVM_P9_TABLE_BITS, KVM_P9_TABLE_BITS);

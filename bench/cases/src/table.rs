@@ -32,6 +32,7 @@ const HCALL: Case = Case {
 	before: None,
 	evidence: &[],
 	fast: None,
+	real_mode: false,
 	weight: 1,
 	varies: None,
 	shared_exits: 0,
@@ -50,6 +51,7 @@ const TCE: Case = Case {
 	group: Group::Tce,
 	setup: Setup::Window,
 	before: PUT_OTHER,
+	real_mode: true,
 	..HCALL
 };
 
@@ -133,6 +135,7 @@ pub const CASES: &[Case] = &[
 		number: Number::NULL,
 		enable: &[Number::NULL],
 		fast: Some("fast_null"),
+		real_mode: true,
 		only_patched: true,
 		..HCALL
 	},
@@ -160,6 +163,7 @@ pub const CASES: &[Case] = &[
 		enable: &[Number::RANDOM],
 		setup: Setup::RandomDevice,
 		fast: Some("light_h_random"),
+		real_mode: true,
 		evidence: &[Evidence::NewR4],
 		..HCALL
 	},
@@ -170,6 +174,7 @@ pub const CASES: &[Case] = &[
 		args: [0, 1, 0, 0],
 		enable: &[Number::SET_MODE],
 		fast: Some("light_h_set_mode"),
+		real_mode: true,
 		evidence: &[Evidence::CiabrCleared],
 		..HCALL
 	},
@@ -193,6 +198,7 @@ pub const CASES: &[Case] = &[
 		number: Number::CEDE,
 		args: [u64::MAX, 0, 0, 0],
 		fast: Some("light_h_cede"),
+		real_mode: true,
 		..HCALL
 	},
 	// 4 bytes to an ioeventfd.

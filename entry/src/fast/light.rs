@@ -48,6 +48,15 @@ pub(crate) const fn with(table: FastTable) -> FastTable {
 		.with(Number::SET_MODE, handler(h_set_mode))
 }
 
+/// The table with handlers that call nothing. They also run in real mode, for hash guests, which
+/// make no light exits.
+pub(crate) const fn without_exit(table: FastTable) -> FastTable {
+	table
+		.with(Number::CEDE, handler(h_cede))
+		.with(Number::RANDOM, handler(h_random_or_full))
+		.with(Number::SET_MODE, handler(h_set_mode))
+}
+
 /// The vcpu that `own` is part of.
 ///
 /// # Safety
@@ -123,19 +132,47 @@ const NO_NUMBER: u64 = u64::MAX;
 ///
 /// As for any handler in the table.
 unsafe extern "C" fn h_random(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
+	// SAFETY: the caller's word.
+	unsafe {
+		match random(p9) {
+			true => Code::SUCCESS,
+			false => any(p9, srr1, srr0),
+		}
+	}
+}
+
+/// H_RANDOM; without a number on the full path.
+///
+/// # Safety
+///
+/// As for any handler in the table.
+unsafe extern "C" fn h_random_or_full(p9: NonNull<P9Vcpu>, _: u64, _: u64) -> Code {
+	// SAFETY: the caller's word.
+	match unsafe { random(p9) } {
+		true => Code::SUCCESS,
+		false => Code::TOO_HARD,
+	}
+}
+
+/// Answers H_RANDOM, unless there is no number.
+///
+/// # Safety
+///
+/// As for any handler in the table.
+#[inline(always)]
+unsafe fn random(p9: NonNull<P9Vcpu>) -> bool {
 	let value: u64;
 	// SAFETY: every POWER9 has the instruction, which changes no more than a register. L=1 asks
 	// for a conditioned number (Power ISA 3.0B, Book I, 3.3.9).
 	unsafe { core::arch::asm!("darn {}, 1", out(reg) value, options(nomem, nostack)) };
 	if value == NO_NUMBER {
-		// SAFETY: the caller's word.
-		return unsafe { any(p9, srr1, srr0) };
+		return false;
 	}
 	// SAFETY: the caller's word.
 	let (own, caller) = unsafe { (p9.as_ref(), vcpu(p9)) };
 	caller.set_gpr4(value);
 	count(own, LightCounter::Random);
-	Code::SUCCESS
+	true
 }
 
 /// H_SET_MODE for CIABR. A debugger in the guest sets it with each switch of tasks. DAWR takes the

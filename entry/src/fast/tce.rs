@@ -49,6 +49,9 @@ pub(crate) unsafe fn fast<const NUMBER: u64>(p9: NonNull<P9Vcpu>, counter: &Coun
 			// SAFETY: as the caller vouches; this one is done.
 			unsafe { fast_emulated::<NUMBER>(p9, stt, counter) }
 		}
+		// Regions of registered memory are in vmalloc space, which a hash guest's handler
+		// does not reach.
+		Ok(_) if caller.kvm.radix() == 0 => Code::TOO_HARD,
 		// Both calls are tail calls, so that their stack frames do not add up.
 		Ok(_) => fast_general(p9, Number(NUMBER), counter),
 		Err(refusal) => refusal.code(),

@@ -171,7 +171,7 @@ fn counters_missed(entry: &Entry) -> bool {
 
 #[cfg(test)]
 mod tests {
-	use cases::case;
+	use cases::{Case, case};
 
 	use super::*;
 
@@ -199,8 +199,11 @@ mod tests {
 	}
 
 	fn collect(path: Column, lines: &[String]) -> (usize, Vec<String>) {
-		let mut collector =
-			Collector::new(&Plan::new(true, vec![case!("null")], 1), &[path], "6.12.1");
+		collect_case(case!("null"), path, lines)
+	}
+
+	fn collect_case(case: &'static Case, path: Column, lines: &[String]) -> (usize, Vec<String>) {
+		let mut collector = Collector::new(&Plan::new(true, vec![case], 1), &[path], "6.12.1");
 		for line in lines {
 			assert!(collector.line(line), "{line}");
 		}
@@ -242,26 +245,33 @@ mod tests {
 
 	#[test]
 	fn only_what_hash_guests_do_not_have_may_be_missing() {
-		for (path, kind, guest, problems) in [
-			("rust-fast", "na", "hash", 0),
-			("rust-full", "na", "hash", 1),
-			("rust-full", "error", "hash", 1),
-			("rust-fast", "na", "radix", 1),
+		let (null, h_prod) = (case!("null"), case!("h_prod"));
+		for (case, path, kind, guest, problems) in [
+			(null, "rust-fast", "na", "hash", 1),
+			(h_prod, "rust-fast", "na", "hash", 0),
+			(h_prod, "rust-fast", "na", "radix", 1),
+			(h_prod, "rust-full", "na", "hash", 1),
+			(h_prod, "rust-full", "error", "hash", 1),
 		] {
 			let fast = (path == "rust-fast").then_some(7500);
 			let mut lines = all_guests(path, fast);
+			for line in &mut lines {
+				*line = line.replace("\"null\"", &format!("\"{}\"", case.name));
+			}
 			let index = lines
 				.iter()
 				.position(|line| line.contains(&format!("\"{guest}\"")))
 				.unwrap();
 			lines[index] = format!(
-				r#"@kvm-p9 {{"kind":"{kind}","case":"null","guest":"{guest}","path":"{path}","why":"x"}}"#
+				r#"@kvm-p9 {{"kind":"{kind}","case":"{}","guest":"{guest}","path":"{path}","why":"x"}}"#,
+				case.name
 			);
 			let column = Column::from_name(path).unwrap();
 			assert_eq!(
-				collect(column, &lines).1.len(),
+				collect_case(case, column, &lines).1.len(),
 				problems,
-				"{path} {kind} {guest}"
+				"{} {path} {kind} {guest}",
+				case.name
 			);
 		}
 	}
