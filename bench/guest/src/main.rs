@@ -56,40 +56,58 @@ fn register_vpa() -> u64 {
 	unsafe { asm::hcall(Number::REGISTER_VPA.0, VPA, 0, map::VPA, 0) }
 }
 
-/// Makes every page ours in the hash page table, and turns translation on: an identity
-/// map, and the same again at 0xc000000000000000 for interrupts (AIL = 3).
-fn turn_hash_translation_on() {
-	// Any would do. The segment is 256 MiB, with pages of 64 KiB only.
-	const VSID: u64 = 0x12_3456;
-	const PAGE_SHIFT: u64 = 16;
-	// Pages larger than 4 KiB (L), and of 64 KiB (LP = 1).
-	const SLB_64K: u64 = 0x100 | 0x10;
-	const SLB_VALID: u64 = 1 << 27;
+/// The segment of a hash guest with translation on: 256 MiB, with pages of 64 KiB only. Any number
+/// would do.
+const VSID: u64 = 0x12_3456;
+/// Pages of a hash guest, as a shift.
+const HASH_PAGE_SHIFT: u64 = 16;
+
+/// What a page of a hash guest is: bits of the second doubleword of its entry.
+#[derive(Clone, Copy)]
+enum Page {
+	/// Reference and change; read and write for everybody.
+	Memory = 0x100 | 0x80 | 0x10 | 2,
+	/// The same, caching inhibited and guarded.
+	Device = 0x100 | 0x80 | 0x20 | 0x8 | 2,
+}
+
+/// Enters a page of the identity map into the hash page table.
+fn enter_page(address: u64, page: Page) {
 	const VALID: u64 = 1;
 	const LARGE: u64 = 4;
 	const LP_64K: u64 = 1 << 12;
-	// Reference and change; read and write for everybody.
-	const MEMORY: u64 = 0x100 | 0x80 | 0x10 | 2;
-	// The same, caching inhibited and guarded.
-	const DEVICE: u64 = 0x100 | 0x80 | 0x20 | 0x8 | 2;
 	const GROUPS: u64 = 1 << (map::HPT_ORDER - 7);
+	let hash = VSID ^ (address >> HASH_PAGE_SHIFT);
+	// The virtual page number without its low 23 bits, which the hash tells.
+	let high = ((VSID << 28 | address) >> 23) << 7 | LARGE | VALID;
+	let low = address | LP_64K | page as u64;
+	let group = (hash & (GROUPS - 1)) * 8;
+	// SAFETY: the page is not translated yet, and when it is, all will find itself where it
+	// was.
+	let code = unsafe { asm::hcall(Number::ENTER.0, 0, group, high, low) };
+	assert!(code as i64 == Code::SUCCESS.0);
+}
+
+/// Enters what rounds use besides.
+fn enter_arena() {
+	enter_page(map::DEVICE, Page::Device);
+	for page in 0..map::TOUCH_SIZE >> HASH_PAGE_SHIFT {
+		enter_page(map::TOUCH + (page << HASH_PAGE_SHIFT), Page::Memory);
+	}
+}
+
+/// Makes every page ours in the hash page table, and turns translation on: an identity
+/// map, and the same again at 0xc000000000000000 for interrupts (AIL = 3).
+fn turn_hash_translation_on() {
+	// Pages larger than 4 KiB (L), and of 64 KiB (LP = 1).
+	const SLB_64K: u64 = 0x100 | 0x10;
+	const SLB_VALID: u64 = 1 << 27;
 	const MSR_TRANSLATION: u64 = 0x30;
 
-	let enter = |address: u64, attributes: u64| {
-		let hash = VSID ^ (address >> PAGE_SHIFT);
-		// The virtual page number without its low 23 bits, which the hash tells.
-		let high = ((VSID << 28 | address) >> 23) << 7 | LARGE | VALID;
-		let low = address | LP_64K | attributes;
-		let group = (hash & (GROUPS - 1)) * 8;
-		// SAFETY: nothing is translated yet, and when it is, all of this will find
-		// itself where it was.
-		let code = unsafe { asm::hcall(Number::ENTER.0, 0, group, high, low) };
-		assert!(code as i64 == Code::SUCCESS.0);
-	};
-	for page in 0..map::RAM >> PAGE_SHIFT {
-		enter(page << PAGE_SHIFT, MEMORY);
+	for page in 0..map::RAM >> HASH_PAGE_SHIFT {
+		enter_page(page << HASH_PAGE_SHIFT, Page::Memory);
 	}
-	enter(map::MMIO_EVENT, DEVICE);
+	enter_page(map::MMIO_EVENT, Page::Device);
 	// SAFETY: the segments hold what was there before.
 	unsafe {
 		core::arch::asm!(
@@ -305,6 +323,7 @@ extern "C" fn main(hash_translation: u64) -> ! {
 		turn_hash_translation_on();
 	}
 	let vpa = register_vpa();
+	let mut needs_arena = hash_translation != 0;
 	loop {
 		// SAFETY: the block is there, and the VMM writes it only while we wait in `tell`.
 		let command = unsafe { ptr::read_volatile(at::<Command>(map::COMMAND)) };
@@ -338,7 +357,12 @@ extern "C" fn main(hash_translation: u64) -> ! {
 				Job::TRAP => asm::trap(),
 				Job::CALLS => calls(&command, outcome),
 				Job::CLAIM_PMU => claim_pmu(outcome),
-				Job::ROUNDS => rounds::run(&command, outcome),
+				Job::ROUNDS => {
+					if core::mem::take(&mut needs_arena) {
+						enter_arena();
+					}
+					rounds::run(&command, outcome);
+				}
 				_ => status = Outcome::UNKNOWN_JOB,
 			}
 		}

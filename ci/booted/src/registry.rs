@@ -119,15 +119,15 @@ use Place::{ByGuest, On};
 // The columns: name, guests, paths, machine, where besides, function.
 table! {
 	// Who answers an hcall, and with what.
-	("probe-{guest}-c",                       GUESTS, NONE,  ByGuest, [Next], |t| hcalls::probe_c(t.guest())),
-	("probe-{guest}-{path}-null-off",         GUESTS, RUST,  ByGuest, [Next], |t| hcalls::probe_rust(t.guest(), t.path(), false)),
-	("probe-{guest}-{path}-null-on",          GUESTS, RUST,  ByGuest, [Next], |t| hcalls::probe_rust(t.guest(), t.path(), true)),
-	("set-mode-{guest}-{path}",               GUESTS, PATHS, ByGuest, [],     |t| hcalls::set_mode(t.guest(), t.path())),
+	("probe-{guest}-c",                       ALL,    NONE,  ByGuest, [Next], |t| hcalls::probe_c(t.guest())),
+	("probe-{guest}-{path}-null-off",         ALL,    RUST,  ByGuest, [Next], |t| hcalls::probe_rust(t.guest(), t.path(), false)),
+	("probe-{guest}-{path}-null-on",          ALL,    RUST,  ByGuest, [Next], |t| hcalls::probe_rust(t.guest(), t.path(), true)),
+	("set-mode-{guest}-{path}",               ALL,    PATHS, ByGuest, [],     |t| hcalls::set_mode(t.guest(), t.path())),
 	("xics-{guest}",                          GUESTS, NONE,  ByGuest, [],     |t| hcalls::xics(t.guest())),
 	("stores-{guest}",                        GUESTS, NONE,  ByGuest, [Next], |t| stores::stores(t.guest())),
-	("disabled-null-{guest}-{path}",          GUESTS, PATHS, ByGuest, [],     |t| hcalls::disabled(t.guest(), t.path())),
-	("switch-path-{guest}",                   GUESTS, NONE,  ByGuest, [],     |t| hcalls::switch_path(t.guest(), t.seed)),
-	("fast-counted-{guest}",                  GUESTS, NONE,  ByGuest, [Next], |t| hcalls::fast_counted(t.guest())),
+	("disabled-null-{guest}-{path}",          ALL,    PATHS, ByGuest, [],     |t| hcalls::disabled(t.guest(), t.path())),
+	("switch-path-{guest}",                   ALL,    NONE,  ByGuest, [],     |t| hcalls::switch_path(t.guest(), t.seed)),
+	("fast-counted-{guest}",                  ALL,    NONE,  ByGuest, [Next], |t| hcalls::fast_counted(t.guest())),
 	("pr-sc1-{path}-null",                    RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), case!("null"))),
 	("pr-sc1-{path}-h_prod",                  RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), case!("h_prod"))),
 
@@ -138,11 +138,11 @@ table! {
 	("selfcheck-registers-exits-{guest}",     GUESTS, NONE,  ByGuest, [Mitigations], |t| selfcheck::exits(t.guest(), t.seed, hcall::c_path_cfar(t.guest())?)),
 
 	// Registers of the guest.
-	("registers-hcall-{guest}-{path}-null",   GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("null"), t.seed)),
-	("registers-hcall-{guest}-{path}-h_prod", GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("h_prod"), t.seed)),
-	("registers-hcall-{guest}-{path}-unknown", GUESTS, PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("unknown"), t.seed)),
-	("registers-hcall-{guest}-rust-fast-timed", GUESTS, NONE, ByGuest, [Mitigations, Next], |t| hcall::survive_timed(t.guest(), t.seed)),
-	("registers-exits-{guest}",               GUESTS, NONE,  ByGuest, [],     |t| exits::compare(t.guest(), PATHS, None, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
+	("registers-hcall-{guest}-{path}-null",   ALL,    PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("null"), t.seed)),
+	("registers-hcall-{guest}-{path}-h_prod", ALL,    PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("h_prod"), t.seed)),
+	("registers-hcall-{guest}-{path}-unknown", ALL,    PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("unknown"), t.seed)),
+	("registers-hcall-{guest}-rust-fast-timed", ALL,    NONE, ByGuest, [Mitigations, Next], |t| hcall::survive_timed(t.guest(), t.seed)),
+	("registers-exits-{guest}",               ALL,    NONE,  ByGuest, [],     |t| exits::compare(t.guest(), PATHS, None, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	// The same with the vcpu's interrupt context loaded.
 	("registers-exits-{guest}-xics",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xics), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-xive",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xive), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
@@ -158,18 +158,18 @@ table! {
 	("user-regs-{guest}-{path}-busy",         GUESTS, PATHS, ByGuest, [],     |t| user_regs::kept(t.guest(), t.path(), true, t.seed)),
 
 	// Storms of hcalls.
-	("signal-storm-{guest}-{path}-null",      GUESTS, PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), case!("null"))),
+	("signal-storm-{guest}-{path}-null",      ALL,    PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), case!("null"))),
 	("signal-storm-{guest}-{path}-h_prod",    GUESTS, PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), case!("h_prod"))),
-	("resched-storm-{guest}-{path}-null",     GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), case!("null"))),
+	("resched-storm-{guest}-{path}-null",     ALL,    PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), case!("null"))),
 	("resched-storm-{guest}-{path}-h_prod",   GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), case!("h_prod"))),
 
 	// TCE tables.
-	("tce-diff-{guest}",                      GUESTS, NONE,  ByGuest, [Next], |t| tce::differential(t.guest(), t.seed, t.amounts.tce_calls)),
-	("tce-moving-list-{guest}-{path}",        GUESTS, PATHS, ByGuest, [],     |t| tce::moving_list(t.guest(), t.path())),
+	("tce-diff-{guest}",                      ALL,    NONE,  ByGuest, [Next], |t| tce::differential(t.guest(), t.seed, t.amounts.tce_calls)),
+	("tce-moving-list-{guest}-{path}",        ALL,    PATHS, ByGuest, [],     |t| tce::moving_list(t.guest(), t.path())),
 	("tce-closing-table-{guest}-{path}",      GUESTS, PATHS, ByGuest, [],     |t| tce::closing_table(t.guest(), t.path())),
 
 	// What kvm-p9 tells operators.
-	("stats-times-{guest}",                   GUESTS, NONE,  ByGuest, [],     |t| stats::counted(t.guest())),
+	("stats-times-{guest}",                   ALL,    NONE,  ByGuest, [],     |t| stats::counted(t.guest())),
 	("stats-cycles-{guest}",                  GUESTS, NONE,  ByGuest, [],     |t| stats::cycles(t.guest())),
 	("stats-cycles-guest-pmu-{guest}",        GUESTS, NONE,  ByGuest, [],     |t| stats::guest_has_the_pmu(t.guest())),
 	("stats-cycles-perf-{guest}",             GUESTS, NONE,  ByGuest, [],     |t| stats::perf_has_the_pmu(t.guest())),

@@ -32,9 +32,23 @@ const ENABLE: [Number; 7] = [
 pub fn kinds(guest: GuestMode) -> u64 {
 	let all = Kind::ALL.iter().fold(0, |all, kind| all | kind.bit());
 	match guest {
-		GuestMode::Radix => all,
+		GuestMode::Radix | GuestMode::Hash => all,
 		// Problem state needs translation.
-		_ => all & !Kind::Problem.bit(),
+		GuestMode::Real => all & !Kind::Problem.bit(),
+		// A hash guest in real mode reaches its first slot of memory and nothing else.
+		GuestMode::HashReal => {
+			let others = [
+				Kind::Problem,
+				Kind::MmioLoad,
+				Kind::MmioStore,
+				Kind::TouchLoad,
+				Kind::TouchStore,
+				Kind::TouchFetch,
+				Kind::EventStore,
+			];
+			others.iter().fold(all, |all, kind| all & !kind.bit())
+		}
+		GuestMode::Host => 0,
 	}
 }
 
