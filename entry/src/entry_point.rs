@@ -59,29 +59,42 @@ pub(crate) fn p9(vcpu: &VcpuView) -> &P9Vcpu {
 	unsafe { vcpu.address().add(layout::VCPU_P9).cast().as_ref() }
 }
 
-/// Whether a handler that runs in real mode reaches what each handler uses. The rest comes from
-/// the slab allocator (tables, memory slots), which has no other memory than the linear map's.
-fn is_in_linear_map(context: &Context) -> bool {
-	let (kvm, vcore) = (context.vcpu.kvm(), context.vcpu.vcore());
-	let vcpu = pointer(context.vcpu) as u64;
-	[kvm, vcore, vcpu].into_iter().all(linear_map_has)
+/// The handlers of a hash guest, which run with the MMU off and reach the linear map only: none, if
+/// what each handler uses is elsewhere. The rest comes from the slab allocator (tables, memory slots),
+/// which has no other memory than the linear map's.
+#[inline(never)]
+fn real_mode_table(
+	context: &Context,
+	lpcr: u64,
+	counters: &Counters,
+	wanted: u8,
+) -> &'static FastTable {
+	let vcpu = &context.vcpu;
+	let structures = [vcpu.kvm(), vcpu.vcore(), pointer(*vcpu) as u64];
+	if !structures.into_iter().all(linear_map_has) {
+		return &NO_FAST;
+	}
+	if wanted >= LIGHT_TABLE {
+		let own = &p9(vcpu).light;
+		let counters = &raw const *counters;
+		own.lpcr.set(lpcr);
+		// Memory of other nodes' CPUs may be in vmalloc space; then nothing is counted.
+		own.counters.set(match linear_map_has(counters as u64) {
+			true => counters,
+			false => ptr::null(),
+		});
+	}
+	match wanted {
+		FAST_TABLE => &FAST,
+		FAST_LIGHT_TABLE => &FAST_REAL_MODE,
+		LIGHT_TABLE => &REAL_MODE,
+		_ => &TIMED_FAST,
+	}
 }
 
 /// Whether the linear map has this address. A radix host has everything else above.
 fn linear_map_has(address: u64) -> bool {
 	address.wrapping_sub(layout::LINEAR_MAP as u64) < layout::LINEAR_MAP_SIZE as u64
-}
-
-/// Has the handlers of [`REAL_MODE`] know what they use of the entry.
-fn real_mode_light(vcpu: &VcpuView, lpcr: u64, counters: &Counters) {
-	let own = &p9(vcpu).light;
-	let counters = &raw const *counters;
-	own.lpcr.set(lpcr);
-	// Memory of other nodes' CPUs may be in vmalloc space; then nothing is counted.
-	own.counters.set(match linear_map_has(counters as u64) {
-		true => counters,
-		false => ptr::null(),
-	});
 }
 
 /// Chooses which hcalls have a fast handler until the guest next leaves.
@@ -167,12 +180,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 		(Kind::Radix, FAST_LIGHT_TABLE) => &FAST_LIGHT,
 		(Kind::Radix, LIGHT_TABLE) => &LIGHT,
 		(Kind::Radix, _) => &TIMED_FAST,
-		// With the MMU off a handler reaches the linear map only.
-		(Kind::Hash, _) if !is_in_linear_map(&context) => &NO_FAST,
-		(Kind::Hash, FAST_TABLE) => &FAST,
-		(Kind::Hash, FAST_LIGHT_TABLE) => &FAST_REAL_MODE,
-		(Kind::Hash, LIGHT_TABLE) => &REAL_MODE,
-		(Kind::Hash, _) => &TIMED_FAST,
+		(Kind::Hash, _) => real_mode_table(&context, lpcr, counters, wanted),
 		// An L2's hcalls are its L1's business.
 		(Kind::L2, _) => &NO_FAST,
 	};
@@ -200,12 +208,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 			}
 			Kind::Radix => run!(Radix),
 			Kind::L2 => run!(L2),
-			Kind::Hash => {
-				if wanted >= LIGHT_TABLE {
-					real_mode_light(&context.vcpu, lpcr, counters);
-				}
-				run!(Hash)
-			}
+			Kind::Hash => run!(Hash),
 		}
 	};
 
