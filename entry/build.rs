@@ -7,12 +7,15 @@
 //! offsets are invented, every field at a place of its own.
 //!
 //! The widths come from that file in both cases: its FIELDn macros have the kernel's
-//! compiler assert them.
+//! compiler assert them. The fields of switched SPRs, with their widths, come from the rows
+//! in `powerpc`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
+
+use powerpc::SprField;
 
 /// Values, rather than offsets, that the host's tests see. The kernel's own, as of
 /// Linux 6.12; a test that depends on one says so.
@@ -49,7 +52,7 @@ fn main() {
 	let header = env::var_os("KVM_P9_LAYOUT")
 		.filter(|path| !path.is_empty())
 		.map(PathBuf::from);
-	let values = match &header {
+	let mut values = match &header {
 		Some(path) => {
 			println!("cargo::rerun-if-changed={}", path.display());
 			println!("cargo::rustc-cfg=kernel");
@@ -59,6 +62,21 @@ fn main() {
 	};
 
 	let mut text = String::new();
+	let mut modules: BTreeMap<&str, String> = BTreeMap::new();
+	for field in SprField::ALL {
+		let Some(offset) = values.remove(&field.to_string()) else {
+			panic!("there is no {field}");
+		};
+		let (name, size) = (field.name, field.bits / 8);
+		writeln!(
+			modules.entry(field.home).or_default(),
+			"pub const {name}: Field = Field {{ offset: {offset}, size: {size} }};"
+		)
+		.unwrap();
+	}
+	for (home, fields) in modules {
+		writeln!(text, "pub mod {home} {{\nuse super::Field;\n{fields}}}").unwrap();
+	}
 	for (name, value) in &values {
 		match widths.get(name) {
 			Some(bits) => writeln!(
@@ -134,6 +152,7 @@ fn invent(source: &str) -> BTreeMap<String, i64> {
 		.map(|arguments| arguments[0].to_owned())
 		.filter(|name| name.chars().all(|c| !c.is_lowercase()))
 	});
+	let names = names.chain(SprField::ALL.iter().map(SprField::to_string));
 	let mut values: BTreeMap<_, _> = names.zip(1..).map(|(name, n)| (name, n * 8)).collect();
 	values.extend(VALUES.map(|(name, value)| (name.to_owned(), value)));
 	values

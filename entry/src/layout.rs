@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The configured kernel's layout, and the proof that ours agrees with it.
 
-/// As the kernel's compiler said; see `kvm_p9_layout.c` for each name.
+/// As the kernel's compiler said; see `kvm_p9_layout.c` for each name. The fields of switched SPRs
+/// are in a module for each structure, by the names of their accessors.
 pub mod kernel {
-	#![allow(missing_docs, dead_code)]
+	#![allow(missing_docs, dead_code, non_upper_case_globals)]
 
 	/// A field of one of the kernel's structures.
 	#[derive(Clone, Copy, Debug)]

@@ -7,3 +7,5 @@ mod journals;
 mod light;
 mod order;
 mod properties;
+mod registers;
+mod strategies;

@@ -3,12 +3,13 @@
 //!
 //! A view is a pointer to one of the kernel's structures together with the right
 //! to use it. Its accessors come from one list of fields, each with the width that
-//! the kernel's compiler reported and `layout` asserts. The offsets are the
-//! configured kernel's; in host tests they are invented, one field after the other.
+//! the kernel's compiler reported and `layout` asserts; those of switched SPRs come from the
+//! rows of the SPRs. The offsets are the configured kernel's; in host tests they are invented,
+//! one field after the other.
 
 use core::ptr::NonNull;
 
-use crate::layout::kernel as layout;
+use crate::layout::kernel::{self as layout, Field};
 
 macro_rules! view {
 	(
@@ -38,29 +39,78 @@ macro_rules! view {
 				self.0
 			}
 
-			$(
-				#[doc = concat!("Reads `", stringify!($offset), "` of `kvm_p9_layout.c`.")]
-				$(#[doc = ""] #[$field_doc])*
-				#[inline(always)]
-				pub fn $field(self) -> $width {
-					// SAFETY: `new` was promised a structure that has this field at this
-					// offset. Volatile, as other CPUs may write some of them.
-					unsafe { self.0.add(layout::$offset.offset).cast::<$width>().read_volatile() }
-				}
-
-				#[doc = concat!("Writes `", stringify!($offset), "`.")]
-				#[inline(always)]
-				pub fn $set(self, value: $width) {
-					// SAFETY: as above.
-					unsafe { self.0.add(layout::$offset.offset).cast::<$width>().write_volatile(value) }
-				}
-			)*
 		}
 
-		// One assertion a field: as wide as the kernel's compiler made it.
-		$(const _: () = assert!(size_of::<$width>() == layout::$offset.size, stringify!($offset));)*
+		$(field! { $view: $(#[$field_doc])* $field / $set: $width @ $offset })*
 	};
 }
+
+/// The accessors of one field.
+macro_rules! field {
+	(
+		$view:ident: $(#[$doc:meta])*
+		$field:ident / $set:ident: $width:ident @ $($offset:ident)::+
+	) => {
+		#[allow(dead_code)]
+		impl $view {
+			#[doc = concat!("Reads `", stringify!($($offset)::+), "` of `kvm_p9_layout.c`.")]
+			$(#[doc = ""] #[$doc])*
+			#[inline(always)]
+			pub fn $field(self) -> $width {
+				const FIELD: Field = layout::$($offset)::+;
+				// SAFETY: `new` was promised a structure that has this field at this
+				// offset. Volatile, as other CPUs may write some of them.
+				unsafe { self.0.add(FIELD.offset).cast::<$width>().read_volatile() }
+			}
+
+			#[doc = concat!("Writes `", stringify!($($offset)::+), "`.")]
+			#[inline(always)]
+			pub fn $set(self, value: $width) {
+				const FIELD: Field = layout::$($offset)::+;
+				// SAFETY: as above.
+				unsafe { self.0.add(FIELD.offset).cast::<$width>().write_volatile(value) }
+			}
+		}
+
+		// As wide as the kernel's compiler made it.
+		const _: () = assert!(
+			size_of::<$width>() == layout::$($offset)::+.size,
+			stringify!($($offset)::+)
+		);
+	};
+}
+
+/// The fields of switched SPRs: the guest's value, and what the kernel keeps of the host's.
+macro_rules! spr_fields {
+	($($(#[$group_doc:meta])* $group:ident {
+		$(
+			$(#[$doc:meta])*
+			$name:ident / $set:ident: $spr:ident = $number:literal,
+				$home:ident($($member:tt)*) as $width:ident, $when:ident,
+				$host:ident $(($($kept:tt)*))? $(+ $checkpointed:ident)?
+				$(, guest($mask:expr))?;
+		)*
+	})*) => {
+		$($(
+			spr_field! { $home: $(#[$doc])* $name / $set: $width }
+			spr_field! { $host: $(#[$doc])* $name / $set: u64 }
+		)*)*
+	};
+}
+
+macro_rules! spr_field {
+	(vcpu: $($field:tt)*) => { spr_field! { VcpuView, vcpu: $($field)* } };
+	(vcore: $($field:tt)*) => { spr_field! { VcoreView, vcore: $($field)* } };
+	(task: $($field:tt)*) => { spr_field! { TaskView, task: $($field)* } };
+	(paca: $($field:tt)*) => { spr_field! { PacaView, paca: $($field)* } };
+	($view:ident, $home:ident: $(#[$doc:meta])* $name:ident / $set:ident: $width:ident) => {
+		field! { $view: $(#[$doc])* $name / $set: $width @ $home::$name }
+	};
+	// Not in memory: `register`, `zero`, `dont_care`.
+	($nowhere:ident: $($field:tt)*) => {};
+}
+
+powerpc::switched_sprs!(spr_fields);
 
 view! {
 	/// `struct kvm_vcpu`: the vcpu that the current thread runs.
@@ -105,41 +155,14 @@ view! {
 		cfar / set_cfar: u64 @ VCPU_CFAR;
 		ppr / set_ppr: u64 @ VCPU_PPR;
 
-		tar / set_tar: u64 @ VCPU_TAR;
-		vrsave / set_vrsave: u32 @ VCPU_VRSAVE;
-		ebbhr / set_ebbhr: u64 @ VCPU_EBBHR;
-		ebbrr / set_ebbrr: u64 @ VCPU_EBBRR;
-		bescr / set_bescr: u64 @ VCPU_BESCR;
-		tidr / set_tidr: u64 @ VCPU_TID;
-		iamr / set_iamr: u64 @ VCPU_IAMR;
-		amr / set_amr: u64 @ VCPU_AMR;
-		uamor / set_uamor: u64 @ VCPU_UAMOR;
-		fscr / set_fscr: u64 @ VCPU_FSCR;
-		dscr / set_dscr: u64 @ VCPU_DSCR;
-		pspb / set_pspb: u32 @ VCPU_PSPB;
 		ctrl / set_ctrl: u32 @ VCPU_CTRL;
-		texasr / set_texasr: u64 @ VCPU_TEXASR;
-		tfhar / set_tfhar: u64 @ VCPU_TFHAR;
-		tfiar / set_tfiar: u64 @ VCPU_TFIAR;
 
 		hfscr / set_hfscr: u64 @ VCPU_HFSCR;
 		/// The kernel's address of its VPA, or 0.
 		vpa_address / set_vpa_address: u64 @ VCPU_VPA;
-		ciabr / set_ciabr: u64 @ VCPU_CIABR;
-		dawr0 / set_dawr0: u64 @ VCPU_DAWR0;
-		dawrx0 / set_dawrx0: u64 @ VCPU_DAWRX0;
 		psscr / set_psscr: u64 @ VCPU_PSSCR;
 		purr / set_purr: u64 @ VCPU_PURR;
 		spurr / set_spurr: u64 @ VCPU_SPURR;
-		ic / set_ic: u64 @ VCPU_IC;
-		sprg0 / set_sprg0: u64 @ VCPU_SPRG0;
-		sprg1 / set_sprg1: u64 @ VCPU_SPRG1;
-		sprg2 / set_sprg2: u64 @ VCPU_SPRG2;
-		sprg3 / set_sprg3: u64 @ VCPU_SPRG3;
-		srr0 / set_srr0: u64 @ VCPU_SRR0;
-		srr1 / set_srr1: u64 @ VCPU_SRR1;
-		dar / set_dar: u64 @ VCPU_DAR;
-		dsisr / set_dsisr: u32 @ VCPU_DSISR;
 	}
 }
 
@@ -202,7 +225,6 @@ view! {
 		tb_offset / set_tb_offset: u64 @ VCORE_TB_OFFSET;
 		/// What of it is in the timebase now.
 		tb_offset_applied / set_tb_offset_applied: u64 @ VCORE_TB_OFFSET_APPLIED;
-		vtb / set_vtb: u64 @ VCORE_VTB;
 		pcr / set_pcr: u64 @ VCORE_PCR;
 		pcpu / set_pcpu: u16 @ VCORE_PCPU;
 	}
@@ -227,7 +249,6 @@ view! {
 	PacaView {
 		current / set_current: u64 @ PACA_CURRENT;
 		irq_happened / set_irq_happened: u8 @ PACA_IRQ_HAPPENED;
-		sprg3 / set_sprg3: u64 @ PACA_SPRG_VDSO;
 		in_guest / set_in_guest: u8 @ PACA_IN_GUEST;
 		fake_suspend / set_fake_suspend: u8 @ PACA_FAKE_SUSPEND;
 		trap / set_trap: u64 @ PACA_TRAP;
@@ -244,14 +265,6 @@ view! {
 	/// `struct task_struct`: the current one's.
 	TaskView {
 		user_regs / set_user_regs: u64 @ TASK_USER_REGS;
-		vrsave / set_vrsave: u64 @ TASK_VRSAVE;
-		ebbhr / set_ebbhr: u64 @ TASK_EBBHR;
-		ebbrr / set_ebbrr: u64 @ TASK_EBBRR;
-		bescr / set_bescr: u64 @ TASK_BESCR;
-		tidr / set_tidr: u64 @ TASK_TIDR;
-		fscr / set_fscr: u64 @ TASK_FSCR;
-		dscr / set_dscr: u64 @ TASK_DSCR;
-		tar / set_tar: u64 @ TASK_TAR;
 	}
 }
 

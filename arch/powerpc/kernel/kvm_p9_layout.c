@@ -40,6 +40,9 @@ static_assert(!IS_ENABLED(CONFIG_VMAP_STACK));
 
 int main(void)
 {
+	/* Fields of switched SPRs, by their rows in arch/powerpc/src/spr.rs */
+	KVM_P9_ABI_SPR_FIELDS(FIELD);
+
 	/* struct kvm_vcpu */
 	FIELD64(VCPU_KVM, kvm_vcpu, kvm);
 	FIELD64(VCPU_VCORE, kvm_vcpu, arch.vcore);
@@ -75,39 +78,12 @@ int main(void)
 	FIELD64(VCPU_CTR, kvm_vcpu, arch.regs.ctr);
 	FIELD64(VCPU_CFAR, kvm_vcpu, arch.cfar);
 	FIELD64(VCPU_PPR, kvm_vcpu, arch.ppr);
-	FIELD64(VCPU_TAR, kvm_vcpu, arch.tar);
-	FIELD32(VCPU_VRSAVE, kvm_vcpu, arch.vrsave);
-	FIELD64(VCPU_EBBHR, kvm_vcpu, arch.ebbhr);
-	FIELD64(VCPU_EBBRR, kvm_vcpu, arch.ebbrr);
-	FIELD64(VCPU_BESCR, kvm_vcpu, arch.bescr);
-	FIELD64(VCPU_TID, kvm_vcpu, arch.tid);
-	FIELD64(VCPU_IAMR, kvm_vcpu, arch.iamr);
-	FIELD64(VCPU_AMR, kvm_vcpu, arch.amr);
-	FIELD64(VCPU_UAMOR, kvm_vcpu, arch.uamor);
-	FIELD64(VCPU_FSCR, kvm_vcpu, arch.fscr);
-	FIELD64(VCPU_DSCR, kvm_vcpu, arch.dscr);
-	FIELD32(VCPU_PSPB, kvm_vcpu, arch.pspb);
 	FIELD32(VCPU_CTRL, kvm_vcpu, arch.ctrl);
-	FIELD64(VCPU_TEXASR, kvm_vcpu, arch.texasr);
-	FIELD64(VCPU_TFHAR, kvm_vcpu, arch.tfhar);
-	FIELD64(VCPU_TFIAR, kvm_vcpu, arch.tfiar);
 	FIELD64(VCPU_HFSCR, kvm_vcpu, arch.hfscr);
 	FIELD64(VCPU_VPA, kvm_vcpu, arch.vpa.pinned_addr);
-	FIELD64(VCPU_CIABR, kvm_vcpu, arch.ciabr);
-	FIELD64(VCPU_DAWR0, kvm_vcpu, arch.dawr0);
-	FIELD64(VCPU_DAWRX0, kvm_vcpu, arch.dawrx0);
 	FIELD64(VCPU_PSSCR, kvm_vcpu, arch.psscr);
 	FIELD64(VCPU_PURR, kvm_vcpu, arch.purr);
 	FIELD64(VCPU_SPURR, kvm_vcpu, arch.spurr);
-	FIELD64(VCPU_IC, kvm_vcpu, arch.ic);
-	FIELD64(VCPU_SPRG0, kvm_vcpu, arch.shregs.sprg0);
-	FIELD64(VCPU_SPRG1, kvm_vcpu, arch.shregs.sprg1);
-	FIELD64(VCPU_SPRG2, kvm_vcpu, arch.shregs.sprg2);
-	FIELD64(VCPU_SPRG3, kvm_vcpu, arch.shregs.sprg3);
-	FIELD64(VCPU_SRR0, kvm_vcpu, arch.shregs.srr0);
-	FIELD64(VCPU_SRR1, kvm_vcpu, arch.shregs.srr1);
-	FIELD64(VCPU_DAR, kvm_vcpu, arch.shregs.dar);
-	FIELD32(VCPU_DSISR, kvm_vcpu, arch.shregs.dsisr);
 
 	/* struct lppaca */
 	FIELD8(VPA_PMCREGS_IN_USE, lppaca, pmcregs_in_use);
@@ -122,7 +98,6 @@ int main(void)
 	/* struct kvmppc_vcore */
 	FIELD64(VCORE_TB_OFFSET, kvmppc_vcore, tb_offset);
 	FIELD64(VCORE_TB_OFFSET_APPLIED, kvmppc_vcore, tb_offset_applied);
-	FIELD64(VCORE_VTB, kvmppc_vcore, vtb);
 	FIELD64(VCORE_PCR, kvmppc_vcore, pcr);
 	FIELD16(VCORE_PCPU, kvmppc_vcore, pcpu);
 
@@ -182,7 +157,6 @@ int main(void)
 	/* struct paca_struct */
 	FIELD64(PACA_CURRENT, paca_struct, __current);
 	FIELD8(PACA_IRQ_HAPPENED, paca_struct, irq_happened);
-	FIELD64(PACA_SPRG_VDSO, paca_struct, sprg_vdso);
 	FIELD8(PACA_IN_GUEST, paca_struct, kvm_hstate.in_guest);
 	FIELD8(PACA_FAKE_SUSPEND, paca_struct, kvm_hstate.fake_suspend);
 	FIELD64(PACA_TRAP, paca_struct, kvm_hstate.scratch0);
@@ -192,14 +166,6 @@ int main(void)
 
 	/* struct task_struct */
 	FIELD64(TASK_USER_REGS, task_struct, thread.regs);
-	FIELD64(TASK_VRSAVE, task_struct, thread.vrsave);
-	FIELD64(TASK_EBBHR, task_struct, thread.ebbhr);
-	FIELD64(TASK_EBBRR, task_struct, thread.ebbrr);
-	FIELD64(TASK_BESCR, task_struct, thread.bescr);
-	FIELD64(TASK_TIDR, task_struct, thread.tidr);
-	FIELD64(TASK_FSCR, task_struct, thread.fscr);
-	FIELD64(TASK_DSCR, task_struct, thread.dscr);
-	FIELD64(TASK_TAR, task_struct, thread.tar);
 
 	/* Offsets into a save area; EX_* are bytes */
 	DEFINE(EX_R9, EX_R9); /* u64 */

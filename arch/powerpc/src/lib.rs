@@ -8,6 +8,7 @@
 
 pub mod abi;
 mod cpu;
+mod msr;
 mod spr;
 
 pub use abi::counters::{Counter, Counters};
@@ -22,5 +23,6 @@ pub use abi::stats::{
 };
 pub use abi::tce_call::{Needs, TceCall};
 pub use abi::vcpu::{LIST_ENTRIES, P9Vcpu};
-pub use cpu::{Cpu, Spr};
-pub use spr::{Lpcr, Mmcr0, Msr};
+pub use cpu::Cpu;
+pub use msr::{Lpcr, Mmcr0, Msr};
+pub use spr::{Spr, SprField};

@@ -164,7 +164,7 @@ pub mod save {
 macro_rules! assembly {
 	(
 		{$((
-			$name:literal, $write:literal, $read:literal, $mask:expr, $translated:expr, $set:expr
+			$name:expr, $write:literal, $read:literal, $mask:expr, $translated:expr, $set:expr
 		),)*}
 		$(($pmu_name:literal, $pmu:literal, $pmu_mask:expr, $pmu_set:expr),)*
 	) => {

@@ -5,8 +5,8 @@
 //! the comparison is one loop, and a mismatch is reported as an index which
 //! [`name`] turns into something readable.
 //!
-//! The list of SPRs exists once, in [`spr_table!`](crate::spr_table), from which both
-//! the table and the guest's instructions are made. Not in it: what only a hypervisor
+//! The list of SPRs is [`spr_table!`](crate::spr_table): the registers that are switched, from their
+//! rows, and some others. Both the table and the guest's instructions are made from the list. Not in it: what only a hypervisor
 //! may write, the clocks (TB, DEC, PURR, VTB, IC), the PMU, which KVM
 //! neither saves nor clears for a guest whose VPA says that it isn't in use, and PSSCR,
 //! which ignores what a guest under QEMU writes.
@@ -69,38 +69,33 @@ pub struct Spr {
 #[macro_export]
 macro_rules! spr_table {
 	($table:ident) => {
+		$crate::regs::switched_sprs!($crate::spr_rows, { $table });
+	};
+}
+#[doc(hidden)]
+pub use powerpc::switched_sprs;
+
+/// The list of SPRs: those that are switched, by their rows, and others.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! spr_rows {
+	({$table:ident} $($(#[$group_doc:meta])* $group:ident {
+		$(
+			$(#[$doc:meta])*
+			$name:ident / $set:ident: $spr:ident = $number:literal,
+				$home:ident($($member:tt)*) as $width:ident, $when:ident,
+				$host:ident $(($($kept:tt)*))? $(+ $checkpointed:ident)?
+				$(, guest($mask:expr))?;
+		)*
+	})*) => {
 		$table! {
-			("SPRG0", 272, 272, !0, !0, 0),
-			("SPRG1", 273, 273, !0, !0, 0),
-			("SPRG2", 274, 274, !0, !0, 0),
-			("SPRG3", 275, 275, !0, !0, 0),
-			("SRR0", 26, 26, !0, !0, 0),
-			("SRR1", 27, 27, !0, !0, 0),
-			("DAR", 19, 19, !0, !0, 0),
-			("DSISR", 18, 18, 0xffff_ffff, 0xffff_ffff, 0),
-			("DSCR", 17, 17, 0x1ff_ffff, 0x1ff_ffff, 0),
+			$($($((stringify!($spr), $number, $number, $mask, $mask, 0),)?)*)*
 			("DSCR (problem state)", 3, 3, 0x1ff_ffff, 0x1ff_ffff, 0),
-			("TAR", 815, 815, !0, !0, 0),
-			// Key 0 is what the payload's own pages have.
-			("UAMOR", 157, 157, !0, !0, 0),
-			("AMR", 29, 29, !0 >> 2, !0 >> 2, 0),
-			("IAMR", 61, 61, !0 >> 2, !0 >> 2, 0),
-			// SCV, MSGP, TAR, EBB, DSCR: they only matter in problem state.
-			("FSCR", 153, 153, 0x1584, 0x1584, 0),
-			("PSPB", 159, 159, 0xffff_ffff, 0xffff_ffff, 0),
-			("TIDR", 144, 144, 0xffff, 0xffff, 0),
 			("CTRL", 152, 136, 1, 1, 0),
-			("VRSAVE", 256, 256, 0xffff_ffff, 0xffff_ffff, 0),
-			("EBBHR", 804, 804, !0, !0, 0),
-			("EBBRR", 805, 805, !0, !0, 0),
-			("BESCR", 806, 806, !0, !0, 0),
 			// With translation on, another PID is another address space.
 			("PID", 48, 48, 0xf_ffff, 0, 0),
 			// Priorities 2 (low) to 5: what a guest's kernel may set without the
 			// hypervisor's own 7.
-			("TFHAR", 128, 128, !0, !0, 0),
-			("TFIAR", 129, 129, !0, !0, 0),
-			("TEXASR", 130, 130, !0, !0, 0),
 			("PPR", 896, 896, 1 << 50, 1 << 50, 2 << 50),
 		}
 	};
@@ -108,7 +103,7 @@ macro_rules! spr_table {
 
 macro_rules! sprs {
 	($((
-		$name:literal, $write:literal, $read:literal, $mask:expr, $translated:expr, $set:expr
+		$name:expr, $write:literal, $read:literal, $mask:expr, $translated:expr, $set:expr
 	),)*) => {
 		/// The SPRs, in the order in which they are written.
 		pub const SPRS: &[Spr] = &[$(Spr {

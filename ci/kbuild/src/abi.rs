@@ -12,7 +12,7 @@ use powerpc::abi::{Field, Shared};
 use powerpc::{
 	BUCKETS, Counters, Distribution, EVENTS, Event, FAST_LIGHT_TABLE, FAST_TABLE, FastHcall,
 	HostFacts, LIGHT_TABLE, Light, LightCounter, Mmcr0, NO_FAST_TABLE, Needs, P9Vcpu, PathStats,
-	SHORTEST_BITS, SpanKind, Stats, TIMED_FAST_TABLE, TceCall, TimingFlags,
+	SHORTEST_BITS, SpanKind, SprField, Stats, TIMED_FAST_TABLE, TceCall, TimingFlags,
 };
 
 /// The text of `kvm_p9_abi.h`.
@@ -51,6 +51,7 @@ pub fn header() -> String {
 		writeln!(text, "#define KVM_P9_ABI_VCPU_{name} {offset}").unwrap();
 	}
 	text.push_str(&names());
+	text.push_str(&spr_fields());
 	text.push_str("\n#ifndef __ASSEMBLY__\n\n#include <linux/types.h>\n");
 	text.push_str(&light_counters());
 	text.push_str(&structure::<Counters>());
@@ -90,6 +91,22 @@ fn names() -> String {
 		 #define KVM_P9_ABI_FAST_NUMBERS {numbers}\n\
 		 #define KVM_P9_ABI_SPAN_NAMES {spans}\n\
 		 #define KVM_P9_ABI_LIGHT_NAMES {light}\n"
+	)
+}
+
+/// `KVM_P9_ABI_SPR_FIELDS()`: calls a macro of `kvm_p9_layout.c` for each field of a switched SPR, with
+/// the name of the offset, the structure, the field, and its width in bits.
+fn spr_fields() -> String {
+	let fields: Vec<_> = SprField::ALL
+		.iter()
+		.map(|field| {
+			let (structure, member, bits) = (field.structure(), field.member, field.bits);
+			format!("\tFIELD({field}, {structure}, {member}, {bits})")
+		})
+		.collect();
+	format!(
+		"#define KVM_P9_ABI_SPR_FIELDS(FIELD) \\\n{}\n",
+		fields.join("; \\\n")
 	)
 }
 
@@ -172,6 +189,20 @@ mod tests {
 			"\nstruct kvm_p9_distribution {\n\tu64 count;\n\tu64 total;\n\tu64 min;\n\
 			 \tu64 max;\n\tu32 histogram[26];\n};\n"
 		);
+	}
+
+	#[test]
+	fn every_switched_spr_has_its_field() {
+		let text = spr_fields();
+		for line in [
+			"\tFIELD(VCPU_TAR, kvm_vcpu, arch.tar, 64); \\",
+			"\tFIELD(TASK_VRSAVE, task_struct, thread.vrsave, 64); \\",
+			"\tFIELD(VCPU_DSISR, kvm_vcpu, arch.shregs.dsisr, 32); \\",
+		] {
+			assert!(text.lines().any(|one| one == line), "{line}");
+		}
+		assert_eq!(text.lines().count(), 1 + SprField::ALL.len());
+		assert!(!text.trim_end().ends_with('\\'));
 	}
 
 	#[test]

@@ -9,14 +9,14 @@ use super::{Doorbell, PCR_MASK, PSSCR_EC, PSSCR_FAKE_SUSPEND_SHIFT, slb};
 use crate::context::{Context, Kernel, Kind, Profile};
 use crate::layout::kernel as layout;
 use crate::light::Registers;
-use crate::sprs::{Conditions, Guest, Interrupt, Supervisor, Transactions, User};
+use crate::sprs::{Conditions, GuestOnly, Interrupt, Supervisor, Transactions, User};
 use crate::views::VcpuView;
 
 /// The host's values that only registers hold.
 pub(super) struct Host {
 	pub(super) user: User,
 	pub(super) supervisor: Supervisor,
-	guest: Guest,
+	guest: GuestOnly,
 	interrupt: Interrupt,
 	pub(super) hfscr: u64,
 	pub(super) pidr: u64,
@@ -30,7 +30,7 @@ impl Host {
 		Self {
 			user: User::host(k, when),
 			supervisor: Supervisor::host(k, when),
-			guest: Guest::host(k, when),
+			guest: GuestOnly::host(k, when),
 			interrupt: Interrupt::host(k, when),
 			hfscr: k.mfspr::<{ Spr::HFSCR.0 }>(),
 			pidr: k.mfspr::<{ Spr::PIDR.0 }>(),

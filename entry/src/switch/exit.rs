@@ -226,7 +226,7 @@ impl Guest {
 		let spurr = k.mfspr::<{ Spr::SPURR.0 }>();
 		User::save(k, context, when);
 		Supervisor::save(k, context, when);
-		sprs::Guest::save(k, context, when);
+		sprs::GuestOnly::save(k, context, when);
 		vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
 		vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
 		vcpu.set_psscr(k.mfspr::<{ Spr::PSSCR_PR.0 }>());

@@ -11,7 +11,6 @@ use std::fmt::Write;
 use std::ptr::NonNull;
 
 use powerpc::{Cpu, Lpcr, Msr, Spr};
-use proptest::prelude::*;
 
 use crate::layout::kernel as layout;
 use crate::light::Registers;
@@ -621,197 +620,6 @@ impl Kernel for Machine {
 	}
 }
 
-/// What the guest may change and the host must have back. The host's values are
-/// spread over these; the task has them too, where the list of SPRs says so.
-pub(super) const HOST: [Spr; 24] = [
-	Spr::TAR,
-	Spr::VRSAVE,
-	Spr::EBBHR,
-	Spr::EBBRR,
-	Spr::BESCR,
-	Spr::TIDR,
-	Spr::FSCR,
-	Spr::DSCR,
-	Spr::PSPB,
-	Spr::IAMR,
-	Spr::AMR,
-	Spr::UAMOR,
-	Spr::CIABR,
-	Spr::DAWR0,
-	Spr::DAWRX0,
-	Spr::HFSCR,
-	Spr::PIDR,
-	Spr::LPIDR,
-	Spr::LPCR,
-	Spr::PSSCR,
-	Spr::CTRLT,
-	Spr::DPDES,
-	Spr::PCR,
-	Spr::SPRG3,
-];
-
-/// What a guest writes itself, with how wide the vcpu keeps it.
-pub(super) const GUEST: [(Spr, u32); 26] = [
-	(Spr::TAR, 64),
-	(Spr::VRSAVE, 32),
-	(Spr::EBBHR, 64),
-	(Spr::EBBRR, 64),
-	(Spr::BESCR, 64),
-	(Spr::TIDR, 64),
-	(Spr::FSCR, 64),
-	(Spr::DSCR, 64),
-	(Spr::PSPB, 32),
-	(Spr::IAMR, 64),
-	(Spr::AMR, 64),
-	(Spr::UAMOR, 64),
-	(Spr::CTRLT, 1),
-	(Spr::PIDR, 32),
-	(Spr::PSSCR_PR, 64),
-	(Spr::SPRG0, 64),
-	(Spr::SPRG1, 64),
-	(Spr::SPRG2, 64),
-	(Spr::SPRG3, 64),
-	(Spr::DAR, 64),
-	(Spr::DSISR, 32),
-	(Spr::SRR0, 64),
-	(Spr::TEXASR, 64),
-	(Spr::TFHAR, 64),
-	(Spr::TFIAR, 64),
-	(Spr::IC, 64),
-];
-
-/// What of these the kernel's `__kvmppc_restore_tm` and `__kvmppc_save_tm` leave as the
-/// checkpoint has it.
-pub(super) const CHECKPOINTED: [Spr; 3] = [Spr::TAR, Spr::VRSAVE, Spr::AMR];
-
-pub(super) fn in_vcpu(vcpu: VcpuView, spr: Spr) -> u64 {
-	match spr {
-		Spr::TAR => vcpu.tar(),
-		Spr::VRSAVE => vcpu.vrsave().into(),
-		Spr::EBBHR => vcpu.ebbhr(),
-		Spr::EBBRR => vcpu.ebbrr(),
-		Spr::BESCR => vcpu.bescr(),
-		Spr::TIDR => vcpu.tidr(),
-		Spr::FSCR => vcpu.fscr(),
-		Spr::DSCR => vcpu.dscr(),
-		Spr::PSPB => vcpu.pspb().into(),
-		Spr::IAMR => vcpu.iamr(),
-		Spr::AMR => vcpu.amr(),
-		Spr::UAMOR => vcpu.uamor(),
-		Spr::CTRLT => vcpu.ctrl().into(),
-		Spr::PIDR => vcpu.pid().into(),
-		Spr::PSSCR_PR => vcpu.psscr(),
-		Spr::SPRG0 => vcpu.sprg0(),
-		Spr::SPRG1 => vcpu.sprg1(),
-		Spr::SPRG2 => vcpu.sprg2(),
-		Spr::SPRG3 => vcpu.sprg3(),
-		Spr::IC => vcpu.ic(),
-		Spr::DAR => vcpu.dar(),
-		Spr::DSISR => vcpu.dsisr().into(),
-		Spr::SRR0 => vcpu.srr0(),
-		Spr::TEXASR => vcpu.texasr(),
-		Spr::TFHAR => vcpu.tfhar(),
-		Spr::TFIAR => vcpu.tfiar(),
-		other => panic!("{other:?} is not in the vcpu"),
-	}
-}
-
-/// A machine with these values in the host's SPRs, the vcpu and the guest's mind.
-pub(super) fn machine(
-	host: &[u64],
-	vcpu_values: &[u64],
-	guest: &[u64],
-	facilities: u64,
-) -> Machine {
-	let mut m = Machine::new();
-	for (spr, value) in HOST.iter().zip(host) {
-		m.set(*spr, *value);
-	}
-	let Context {
-		vcpu,
-		vcore,
-		kvm,
-		paca,
-		task,
-		nested: _,
-	} = m.context;
-	// Values that the host has by its own rules.
-	for spr in [Spr::PSPB, Spr::UAMOR, Spr::DPDES] {
-		m.set(spr, 0);
-	}
-	m.set(Spr::CTRLT, 1);
-	m.set(Spr::PCR, switch::PCR_MASK);
-	m.set(Spr::PIDR, m.spr(Spr::PIDR) & 0xffff_ffff);
-	m.set(Spr::VRSAVE, m.spr(Spr::VRSAVE) & 0xffff_ffff);
-	m.set(Spr::PSSCR, m.spr(Spr::PSSCR) & !(1 << 10));
-	kvm.set_host_lpid(m.spr(Spr::LPIDR) as u32);
-	m.set(Spr::LPIDR, kvm.host_lpid().into());
-	// The host is radix.
-	m.set(Spr::LPCR, m.spr(Spr::LPCR) | (Lpcr::HR | Lpcr::UPRT).bits());
-	kvm.set_host_lpcr(m.spr(Spr::LPCR));
-	kvm.set_lpid(7);
-	paca.set_sprg3(m.spr(Spr::SPRG3));
-	task.set_tar(m.spr(Spr::TAR));
-	task.set_vrsave(m.spr(Spr::VRSAVE));
-	task.set_ebbhr(m.spr(Spr::EBBHR));
-	task.set_ebbrr(m.spr(Spr::EBBRR));
-	task.set_bescr(m.spr(Spr::BESCR));
-	task.set_tidr(m.spr(Spr::TIDR));
-	task.set_fscr(m.spr(Spr::FSCR));
-	task.set_dscr(m.spr(Spr::DSCR));
-
-	let mut values = vcpu_values.iter().copied();
-	let mut next = || values.next().unwrap();
-	vcpu.set_tar(next());
-	vcpu.set_vrsave(next() as u32);
-	vcpu.set_ebbhr(next());
-	vcpu.set_ebbrr(next());
-	vcpu.set_bescr(next());
-	vcpu.set_tidr(next());
-	vcpu.set_fscr(next());
-	vcpu.set_dscr(next());
-	vcpu.set_pspb(next() as u32);
-	vcpu.set_iamr(next());
-	vcpu.set_amr(next());
-	vcpu.set_uamor(next());
-	vcpu.set_ctrl(next() as u32 & 1);
-	vcpu.set_pid(next() as u32);
-	vcpu.set_psscr(next() & 0x8000_0000_0000_00ff);
-	vcpu.set_sprg0(next());
-	vcpu.set_sprg1(next());
-	vcpu.set_sprg2(next());
-	vcpu.set_sprg3(next());
-	vcpu.set_dar(next());
-	vcpu.set_dsisr(next() as u32);
-	vcpu.set_srr0(next());
-	vcpu.set_texasr(next());
-	vcpu.set_tfhar(next());
-	vcpu.set_tfiar(next());
-	vcpu.set_ciabr(next());
-	vcpu.set_dawr0(next());
-	vcpu.set_dawrx0(next());
-	vcore.set_vtb(next());
-	vcpu.set_ic(next());
-	vcpu.set_hfscr(facilities);
-
-	for ((spr, width), value) in GUEST.iter().zip(guest) {
-		m.guest_writes.insert(spr.0, value & !0 >> (64 - width));
-	}
-	m.guest_writes.insert(Spr::SRR1.0, GUEST_MSR.bits());
-	m
-}
-
-pub(super) fn facilities() -> impl Strategy<Value = u64> {
-	(any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(ebb, tm, pm)| {
-		(ebb as u64 * hfscr::EBB) | (tm as u64 * hfscr::TM) | (pm as u64 * hfscr::PM) | 1 << 60
-	})
-}
-
-/// Values as hosts and guests have them: often equal, often zero.
-pub(super) fn values(n: usize) -> impl Strategy<Value = Vec<u64>> {
-	proptest::collection::vec(prop_oneof![Just(0), Just(1), Just(0x55), any::<u64>()], n)
-}
-
 /// What kind of guest, and how it comes out.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sort {
@@ -825,37 +633,6 @@ pub(super) enum Sort {
 	Hash,
 }
 
-pub(super) fn kinds() -> impl Strategy<Value = Sort> {
-	prop_oneof![
-		Just(Sort::Radix),
-		Just(Sort::Real),
-		Just(Sort::L2),
-		Just(Sort::Hash)
-	]
-}
-
-/// How long the CPU was held up between the reading of the time and the switch: not at all,
-/// or for up to eight times what the timebase's low bits count.
-pub(super) fn late() -> impl Strategy<Value = u64> {
-	prop_oneof![Just(0), 0..1_u64 << 27]
-}
-
-/// Ways out that need no more than SPRs.
-pub(super) fn traps() -> impl Strategy<Value = u32> {
-	proptest::sample::select(vec![
-		trap::SYSCALL,
-		trap::H_DATA_STORAGE,
-		trap::H_INST_STORAGE,
-		trap::HV_DECREMENTER,
-		trap::HMI,
-		trap::MACHINE_CHECK,
-		H_VIRT,
-	])
-}
-
-/// Hypervisor virtualization: an external interrupt for the host.
-pub(super) const H_VIRT: u32 = 0xea0;
-
 impl Machine {
 	pub(super) fn of(&mut self, kind: Sort) {
 		match kind {
@@ -867,12 +644,5 @@ impl Machine {
 	}
 }
 
-/// Is `spr` switched at all with these facilities?
-pub(super) fn switched(spr: Spr, facilities: u64, dawr: bool, assist: bool) -> bool {
-	match spr {
-		Spr::EBBHR | Spr::EBBRR | Spr::BESCR => facilities & hfscr::EBB != 0,
-		Spr::TEXASR | Spr::TFHAR | Spr::TFIAR => assist && facilities & hfscr::TM != 0,
-		Spr::DAWR0 | Spr::DAWRX0 => dawr,
-		_ => true,
-	}
-}
+/// Hypervisor virtualization: an external interrupt for the host.
+pub(super) const H_VIRT: u32 = 0xea0;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use powerpc::{Msr, Spr};
 
 use super::fake_cpu::*;
+use super::registers::*;
 use crate::switch::{hfscr, trap};
 
 /// The journals that a reviewer should read when one changes.
@@ -24,12 +25,11 @@ fn journals() {
 		}
 		m.guest_slb = Some(BTreeMap::from([(1, (0xd000_0000_0800_0000, 0x501))]));
 	};
-	let distinct: Vec<u64> = (0x100..0x140).collect();
 	let cases: [(&str, u32, u64, Change); 16] = [
 		("hcall", trap::SYSCALL, 0, |_| {}),
 		("hcall-first-entry", trap::SYSCALL, 0, |m| {
 			// A vcpu as it was made: only what KVM and userspace must set.
-			let fresh = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::EBB | hfscr::TM);
+			let fresh = uniform([0; 3], hfscr::EBB | hfscr::TM);
 			m.context = fresh.context;
 			m._memory.extend(fresh._memory);
 		}),
@@ -70,12 +70,7 @@ fn journals() {
 		}),
 	];
 	for (name, trap, facilities, change) in cases {
-		let mut m = machine(
-			&distinct[..24],
-			&distinct[24..54],
-			&distinct[..26],
-			facilities,
-		);
+		let mut m = distinct(facilities);
 		m.traps = vec![trap];
 		change(&mut m);
 		m.run(true);

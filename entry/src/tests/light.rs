@@ -8,35 +8,11 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use super::fake_cpu::*;
+use super::registers::*;
+use super::strategies::*;
 use crate::layout::kernel as layout;
 use crate::light::{self, Structures};
 use crate::switch::{Context, trap};
-
-/// What a light exit must leave as it finds it, the host's MMU context apart.
-const UNTOUCHED: [Spr; 22] = [
-	Spr::TAR,
-	Spr::VRSAVE,
-	Spr::EBBHR,
-	Spr::EBBRR,
-	Spr::BESCR,
-	Spr::TIDR,
-	Spr::FSCR,
-	Spr::DSCR,
-	Spr::PSPB,
-	Spr::UAMOR,
-	Spr::CIABR,
-	Spr::DAWR0,
-	Spr::DAWRX0,
-	Spr::HFSCR,
-	Spr::PSSCR_PR,
-	Spr::CTRLT,
-	Spr::DPDES,
-	Spr::PCR,
-	Spr::SPRG0,
-	Spr::SPRG1,
-	Spr::SPRG2,
-	Spr::SPRG3,
-];
 
 impl Machine {
 	/// The handler runs: is all that it depends on the host's, and is the rest kept?
@@ -153,7 +129,7 @@ impl Machine {
 
 	/// The guest's second run began with what the guest had at the end of its first.
 	fn guest_goes_on(&self, facilities: u64) -> Result<(), TestCaseError> {
-		for (spr, _) in GUEST {
+		for (spr, _) in guest_sprs() {
 			if switched(spr, facilities, false, false)
 				&& ![Spr::CTRLT, Spr::PSSCR_PR].contains(&spr)
 			{
@@ -165,7 +141,7 @@ impl Machine {
 
 	/// After the full exit the host has what it had.
 	fn host_is_back(&self, facilities: u64) -> Result<(), TestCaseError> {
-		for spr in HOST {
+		for spr in host_sprs() {
 			if switched(spr, facilities, self.dawr, false) && spr != Spr::PSSCR {
 				prop_assert_eq!(self.spr(spr), self.host_before[&spr.0], "{:?}", spr);
 			}
@@ -248,9 +224,9 @@ proptest! {
 	/// never touched.
 	#[test]
 	fn hcall_gives_all_back(
-		host in values(HOST.len()),
-		vcpu_values in values(30),
-		guest in values(GUEST.len()),
+		host in values(host_sprs().len()),
+		vcpu_values in values(vcpu_sprs().len()),
+		guest in values(guest_sprs().len()),
 		facilities in facilities(),
 		offset in prop_oneof![Just(0_u64), any::<u64>().prop_map(|offset| offset & !0xff_ffff)],
 		large in any::<bool>(),
@@ -263,7 +239,7 @@ proptest! {
 		let (trap, _) = m.run(false);
 		prop_assert_eq!(trap, trap::SYSCALL);
 		let (before, after, area, tb) = m.seen.take().expect("there was a light exit");
-		for spr in UNTOUCHED.into_iter().chain([
+		for spr in untouched_sprs().into_iter().chain([
 			Spr::LPIDR, Spr::LPCR, Spr::PIDR, Spr::AMR, Spr::IAMR,
 			Spr::SRR0, Spr::SRR1, Spr::DAR, Spr::DSISR,
 		]) {
@@ -293,9 +269,9 @@ proptest! {
 	/// that is not answered leaves as without light exits.
 	#[test]
 	fn store_is_answered_once_or_leaves(
-		host in values(HOST.len()),
-		vcpu_values in values(30),
-		guest in values(GUEST.len()),
+		host in values(host_sprs().len()),
+		vcpu_values in values(vcpu_sprs().len()),
+		guest in values(guest_sprs().len()),
 		facilities in facilities(),
 		light in light(),
 		odd in prop_oneof![Just(0_u32), Just(0x0002_0000), Just(0x0400_0000), Just(0x0008_0000)],
@@ -327,9 +303,9 @@ proptest! {
 	/// on with all that it had, or the exit is a full one in which nothing has happened.
 	#[test]
 	fn interrupt_is_served_and_the_guest_goes_on(
-		host in values(HOST.len()),
-		vcpu_values in values(30),
-		guest in values(GUEST.len()),
+		host in values(host_sprs().len()),
+		vcpu_values in values(vcpu_sprs().len()),
+		guest in values(guest_sprs().len()),
 		facilities in facilities(),
 		offset in prop_oneof![Just(0_u64), any::<u64>().prop_map(|offset| offset & !0xff_ffff)],
 		large in any::<bool>(),
@@ -461,9 +437,9 @@ proptest! {
 #[test]
 fn journal_of_an_hcall() {
 	let mut m = in_guest(
-		&[0x55; HOST.len()],
-		&[1; 30],
-		&[2; GUEST.len()],
+		&vec![0x55; host_sprs().len()],
+		&vec![1; vcpu_sprs().len()],
+		&vec![2; guest_sprs().len()],
 		0,
 		1 << 30,
 		false,
@@ -486,9 +462,9 @@ fn journal_of_an_hcall() {
 #[test]
 fn journal_of_an_interrupt() {
 	let mut m = in_guest(
-		&[0x55; HOST.len()],
-		&[1; 30],
-		&[2; GUEST.len()],
+		&vec![0x55; host_sprs().len()],
+		&vec![1; vcpu_sprs().len()],
+		&vec![2; guest_sprs().len()],
 		0,
 		1 << 30,
 		false,

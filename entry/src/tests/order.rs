@@ -4,7 +4,8 @@
 use powerpc::{Msr, Spr};
 
 use super::fake_cpu::*;
-use crate::sprs::{GROUPS, RULES};
+use super::registers::*;
+use crate::sprs::GROUPS;
 use crate::switch::{hfscr, trap};
 
 /// How many there are of each costly operation.
@@ -36,9 +37,8 @@ fn costs(events: &[Event]) -> Costs {
 fn only_listed_sprs_are_accessed() {
 	for kind in [Sort::Radix, Sort::Hash] {
 		for way_out in [trap::SYSCALL, trap::H_DATA_STORAGE, trap::HV_SOFTPATCH] {
-			let distinct: Vec<u64> = (0x100..0x140).collect();
 			let all = hfscr::EBB | hfscr::TM | hfscr::MSGP;
-			let mut m = machine(&distinct[..24], &distinct[24..54], &distinct[..26], all);
+			let mut m = distinct(all);
 			m.of(kind);
 			m.dawr = true;
 			m.traps = vec![way_out];
@@ -46,7 +46,7 @@ fn only_listed_sprs_are_accessed() {
 			for event in &m.events {
 				if let Event::Read(spr) | Event::Write(spr, _) = event {
 					let grouped = GROUPS.iter().any(|group| group.contains(spr));
-					let ruled = RULES.iter().any(|(ruled, _)| ruled == spr);
+					let ruled = Spr::RULED.iter().any(|(ruled, _)| ruled == spr);
 					assert!(grouped != ruled, "{spr:?}");
 				}
 			}
@@ -60,7 +60,7 @@ fn only_listed_sprs_are_accessed() {
 #[test]
 fn costly_operations_of_an_hcall() {
 	let linux = || {
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+		let mut m = uniform([0; 3], 0);
 		m.context.vcpu.set_ctrl(1);
 		m.guest_writes.insert(Spr::CTRLT.0, 1);
 		m
@@ -127,7 +127,7 @@ fn interrupts_come_on_with_the_last_mtmsrd_if_nothing_is_against_it() {
 		),
 	];
 	for (what, change, on) in cases {
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+		let mut m = uniform([0; 3], 0);
 		change(&mut m);
 		m.run(true);
 		assert_eq!(m.msr & Msr::EE.bits() != 0, on, "{what}");
@@ -137,7 +137,7 @@ fn interrupts_come_on_with_the_last_mtmsrd_if_nothing_is_against_it() {
 #[test]
 fn dpdes_is_read_if_it_can_be_other_than_zero() {
 	for (request, facilities, read) in [(0, 0, false), (1, 0, true), (0, hfscr::MSGP, true)] {
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], facilities);
+		let mut m = uniform([0; 3], facilities);
 		m.context.vcpu.set_doorbell_request(request);
 		m.guest_writes.insert(Spr::DPDES.0, request.into());
 		m.run(true);
@@ -147,7 +147,7 @@ fn dpdes_is_read_if_it_can_be_other_than_zero() {
 
 #[test]
 fn suspended_transaction_is_saved_before_fake_suspend_goes() {
-	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::TM);
+	let mut m = uniform([0; 3], hfscr::TM);
 	m.context.vcpu.set_msr((GUEST_MSR | Msr::TS_S).bits());
 	m.guest_writes
 		.insert(Spr::SRR1.0, (GUEST_MSR | Msr::TS_S).bits());

@@ -7,6 +7,8 @@ use powerpc::{Msr, Spr};
 use proptest::prelude::*;
 
 use super::fake_cpu::*;
+use super::registers::*;
+use super::strategies::*;
 use crate::layout::kernel as layout;
 use crate::switch::{self, hfscr, trap};
 use crate::views::VcpuView;
@@ -18,10 +20,10 @@ proptest! {
 	/// own.
 	#[test]
 	fn nobody_sees_anothers_registers(
-		host in values(HOST.len()),
-		vcpu_values in values(30),
-		guest in values(GUEST.len()),
-		checkpoint in values(CHECKPOINTED.len()),
+		host in values(host_sprs().len()),
+		vcpu_values in values(vcpu_sprs().len()),
+		guest in values(guest_sprs().len()),
+		checkpoint in values(checkpointed_sprs().len()),
 		suspended in proptest::array::uniform2(any::<bool>()),
 		facilities in facilities(),
 		assist in any::<bool>(),
@@ -34,14 +36,14 @@ proptest! {
 		m.dawr = dawr;
 		m.traps = vec![way_out];
 		let vcpu = m.context.vcpu;
-		m.checkpoint = CHECKPOINTED.iter().map(|spr| spr.0).zip(checkpoint).collect();
+		m.checkpoint = checkpointed_sprs().into_iter().map(|spr| spr.0).zip(checkpoint).collect();
 		let [loaded, saved] = suspended.map(|suspended| {
 			if suspended { GUEST_MSR | Msr::TS_S } else { GUEST_MSR }.bits()
 		});
 		vcpu.set_msr(loaded);
 		m.guest_writes.insert(Spr::SRR1.0, saved);
 		let before = m.sprs.clone();
-		let had: BTreeMap<_, _> = GUEST.iter().map(|(spr, _)| (spr.0, in_vcpu(vcpu, *spr))).collect();
+		let had: BTreeMap<_, _> = guest_sprs().into_iter().map(|(spr, _)| (spr.0, in_vcpu(&m.context, spr))).collect();
 		// `sc` leaves these.
 		if way_out == trap::SYSCALL {
 			m.guest_writes.insert(Spr::SRR0.0, m.context.vcpu.nip());
@@ -51,13 +53,13 @@ proptest! {
 		let (trap, _) = m.run(assist);
 		prop_assert_eq!(trap, way_out);
 
-		for (spr, _) in GUEST {
+		for (spr, _) in guest_sprs() {
 			if !switched(spr, facilities, dawr, assist) || assist && spr == Spr::PSSCR_PR {
 				continue;
 			}
 			let found = m.found.get(&spr.0).copied().unwrap_or(0);
 			prop_assert_eq!(found, had[&spr.0], "the guest's {:?}", spr);
-			prop_assert_eq!(in_vcpu(vcpu, spr), m.guest_writes[&spr.0], "the vcpu's {:?}", spr);
+			prop_assert_eq!(in_vcpu(&m.context, spr), m.guest_writes[&spr.0], "the vcpu's {:?}", spr);
 		}
 		let lpid = if matches!(kind, Sort::L2) { 77 } else { 7 };
 		for (spr, value) in [(Spr::CIABR, vcpu.ciabr()), (Spr::HFSCR, facilities),
@@ -65,7 +67,7 @@ proptest! {
 		{
 			prop_assert_eq!(m.found[&spr.0], value, "the guest's {:?}", spr);
 		}
-		for spr in HOST {
+		for spr in host_sprs() {
 			prop_assert_eq!(m.spr(spr), before[&spr.0], "the host's {:?}", spr);
 		}
 		prop_assert!(m.slb.is_empty(), "the guest's SLB is left");
@@ -80,9 +82,9 @@ proptest! {
 	/// The order of things, for any values.
 	#[test]
 	fn order_is_kept(
-		host in values(HOST.len()),
-		vcpu_values in values(30),
-		guest in values(GUEST.len()),
+		host in values(host_sprs().len()),
+		vcpu_values in values(vcpu_sprs().len()),
+		guest in values(guest_sprs().len()),
 		facilities in facilities(),
 		assist in any::<bool>(),
 		kind in kinds(),
@@ -146,7 +148,7 @@ proptest! {
 			slb.iter().map(|(i, (e, v))| (*i, (e & !0xfff | 1 << 27, *v))).collect()
 		};
 		let (before, after) = (valid(&slbs[0]), valid(&slbs[1]));
-		let mut m = machine(&[0x11; 24], &[0; 30], &[0; 26], 0);
+		let mut m = uniform([0x11, 0, 0], 0);
 		m.hash();
 		let vcpu = m.context.vcpu;
 		vcpu.set_slb_max(before.len() as u32);
@@ -175,9 +177,9 @@ proptest! {
 	/// No SPR of these groups is written with the value that it has.
 	#[test]
 	fn equal_values_are_not_written(
-		host in values(HOST.len()),
-		vcpu_values in values(30),
-		guest in values(GUEST.len()),
+		host in values(host_sprs().len()),
+		vcpu_values in values(vcpu_sprs().len()),
+		guest in values(guest_sprs().len()),
 	) {
 		let mut m = machine(&host, &vcpu_values, &guest, hfscr::EBB);
 		let mut file = m.sprs.clone();
@@ -202,7 +204,7 @@ proptest! {
 	#[test]
 	fn timebase_comes_back(low in any::<u32>(), offset in 0..1_u64 << 40, late in late()) {
 		let offset = offset & !0xff_ffff;
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+		let mut m = uniform([0; 3], 0);
 		m.tb = 1 << 50 | u64::from(low);
 		m.late = late;
 		m.context.vcore.set_tb_offset(offset);
@@ -220,7 +222,7 @@ proptest! {
 	/// An L1 may want its L2's timebase moved by what TBU40 can't: the host's stays.
 	#[test]
 	fn timebase_comes_back_from_an_absurd_offset(low in any::<u32>(), offset in any::<u64>()) {
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+		let mut m = uniform([0; 3], 0);
 		m.l2();
 		m.tb = 1 << 50 | u64::from(low);
 		m.context.vcore.set_tb_offset(offset);
@@ -243,7 +245,7 @@ proptest! {
 		set in proptest::option::of(0..1_u64 << 30),
 		way_out in prop_oneof![Just(trap::SYSCALL), Just(trap::H_DATA_STORAGE), Just(H_VIRT)],
 	) {
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+		let mut m = uniform([0; 3], 0);
 		m.of(kind);
 		m.tb = 1 << 50 | u64::from(low);
 		m.runs = runs;
@@ -273,7 +275,7 @@ proptest! {
 	/// Out by HDEC is out of time, also by the time told.
 	#[test]
 	fn limit_that_was_reached_is_in_the_past(limit in 1..1_u64 << 40, more in 0..100_u64) {
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+		let mut m = uniform([0; 3], 0);
 		let limit = m.tb + limit;
 		let (context, mut tb) = (m.context, m.tb);
 		m.traps = vec![trap::HV_DECREMENTER];
@@ -287,7 +289,7 @@ proptest! {
 
 #[test]
 fn usage_is_charged_to_the_guest() {
-	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+	let mut m = uniform([0; 3], 0);
 	m.set(Spr::PURR, 1000);
 	m.context.vcpu.set_purr(50);
 	m.guest_writes.insert(Spr::PURR.0, 80);
@@ -309,7 +311,7 @@ fn limit_in_the_past_is_no_entry() {
 #[test]
 fn pending_interrupt_is_no_entry() {
 	const DOORBELL: u8 = 2;
-	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+	let mut m = uniform([0; 3], 0);
 	m.context.paca.set_irq_happened(DOORBELL);
 	let (trap, _) = m.run(true);
 	assert_eq!(trap, trap::NONE);
@@ -327,7 +329,7 @@ fn pending_interrupt_is_no_entry() {
 
 #[test]
 fn facilities_that_a_context_switch_took_away_are_put_back() {
-	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+	let mut m = uniform([0; 3], 0);
 	m.msr &= !Msr::VSX.bits();
 	m.run(true);
 	let set = m.events.iter().find(|e| matches!(e, Event::WriteMsr(_)));
@@ -345,7 +347,7 @@ fn each_trap_keeps_what_its_handler_needs() {
 		(trap::SYSCALL, false, false, false),
 		(0xea0, false, false, false),
 	] {
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+		let mut m = uniform([0; 3], 0);
 		m.traps = vec![trap | 2];
 		m.guest_writes.insert(Spr::ASDR.0, 0xa5d0);
 		m.guest_writes.insert(Spr::HEIR.0, 0x4e18);
@@ -372,7 +374,7 @@ fn each_trap_keeps_what_its_handler_needs() {
 
 #[test]
 fn unavailable_facility_is_told_by_hfscr() {
-	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+	let mut m = uniform([0; 3], 0);
 	m.traps = vec![trap::H_FAC_UNAVAIL];
 	m.guest_writes.insert(Spr::HFSCR.0, 7 << 56);
 	m.run(true);
@@ -381,7 +383,7 @@ fn unavailable_facility_is_told_by_hfscr() {
 
 #[test]
 fn doorbell_goes_in_and_comes_out() {
-	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+	let mut m = uniform([0; 3], 0);
 	m.context.vcpu.set_doorbell_request(1);
 	m.run(true);
 	// The guest took it not: it is asked for again, and the host has none.
@@ -393,7 +395,7 @@ fn doorbell_goes_in_and_comes_out() {
 #[test]
 fn doorbells_of_l1_and_l2_are_apart() {
 	for (l1, l2) in [(1, 0), (0, 1)] {
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+		let mut m = uniform([0; 3], 0);
 		m.l2();
 		m.context.vcpu.set_doorbell_request(l1);
 		m.context.vcpu.set_nested_doorbell_request(l2);
@@ -419,7 +421,7 @@ fn decrementer_of_32_bits_stays_expired_or_pending() {
 		(LD, -(5 << 29), -(5 << 29)),
 		(LD, 5 << 29, 5 << 29),
 	] {
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+		let mut m = uniform([0; 3], 0);
 		m.lpcr = LPCR & !LD | lpcr;
 		let expires = m.tb.wrapping_add_signed(distance);
 		m.context.vcpu.set_dec_expires(expires);
@@ -435,7 +437,7 @@ fn decrementer_of_32_bits_stays_expired_or_pending() {
 #[test]
 fn compatibility_mode_ends_with_the_guest() {
 	const ARCH_207: u64 = 4;
-	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+	let mut m = uniform([0; 3], 0);
 	m.context.vcore.set_pcr(ARCH_207);
 	m.run(true);
 	assert_eq!(m.found[&Spr::PCR.0], ARCH_207 | switch::PCR_MASK);
@@ -445,7 +447,7 @@ fn compatibility_mode_ends_with_the_guest() {
 #[test]
 fn decrementer_of_32_bits_has_a_sign() {
 	for (lpcr, dec, expected) in [(LPCR, 0xffff_fff0, 0xffff_fff0_i64), (0, 0xffff_fff0, -16)] {
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+		let mut m = uniform([0; 3], 0);
 		m.lpcr = lpcr;
 		m.guest_writes.insert(Spr::DEC.0, dec);
 		let (_, tb) = m.run(true);
@@ -463,7 +465,7 @@ fn facility_is_taken_away_when_its_count_wraps() {
 		(hfscr::TM, VcpuView::set_load_tm),
 	] {
 		for (count, kept) in [(254, true), (255, false)] {
-			let mut m = machine(&[0; 24], &[0; 30], &[0; 26], bit);
+			let mut m = uniform([0; 3], bit);
 			set(m.context.vcpu, count);
 			m.run(true);
 			assert_eq!(
@@ -484,16 +486,19 @@ fn checkpoint_reaches_neither_guest_nor_host() {
 			let ts = if suspended { Msr::TS_S } else { Msr::empty() };
 			(GUEST_MSR | ts).bits()
 		};
-		let mut m = machine(&[0x55; 24], &[0x55; 30], &[0x55; 26], hfscr::TM);
-		m.checkpoint = CHECKPOINTED.map(|spr| (spr.0, 0xbad)).into();
+		let mut m = uniform([0x55; 3], hfscr::TM);
+		m.checkpoint = checkpointed_sprs()
+			.into_iter()
+			.map(|spr| (spr.0, 0xbad))
+			.collect();
 		m.context.vcpu.set_msr(state(loaded));
 		m.guest_writes.clear();
 		m.guest_writes.insert(Spr::SRR1.0, state(saved));
 		m.run(true);
-		for spr in CHECKPOINTED {
+		for spr in checkpointed_sprs() {
 			let which = format!("{spr:?}, {loaded} {saved}");
 			assert_eq!(m.found[&spr.0], 0x55, "the guest's {which}");
-			assert_eq!(in_vcpu(m.context.vcpu, spr), 0x55, "the vcpu's {which}");
+			assert_eq!(in_vcpu(&m.context, spr), 0x55, "the vcpu's {which}");
 			assert_eq!(m.spr(spr), 0x55, "the host's {which}");
 		}
 	}
@@ -502,7 +507,7 @@ fn checkpoint_reaches_neither_guest_nor_host() {
 #[test]
 fn transactional_memory_that_the_cpu_lacks_is_not_touched() {
 	// Userspace can put any transaction state into a vcpu's MSR.
-	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::TM);
+	let mut m = uniform([0; 3], hfscr::TM);
 	m.context.vcpu.set_msr((GUEST_MSR | Msr::TS_S).bits());
 	m.msr &= !Msr::TM.bits();
 	m.run(false);
@@ -522,7 +527,7 @@ fn transactional_memory_that_the_cpu_lacks_is_not_touched() {
 #[test]
 fn emulated_softpatch_goes_straight_back() {
 	for (emulates, runs) in [(true, 2), (false, 1)] {
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::TM | hfscr::PM);
+		let mut m = uniform([0; 3], hfscr::TM | hfscr::PM);
 		m.guest_writes
 			.insert(Spr::SRR1.0, (GUEST_MSR | Msr::TS_S).bits());
 		m.traps = vec![trap::HV_SOFTPATCH, trap::SYSCALL];
@@ -554,7 +559,7 @@ fn transaction_state_is_the_processors() {
 			};
 			(GUEST_MSR | ts).bits()
 		};
-		let mut m = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::TM);
+		let mut m = uniform([0; 3], hfscr::TM);
 		m.context.vcpu.set_msr(state(before));
 		m.guest_writes.insert(Spr::SRR1.0, state(after));
 		m.run(true);
@@ -573,7 +578,7 @@ fn transaction_state_is_the_processors() {
 
 #[test]
 fn srrs_of_an_hcall_are_what_the_trampoline_saved() {
-	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], 0);
+	let mut m = uniform([0; 3], 0);
 	let vcpu = m.context.vcpu;
 	vcpu.set_nip(0x4000);
 	m.run(true);
@@ -582,7 +587,7 @@ fn srrs_of_an_hcall_are_what_the_trampoline_saved() {
 
 #[test]
 fn facilities_of_an_l2_are_its_l1s_decision() {
-	let mut m = machine(&[0; 24], &[0; 30], &[0; 26], hfscr::EBB | hfscr::TM);
+	let mut m = uniform([0; 3], hfscr::EBB | hfscr::TM);
 	m.l2();
 	let vcpu = m.context.vcpu;
 	vcpu.set_load_ebb(255);
