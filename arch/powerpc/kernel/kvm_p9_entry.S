@@ -29,8 +29,8 @@
  * 5.7.3). What is not in the linear map (vmalloc, vmemmap, per-CPU memory of other
  * nodes in vmalloc space) is out of reach.
  *
- * No function here takes a kprobe: the interrupt of a probe would find guest registers, or
- * the guest's context.
+ * All of it is in .noinstr.text, where the kernel puts no kprobe: the interrupt of a probe would
+ * find guest registers, or the guest's context.
  *
  * The fast path's contract. A handler runs with the guest's timebase, LPIDR,
  * PIDR, LPCR, AMR, DSCR, PMU, FP and vector registers loaded, MSR[EE] and
@@ -66,6 +66,8 @@
 #include "kvm_p9_layout.h"
 #include "kvm_p9_abi.h"
 
+.section ".noinstr.text", "ax"
+
 /* Frame of kvm_p9_run_guest: ABI header, then CR, then r14 to r31. */
 #define FRAME_CR	STACK_FRAME_MIN_SIZE
 #define FRAME_NVGPRS	(FRAME_CR + 16)
@@ -90,7 +92,6 @@ _GLOBAL_TOC(kvm_p9_vcpu_entry)
 1:	b	CFUNC(kvmhv_vcpu_entry_p9)
 	patch_site 1b patch__kvm_p9_seam
 .size kvm_p9_vcpu_entry, . - kvm_p9_vcpu_entry
-_ASM_NOKPROBE_SYMBOL(kvm_p9_vcpu_entry)
 
 /*
  * void kvm_p9_run_guest_site(struct kvm_vcpu *vcpu)
@@ -102,7 +103,6 @@ _GLOBAL(kvm_p9_run_guest_site)
 1:	b	kvm_p9_run_guest
 	patch_site 1b patch__kvm_p9_run_guest
 .size kvm_p9_run_guest_site, . - kvm_p9_run_guest_site
-_ASM_NOKPROBE_SYMBOL(kvm_p9_run_guest_site)
 
 /*
  * void kvm_p9_run_guest_timed(struct kvm_vcpu *vcpu)
@@ -125,7 +125,6 @@ _GLOBAL(kvm_p9_run_guest_timed)
 	mtlr	r0
 	blr
 .size kvm_p9_run_guest_timed, . - kvm_p9_run_guest_timed
-_ASM_NOKPROBE_SYMBOL(kvm_p9_run_guest_timed)
 
 /*
  * void kvm_p9_run_guest(struct kvm_vcpu *vcpu)
@@ -162,7 +161,6 @@ _GLOBAL(kvm_p9_run_guest)
 	HRFI_TO_GUEST
 	b	.
 .size kvm_p9_run_guest, . - kvm_p9_run_guest
-_ASM_NOKPROBE_SYMBOL(kvm_p9_run_guest)
 
 /*
  * From kvmppc_hcall, with
@@ -323,7 +321,6 @@ _GLOBAL(kvm_p9_exit_hcall)
 	std	r10, HSTATE_SCRATCH0(r13)
 	b	kvm_p9_exit_interrupt
 .size kvm_p9_exit_hcall, . - kvm_p9_exit_hcall
-_ASM_NOKPROBE_SYMBOL(kvm_p9_exit_hcall)
 
 /*
  * Store timebase and PMC6 when an hcall arrives. The timebase is the guest's, as is
@@ -337,7 +334,6 @@ _GLOBAL(kvm_p9_stamp_hcall)
 	std	r12, VCPU_P9 + KVM_P9_ABI_VCPU_HCALL_CYCLES(r10)
 	b	.Lhcall
 .size kvm_p9_stamp_hcall, . - kvm_p9_stamp_hcall
-_ASM_NOKPROBE_SYMBOL(kvm_p9_stamp_hcall)
 
 /*
  * From kvmppc_interrupt, with
@@ -390,4 +386,3 @@ _GLOBAL(kvm_p9_exit_interrupt)
 .Lbad_interrupt:
 	b	kvmppc_p9_bad_interrupt
 .size kvm_p9_exit_interrupt, . - kvm_p9_exit_interrupt
-_ASM_NOKPROBE_SYMBOL(kvm_p9_exit_interrupt)

@@ -2,6 +2,9 @@
 /*
  * The C side of a light exit: what has to be true of the kernel's own state while C code runs
  * with most of a guest's registers loaded. See docs/light-exit.md.
+ *
+ * Rust calls these functions before the context of the host is back: no probe, trace or sanitizer
+ * may run in them, so all are noinstr.
  */
 #include <linux/context_tracking.h>
 #include <linux/interrupt.h>
@@ -63,7 +66,7 @@ static __always_inline void kvm_p9_light_begin(struct kvm_vcpu *vcpu)
 }
 
 /* Kernel code has saved some of the guest's registers. Save the others, and load all. */
-static noinline void kvm_p9_light_reload(struct kvm_vcpu *vcpu)
+static noinstr void kvm_p9_light_reload(struct kvm_vcpu *vcpu)
 {
 	enable_kernel_vsx();
 	kvm_p9_load_vectors(&vcpu->arch.fp, &vcpu->arch.vr);
@@ -132,7 +135,7 @@ static __always_inline bool kvm_p9_entry_is_valid(struct kvm_vcpu *vcpu)
  * Whether an interrupt of the host can be served, and the guest go on after it. Called with the
  * guest's context loaded. If there is work, the interrupt most likely came to say so.
  */
-bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
+noinstr bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
 
@@ -149,7 +152,7 @@ bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
  * docs/light-exit.md. Preemption is disabled, so no other task runs. Return the host timebase
  * of the next timer, or 0 if the exit has to become a full one.
  */
-u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
+noinstr u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
 {
 	unsigned long flags = IRQS_ENABLED;
 	u64 limit;
@@ -193,7 +196,7 @@ u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
 }
 
 /* Rust has put the host's MMU context in place. Interrupts are disabled in MSR. */
-long kvm_p9_light_hcall(struct kvm_vcpu *vcpu)
+noinstr long kvm_p9_light_hcall(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
 	long ret;
@@ -228,7 +231,7 @@ static __always_inline struct kvm_memory_slot *kvm_p9_find_slot(struct kvm *kvm,
  * The device of the kernel at that address, if there is no memory. Called with the guest's context
  * loaded. The run loop holds kvm->srcu, which keeps buses, devices and slots.
  */
-const struct kvm_io_range *kvm_p9_light_find_device(struct kvm_vcpu *vcpu, gpa_t gpa)
+noinstr const struct kvm_io_range *kvm_p9_light_find_device(struct kvm_vcpu *vcpu, gpa_t gpa)
 {
 	const struct kvm_io_range *range;
 	struct kvm *kvm = vcpu->kvm;
@@ -248,7 +251,7 @@ none:
 }
 
 /* For kvm_p9_fetch(): eight bytes of the guest's memory, which userspace has to have at hand */
-bool kvm_p9_light_read(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *value)
+noinstr bool kvm_p9_light_read(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *value)
 {
 	struct kvm_memory_slot *slot = kvm_p9_find_slot(vcpu->kvm, gpa);
 	unsigned long address;
@@ -284,7 +287,7 @@ static __always_inline bool kvm_p9_light_fetch(struct kvm_vcpu *vcpu)
  * The range of an eventfd for stores of any length has length 0. The store to another device needs
  * the instruction.
  */
-bool kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range)
+noinstr bool kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range)
 {
 	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
 	gpa_t gpa = kvm_p9_fault_address(vcpu);

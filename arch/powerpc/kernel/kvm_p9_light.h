@@ -22,7 +22,7 @@ struct kvm_p9_light_ops {
 
 extern const struct kvm_p9_light_ops kvm_p9_light_hv_ops;
 
-static inline void kvm_p9_light_count(struct kvm_vcpu *vcpu, enum kvm_p9_light_counter which)
+static __always_inline void kvm_p9_light_count(struct kvm_vcpu *vcpu, enum kvm_p9_light_counter which)
 {
 	u64 *counter = &vcpu->arch.p9.light.counters->light[which];
 

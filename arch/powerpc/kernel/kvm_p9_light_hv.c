@@ -27,7 +27,8 @@ static __always_inline bool kvm_p9_is_traced(void)
 	       trace_kvmppc_run_vcpu_enter_enabled() || trace_kvmppc_run_vcpu_exit_enabled();
 }
 
-static bool kvm_p9_light_traced(void)
+/* Called with the guest's context loaded, too */
+static noinstr bool kvm_p9_light_traced(void)
 {
 	return kvm_p9_is_traced();
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * TLB and SLB of guests. Rust calls these while it switches to or from a guest.
+ * TLB and SLB of guests. Rust calls these while it switches to or from a guest, with LPIDR
+ * or the SLB of the guest loaded: all are noinstr.
  */
 #include <linux/cpumask.h>
 #include <linux/kvm_host.h>
@@ -17,7 +18,7 @@
  * share the TLB: flush only if no thread has. Two threads may both flush. An L2 has
  * its own mask and LPID, but belongs to the VM of its L1.
  */
-void kvm_p9_flush_guest_tlb(struct kvm *kvm, cpumask_t *wanted, int pcpu)
+noinstr void kvm_p9_flush_guest_tlb(struct kvm *kvm, cpumask_t *wanted, int pcpu)
 {
 	bool radix = kvm_is_radix(kvm);
 	bool done = false;
@@ -58,7 +59,7 @@ void kvm_p9_flush_guest_tlb(struct kvm *kvm, cpumask_t *wanted, int pcpu)
  * Clear the SLB of a hash guest and the translations that are cached from it. IH=6
  * keeps entry 0 and translations of the host.
  */
-void kvm_p9_clear_slb(void)
+noinstr void kvm_p9_clear_slb(void)
 {
 	asm volatile("slbmte %0, %1" : : "r" (0), "r" (0) : "memory");
 	asm volatile(PPC_SLBIA(6) : : : "memory");

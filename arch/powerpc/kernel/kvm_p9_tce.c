@@ -6,7 +6,6 @@
 #include <linux/export.h>
 #include <linux/init.h>
 #include <linux/iommu.h>
-#include <linux/kprobes.h>
 #include <linux/kvm_host.h>
 #include <linux/rculist.h>
 #include <asm/asm-prototypes.h>
@@ -50,7 +49,7 @@ EXPORT_SYMBOL_GPL(kvm_p9_make_tce_levels);
  * context. Firmware reads the guest's timebase, but uses differences only. MSR[EE] is
  * off, also in firmware.
  */
-void kvm_p9_tce_kill(struct iommu_table *tbl, unsigned long entry, unsigned long pages)
+noinstr void kvm_p9_tce_kill(struct iommu_table *tbl, unsigned long entry, unsigned long pages)
 {
 	unsigned long srr0 = mfspr(SPRN_SRR0), srr1 = mfspr(SPRN_SRR1);
 	unsigned long hsrr0 = mfspr(SPRN_HSRR0), hsrr1 = mfspr(SPRN_HSRR1);
@@ -70,4 +69,3 @@ void kvm_p9_tce_kill(struct iommu_table *tbl, unsigned long entry, unsigned long
 	mtspr(SPRN_SRR0, srr0);
 	mtspr(SPRN_SRR1, srr1);
 }
-NOKPROBE_SYMBOL(kvm_p9_tce_kill);

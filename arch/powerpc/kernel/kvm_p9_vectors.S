@@ -17,6 +17,8 @@
 
 #include "kvm_p9_layout.h"
 
+.section ".noinstr.text", "ax"
+
 	.machine power9
 
 /* \op vs\first to vs\first+31, from or to \base */
@@ -41,7 +43,6 @@ _GLOBAL(kvm_p9_load_vectors)
 	VECTORS	lxv, 32, r4
 	blr
 .size kvm_p9_load_vectors, . - kvm_p9_load_vectors
-_ASM_NOKPROBE_SYMBOL(kvm_p9_load_vectors)
 
 /*
  * void kvm_p9_store_vectors(struct thread_fp_state *fp, struct thread_vr_state *vr)
@@ -57,4 +58,3 @@ _GLOBAL(kvm_p9_store_vectors)
 	stxv	vs32, VR_STATE_VSCR(r4)
 	blr
 .size kvm_p9_store_vectors, . - kvm_p9_store_vectors
-_ASM_NOKPROBE_SYMBOL(kvm_p9_store_vectors)

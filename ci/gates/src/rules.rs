@@ -18,11 +18,12 @@
 //!   exceptions: `kvm_p9_tce_kill()` in the glue invalidates the TCE caches of the PHBs
 //!   through firmware. That function calls nothing else and touches no SPR but (H)SRR0/1.
 //!   `do_uaccess_flush()` of the kernel is a leaf in assembly.
-//! - All of the Rust object is in `.noinstr.text`, where the kernel puts no kprobe.
+//! - All of the Rust object, of the trampoline, and of the glue that Rust calls before the context
+//!   of the host is back is in `.noinstr.text`, where the kernel puts no kprobe.
 //! - Handlers of TCE hcalls clamp the guest's index without a branch.
 //! - Each function's text and stack are printed and limited.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -138,6 +139,16 @@ const SERVE_FUNCTION: &str = "kvm_p9_light_serve";
 /// What only that function may call.
 const SERVE_MAY: &[&str] = &["arch_local_irq_restore", "rcu_note_context_switch"];
 
+/// Objects of the glue.
+const GLUE: [&str; 9] = [
+	"debugfs", "light", "light_hv", "main", "mmu", "params", "pmu", "tce", "trace",
+];
+
+/// Functions of the glue that others call by a pointer before the context of the host is back.
+/// Those that a light exit calls by a pointer run with the host's MMU context, where a probe is
+/// allowed.
+const BY_POINTER: [&str; 1] = ["kvm_p9_light_traced"];
+
 /// How a function is reached, which decides what it may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
@@ -194,16 +205,20 @@ pub fn run(tree: &Path) -> Result<Found> {
 	let kvm = tree.join("arch/powerpc/kvm");
 	let rust = ObjectFile::read(&kvm.join("kvm_p9_rust.o"))?;
 	let trampoline = ObjectFile::read(&kvm.join("kvm_p9_entry.o"))?;
-	let glue = ObjectFile::read(&kvm.join("kvm_p9_tce.o"))?;
-	let light = ObjectFile::read(&kvm.join("kvm_p9_light.o"))?;
-	let light_hv = ObjectFile::read(&kvm.join("kvm_p9_light_hv.o"))?;
+	let vectors = ObjectFile::read(&kvm.join("kvm_p9_vectors.o"))?;
+	let mut glue = BTreeMap::new();
+	for name in GLUE {
+		let object = ObjectFile::read(&kvm.join(format!("kvm_p9_{name}.o")))?;
+		glue.insert(name, object);
+	}
 	let allowed = allow_list(&paths::root().join("entry/undefined.allow"))?;
 
 	let findings = rust_findings(&rust, &allowed)
 		.into_iter()
 		.chain(trampoline_findings(&trampoline))
-		.chain(glue_findings(&glue))
-		.chain(light_findings(&[light, light_hv]));
+		.chain(glue_findings(&glue["tce"]))
+		.chain(light_findings(&[&glue["light"], &glue["light_hv"]]))
+		.chain(probe_findings(&rust, &[&trampoline, &vectors], &glue));
 	let checks = findings.map(|(rule, broken)| {
 		let complaint = (!broken.is_empty()).then(|| broken.join("; "));
 		Check::new(format!("object: {rule}"), complaint)
@@ -328,7 +343,7 @@ fn trampoline_findings(trampoline: &ObjectFile) -> Vec<Finding> {
 	]
 }
 
-fn light_findings(objects: &[ObjectFile; 2]) -> Vec<Finding> {
+fn light_findings(objects: &[&ObjectFile; 2]) -> Vec<Finding> {
 	let what = objects
 		.iter()
 		.flat_map(|object| &object.undefined)
@@ -346,7 +361,7 @@ fn light_findings(objects: &[ObjectFile; 2]) -> Vec<Finding> {
 	]
 }
 
-fn enables_interrupts(objects: &[ObjectFile; 2]) -> Vec<String> {
+fn enables_interrupts(objects: &[&ObjectFile; 2]) -> Vec<String> {
 	let functions = || objects.iter().flat_map(|object| &object.functions);
 	let calls = |f: &Function| f.outside.iter().any(|to| SERVE_MAY.contains(&to.as_str()));
 	let mut findings: Vec<_> = functions()
@@ -381,6 +396,48 @@ fn glue_findings(glue: &ObjectFile) -> Vec<Finding> {
 	});
 	let what = outside.chain(sprs).chain(vectors).collect();
 	vec![("what handlers call stays small", what)]
+}
+
+/// Functions in which a probe would find the context of a guest: all in assembly, and of the glue
+/// those that Rust or assembly calls, with what they call.
+fn probe_findings(
+	rust: &ObjectFile,
+	assembly: &[&ObjectFile],
+	glue: &BTreeMap<&str, ObjectFile>,
+) -> Vec<Finding> {
+	let mut broken: BTreeSet<_> = assembly.iter().flat_map(|one| &one.elsewhere).collect();
+	let callers = assembly.iter().copied().chain([rust]);
+	let mut todo: Vec<&str> = callers
+		.flat_map(|one| one.undefined.iter().map(String::as_str))
+		.chain(BY_POINTER)
+		.collect();
+	let mut seen = BTreeSet::new();
+	while let Some(name) = todo.pop() {
+		// The kernel's own functions are called in the same context by the C path.
+		for object in glue.values() {
+			let Some((name, function)) = object.functions.get_key_value(name) else {
+				continue;
+			};
+			if !seen.insert(name.as_str()) {
+				continue;
+			}
+			todo.extend(
+				function
+					.calls
+					.iter()
+					.chain(&function.outside)
+					.map(String::as_str),
+			);
+			if object.elsewhere.contains(name) {
+				broken.insert(name);
+			}
+		}
+	}
+	let missing = BY_POINTER.iter().chain([&GLUE_FUNCTION]);
+	let missing = missing.filter(|name| !seen.contains(**name));
+	let missing = missing.map(|name| format!("there is no {name}"));
+	let what = broken.into_iter().cloned().chain(missing).collect();
+	vec![("no function takes a probe in a guest's context", what)]
 }
 
 fn some(broken: bool, what: impl FnOnce() -> String) -> Vec<String> {
@@ -641,6 +698,42 @@ mod tests {
 		let missing = trampoline_findings(&good());
 		let missing = missing.iter().filter(|(_, what)| !what.is_empty());
 		assert_eq!(missing.count(), 2);
+	}
+
+	#[test]
+	fn glue_in_a_guests_context_takes_no_probe() {
+		let name = |name: &str| String::from(name);
+		let object = |functions: &[&str], elsewhere: &[&str]| ObjectFile {
+			functions: functions
+				.iter()
+				.map(|one| (name(one), function(&[])))
+				.collect(),
+			elsewhere: {
+				let own = elsewhere.iter().filter(|one| functions.contains(one));
+				own.map(|one| name(one)).collect()
+			},
+			undefined: BTreeSet::new(),
+			..good()
+		};
+		let broken = |elsewhere: &[&str]| {
+			let mut rust = good();
+			rust.undefined = [GLUE_FUNCTION, "may_serve", "printk"].map(name).into();
+			let assembly = object(&["run_guest"], elsewhere);
+			let mut light = object(&["may_serve", "outlined", "init"], elsewhere);
+			let may_serve = light.functions.get_mut("may_serve").unwrap();
+			may_serve.calls.insert(name("outlined"));
+			may_serve.outside.insert(name("flush"));
+			let hv = object(&[BY_POINTER[0], "hcall"], elsewhere);
+			let mmu = object(&[GLUE_FUNCTION, "flush"], elsewhere);
+			let glue = BTreeMap::from([("light", light), ("hv", hv), ("mmu", mmu)]);
+			probe_findings(&rust, &[&assembly], &glue)[0].1.clone()
+		};
+		assert!(broken(&["init", "hcall"]).is_empty());
+		for one in ["run_guest", "may_serve", "outlined", "flush", BY_POINTER[0]] {
+			assert!(broken(&[one]).contains(&name(one)), "{one}");
+		}
+		let none = probe_findings(&good(), &[], &BTreeMap::new());
+		assert_eq!(none[0].1.len(), 2);
 	}
 
 	#[test]
