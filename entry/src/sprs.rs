@@ -101,7 +101,7 @@ macro_rules! group {
 				$name:ident / $set:ident: $spr:ident = $number:literal,
 					$home:ident($($member:tt)*) as $width:ident, $when:ident,
 					$host:ident $(($($kept:tt)*))? $(+ $checkpointed:ident)?
-					$(, guest($mask:expr))?;
+					$(, guest($mask:expr $(, problem state $problem:literal)?))?;
 			)*
 		}
 	) => {

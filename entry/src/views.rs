@@ -88,7 +88,7 @@ macro_rules! spr_fields {
 			$name:ident / $set:ident: $spr:ident = $number:literal,
 				$home:ident($($member:tt)*) as $width:ident, $when:ident,
 				$host:ident $(($($kept:tt)*))? $(+ $checkpointed:ident)?
-				$(, guest($mask:expr))?;
+				$(, guest($mask:expr $(, problem state $problem:literal)?))?;
 		)*
 	})*) => {
 		$($(

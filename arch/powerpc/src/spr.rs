@@ -32,7 +32,8 @@ pub struct Spr(pub u16);
 ///   DSCR is not marked, because the kernel restores DSCR.
 /// - `guest(mask)` is there if a guest's kernel can write the register: the bits that the booted
 ///   tests fill. Bits that do not exist may be among them, because what the register holds is
-///   read back. Bits that would make the guest's own code or data inaccessible may not.
+///   read back. Bits that would make the guest's own code or data inaccessible may not. `problem
+///   state n` is the number of the register for problem state, if that is another one.
 #[macro_export]
 macro_rules! switched_sprs {
 	($with:path $(, {$($more:tt)*})?) => {
@@ -67,7 +68,7 @@ macro_rules! switched_sprs {
 					task(thread.fscr), guest(0x1584);
 				/// Data Stream Control Register: prefetching, a hint.
 				dscr / set_dscr: DSCR = 17, vcpu(arch.dscr) as u64, always,
-					task(thread.dscr), guest(0x1ff_ffff);
+					task(thread.dscr), guest(0x1ff_ffff, problem state 3);
 				/// Problem State Priority Boost Register: how long problem state may have a high
 				/// priority.
 				pspb / set_pspb: PSPB = 159, vcpu(arch.pspb) as u32, always,
@@ -256,7 +257,7 @@ macro_rules! switched {
 				$name:ident / $set:ident: $spr:ident = $number:literal,
 					$home:ident($member:ident $(. $more:ident)*) as $width:ident, $when:ident,
 					$host:ident $(($kept:ident $(. $kept_more:ident)*))?
-					$(+ $checkpointed:ident)? $(, guest($mask:expr))?;
+					$(+ $checkpointed:ident)? $(, guest($mask:expr $(, problem state $problem:literal)?))?;
 			)*
 		}
 	)*) => {

@@ -85,12 +85,17 @@ macro_rules! spr_rows {
 			$name:ident / $set:ident: $spr:ident = $number:literal,
 				$home:ident($($member:tt)*) as $width:ident, $when:ident,
 				$host:ident $(($($kept:tt)*))? $(+ $checkpointed:ident)?
-				$(, guest($mask:expr))?;
+				$(, guest($mask:expr $(, problem state $problem:literal)?))?;
 		)*
 	})*) => {
 		$table! {
-			$($($((stringify!($spr), $number, $number, $mask, $mask, 0),)?)*)*
-			("DSCR (problem state)", 3, 3, 0x1ff_ffff, 0x1ff_ffff, 0),
+			$($($(
+				(stringify!($spr), $number, $number, $mask, $mask, 0),
+				// Directly after the register: QEMU ignores an mfspr of the other number by a
+				// guest's kernel, which leaves what was read before.
+				$((concat!(stringify!($spr), " (problem state)"),
+					$problem, $problem, $mask, $mask, 0),)?
+			)?)*)*
 			("CTRL", 152, 136, 1, 1, 0),
 			// With translation on, another PID is another address space.
 			("PID", 48, 48, 0xf_ffff, 0, 0),
