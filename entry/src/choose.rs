@@ -31,7 +31,7 @@ impl GuestFacts {
 
 /// The outcome of [`choose`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Path {
+pub enum EntryPath {
 	/// The Rust path.
 	Rust,
 	/// The C path: the CPU is not a POWER9 that we know.
@@ -43,14 +43,14 @@ pub enum Path {
 	CSecure,
 }
 
-impl Path {
+impl EntryPath {
 	/// The counter that tells of this outcome.
 	pub fn counter(self, counters: &Counters) -> &Counter {
 		match self {
-			Path::Rust => &counters.entry_rust,
-			Path::CCpu => &counters.c_cpu,
-			Path::CHostMmu => &counters.c_host_mmu,
-			Path::CSecure => &counters.c_secure,
+			EntryPath::Rust => &counters.entry_rust,
+			EntryPath::CCpu => &counters.c_cpu,
+			EntryPath::CHostMmu => &counters.c_host_mmu,
+			EntryPath::CSecure => &counters.c_secure,
 		}
 	}
 }
@@ -58,15 +58,15 @@ impl Path {
 /// Who takes this guest in. What the Rust path does not support takes the C
 /// path; the first reason found is the one that is counted.
 #[inline]
-pub fn choose(host: HostFacts, guest: GuestFacts) -> Path {
+pub fn choose(host: HostFacts, guest: GuestFacts) -> EntryPath {
 	if !host.contains(HostFacts::CPU_SUPPORTED) {
-		Path::CCpu
+		EntryPath::CCpu
 	} else if !host.contains(HostFacts::RADIX) {
-		Path::CHostMmu
+		EntryPath::CHostMmu
 	} else if guest.secure {
-		Path::CSecure
+		EntryPath::CSecure
 	} else {
-		Path::Rust
+		EntryPath::Rust
 	}
 }
 
@@ -86,7 +86,7 @@ mod tests {
 	fn only_secure_guests_and_unknown_hosts_go_to_c() {
 		for host in (0..8).map(HostFacts::from_bits_retain) {
 			for guest in guests() {
-				let rust = choose(host, guest) == Path::Rust;
+				let rust = choose(host, guest) == EntryPath::Rust;
 				let known = HostFacts::CPU_SUPPORTED | HostFacts::RADIX;
 				assert_eq!(
 					rust,
@@ -115,10 +115,10 @@ mod tests {
 			..guest
 		};
 		let cases = [
-			(choose(all, guest), Path::Rust),
-			(choose(HostFacts::RADIX, guest), Path::CCpu),
-			(choose(HostFacts::CPU_SUPPORTED, guest), Path::CHostMmu),
-			(choose(all, secure), Path::CSecure),
+			(choose(all, guest), EntryPath::Rust),
+			(choose(HostFacts::RADIX, guest), EntryPath::CCpu),
+			(choose(HostFacts::CPU_SUPPORTED, guest), EntryPath::CHostMmu),
+			(choose(all, secure), EntryPath::CSecure),
 		];
 		let counters = Counters::default();
 		for (n, (path, expected)) in cases.into_iter().enumerate() {

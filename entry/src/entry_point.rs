@@ -17,7 +17,7 @@ use crate::layout::kernel as layout;
 use crate::power9::{Hash, L2, Power9, Power9Profile, Radix, RadixLight, pointer};
 use crate::switch::{self, Context, Kind};
 use crate::views::{KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
-use crate::{GuestFacts, Path, choose};
+use crate::{EntryPath, GuestFacts, choose};
 
 /// The kernel's `struct kvm_vcpu`, known only by offsets.
 #[repr(C)]
@@ -166,7 +166,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 	let kind = guest.kind();
 	path.counter(counters).add(1);
 
-	if path != Path::Rust {
+	if path != EntryPath::Rust {
 		// SAFETY: our caller's conditions are this function's.
 		return unsafe { kvmhv_vcpu_entry_p9(vcpu, limit, lpcr, tb) };
 	}

@@ -40,4 +40,4 @@ mod tests;
 pub mod timing;
 pub mod views;
 
-pub use choose::{GuestFacts, Path, choose};
+pub use choose::{EntryPath, GuestFacts, choose};
