@@ -19,7 +19,7 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 use hcall::Number;
-use protocol::block::{Call, Hammer, Turns};
+use protocol::block::{Call, Contender, Turns};
 use protocol::{map, marker, private, regs, round};
 
 /// What a timing loop starts from and ends with.
@@ -227,7 +227,7 @@ macro_rules! assembly {
 
 			// Entered by the VMM with everything zero but PC and MSR. But for another vcpu
 			// than the first r3 has an hcall to begin with, and r20 the doorbell to answer
-			// to; or r21 has the block of one that hammers; or r22 has the block of two that
+			// to; or r21 has the block of one that contends; or r22 has the block of two that
 			// take turns. r4 goes to main.
 			".section .text.start, \"ax\", @progbits",
 			".globl _start",
@@ -235,7 +235,7 @@ macro_rules! assembly {
 			"cmpdi 3, 0",
 			"bne peer",
 			"cmpdi 21, 0",
-			"bne hammer",
+			"bne contend",
 			"cmpdi 22, 0",
 			"bne turns",
 			"mr 31, 4",
@@ -436,13 +436,13 @@ macro_rules! assembly {
 
 			// TCE hcalls for ever, on a few entries that others work on, too. r21 has the
 			// block; no stack. Every entry is 0 or one of 512 pages, read and write.
-			"hammer:",
+			"contend:",
 			"mr 14, 21",
-			"ld 15, {HAMMER_SEED}(14)",
-			"ld 21, {HAMMER_LISTS}(14)",
-			"ld 22, {HAMMER_LISTS} + 8(14)",
-			"ld 26, {HAMMER_CLEARED}(14)",
-			"ld 27, {HAMMER_MORE}(14)",
+			"ld 15, {CONTEND_SEED}(14)",
+			"ld 21, {CONTEND_LISTS}(14)",
+			"ld 22, {CONTEND_LISTS} + 8(14)",
+			"ld 26, {CONTEND_CLEARED}(14)",
+			"ld 27, {CONTEND_MORE}(14)",
 			"lis 16, {LIOBN_HIGH}",
 			"clrldi 16, 16, 32",
 			"lis 20, {TCE} >> 16",
@@ -492,7 +492,7 @@ macro_rules! assembly {
 			"5: mr 23, 3",
 			"sc 1",
 			"addi 17, 17, 1",
-			"std 17, {HAMMER_ROUNDS}(14)",
+			"std 17, {CONTEND_ROUNDS}(14)",
 			"cmpdi 3, 0",
 			"bne 7f",
 			"cmpdi 23, {GET_TCE}",
@@ -505,19 +505,19 @@ macro_rules! assembly {
 			"srdi. 0, 5, 9 + {TCE_SHIFT}",
 			"bne 8f",
 			"6: addi 18, 18, 1",
-			"std 18, {HAMMER_ANSWERED}(14)",
+			"std 18, {CONTEND_ANSWERED}(14)",
 			"b 1b",
 			"7: addi 19, 19, 1",
-			"std 19, {HAMMER_REFUSED}(14)",
+			"std 19, {CONTEND_REFUSED}(14)",
 			"cmpdi 3, {H_PARAMETER}",
 			"beq 1b",
 			"cmpdi 3, {H_FUNCTION}",
 			"beq 1b",
 			"8: addi 24, 24, 1",
-			"std 23, {HAMMER_LAST_BAD}(14)",
-			"std 3, {HAMMER_LAST_BAD} + 8(14)",
-			"std 4, {HAMMER_LAST_BAD} + 16(14)",
-			"std 24, {HAMMER_BAD}(14)",
+			"std 23, {CONTEND_LAST_BAD}(14)",
+			"std 3, {CONTEND_LAST_BAD} + 8(14)",
+			"std 4, {CONTEND_LAST_BAD} + 16(14)",
+			"std 24, {CONTEND_BAD}(14)",
 			"b 1b",
 
 			// Two vcpus that wake each other. r22 has the block, r23 is 0 or 1, r25 is the other
@@ -871,16 +871,16 @@ macro_rules! assembly {
 			TURNS_STOP = const offset_of!(Turns, stop),
 			TURNS_ROUNDS = const offset_of!(Turns, rounds),
 			TURNS_BAD = const offset_of!(Turns, bad),
-			HAMMER_SEED = const offset_of!(Hammer, seed),
-			HAMMER_LISTS = const offset_of!(Hammer, lists),
-			HAMMER_ROUNDS = const offset_of!(Hammer, rounds),
-			HAMMER_ANSWERED = const offset_of!(Hammer, answered),
-			HAMMER_REFUSED = const offset_of!(Hammer, refused),
-			HAMMER_BAD = const offset_of!(Hammer, bad),
-			HAMMER_LAST_BAD = const offset_of!(Hammer, last_bad),
-			HAMMER_CLEARED = const offset_of!(Hammer, cleared),
-			HAMMER_MORE = const offset_of!(Hammer, more),
-			ENTRIES = const Hammer::ENTRIES,
+			CONTEND_SEED = const offset_of!(Contender, seed),
+			CONTEND_LISTS = const offset_of!(Contender, lists),
+			CONTEND_ROUNDS = const offset_of!(Contender, rounds),
+			CONTEND_ANSWERED = const offset_of!(Contender, answered),
+			CONTEND_REFUSED = const offset_of!(Contender, refused),
+			CONTEND_BAD = const offset_of!(Contender, bad),
+			CONTEND_LAST_BAD = const offset_of!(Contender, last_bad),
+			CONTEND_CLEARED = const offset_of!(Contender, cleared),
+			CONTEND_MORE = const offset_of!(Contender, more),
+			ENTRIES = const Contender::ENTRIES,
 			LIOBN_HIGH = const (map::LIOBN >> 16) as u16 as i16,
 			TCE = const map::tce(0),
 			TCE_SHIFT = const map::TCE_SHIFT,

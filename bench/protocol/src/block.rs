@@ -204,7 +204,7 @@ const_assert_eq!(offset_of!(Call, r4), 48);
 /// what came of it.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub struct Hammer {
+pub struct Contender {
 	/// Where its random numbers start; not 0.
 	pub seed: u64,
 	/// Two lists for H_PUT_TCE_INDIRECT.
@@ -225,16 +225,16 @@ pub struct Hammer {
 	pub more: u64,
 }
 
-assert_eq_size!(Hammer, [u64; 12]);
-const_assert_eq!(offset_of!(Hammer, seed), 0);
-const_assert_eq!(offset_of!(Hammer, lists), 8);
-const_assert_eq!(offset_of!(Hammer, rounds), 24);
-const_assert_eq!(offset_of!(Hammer, answered), 32);
-const_assert_eq!(offset_of!(Hammer, refused), 40);
-const_assert_eq!(offset_of!(Hammer, bad), 48);
-const_assert_eq!(offset_of!(Hammer, last_bad), 56);
-const_assert_eq!(offset_of!(Hammer, cleared), 80);
-const_assert_eq!(offset_of!(Hammer, more), 88);
+assert_eq_size!(Contender, [u64; 12]);
+const_assert_eq!(offset_of!(Contender, seed), 0);
+const_assert_eq!(offset_of!(Contender, lists), 8);
+const_assert_eq!(offset_of!(Contender, rounds), 24);
+const_assert_eq!(offset_of!(Contender, answered), 32);
+const_assert_eq!(offset_of!(Contender, refused), 40);
+const_assert_eq!(offset_of!(Contender, bad), 48);
+const_assert_eq!(offset_of!(Contender, last_bad), 56);
+const_assert_eq!(offset_of!(Contender, cleared), 80);
+const_assert_eq!(offset_of!(Contender, more), 88);
 
 /// What two vcpus work with that wake each other: the one whose turn it is gives the turn to the
 /// other and prods it, and the other one sleeps until then.
@@ -257,7 +257,7 @@ const_assert_eq!(offset_of!(Turns, stop), 8);
 const_assert_eq!(offset_of!(Turns, rounds), 16);
 const_assert_eq!(offset_of!(Turns, bad), 32);
 
-impl Hammer {
+impl Contender {
 	/// Entries that it works on, and a few more behind them: at most this many at once,
 	/// if `more` is 0.
 	pub const ENTRIES: u64 = 16;

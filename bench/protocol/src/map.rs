@@ -12,7 +12,7 @@
 
 use static_assertions::const_assert;
 
-use crate::block::Hammer;
+use crate::block::Contender;
 
 /// Size of guest memory, one memory slot from guest real address 0.
 pub const RAM: u64 = 32 << 20;
@@ -71,12 +71,12 @@ pub const ROUND_PLAN: u64 = 0xa0_0000;
 pub const ROUND_REPORT: u64 = 0xa1_0000;
 /// What the guest remembers of its DMA window and of the device.
 pub const ROUND_SHADOW: u64 = 0xa4_0000;
-/// The [`Hammer`](crate::block::Hammer)s of vcpus from 1 on.
-pub const HAMMERS: u64 = 0xa8_0000;
+/// The [`Contender`](crate::block::Contender)s of vcpus from 1 on.
+pub const CONTENDERS: u64 = 0xa8_0000;
 /// Distance of two.
-pub const HAMMER_SIZE: u64 = 0x1000;
-/// Where the VPA of such a vcpu is, from its `Hammer`.
-pub const HAMMER_VPA: u64 = 0x800;
+pub const CONTENDER_SIZE: u64 = 0x1000;
+/// Where the VPA of such a vcpu is, from its `Contender`.
+pub const CONTENDER_VPA: u64 = 0x800;
 /// A device, outside guest memory: bytes that are what was last written to them.
 pub const DEVICE: u64 = 0x200_0000;
 /// Its size.
@@ -144,9 +144,9 @@ const_assert!(
 	CALLS as usize + MAX_CALLS * core::mem::size_of::<crate::block::Call>() <= TCE_TARGET as usize
 );
 const_assert!(TCE_TARGET + (512 << TCE_SHIFT) <= ROUND_PLAN);
-const_assert!(size_of::<Hammer>() as u64 <= HAMMER_VPA);
-const_assert!(HAMMER_VPA + VPA_SIZE as u64 <= HAMMER_SIZE);
-const_assert!(HAMMERS + 16 * HAMMER_SIZE <= FRESH && ROUND_SHADOW + 0x1_0000 <= HAMMERS);
+const_assert!(size_of::<Contender>() as u64 <= CONTENDER_VPA);
+const_assert!(CONTENDER_VPA + VPA_SIZE as u64 <= CONTENDER_SIZE);
+const_assert!(CONTENDERS + 16 * CONTENDER_SIZE <= FRESH && ROUND_SHADOW + 0x1_0000 <= CONTENDERS);
 const_assert!(FRESH + FRESH_PAGES * FRESH_PAGE <= RAM);
 const_assert!(PEER_VPA + 0x1000 <= PROBES);
 // One page of 64 KiB or larger, in the first segment of 256 MiB.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
 use powerpc::{Lpcr, Msr};
-use protocol::block::{Hammer, Turns};
+use protocol::block::{Contender, Turns};
 use protocol::{Command, GuestMode, Job, Outcome, map, private};
 
 use crate::kvm::{Controller, Exit, Vcpu, VectorRegs, Vm, Window};
@@ -214,18 +214,18 @@ impl Machine {
 	}
 
 	/// Another vcpu, which does TCE hcalls and nothing else, as the block for it says.
-	pub fn hammer(&self, id: u64, block: Hammer) -> Result<Vcpu, Failure> {
-		let address = map::HAMMERS + id * map::HAMMER_SIZE;
+	pub fn contend(&self, id: u64, block: Contender) -> Result<Vcpu, Failure> {
+		let address = map::CONTENDERS + id * map::CONTENDER_SIZE;
 		self.vm.memory.write(address, block);
 		self.other_vcpu(id, |gpr| gpr[21] = address)
 	}
 
-	/// Two vcpus that wake each other, with the block at [`map::HAMMERS`].
+	/// Two vcpus that wake each other, with the block at [`map::CONTENDERS`].
 	pub fn take_turns(&self, ids: [u64; 2]) -> Result<[Vcpu; 2], Failure> {
-		self.vm.memory.write(map::HAMMERS, Turns::default());
+		self.vm.memory.write(map::CONTENDERS, Turns::default());
 		let vcpu = |own: usize| {
 			self.other_vcpu(ids[own], |gpr| {
-				gpr[22] = map::HAMMERS;
+				gpr[22] = map::CONTENDERS;
 				gpr[23] = own as u64;
 				gpr[25] = ids[1 - own];
 			})
@@ -240,14 +240,14 @@ impl Machine {
 		set(&mut regs.gpr);
 		vcpu.set_regs(&regs)?;
 		// Without a VPA, KVM takes it that the guest uses the PMU, and then nothing is fast.
-		let vpa = map::HAMMERS + id * map::HAMMER_SIZE + map::HAMMER_VPA;
+		let vpa = map::CONTENDERS + id * map::CONTENDER_SIZE + map::CONTENDER_VPA;
 		vcpu.set_one_reg(KVM_REG_PPC_VPA_ADDR, vpa.into())?;
 		Ok(vcpu)
 	}
 
 	/// What such a vcpu did so far.
-	pub fn hammered(&self, id: u64) -> Hammer {
-		let address = map::HAMMERS + id * map::HAMMER_SIZE;
+	pub fn contended(&self, id: u64) -> Contender {
+		let address = map::CONTENDERS + id * map::CONTENDER_SIZE;
 		self.vm.memory.read(address)
 	}
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
-use protocol::block::Hammer;
+use protocol::block::Contender;
 use protocol::regs::Pattern;
 use protocol::round::{Kind, Plan};
 use protocol::{Column, GuestMode, map};
@@ -36,16 +36,16 @@ const ENABLE: [Number; 4] = [
 	Number::PUT_TCE_INDIRECT,
 	Number::STUFF_TCE,
 ];
-/// Which vcpus hammer.
-const HAMMERS: [u64; 2] = [1, 2];
-/// The guest whose vcpus hammer.
+/// Which vcpus contend.
+const CONTENDERS: [u64; 2] = [1, 2];
+/// The guest whose vcpus contend.
 struct Target {
 	vcpus: Vec<Vcpu>,
 	machine: Machine,
 }
 
 fn write_list(memory: &Memory, address: u64, first: u64) {
-	for index in 0..Hammer::ENTRIES {
+	for index in 0..Contender::ENTRIES {
 		let tce = map::tce((first + index) % 512);
 		memory.write(address + 8 * index, tce.to_be());
 	}
@@ -58,20 +58,20 @@ impl Target {
 			enable: &ENABLE,
 			window: true,
 		})?;
-		let block = |id: u64| Hammer {
+		let block = |id: u64| Contender {
 			seed: seed.wrapping_mul(2 * id + 1) | 1,
 			lists: [map::TCE_LIST, SLOT.1],
-			..Hammer::default()
+			..Contender::default()
 		};
-		let vcpus = HAMMERS
+		let vcpus = CONTENDERS
 			.iter()
-			.map(|&id| machine.hammer(id, block(id)))
+			.map(|&id| machine.contend(id, block(id)))
 			.collect::<Result<_, _>>()?;
 		Ok(Self { vcpus, machine })
 	}
 }
 
-/// Runs a vcpu that hammers, here and there, until it is told to stop.
+/// Runs a vcpu that contends, here and there, until it is told to stop.
 fn run(vcpu: &mut Vcpu, seed: u64, stop: &AtomicBool) -> Result<(), Failure> {
 	let mut pattern = Pattern::new(seed);
 	let interval = Duration::from_millis(7);
@@ -83,7 +83,11 @@ fn run(vcpu: &mut Vcpu, seed: u64, stop: &AtomicBool) -> Result<(), Failure> {
 			Exit::Interrupted => {
 				cpus::move_to_cpu(pattern.next() as usize % CPUS)?;
 			}
-			exit => return Err(Failure::Wrong(format!("the hammer's guest: {exit:?}"))),
+			exit => {
+				return Err(Failure::Wrong(format!(
+					"the guest of a vcpu that contends: {exit:?}"
+				)));
+			}
 		}
 	}
 	Ok(())
@@ -129,10 +133,10 @@ fn check_table(machine: &Machine) -> Result<(), Failure> {
 }
 
 /// What the vcpus say.
-fn hammered(machine: &Machine) -> Result<[u64; 3], Failure> {
+fn contended(machine: &Machine) -> Result<[u64; 3], Failure> {
 	let mut sums = [0; 3];
-	for id in HAMMERS {
-		let one = machine.hammered(id);
+	for id in CONTENDERS {
+		let one = machine.contended(id);
 		if one.bad != 0 {
 			let [number, code, r4] = one.last_bad;
 			return Err(Failure::Wrong(format!(
@@ -177,7 +181,7 @@ pub fn contend(guest: GuestMode, seed: u64, time: Duration) -> Result<String, Fa
 	});
 	result?;
 	check_table(machine)?;
-	let [rounds, answered, refused] = hammered(machine)?;
+	let [rounds, answered, refused] = contended(machine)?;
 	// Those still in the vcpus are counted with their next exit.
 	let fast = host::fast_total().unwrap_or(0) - before;
 	let what = format!(
@@ -318,7 +322,7 @@ pub fn all(seed: u64, time: Duration) -> Result<String, Failure> {
 	});
 	result?;
 	check_table(machine)?;
-	let [hcalls, answered, refused] = hammered(machine)?;
+	let [hcalls, answered, refused] = contended(machine)?;
 	let rounds = rounds_done.load(Ordering::Relaxed);
 	let flips = flips.load(Ordering::Relaxed);
 	let what = format!(

@@ -24,7 +24,7 @@ const END: Duration = Duration::from_secs(40);
 const ENOUGH: u64 = 100;
 
 fn turns(machine: &Machine) -> Turns {
-	machine.memory().read(map::HAMMERS)
+	machine.memory().read(map::CONTENDERS)
 }
 
 fn run(vcpu: &mut Vcpu, cpu: usize) -> Result<(), Failure> {
@@ -67,7 +67,7 @@ pub fn wake_each_other(path: Column, time: Duration) -> Verdict {
 				.map(|(vcpu, cpu)| scope.spawn(move || run(vcpu, cpu)))
 				.collect();
 			let watched = watch(&machine, time);
-			machine.memory().write(map::HAMMERS + 8, 1_u64);
+			machine.memory().write(map::CONTENDERS + 8, 1_u64);
 			let ended = threads
 				.into_iter()
 				.map(|thread| thread.join().expect("it doesn't panic"));

@@ -78,9 +78,9 @@ impl Plan {
 	}
 
 	/// The next task to begin, if one can begin.
-	fn next(&mut self, lanes: usize) -> Option<usize> {
+	fn next(&mut self, at_once: usize) -> Option<usize> {
 		let running = self.running().count();
-		if running >= lanes || self.running().any(|index| self.alone[index]) {
+		if running >= at_once || self.running().any(|index| self.alone[index]) {
 			return None;
 		}
 		let ready = |index: &usize| {
@@ -107,13 +107,17 @@ impl Plan {
 
 /// Runs all tasks and passes the result of each to `done` when the task ends. A task that
 /// panics has failed; the others continue.
-pub fn run<T: Send>(lanes: usize, tasks: Vec<Task<'_, T>>, mut done: impl FnMut(usize, Result<T>)) {
+pub fn run<T: Send>(
+	at_once: usize,
+	tasks: Vec<Task<'_, T>>,
+	mut done: impl FnMut(usize, Result<T>),
+) {
 	let mut plan = Plan::new(&tasks);
 	let mut work: Vec<_> = tasks.into_iter().map(|task| Some(task.work)).collect();
 	let (sender, receiver) = mpsc::channel();
 	thread::scope(|scope| {
 		loop {
-			while let Some(index) = plan.next(lanes.max(1)) {
+			while let Some(index) = plan.next(at_once.max(1)) {
 				let work = work[index].take().expect("begun once");
 				let (sender, tag) = (sender.clone(), process::tag());
 				scope.spawn(move || {

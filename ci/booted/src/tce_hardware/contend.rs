@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hcall::Code;
-use protocol::block::Hammer;
+use protocol::block::Contender;
 use protocol::{Column, GuestMode, map};
 use static_assertions::const_assert;
 use vmm::kvm::{Exit, Memory, Vcpu, Vfio, Window, Windows};
@@ -13,7 +13,7 @@ use vmm::machine::Failure;
 use vmm::timer::Timer;
 
 use super::rig::{
-	BOTH, Entry, HAMMERED, LIOBNS, Place, Rig, Sample, Table, check_served, fast_updates, machine,
+	BOTH, CONTENDED, Entry, LIOBNS, Place, Rig, Sample, Table, check_served, fast_updates, machine,
 	settle, unregister,
 };
 use crate::common::{Verdict, choose, wrong};
@@ -21,14 +21,14 @@ use crate::cpus::move_to_cpu;
 use crate::tce::{LIST, PAGE, Random, window, write_list};
 use crate::vfio::{Container, Group};
 
-/// Vcpus that hammer.
-const HAMMERS: [u64; 2] = [1, 2];
+/// Vcpus that contend.
+const CONTENDERS: [u64; 2] = [1, 2];
 
 /// Their lists and H_STUFF_TCEs have up to this many entries. They go over them at
 /// different speeds, and so are often at the same one.
-const HAMMER_ENTRIES: u64 = 512;
+const CONTENDER_ENTRIES: u64 = 512;
 
-const_assert!(HAMMERS.len() as u64 * HAMMER_ENTRIES == map::TCE_PAGES);
+const_assert!(CONTENDERS.len() as u64 * CONTENDER_ENTRIES == map::TCE_PAGES);
 
 /// Regions of what the vcpus' lists point to, which stay registered.
 const COUNTED_REGIONS: usize = 2;
@@ -36,7 +36,7 @@ const COUNTED_REGIONS: usize = 2;
 /// Entries with a mapping that the device looks at in the end, and entries without.
 const LOOKED_AT: usize = 6;
 
-/// What userspace does while vcpus hammer.
+/// What userspace does while vcpus contend.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Meanwhile {
 	/// Nothing, but where registrations may go while a vcpu uses them, it takes them back
@@ -55,23 +55,23 @@ pub fn contend(path: Column, seed: u64, meanwhile: Meanwhile, time: Duration) ->
 	choose(path)?;
 	let ours = path != Column::C;
 	let machine = machine(GuestMode::Radix)?;
-	let mut vcpus = HAMMERS
+	let mut vcpus = CONTENDERS
 		.iter()
 		.map(|&id| {
-			let block = Hammer {
+			let block = Contender {
 				seed: seed.wrapping_mul(2 * id + 1) | 1,
 				lists: [map::TCE_LIST, map::TCE_LIST + LIST],
 				// Always from the first entry on, and nearly all of them.
-				cleared: Hammer::ENTRIES - 1,
-				more: HAMMER_ENTRIES - Hammer::ENTRIES,
-				..Hammer::default()
+				cleared: Contender::ENTRIES - 1,
+				more: CONTENDER_ENTRIES - Contender::ENTRIES,
+				..Contender::default()
 			};
-			machine.hammer(id, block)
+			machine.contend(id, block)
 		})
 		.collect::<Result<Vec<Vcpu>, _>>()?;
 	for (number, step) in (0_u64..).zip([1, 3]) {
 		let list = map::TCE_LIST + number * LIST;
-		write_list(machine.memory(), list, &hammer_list(0, 256, step));
+		write_list(machine.memory(), list, &contend_list(0, 256, step));
 	}
 	// All that the entries point to. The pages of the lists are in the first half, which has
 	// two regions: the two pages that vcpus write to one entry are often in different regions,
@@ -86,7 +86,7 @@ pub fn contend(path: Column, seed: u64, meanwhile: Meanwhile, time: Duration) ->
 		.collect();
 	let small = (start + size / 2..start + size).step_by(PAGE as usize);
 	regions.extend(small.map(|address| place(address, PAGE)));
-	let mut rig = Rig::with(machine, HAMMERED, vec![], places, regions)?;
+	let mut rig = Rig::with(machine, CONTENDED, vec![], places, regions)?;
 
 	let before = fast_updates()?;
 	let (stop, failed) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -129,8 +129,8 @@ pub fn contend(path: Column, seed: u64, meanwhile: Meanwhile, time: Duration) ->
 	result?;
 	let (changes, lost) = (disturber.changes, disturber.lost);
 	let (mut rounds, mut answered, mut refused) = (0, 0, 0);
-	for id in HAMMERS {
-		let one = rig.machine.hammered(id);
+	for id in CONTENDERS {
+		let one = rig.machine.contended(id);
 		if one.bad != 0 || one.answered == 0 {
 			return wrong(format!("vcpu {id}: {one:?}"));
 		}
@@ -193,7 +193,7 @@ pub fn contend(path: Column, seed: u64, meanwhile: Meanwhile, time: Duration) ->
 }
 
 /// A list of entries for so many pages from some page on, in some order.
-fn hammer_list(first: u64, pages: u64, step: u64) -> [u64; 512] {
+fn contend_list(first: u64, pages: u64, step: u64) -> [u64; 512] {
 	core::array::from_fn(|index| map::tce(first + step * index as u64 % pages))
 }
 
@@ -205,7 +205,7 @@ fn warn(failed: &AtomicBool, result: Result<(), Failure>) -> Result<(), Failure>
 	result
 }
 
-/// Runs a vcpu that hammers, here and there, until it is told to stop.
+/// Runs a vcpu that contends, here and there, until it is told to stop.
 fn run(vcpu: &mut Vcpu, stop: &AtomicBool) -> Result<(), Failure> {
 	const CPUS: usize = 2;
 	let interval = Duration::from_millis(7);
@@ -215,7 +215,7 @@ fn run(vcpu: &mut Vcpu, stop: &AtomicBool) -> Result<(), Failure> {
 		match vcpu.run()? {
 			Exit::Hcall(..) => vcpu.answer(Code::FUNCTION),
 			Exit::Interrupted => drop(move_to_cpu(runs % CPUS)?),
-			exit => return wrong(format!("the hammer's guest: {exit:?}")),
+			exit => return wrong(format!("the guest of a vcpu that contends: {exit:?}")),
 		}
 		runs += 1;
 	}
@@ -249,7 +249,7 @@ impl Disturber<'_> {
 					page_shift,
 					entries,
 					..
-				} = HAMMERED[0];
+				} = CONTENDED[0];
 				let other = window(LIOBNS[0] + 0x100, page_shift, 0, entries);
 				drop(core::mem::replace(
 					self.window,
@@ -281,7 +281,7 @@ impl Disturber<'_> {
 			page_shift,
 			entries,
 			hardware,
-		} = HAMMERED[0];
+		} = CONTENDED[0];
 		let bytes = (entries << page_shift).next_power_of_two();
 		while !stop.load(Ordering::Relaxed) {
 			let devices = self.containers.iter().zip(self.groups).zip(hardware);
@@ -316,9 +316,9 @@ impl Disturber<'_> {
 			}
 			let region = &self.regions[number];
 			let first = (region.address - map::TCE_TARGET) >> map::TCE_SHIFT;
-			write_list(memory, list, &hammer_list(first, PAGES, 1));
+			write_list(memory, list, &contend_list(first, PAGES, 1));
 			self.pause();
-			write_list(memory, list, &hammer_list(0, 256, 3));
+			write_list(memory, list, &contend_list(0, 256, 3));
 			if self.changes.is_multiple_of(2) {
 				self.pause();
 			}

@@ -78,8 +78,8 @@ pub const TWO: Tables = [
 	table(12, 0x2801, &[(12, 2), (12, 1)]),
 ];
 
-/// What vcpus hammer: the first; the second is for the mailbox.
-pub const HAMMERED: Tables = [
+/// What vcpus contend for: the first; the second is for the mailbox.
+pub const CONTENDED: Tables = [
 	table(map::TCE_SHIFT, map::TCE_PAGES, &[(12, 2), (12, 1)]),
 	table(16, 15, &[(16, 1), (16, 1)]),
 ];

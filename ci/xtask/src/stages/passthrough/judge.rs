@@ -414,8 +414,8 @@ Linux ppc64le
 		assert!(failed(kill, &good, Ok(())).is_empty());
 		let late = text("@guest work 1 1 1 1 1\n@host qemu 1 137");
 		assert_eq!(failed(kill, &late, Ok(())), ["guest-kill end"]);
-		let by_itself = text("@host qemu 1 0");
-		assert_eq!(failed(kill, &by_itself, Ok(())), ["guest-kill end"]);
+		let unasked = text("@host qemu 1 0");
+		assert_eq!(failed(kill, &unasked, Ok(())), ["guest-kill end"]);
 	}
 
 	#[test]
