@@ -32,7 +32,7 @@ use qemu_plugin::{
 	RegisterDescriptor, TranslationBlock, VCPUIndex, qemu_plugin_get_registers,
 	qemu_plugin_register_atexit_cb,
 };
-use trace::format::{Kind, Place, Window, Writer};
+use trace::format::{Batch, Place, Window, Writer};
 
 /// What is being recorded, and for whom.
 struct Recorder {
@@ -44,7 +44,7 @@ struct Recorder {
 	/// What it has said.
 	tag: Option<u64>,
 	/// What the next batch is.
-	next: Kind,
+	next: Batch,
 	window: Option<Window>,
 	out: Option<Writer<BufWriter<File>>>,
 	/// Whether instructions are recorded. QEMU reads it before each.
@@ -83,7 +83,7 @@ fn recorder() -> MutexGuard<'static, Recorder> {
 				index: HashMap::new(),
 				r3: None,
 				tag: None,
-				next: Kind::Empty,
+				next: Batch::Empty,
 				window: None,
 				out: None,
 				flag: Flag::new(),
@@ -125,7 +125,7 @@ impl Recorder {
 			die("QEMU doesn't let plugins read r3");
 		};
 		self.tag = Some(little_endian(r3));
-		self.next = Kind::Empty;
+		self.next = Batch::Empty;
 	}
 
 	fn begin(&mut self, cpu: VCPUIndex) {
@@ -136,8 +136,8 @@ impl Recorder {
 				runs: Vec::new(),
 			});
 			self.next = match self.next {
-				Kind::Empty => Kind::Calls,
-				Kind::Calls => Kind::Empty,
+				Batch::Empty => Batch::Calls,
+				Batch::Calls => Batch::Empty,
 			};
 			self.flag.set(cpu, true);
 		}

@@ -13,7 +13,9 @@ use protocol::{Column, GuestMode};
 
 use crate::console::Cell;
 use crate::measure::Summary;
-use crate::report::{Entry, Environment, Function, Kernel, Kind, Missing, Modelled, Phase, Report};
+use crate::report::{
+	Entry, Environment, Function, Kernel, Missing, Modelled, Origin, Phase, Report,
+};
 
 /// The kernel that all of this was not measured on.
 pub const RELEASE: &str = "sample (invented figures)";
@@ -58,7 +60,7 @@ fn instructions(index: usize, guest: usize, path: Column, large: bool) -> f64 {
 fn phases(path: Column, total: f64) -> Vec<Phase> {
 	let (code, parts): (_, &[(&str, f64, f64)]) = match path {
 		Column::RustFast => (
-			Kind::Rust,
+			Origin::Rust,
 			&[
 				("interrupt vector", 0.10, 2.0),
 				("trampoline in", 0.30, 3.5),
@@ -68,9 +70,9 @@ fn phases(path: Column, total: f64) -> Vec<Phase> {
 		),
 		_ => (
 			if path == Column::RustFull {
-				Kind::Rust
+				Origin::Rust
 			} else {
-				Kind::C
+				Origin::C
 			},
 			&[
 				("interrupt vector", 0.02, 2.0),
@@ -90,7 +92,7 @@ fn phases(path: Column, total: f64) -> Vec<Phase> {
 				"sample_{}_{number}",
 				name.split(' ').next().unwrap_or_default()
 			),
-			kind: if number == 2 { Kind::Asm } else { code },
+			kind: if number == 2 { Origin::Asm } else { code },
 			instructions: instructions / f64::from(1 << number),
 		});
 		Phase {

@@ -27,7 +27,7 @@ use protocol::map;
 
 use crate::insn::{self, Op};
 use crate::round::{Round, Step};
-use crate::symbols::{Kind, LINEAR, Symbols};
+use crate::symbols::{LINEAR, Origin, Symbols};
 
 /// Assembly that an exit from a guest comes to after the vector.
 const EXIT: [&str; 3] = [
@@ -101,7 +101,7 @@ pub struct Labelled<'a> {
 	/// Whether the next one executed is not the next one in memory.
 	pub jumps: bool,
 	/// Whose it is.
-	pub kind: Kind,
+	pub kind: Origin,
 	/// Of which function.
 	pub function: &'a str,
 	/// When.
@@ -109,7 +109,7 @@ pub struct Labelled<'a> {
 }
 
 /// Whose an instruction is.
-fn owner<'a>(step: &Step, symbols: &'a Symbols) -> (Kind, &'a str, bool) {
+fn owner<'a>(step: &Step, symbols: &'a Symbols) -> (Origin, &'a str, bool) {
 	// Real addresses find the kernel's code with the MMU on and off.
 	if step.real < 1 << 60
 		&& let Some(function) = symbols.at(LINEAR + step.real)
@@ -119,14 +119,14 @@ fn owner<'a>(step: &Step, symbols: &'a Symbols) -> (Kind, &'a str, bool) {
 		return (function.kind, &function.name, first);
 	}
 	if step.address == step.real && FIRMWARE.contains(&step.real) {
-		return (Kind::Asm, "firmware (OPAL)", false);
+		return (Origin::Asm, "firmware (OPAL)", false);
 	}
 	// The guest's effective addresses are its real ones; its vectors are also at
 	// quadrant 3's beginning.
 	if step.address & !(0xf << 60) < map::RAM {
-		return (Kind::Guest, "guest", false);
+		return (Origin::Guest, "guest", false);
 	}
-	(Kind::User, "VMM", false)
+	(Origin::User, "VMM", false)
 }
 
 /// Says of each instruction whose and what it is.
@@ -141,7 +141,7 @@ pub fn label<'a>(round: &Round, symbols: &'a Symbols) -> Vec<Labelled<'a>> {
 	for index in 1..steps.len() {
 		let (kind, name, first) = owners[index];
 		let entered = first && owners[index - 1].1 != name;
-		if entered && kind != Kind::Guest && outermost.is_none() && SWITCH.contains(&name) {
+		if entered && kind != Origin::Guest && outermost.is_none() && SWITCH.contains(&name) {
 			outermost = Some(index);
 			returns.insert(steps[index - 1].address + 4);
 		}
@@ -156,8 +156,8 @@ pub fn label<'a>(round: &Round, symbols: &'a Symbols) -> Vec<Labelled<'a>> {
 	let mut later = false;
 	for (index, &(kind, _, _)) in owners.iter().enumerate().rev() {
 		later = match kind {
-			Kind::User => true,
-			Kind::Guest => false,
+			Origin::User => true,
+			Origin::Guest => false,
 			_ => later,
 		};
 		to_userspace[index] = later;
@@ -184,27 +184,29 @@ pub fn label<'a>(round: &Round, symbols: &'a Symbols) -> Vec<Labelled<'a>> {
 			Phase::HostOut
 		};
 		phase = match (phase, kind) {
-			(_, Kind::Guest) => {
+			(_, Origin::Guest) => {
 				handled = false;
 				Phase::Guest
 			}
-			(Phase::Guest, Kind::Trampoline) => Phase::TrampolineIn,
+			(Phase::Guest, Origin::Trampoline) => Phase::TrampolineIn,
 			(Phase::Guest, _) => Phase::Vector,
-			(Phase::Vector, Kind::Trampoline) => Phase::TrampolineIn,
-			(Phase::Vector, Kind::Asm) if EXIT.contains(&name) => Phase::TrampolineIn,
-			(Phase::Vector, Kind::Asm) => Phase::Vector,
+			(Phase::Vector, Origin::Trampoline) => Phase::TrampolineIn,
+			(Phase::Vector, Origin::Asm) if EXIT.contains(&name) => Phase::TrampolineIn,
+			(Phase::Vector, Origin::Asm) => Phase::Vector,
 			// An interrupt for the host.
 			(Phase::Vector, _) => host,
-			(Phase::TrampolineIn, Kind::Rust | Kind::C) if called => {
+			(Phase::TrampolineIn, Origin::Rust | Origin::C) if called => {
 				handler_returns = before.map(|before| before.address + 4);
 				Phase::Handler
 			}
-			(Phase::TrampolineIn | Phase::TrampolineOut, Kind::Rust | Kind::C) => Phase::ExitSwitch,
+			(Phase::TrampolineIn | Phase::TrampolineOut, Origin::Rust | Origin::C) => {
+				Phase::ExitSwitch
+			}
 			(Phase::TrampolineIn, _) if name == FAST_RETURN => Phase::TrampolineOut,
 			(Phase::TrampolineOut, _) if TOO_HARD.contains(&name) => Phase::TrampolineIn,
 			(Phase::Handler, _) if handler_returns == Some(step.address) => {
 				handler_returns = None;
-				if kind == Kind::C {
+				if kind == Origin::C {
 					handled = true;
 					if !to_userspace[index] {
 						Phase::HostIn
@@ -219,11 +221,11 @@ pub fn label<'a>(round: &Round, symbols: &'a Symbols) -> Vec<Labelled<'a>> {
 				Phase::TrampolineOut
 			}
 			(Phase::ExitSwitch | Phase::EntrySwitch, _) if returns.contains(&step.address) => host,
-			(Phase::HostOut | Phase::HostIn, Kind::User) => {
+			(Phase::HostOut | Phase::HostIn, Origin::User) => {
 				handled = true;
 				Phase::Userspace
 			}
-			(Phase::Userspace, Kind::User) => Phase::Userspace,
+			(Phase::Userspace, Origin::User) => Phase::Userspace,
 			(Phase::HostOut | Phase::HostIn | Phase::Userspace, _) if entered && switches(name) => {
 				Phase::EntrySwitch
 			}
@@ -269,7 +271,7 @@ pub struct Share {
 	/// Its name.
 	pub name: String,
 	/// In what it is written.
-	pub kind: Kind,
+	pub kind: Origin,
 	/// Its instructions.
 	pub instructions: u64,
 }
@@ -288,7 +290,7 @@ pub struct Part {
 /// Sums up by phase, in the order of their first instructions.
 pub fn phases(steps: &[Labelled<'_>]) -> Vec<Part> {
 	let mut order = Vec::new();
-	let mut shares: BTreeMap<Phase, BTreeMap<(&str, Kind), u64>> = BTreeMap::new();
+	let mut shares: BTreeMap<Phase, BTreeMap<(&str, Origin), u64>> = BTreeMap::new();
 	for step in steps {
 		if !order.contains(&step.phase) {
 			order.push(step.phase);
@@ -347,15 +349,15 @@ mod tests {
 		let at = |real: u64| LINEAR + real;
 		Symbols::of(
 			&[
-				(at(VECTOR), "exc_virt_0x4c00_system_call", Kind::Asm),
-				(at(OUR_EXIT), "kvm_p9_exit_hcall", Kind::Trampoline),
-				(at(OUR_ENTER), "kvm_p9_run_guest_site", Kind::Trampoline),
-				(at(RUST_HANDLER), "entry::handlers::null", Kind::Rust),
-				(at(RUST_SWITCH), "entry::switch", Kind::Rust),
-				(at(SEAM), "kvm_p9_vcpu_entry", Kind::Trampoline),
-				(at(RUN), "kvmhv_run_single_vcpu", Kind::C),
-				(at(HCALL), "kvmppc_pseries_do_hcall", Kind::C),
-				(at(SYSCALL), "system_call_exception", Kind::C),
+				(at(VECTOR), "exc_virt_0x4c00_system_call", Origin::Asm),
+				(at(OUR_EXIT), "kvm_p9_exit_hcall", Origin::Trampoline),
+				(at(OUR_ENTER), "kvm_p9_run_guest_site", Origin::Trampoline),
+				(at(RUST_HANDLER), "entry::handlers::null", Origin::Rust),
+				(at(RUST_SWITCH), "entry::switch", Origin::Rust),
+				(at(SEAM), "kvm_p9_vcpu_entry", Origin::Trampoline),
+				(at(RUN), "kvmhv_run_single_vcpu", Origin::C),
+				(at(HCALL), "kvmppc_pseries_do_hcall", Origin::C),
+				(at(SYSCALL), "system_call_exception", Origin::C),
 			],
 			LINEAR + 0x8000,
 		)
@@ -492,12 +494,12 @@ mod tests {
 		let at = |real: u64| LINEAR + real;
 		let symbols = Symbols::of(
 			&[
-				(at(VECTOR), "exc_virt_0x4c00_system_call", Kind::Asm),
-				(at(OUR_EXIT), "kvmppc_interrupt_hv", Kind::Asm),
-				(at(OUR_ENTER), "__kvmhv_vcpu_entry_p9", Kind::Asm),
-				(at(RUST_HANDLER), INLINED.0, Kind::C),
-				(at(RUST_SWITCH), INLINED.1, Kind::C),
-				(at(RUN), "kvmhv_run_single_vcpu", Kind::C),
+				(at(VECTOR), "exc_virt_0x4c00_system_call", Origin::Asm),
+				(at(OUR_EXIT), "kvmppc_interrupt_hv", Origin::Asm),
+				(at(OUR_ENTER), "__kvmhv_vcpu_entry_p9", Origin::Asm),
+				(at(RUST_HANDLER), INLINED.0, Origin::C),
+				(at(RUST_SWITCH), INLINED.1, Origin::C),
+				(at(RUN), "kvmhv_run_single_vcpu", Origin::C),
 			],
 			LINEAR + 0x8000,
 		);

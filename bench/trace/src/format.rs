@@ -33,7 +33,7 @@ pub struct Place {
 
 /// What a batch consists of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum Batch {
 	/// Calls.
 	Calls,
 	/// The same loop without.
@@ -55,7 +55,7 @@ pub struct Window {
 	/// What the VMM said it measures.
 	pub tag: u64,
 	/// With or without calls.
-	pub kind: Kind,
+	pub kind: Batch,
 	/// Everything that was executed.
 	pub runs: Vec<Run>,
 }
@@ -254,8 +254,8 @@ impl<R: Read> Reader<R> {
 	fn runs(&mut self) -> Result<Window, Error> {
 		let tag = self.u64()?;
 		let kind = match self.bytes::<1>()?[0] {
-			0 => Kind::Calls,
-			1 => Kind::Empty,
+			0 => Batch::Calls,
+			1 => Batch::Empty,
 			_ => return Err(Error::Corrupt("a window of no known kind")),
 		};
 		let mut runs = Vec::new();
@@ -323,7 +323,7 @@ mod tests {
 	fn window(entries: &[u32]) -> Window {
 		let mut window = Window {
 			tag: 7,
-			kind: Kind::Empty,
+			kind: Batch::Empty,
 			runs: Vec::new(),
 		};
 		entries.iter().for_each(|&entry| window.push(entry));

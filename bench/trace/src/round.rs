@@ -172,7 +172,7 @@ pub fn agrees(instructions: u64, ticks: u64) -> bool {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use crate::format::Kind;
+	use crate::format::Batch;
 	use proptest::prelude::*;
 
 	const BASE: u64 = 0x7f12_3400_0000;
@@ -188,7 +188,7 @@ mod tests {
 	fn window(entries: &[u32]) -> Window {
 		let mut window = Window {
 			tag: 0,
-			kind: Kind::Calls,
+			kind: Batch::Calls,
 			runs: vec![],
 		};
 		entries.iter().for_each(|&entry| window.push(entry));

@@ -11,7 +11,7 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, SymbolKind};
 
 /// Whose instructions they are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Kind {
+pub enum Origin {
 	/// The guest's own.
 	Guest,
 	/// Interrupt vectors and the kernel's other assembly, and the firmware.
@@ -28,11 +28,11 @@ pub enum Kind {
 
 /// Names that are not C's.
 #[derive(Default)]
-pub struct Sources(HashMap<String, Kind>);
+pub struct Sources(HashMap<String, Origin>);
 
 impl Sources {
 	/// All functions of a relocatable object are of that kind.
-	pub fn add(&mut self, object: &[u8], kind: Kind) -> Result<(), String> {
+	pub fn add(&mut self, object: &[u8], kind: Origin) -> Result<(), String> {
 		let file = object::File::parse(object).map_err(|error| error.to_string())?;
 		for (_, name) in code_symbols(&file) {
 			self.0.insert(name, kind);
@@ -41,7 +41,7 @@ impl Sources {
 	}
 
 	/// Whether any name is of that kind.
-	pub fn has(&self, kind: Kind) -> bool {
+	pub fn has(&self, kind: Origin) -> bool {
 		self.0.values().any(|&known| known == kind)
 	}
 }
@@ -72,7 +72,7 @@ pub struct Function {
 	/// As readers should see it.
 	pub name: String,
 	/// In what it is written.
-	pub kind: Kind,
+	pub kind: Origin,
 }
 
 /// A kernel's functions by address.
@@ -121,7 +121,7 @@ impl Symbols {
 		let functions = all
 			.into_iter()
 			.map(|(start, name)| {
-				let kind = sources.0.get(&name).copied().unwrap_or(Kind::C);
+				let kind = sources.0.get(&name).copied().unwrap_or(Origin::C);
 				Function {
 					start,
 					name: format!("{:#}", rustc_demangle::demangle(&name)),
@@ -139,14 +139,14 @@ impl Symbols {
 			functions: vec![Function {
 				start: LINEAR,
 				name: "kernel".to_owned(),
-				kind: Kind::C,
+				kind: Origin::C,
 			}],
 			text: vec![(LINEAR, LINEAR + SIZE)],
 		}
 	}
 
 	#[cfg(test)]
-	pub(crate) fn of(functions: &[(u64, &str, Kind)], end: u64) -> Self {
+	pub(crate) fn of(functions: &[(u64, &str, Origin)], end: u64) -> Self {
 		Self {
 			functions: functions
 				.iter()
@@ -215,8 +215,8 @@ mod tests {
 	fn addresses_belong_to_the_function_before_them() {
 		let symbols = Symbols::of(
 			&[
-				(LINEAR + 0x100, "vector", Kind::Asm),
-				(LINEAR + 0x200, "c", Kind::C),
+				(LINEAR + 0x100, "vector", Origin::Asm),
+				(LINEAR + 0x200, "c", Origin::C),
 			],
 			LINEAR + 0x300,
 		);
@@ -233,6 +233,6 @@ mod tests {
 	#[test]
 	fn what_is_no_kernel_is_refused() {
 		assert!(Symbols::new(b"not an ELF file", &Sources::default()).is_err());
-		assert!(Sources::default().add(b"", Kind::Asm).is_err());
+		assert!(Sources::default().add(b"", Origin::Asm).is_err());
 	}
 }

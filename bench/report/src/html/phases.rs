@@ -8,7 +8,7 @@ use super::figure::{self, Naming, Step};
 use super::page::{Page, Row};
 use super::parts::{dash, lacking, scrolling, swatch};
 use super::words::{amount, counted, cycles, label, number, percent};
-use crate::report::{Entry, Function, Kind};
+use crate::report::{Entry, Function, Origin};
 
 /// Functions of a phase that are named; the others are summed up.
 const FUNCTIONS: usize = 8;
@@ -159,13 +159,13 @@ fn by_function(functions: &[Function]) -> Markup {
 	}
 }
 
-fn kind(kind: Kind) -> &'static str {
+fn kind(kind: Origin) -> &'static str {
 	match kind {
-		Kind::Guest => "guest",
-		Kind::Asm => "asm",
-		Kind::Trampoline => "trampoline",
-		Kind::Rust => "Rust",
-		Kind::C => "C",
-		Kind::User => "userspace",
+		Origin::Guest => "guest",
+		Origin::Asm => "asm",
+		Origin::Trampoline => "trampoline",
+		Origin::Rust => "Rust",
+		Origin::C => "C",
+		Origin::User => "userspace",
 	}
 }

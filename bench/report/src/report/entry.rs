@@ -67,7 +67,7 @@ pub struct Function {
 	/// Its symbol.
 	pub name: String,
 	/// In what it is written, or what it is part of.
-	pub kind: Kind,
+	pub kind: Origin,
 	/// Instructions per round trip.
 	pub instructions: f64,
 }
@@ -75,7 +75,7 @@ pub struct Function {
 /// Whose instructions they are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum Origin {
 	/// The guest's own.
 	Guest,
 	/// Interrupt vectors and the kernel's other assembly.

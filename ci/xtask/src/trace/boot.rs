@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ::report::console::{self, Line, Measured};
-use ::trace::format::{Kind as Batch, Reader};
+use ::trace::format::{Batch, Reader};
 use ::trace::round;
 use ::trace::symbols::{self, Symbols};
 use anyhow::{Context, Result, anyhow, bail};

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use ::trace::symbols::{Kind, Sources};
+use ::trace::symbols::{Origin, Sources};
 use anyhow::{Result, anyhow, bail};
 use harness::kernel::Image;
 use harness::process;
@@ -23,7 +23,11 @@ pub fn sources(image: &Image) -> Result<Sources> {
 		let ours = file
 			.file_name()
 			.is_some_and(|name| name.to_string_lossy().starts_with("kvm_p9_"));
-		let kind = if ours { Kind::Trampoline } else { Kind::Asm };
+		let kind = if ours {
+			Origin::Trampoline
+		} else {
+			Origin::Asm
+		};
 		// What is made for 32-bit userspace or the boot wrapper is none of the kernel's.
 		if let Err(error) = sources.add(&bytes, kind) {
 			bail!("{}: {error}", object.display());
@@ -31,7 +35,7 @@ pub fn sources(image: &Image) -> Result<Sources> {
 	}
 	if let Ok(bytes) = fs::read(tree.join("arch/powerpc/kvm/kvm_p9_rust.o")) {
 		sources
-			.add(&bytes, Kind::Rust)
+			.add(&bytes, Origin::Rust)
 			.map_err(|error| anyhow!("kvm_p9_rust.o: {error}"))?;
 	}
 	Ok(sources)

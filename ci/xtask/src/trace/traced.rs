@@ -7,7 +7,7 @@ use ::report::console::Cell;
 use ::report::report;
 use ::trace::attribute::{self, Labelled};
 use ::trace::round;
-use ::trace::symbols::{Kind, Symbols};
+use ::trace::symbols::{Origin, Symbols};
 use model::Step;
 
 /// One cell's round trip.
@@ -68,7 +68,7 @@ impl Traced {
 		costly.retain(|_, count| *count > 0.0);
 		let mut phases = Vec::new();
 		// Whose the loop is: the guest's, or, where none is entered, the VMM's.
-		let loops = |kind| kind == looped.first().map_or(Kind::Guest, |step| step.kind);
+		let loops = |kind| kind == looped.first().map_or(Origin::Guest, |step| step.kind);
 		let mut rest = looped.len();
 		if symbols.is_some() {
 			for part in attribute::phases(&labelled) {
@@ -122,13 +122,13 @@ impl Traced {
 	}
 }
 
-fn kind(kind: Kind) -> report::Kind {
+fn kind(kind: Origin) -> report::Origin {
 	match kind {
-		Kind::Guest => report::Kind::Guest,
-		Kind::Asm => report::Kind::Asm,
-		Kind::Trampoline => report::Kind::Trampoline,
-		Kind::Rust => report::Kind::Rust,
-		Kind::C => report::Kind::C,
-		Kind::User => report::Kind::User,
+		Origin::Guest => report::Origin::Guest,
+		Origin::Asm => report::Origin::Asm,
+		Origin::Trampoline => report::Origin::Trampoline,
+		Origin::Rust => report::Origin::Rust,
+		Origin::C => report::Origin::C,
+		Origin::User => report::Origin::User,
 	}
 }

@@ -30,7 +30,7 @@ struct Function {
 const LOCAL: u64 = 8;
 
 struct Sum {
-	kind: symbols::Kind,
+	kind: symbols::Origin,
 	instructions: u64,
 	/// Executions of what may be the one entry point and the other.
 	global: u64,
@@ -38,7 +38,7 @@ struct Sum {
 }
 
 impl Sum {
-	fn new(kind: symbols::Kind) -> Self {
+	fn new(kind: symbols::Origin) -> Self {
 		Self {
 			kind,
 			instructions: 0,
@@ -75,13 +75,13 @@ impl Profile {
 		let codes = phases.iter().filter_map(|phase| phase.code.get(&event));
 		for (&real, &count) in codes.flatten() {
 			let (name, kind, start) = match symbols.at(LINEAR + real) {
-				_ if FIRMWARE.contains(&real) => ("firmware (OPAL)", symbols::Kind::Asm, None),
+				_ if FIRMWARE.contains(&real) => ("firmware (OPAL)", symbols::Origin::Asm, None),
 				Some(function) => (
 					function.name.as_str(),
 					function.kind,
 					Some(function.start - LINEAR),
 				),
-				None => ("unknown", symbols::Kind::Asm, None),
+				None => ("unknown", symbols::Origin::Asm, None),
 			};
 			let sum = functions.entry(name).or_insert_with(|| Sum::new(kind));
 			sum.instructions += count;
