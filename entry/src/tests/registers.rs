@@ -243,7 +243,8 @@ pub(super) fn uniform([host, vcpu, guest]: [u64; 3], facilities: u64) -> Machine
 }
 
 /// The order in which journals number the values of the vcpu and of the guest. The journals were
-/// reviewed with these values. A register that is not here has its number and 0x1000.
+/// reviewed with these values. A register that is not here has its number and 0x1000, so that
+/// a new row changes no value of the others.
 const NUMBERED: [Spr; 30] = [
 	Spr::TAR,
 	Spr::VRSAVE,
@@ -283,11 +284,16 @@ pub(super) fn distinct(facilities: u64) -> Machine {
 		Some(position) => first + position as u64,
 		None => 0x1000 + u64::from(spr.0),
 	};
-	let host: Vec<_> = (0x100..).take(host_sprs().len()).collect();
+	let mut numbers = 0x100..;
+	let host = host_sprs().into_iter().map(|spr| {
+		let numbered = NUMBERED.contains(&spr) || RULED_HOST.contains(&spr);
+		let number = numbered.then(|| numbers.next()).flatten();
+		number.unwrap_or(0x1000 + u64::from(spr.0))
+	});
 	let vcpu = vcpu_sprs().into_iter().map(|spr| value(0x118, spr));
 	let guest = guest_sprs().into_iter().map(|(spr, _)| value(0x100, spr));
 	machine(
-		&host,
+		&host.collect::<Vec<_>>(),
 		&vcpu.collect::<Vec<_>>(),
 		&guest.collect::<Vec<_>>(),
 		facilities,
