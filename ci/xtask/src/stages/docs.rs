@@ -13,6 +13,8 @@ use anyhow::{Context, Result, ensure};
 use clap::CommandFactory;
 use harness::check::Check;
 use harness::{paths, process};
+use powerpc::abi::Shared;
+use powerpc::{Counters, FastHcall, LightCounter};
 
 use crate::stage::{Part, Stage, stage};
 
@@ -86,7 +88,11 @@ fn docs() -> Result<Vec<Check>> {
 	};
 	let documents: Vec<_> = files.iter().filter(|file| file.ends_with(".md")).collect();
 	ensure!(!documents.is_empty(), "no documents");
-	documents
+	let operators = fs::read_to_string(known.root.join(OPERATORS))?;
+	let unexplained = unexplained(&operators);
+	let counters = (!unexplained.is_empty()).then(|| unexplained.join("; "));
+	let counters = Check::new(format!("{OPERATORS} has each counter"), counters);
+	let checks: Result<Vec<_>> = documents
 		.into_iter()
 		.map(|file| {
 			let text = fs::read_to_string(known.root.join(file))?;
@@ -94,6 +100,33 @@ fn docs() -> Result<Vec<Check>> {
 			let complaint = (!complaints.is_empty()).then(|| complaints.join("; "));
 			Ok(Check::new(*file, complaint))
 		})
+		.collect();
+	Ok([counters].into_iter().chain(checks?).collect())
+}
+
+/// The document for operators.
+const OPERATORS: &str = "docs/operators.md";
+
+/// Counters of the file `counters` of which the table in the document has no row.
+fn unexplained(document: &str) -> Vec<String> {
+	let rows: BTreeSet<_> = document
+		.lines()
+		.filter_map(|line| line.strip_prefix("| `"))
+		.flat_map(|row| words_of(row.split('|').next().unwrap_or("")))
+		.collect();
+	let entries = Counters::FIELDS
+		.iter()
+		.filter(|field| field.length.is_none());
+	let entries = entries.map(|field| field.name.to_owned());
+	let fast = FastHcall::ALL
+		.iter()
+		.map(|hcall| format!("fast_{}", hcall.name()));
+	let light = LightCounter::ALL.iter().map(|one| one.name().to_owned());
+	entries
+		.chain(fast)
+		.chain(light)
+		.filter(|name| !rows.contains(name.as_str()))
+		.map(|name| format!("{name} is not explained"))
 		.collect()
 }
 
@@ -241,6 +274,19 @@ mod tests {
 
 	fn complaints_of(text: &str) -> usize {
 		complaints(&known(), Path::new("docs/some.md"), text).len()
+	}
+
+	#[test]
+	fn a_counter_without_a_row_is_seen() {
+		let all = unexplained("");
+		assert!(
+			all.len() > 20 && all[0].starts_with("entry_rust "),
+			"{all:?}"
+		);
+		let one = unexplained("x `c_cpu`\n| `entry_rust`, `light_store` | exits | `c_secure` |");
+		assert_eq!(one.len(), all.len() - 2);
+		let name = |name: &str| one.contains(&format!("{name} is not explained"));
+		assert!(name("c_cpu") && name("c_secure") && !name("light_store"));
 	}
 
 	#[test]
