@@ -143,7 +143,7 @@ mod kernel {
 	/// faults must be disabled, and userspace readable.
 	#[unsafe(no_mangle)]
 	unsafe extern "C" fn kvm_p9_fetch(vcpu: NonNull<KvmVcpu>) -> bool {
-		// SAFETY: the caller's word. A vcpu's VM lives as long as the vcpu.
+		// SAFETY: `vcpu` is a loaded vcpu, which this function requires. A vcpu's VM lives as long as the vcpu.
 		let (view, kvm) = unsafe {
 			let view = VcpuView::new(vcpu.cast());
 			(

@@ -212,7 +212,7 @@ impl Saved {
 		area.set_ppr(self.ppr);
 		area.set_cfar(self.cfar);
 		area.set_ctr(self.ctr);
-		// SAFETY: the guest's own values, by the caller's word.
+		// SAFETY: the guest's own values, and the guest runs next.
 		unsafe {
 			cpu.mtspr::<{ Spr::SRR0.0 }>(self.srr0);
 			cpu.mtspr::<{ Spr::SRR1.0 }>(self.srr1);
@@ -241,7 +241,7 @@ pub unsafe fn hcall<C: Cpu, R>(
 	body: impl FnOnce(&mut C) -> R,
 ) -> R {
 	let saved = Saved::new(cpu, area, srr0, srr1);
-	// SAFETY: the caller's word.
+	// SAFETY: this function requires what `window` does, and what an interrupt overwrites is saved.
 	let (answer, interrupted) = unsafe { window(cpu, structures, registers, body) };
 	if interrupted {
 		// SAFETY: the guest's state is loaded again.

@@ -46,7 +46,7 @@ unsafe extern "C" {
 }
 
 #[cfg(have_tm)]
-// SAFETY: as above.
+// SAFETY: functions of the kernel with these types (asm/kvm_book3s.h).
 unsafe extern "C" {
 	fn kvmppc_restore_tm_hv(vcpu: *mut u8, msr: u64, preserve_nv: bool);
 	fn kvmppc_save_tm_hv(vcpu: *mut u8, msr: u64, preserve_nv: bool);
@@ -54,7 +54,7 @@ unsafe extern "C" {
 }
 
 #[cfg(have_timing)]
-// SAFETY: as above.
+// SAFETY: a function of the kernel with this type (book3s_hv.h).
 unsafe extern "C" {
 	fn accumulate_time(vcpu: *mut u8, next: *mut u8);
 }
@@ -92,7 +92,7 @@ impl Cpu for Power9 {
 
 	#[inline(always)]
 	unsafe fn mtspr<const N: u16>(&mut self, value: u64) {
-		// SAFETY: the caller vouches for the value.
+		// SAFETY: what runs next is right with the value, which `Cpu::mtspr` requires.
 		unsafe { asm!("mtspr {}, {}", const N, in(reg) value, options(nostack, preserves_flags)) };
 	}
 
@@ -114,13 +114,14 @@ impl Cpu for Power9 {
 
 	#[inline(always)]
 	unsafe fn mtmsrd(&mut self, msr: u64) {
-		// SAFETY: the caller vouches for the value.
+		// SAFETY: `Cpu::mtmsrd` requires that what runs next is right with the value, and at the same
+		// address with translation on and off.
 		unsafe { asm!("mtmsrd {}, 0", in(reg) msr, options(nostack, preserves_flags)) };
 	}
 
 	#[inline(always)]
 	unsafe fn mtmsrd_ee_ri(&mut self, msr: u64) {
-		// SAFETY: the caller vouches for the value.
+		// SAFETY: what runs next is right with these two bits, which `Cpu::mtmsrd_ee_ri` requires.
 		unsafe { asm!("mtmsrd {}, 1", in(reg) msr, options(nostack, preserves_flags)) };
 	}
 
@@ -189,12 +190,11 @@ pub(crate) fn pointer(vcpu: VcpuView) -> *mut u8 {
 	vcpu.address().as_ptr()
 }
 
-// Every call into the kernel below is sound for one reason: `switch::run` makes it
-// where the C path makes the same call, with the same vcpu and the same state of the
-// CPU.
+// `switch::run` calls each of these where the C path makes the same call, with the same vcpu and
+// the same state of the CPU.
 impl Kernel for Power9 {
 	fn pmu_to_guest(&mut self, vcpu: VcpuView) {
-		// SAFETY: see above.
+		// SAFETY: the vcpu is loaded and interrupts are disabled, as where C calls it.
 		unsafe { switch_pmu_to_guest(pointer(vcpu), self.host_pmu.as_mut_ptr()) };
 		// The guest's PMU counts in hypervisor state until the kernel freezes it, and
 		// its samples there would carry kernel addresses. A full exit freezes it.
@@ -204,14 +204,14 @@ impl Kernel for Power9 {
 	}
 
 	fn pmu_to_host(&mut self, vcpu: VcpuView) {
-		// SAFETY: see above; the host's PMU was saved here on the way in.
+		// SAFETY: interrupts are disabled, as where C calls it; the host's PMU was saved here on the way in.
 		unsafe { switch_pmu_to_host(pointer(vcpu), self.host_pmu.as_mut_ptr()) };
 	}
 
 	#[inline(always)]
 	unsafe fn load_vectors(&mut self, vcpu: VcpuView) {
-		// SAFETY: the vcpu's register arrays, at the kernel's offsets; the caller
-		// vouches for MSR and for the registers.
+		// SAFETY: the vcpu's register arrays, at the kernel's offsets. MSR has the
+		// facilities, and no value in the registers is needed: `Kernel::load_vectors` requires both.
 		unsafe {
 			let vcpu = vcpu.address();
 			kvm_p9_load_vectors(
@@ -223,7 +223,7 @@ impl Kernel for Power9 {
 
 	#[inline(always)]
 	fn store_vectors(&mut self, vcpu: VcpuView) {
-		// SAFETY: as above; storing changes only a register whose value is dead.
+		// SAFETY: the vcpu's register arrays, at the kernel's offsets; storing changes only a register whose value is dead.
 		unsafe {
 			let vcpu = vcpu.address();
 			kvm_p9_store_vectors(
@@ -235,19 +235,19 @@ impl Kernel for Power9 {
 
 	#[cfg(have_tm)]
 	fn restore_tm(&mut self, vcpu: VcpuView, msr: u64) {
-		// SAFETY: see above.
+		// SAFETY: MSR[TM] is on and the vcpu is loaded, as where C calls it.
 		unsafe { kvmppc_restore_tm_hv(pointer(vcpu), msr, true) };
 	}
 
 	#[cfg(have_tm)]
 	fn save_tm(&mut self, vcpu: VcpuView, msr: u64) {
-		// SAFETY: see above.
+		// SAFETY: MSR[TM] is on and the vcpu is loaded, as where C calls it.
 		unsafe { kvmppc_save_tm_hv(pointer(vcpu), msr, true) };
 	}
 
 	#[cfg(have_tm)]
 	fn tm_emulation_early(&mut self, vcpu: VcpuView) -> bool {
-		// SAFETY: see above.
+		// SAFETY: called after a softpatch interrupt of the loaded vcpu, as C does.
 		unsafe { kvmhv_p9_tm_emulation_early(pointer(vcpu)) != 0 }
 	}
 
@@ -296,19 +296,19 @@ impl Kernel for Power9 {
 	}
 
 	fn machine_check(&mut self, vcpu: VcpuView) {
-		// SAFETY: see above.
+		// SAFETY: called after a machine check of the loaded vcpu, as C does.
 		unsafe { kvmppc_realmode_machine_check(pointer(vcpu)) };
 	}
 
 	fn hmi(&mut self, vcpu: VcpuView) {
-		// SAFETY: see above. It says whether the timebase needs work, as to callers
+		// SAFETY: called after an HMI of the loaded vcpu, as C does. It says whether the timebase needs work, as to callers
 		// with several threads; there is one.
 		unsafe { kvmppc_p9_realmode_hmi_handler(pointer(vcpu)) };
 	}
 
 	#[inline(always)]
 	fn rearm_host_dec(&mut self, tb: u64) {
-		// SAFETY: see above.
+		// SAFETY: the host's timebase is loaded and interrupts are disabled, as where C calls it.
 		unsafe { timer_rearm_host_dec(tb) };
 	}
 
@@ -323,7 +323,7 @@ impl Kernel for Power9 {
 	#[inline(always)]
 	fn time_in_guest(&mut self, vcpu: VcpuView) {
 		#[cfg(have_timing)]
-		// SAFETY: see above; the accumulator is the vcpu's own.
+		// SAFETY: the vcpu is loaded, so only this thread uses its accumulators.
 		unsafe {
 			accumulate_time(pointer(vcpu), pointer(vcpu).add(layout::VCPU_TIME_IN_GUEST));
 		}
@@ -334,7 +334,7 @@ impl Kernel for Power9 {
 	#[inline(always)]
 	fn time_guest_exit(&mut self, vcpu: VcpuView) {
 		#[cfg(have_timing)]
-		// SAFETY: see above; the accumulator is the vcpu's own.
+		// SAFETY: the vcpu is loaded, so only this thread uses its accumulators.
 		unsafe {
 			accumulate_time(
 				pointer(vcpu),

@@ -136,7 +136,7 @@ macro_rules! group {
 					let guest = u64::from(context.$home.$name());
 					let host: Option<u64> = host!($host, self.$name, context, $name);
 					if host != Some(guest) {
-						// SAFETY: the caller vouches for what runs next.
+						// SAFETY: the guest runs next, which this function requires.
 						unsafe { cpu.mtspr::<{ Spr::$spr.0 }>(guest) };
 					}
 				})*
@@ -163,7 +163,7 @@ macro_rules! group {
 					let guest = u64::from(context.$home.$name());
 					let host: Option<u64> = host!($host, self.$name, context, $name);
 					if let Some(host) = host && host != guest {
-						// SAFETY: the host's own value, by the caller's word.
+						// SAFETY: the host's own value: `self` is what the host had.
 						unsafe { cpu.mtspr::<{ Spr::$spr.0 }>(host) };
 					}
 				})*
@@ -186,7 +186,7 @@ macro_rules! group {
 				$(if is_checkpointed!($($checkpointed)?) && applies!($when, when) {
 					let host: Option<u64> = host!($host, self.$name, context, $name);
 					if let Some(host) = host {
-						// SAFETY: the host's own value, by the caller's word.
+						// SAFETY: the host's own value: `self` is what the host had.
 						unsafe { cpu.mtspr::<{ Spr::$spr.0 }>(host) };
 					}
 				})*

@@ -67,7 +67,7 @@ macro_rules! field {
 			#[inline(always)]
 			pub fn $set(self, value: $width) {
 				const FIELD: Field = layout::$($offset)::+;
-				// SAFETY: as above.
+				// SAFETY: `new` was promised a structure that has this field at this offset.
 				unsafe { self.0.add(FIELD.offset).cast::<$width>().write_volatile(value) }
 			}
 		}

@@ -160,7 +160,7 @@ pub(super) unsafe fn leave_lightly<K: Kernel>(
 	vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
 	let structures = Structures { vcore, kvm, paca };
 	let registers = k.light(vcpu);
-	// SAFETY: the caller's word. What an interrupt overwrites is saved, and is loaded again on
+	// SAFETY: the guest's context is loaded, which this function requires. What an interrupt overwrites is saved, and is loaded again on
 	// both ways: by the loop that called this, or by the next full entry.
 	let (answered, _) =
 		unsafe { light::window(k, structures, registers, |k| k.light_store(vcpu, device)) };
@@ -390,7 +390,8 @@ pub(super) unsafe fn restore_mmu_context<P: Profile, K: Kernel>(
 	context: &Context,
 	host: &Host,
 ) {
-	// SAFETY: a radix host translates nothing by the SLB; the rest is the caller's word.
+	// SAFETY: a radix host translates nothing by the SLB; `host` is this entry's, and code keeps
+	// to quadrant 3 until MSR is the host's: this function requires both.
 	unsafe {
 		if matches!(P::KIND, Kind::Hash) {
 			slb::save(k, context.vcpu);

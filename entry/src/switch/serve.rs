@@ -150,7 +150,7 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 			..out
 		});
 	}
-	// SAFETY: as above.
+	// SAFETY: the guest's context is loaded, and the guest runs next.
 	unsafe { enter::load_way_in(k, vcpu) };
 	None
 }

@@ -58,10 +58,10 @@ pub(super) unsafe fn leave<C: Cpu>(k: &mut C, context: &Context, applied: u64) {
 ///
 /// What runs next must want `tb`.
 pub(crate) unsafe fn set<C: Cpu>(cpu: &mut C, tb: u64) {
-	// SAFETY: the caller's word.
+	// SAFETY: what runs next wants `tb`, which this function requires.
 	unsafe { cpu.mtspr::<{ Spr::TBU40.0 }>(tb) };
 	if cpu.mftb() & TB_LOW < tb & TB_LOW {
-		// SAFETY: the caller's word.
+		// SAFETY: what runs next wants `tb`; this is the carry that the first write lost.
 		unsafe { cpu.mtspr::<{ Spr::TBU40.0 }>(tb.wrapping_add(TB_LOW + 1)) };
 	}
 }
