@@ -16,6 +16,10 @@ impl Code {
 	pub const FUNCTION: Self = Self(-2);
 	/// A parameter is out of range.
 	pub const PARAMETER: Self = Self(-4);
+	/// The group of the page table has no free place.
+	pub const PTEG_FULL: Self = Self(-6);
+	/// There is no such page table entry.
+	pub const NOT_FOUND: Self = Self(-7);
 	/// Never reaches a guest: this handler can't do it, take the full path.
 	///
 	/// The kernel's H_TOO_HARD, outside the range that PAPR assigns.

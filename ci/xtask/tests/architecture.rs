@@ -168,7 +168,7 @@ fn a_kbuild_that_depends_on_more_is_seen() {
 }
 
 /// Folders of crates that go into the kernel.
-const KERNEL_SIDE: [&str; 4] = ["arch/", "entry/", "hcall/", "tce/"];
+const KERNEL_SIDE: [&str; 5] = ["arch/", "entry/", "hcall/", "hpt/", "tce/"];
 
 /// The file by which a kernel's build calls ci/kbuild.
 const CALLS_KBUILD: &str = "arch/powerpc/kernel/Makefile.kvm_p9";
@@ -253,7 +253,7 @@ fn naming_complaints(files: &BTreeMap<String, String>) -> Vec<String> {
 #[test]
 fn what_goes_into_the_kernel_names_neither_benchmark_nor_tests() {
 	let mut complaints = Vec::new();
-	for folder in ["arch/powerpc", "entry", "hcall", "tce"] {
+	for folder in ["arch/powerpc", "entry", "hcall", "hpt", "tce"] {
 		let mut files = sources(folder);
 		// A cover letter says how the patches were tested.
 		files.retain(|file, _| !file.ends_with(".patch") && !file.ends_with(".md"));

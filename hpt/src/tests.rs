@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The bodies against a model, and against each other at the same time.
+
+mod contend;
+mod fake;
+mod model;
+mod random;
+mod translation;
