@@ -2,10 +2,12 @@
 //! The fast handlers, by hcall number. The list is `powerpc::fast_handlers`; each function that a row
 //! names is in scope here.
 
+mod hpt;
 mod light;
 mod tce;
 mod timed;
 
+use self::hpt::{h_bulk_remove, h_clear_mod, h_clear_ref, h_enter, h_protect, h_read, h_remove};
 use hcall::{FastTable, Number, null};
 use tce::{h_get_tce, h_put_tce, h_put_tce_indirect, h_stuff_tce};
 

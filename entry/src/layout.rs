@@ -40,6 +40,16 @@ mod assertions {
 	const_assert_eq!(Number::STUFF_TCE.0 as usize, kernel::HCALL_STUFF_TCE);
 	const_assert_eq!(Code::SUCCESS.0 as usize, kernel::HCALL_SUCCESS);
 	const_assert_eq!(Code::PARAMETER.0 as usize, kernel::HCALL_PARAMETER);
+	const_assert_eq!(crate::radix::PRESENT as usize, kernel::PTE_PRESENT);
+	const_assert_eq!(crate::radix::LEAF as usize, kernel::PTE_LEAF);
+	const_assert_eq!(crate::radix::TREE_BITS as usize, kernel::TREE_BITS);
+	const_assert_eq!(crate::radix::LEVEL_BITS[0] as usize, kernel::TREE_ROOT_BITS);
+	const_assert_eq!(
+		crate::radix::LAST_SHIFT as usize,
+		kernel::TREE_LAST_BITS + kernel::PAGE_SHIFT
+	);
+	const_assert_eq!(size_of::<hpt::Rev>(), kernel::SIZEOF_REV);
+	const_assert_eq!(kernel::SIZEOF_CPUMASK % 8, 0);
 	const_assert_eq!(Number::NULL.0 as usize, kernel::HCALL_NULL);
 	const_assert_eq!(Code::TOO_HARD.0 as usize, kernel::HCALL_TOO_HARD);
 	// The trampoline reads `enabled_hcalls` for every number in the table.

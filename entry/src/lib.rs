@@ -14,7 +14,9 @@
 //! - [`choose`] decides between the Rust path and the C path.
 //! - [`timing`] measures spans of time, and cycles while the PMU is free.
 //! - `entry_point` is what the kernel calls; `power9` is the processor and the kernel as they are.
-//! - `fast` is the list of fast handlers; `tce` has the TCE hcalls on the kernel's structures.
+//! - `fast` is the list of fast handlers. `tce` and `hpt` have the TCE hcalls and the page table hcalls
+//!   on the kernel's structures.
+//! - [`radix`] walks page tables of the kernel.
 //!
 //! [`switch`], [`sprs`] and [`timing::pmu`] are generic over the processor. The host's tests run
 //! them on a processor that writes every access to a journal.
@@ -27,10 +29,13 @@ mod entry_point;
 #[cfg(kernel)]
 mod fast;
 pub mod fetch;
+#[cfg(kernel)]
+mod hpt;
 mod layout;
 pub mod light;
 #[cfg(kernel)]
 mod power9;
+pub mod radix;
 pub mod sprs;
 pub mod switch;
 #[cfg(kernel)]

@@ -7,5 +7,6 @@ mod journals;
 mod light;
 mod order;
 mod properties;
+mod radix;
 mod registers;
 mod strategies;

@@ -146,6 +146,7 @@ view! {
 		gpr5 / set_gpr5: u64 @ VCPU_GPR5;
 		gpr6 / set_gpr6: u64 @ VCPU_GPR6;
 		gpr7 / set_gpr7: u64 @ VCPU_GPR7;
+		gpr8 / set_gpr8: u64 @ VCPU_GPR8;
 		gpr9 / set_gpr9: u64 @ VCPU_GPR9;
 		gpr10 / set_gpr10: u64 @ VCPU_GPR10;
 		gpr11 / set_gpr11: u64 @ VCPU_GPR11;
@@ -241,6 +242,19 @@ view! {
 		secure_guest / set_secure_guest: u8 @ KVM_SECURE_GUEST;
 		memslots / set_memslots: u64 @ KVM_MEMSLOTS;
 		mm / set_mm: u64 @ KVM_MM;
+		/// A hash guest's HPT, in the linear map.
+		hpt_table / set_hpt_table: u64 @ KVM_HPT_TABLE;
+		/// Logarithm of its size.
+		hpt_order / set_hpt_order: u32 @ KVM_HPT_ORDER;
+		/// What the kernel keeps for each HPTE, in vmalloc space.
+		hpt_revs / set_hpt_revs: u64 @ KVM_HPT_REVS;
+		/// Readers of KVM_PPC_GET_HTAB_FD that want to know of changes.
+		hpte_mod_interest / set_hpte_mod_interest: u32 @ KVM_HPTE_MOD_INTEREST;
+		online_vcores / set_online_vcores: u32 @ KVM_ONLINE_VCORES;
+		/// How many MMU notifications there were.
+		mmu_notifications / set_mmu_notifications: u64 @ KVM_MMU_SEQUENCE;
+		/// How many MMU notifications are in progress.
+		mmu_notified / set_mmu_notified: u64 @ KVM_MMU_IN_PROGRESS;
 	}
 }
 
@@ -301,6 +315,10 @@ view! {
 		npages / set_npages: u64 @ SLOT_NPAGES;
 		/// Where it is in userspace.
 		user / set_user: u64 @ SLOT_USER;
+		dirty_bitmap / set_dirty_bitmap: u64 @ SLOT_DIRTY_BITMAP;
+		/// The reverse map of a hash guest, in vmalloc space.
+		rmaps / set_rmaps: u64 @ SLOT_RMAPS;
+		flags / set_flags: u32 @ SLOT_FLAGS;
 	}
 }
 
@@ -363,6 +381,8 @@ view! {
 view! {
 	/// `struct mm_struct`.
 	MmView {
+		/// The root of its page table.
+		pgd / set_pgd: u64 @ MM_PGD;
 		/// The first of its regions, in a circle.
 		regions / set_regions: u64 @ MM_REGIONS;
 	}

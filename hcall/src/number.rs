@@ -25,8 +25,18 @@ powerpc::fast_handlers!(number_of);
 pub struct Number(pub u64);
 
 impl Number {
+	/// H_REMOVE: remove an entry of a hash guest's page table.
+	pub const REMOVE: Self = Self(0x04);
 	/// H_ENTER: insert an entry into a hash guest's page table.
 	pub const ENTER: Self = Self(0x08);
+	/// H_READ: read one entry of a hash guest's page table, or four.
+	pub const READ: Self = Self(0x0c);
+	/// H_CLEAR_MOD: clear the change bit of an entry.
+	pub const CLEAR_MOD: Self = Self(0x10);
+	/// H_CLEAR_REF: clear the reference bit of an entry.
+	pub const CLEAR_REF: Self = Self(0x14);
+	/// H_PROTECT: change protection and key of an entry.
+	pub const PROTECT: Self = Self(0x18);
 	/// H_GET_TCE: read one TCE.
 	pub const GET_TCE: Self = Self(0x1c);
 	/// H_PUT_TCE: write one TCE.
@@ -63,6 +73,8 @@ impl Number {
 	pub const CONFER: Self = Self(0xe4);
 	/// H_PROD: wake another vcpu.
 	pub const PROD: Self = Self(0xe8);
+	/// H_BULK_REMOVE: remove up to four entries of a hash guest's page table.
+	pub const BULK_REMOVE: Self = Self(0x124);
 	/// H_STUFF_TCE: write one value to consecutive TCEs.
 	pub const STUFF_TCE: Self = Self(0x138);
 	/// H_PUT_TCE_INDIRECT: write up to 512 TCEs from a list in guest memory.

@@ -70,6 +70,7 @@ int main(void)
 	FIELD64(VCPU_GPR5, kvm_vcpu, arch.regs.gpr[5]);
 	FIELD64(VCPU_GPR6, kvm_vcpu, arch.regs.gpr[6]);
 	FIELD64(VCPU_GPR7, kvm_vcpu, arch.regs.gpr[7]);
+	FIELD64(VCPU_GPR8, kvm_vcpu, arch.regs.gpr[8]);
 	FIELD64(VCPU_GPR9, kvm_vcpu, arch.regs.gpr[9]);
 	FIELD64(VCPU_GPR10, kvm_vcpu, arch.regs.gpr[10]);
 	FIELD64(VCPU_GPR11, kvm_vcpu, arch.regs.gpr[11]);
@@ -110,8 +111,16 @@ int main(void)
 	FIELD8(KVM_SECURE_GUEST, kvm, arch.secure_guest);
 	FIELD64(KVM_MEMSLOTS, kvm, memslots[0]);
 	FIELD64(KVM_MM, kvm, mm);
+	FIELD64(KVM_HPT_TABLE, kvm, arch.hpt.virt);
+	FIELD32(KVM_HPT_ORDER, kvm, arch.hpt.order);
+	FIELD64(KVM_HPT_REVS, kvm, arch.hpt.rev);
+	FIELD32(KVM_HPTE_MOD_INTEREST, kvm, arch.hpte_mod_interest);
+	FIELD32(KVM_ONLINE_VCORES, kvm, arch.online_vcores);
+	FIELD64(KVM_MMU_SEQUENCE, kvm, mmu_invalidate_seq);
+	FIELD64(KVM_MMU_IN_PROGRESS, kvm, mmu_invalidate_in_progress);
 
 	/* struct mm_struct, and the regions that it has registered for DMA */
+	FIELD64(MM_PGD, mm_struct, pgd);
 	FIELD64(MM_REGIONS, mm_struct, context.iommu_group_mem_list.next);
 	FIELD64(REGION_NEXT, mm_iommu_table_group_mem_t, next.next);
 	FIELD64(REGION_MAPPED, mm_iommu_table_group_mem_t, mapped);
@@ -129,6 +138,9 @@ int main(void)
 	FIELD64(SLOT_BASE_GFN, kvm_memory_slot, base_gfn);
 	FIELD64(SLOT_NPAGES, kvm_memory_slot, npages);
 	FIELD64(SLOT_USER, kvm_memory_slot, userspace_addr);
+	FIELD64(SLOT_DIRTY_BITMAP, kvm_memory_slot, dirty_bitmap);
+	FIELD64(SLOT_RMAPS, kvm_memory_slot, arch.rmap);
+	FIELD32(SLOT_FLAGS, kvm_memory_slot, flags);
 	FIELD64(NODE_LEFT, rb_node, rb_left);
 	FIELD64(NODE_RIGHT, rb_node, rb_right);
 
@@ -190,6 +202,9 @@ int main(void)
 	OFFSET(FP_STATE_FPSCR, thread_fp_state, fpscr);
 	OFFSET(VR_STATE_VSCR, thread_vr_state, vscr);
 	OFFSET(KVM_NEED_TLB_FLUSH, kvm, arch.need_tlb_flush);
+	DEFINE(SIZEOF_REV, sizeof(struct revmap_entry));
+	DEFINE(SIZEOF_CPUMASK, sizeof(cpumask_t));
+	OFFSET(KVM_MMIO_UPDATE, kvm, arch.mmio_update);
 	OFFSET(NESTED_NEED_TLB_FLUSH, kvm_nested_guest, need_tlb_flush);
 	OFFSET(KVM_P9_TABLES, kvm, arch.p9.tables);
 	OFFSET(STT_PAGES, kvmppc_spapr_tce_table, pages);
@@ -204,6 +219,23 @@ int main(void)
 
 	/* Numbers and codes */
 	DEFINE(PAGE_SHIFT, PAGE_SHIFT);
+	DEFINE(SLOT_INVALID, KVM_MEMSLOT_INVALID);
+	DEFINE(PTE_INVALID, _PAGE_INVALID);
+	DEFINE(PTE_BUSY, H_PAGE_BUSY);
+	DEFINE(PTE_RWX, _PAGE_RWX);
+	DEFINE(PTE_WRITE, _PAGE_WRITE);
+	DEFINE(PTE_ACCESSED, _PAGE_ACCESSED);
+	DEFINE(PTE_DIRTY, _PAGE_DIRTY);
+	DEFINE(PTE_SOFT_DIRTY, _PAGE_SOFT_DIRTY);
+	DEFINE(PTE_CACHING, _PAGE_CACHE_CTL);
+	DEFINE(PTE_TOLERANT, _PAGE_TOLERANT);
+	DEFINE(PTE_NON_IDEMPOTENT, _PAGE_NON_IDEMPOTENT);
+	DEFINE(PTE_PRESENT, _PAGE_PRESENT);
+	DEFINE(PTE_LEAF, _PAGE_PTE);
+	DEFINE(TREE_BITS, RADIX_PGD_INDEX_SIZE + RADIX_PUD_INDEX_SIZE + RADIX_PMD_INDEX_SIZE +
+			  RADIX_PTE_INDEX_SIZE + PAGE_SHIFT);
+	DEFINE(TREE_ROOT_BITS, RADIX_PGD_INDEX_SIZE);
+	DEFINE(TREE_LAST_BITS, RADIX_PTE_INDEX_SIZE);
 	DEFINE(LINEAR_MAP, PAGE_OFFSET);
 	DEFINE(LINEAR_MAP_SIZE, RADIX_KERN_VIRT_START - PAGE_OFFSET);
 	DEFINE(REGION_PAGE_WRITTEN, MM_IOMMU_TABLE_GROUP_PAGE_DIRTY);
@@ -233,6 +265,20 @@ int main(void)
 	DEFINE(FEATURE_TM_ASSIST, CPU_FTR_P9_TM_HV_ASSIST);
 
 	/* What is configured in or out */
+	DEFINE(HAVE_QUEUED_SPINLOCK, IS_ENABLED(CONFIG_PPC_QUEUED_SPINLOCKS) &&
+				     !IS_ENABLED(CONFIG_PREEMPT_RT));
+#if defined(CONFIG_PPC_QUEUED_SPINLOCKS) && !defined(CONFIG_PREEMPT_RT)
+	OFFSET(KVM_MMU_LOCK, kvm, mmu_lock.rlock.raw_lock.val);
+	DEFINE(SPINLOCK_LOCKED, _Q_LOCKED_VAL);
+	DEFINE(SPINLOCK_OWNER_SHIFT, _Q_OWNER_CPU_OFFSET);
+	DEFINE(SPINLOCK_TAIL, _Q_TAIL_CPU_MASK);
+#else
+	/* No handler takes the lock */
+	DEFINE(KVM_MMU_LOCK, 0);
+	DEFINE(SPINLOCK_LOCKED, 0);
+	DEFINE(SPINLOCK_OWNER_SHIFT, 0);
+	DEFINE(SPINLOCK_TAIL, 0);
+#endif
 	DEFINE(HAVE_TM, IS_ENABLED(CONFIG_PPC_TRANSACTIONAL_MEM));
 	DEFINE(HAVE_TIMING, IS_ENABLED(CONFIG_KVM_BOOK3S_HV_P9_TIMING));
 #ifdef CONFIG_KVM_BOOK3S_HV_P9_TIMING

@@ -30,6 +30,9 @@ DEFINE_PER_CPU(struct kvm_p9_counters, kvm_p9_counters);
 /* Read by Rust at every entry */
 u64 kvm_p9_host_facts __ro_after_init;
 
+/* The root of the page table of the kernel, for handlers that run in real mode */
+u64 kvm_p9_kernel_pgd __ro_after_init;
+
 DEFINE_MUTEX(kvm_p9_lock);
 LIST_HEAD(kvm_p9_vms);
 
@@ -204,6 +207,11 @@ static int __init kvm_p9_init(void)
 	/* With full dynticks RCU does not wait for a CPU in a guest */
 	if (!context_tracking_enabled())
 		kvm_p9_host_facts |= KVM_P9_ABI_HOST_RCU_SEES_GUESTS;
+	if (cpu_has_feature(CPU_FTR_P9_TLBIE_STQ_BUG))
+		kvm_p9_host_facts |= KVM_P9_ABI_HOST_TLBIE_STQ_BUG;
+	if (cpu_has_feature(CPU_FTR_P9_TLBIE_ERAT_BUG))
+		kvm_p9_host_facts |= KVM_P9_ABI_HOST_TLBIE_ERAT_BUG;
+	kvm_p9_kernel_pgd = (u64)init_mm.pgd;
 	kvm_p9_tce_init();
 
 	kvm_p9_warn_unsupported();

@@ -22,7 +22,7 @@
 
 /* Limit the memory that kvm-p9 adds to a vcpu */
 static_assert(sizeof(struct kvm_p9_vcpu) + sizeof(struct kvm_p9_served) +
-	      sizeof(struct kvm_p9_recorder) <= SZ_8K);
+	      sizeof(struct kvm_p9_recorder) <= SZ_8K + SZ_4K);
 
 static struct kmem_cache *kvm_p9_cache;
 

@@ -28,6 +28,8 @@ pub fn header() -> String {
 		("HOST_CPU_SUPPORTED", HostFacts::CPU_SUPPORTED.bits()),
 		("HOST_RADIX", HostFacts::RADIX.bits()),
 		("HOST_RCU_SEES_GUESTS", HostFacts::RCU_SEES_GUESTS.bits()),
+		("HOST_TLBIE_STQ_BUG", HostFacts::TLBIE_STQ_BUG.bits()),
+		("HOST_TLBIE_ERAT_BUG", HostFacts::TLBIE_ERAT_BUG.bits()),
 		("TABLE_NO_FAST", NO_FAST_TABLE.into()),
 		("TABLE_FAST", FAST_TABLE.into()),
 		("TABLE_TIMED_FAST", TIMED_FAST_TABLE.into()),

@@ -22,6 +22,20 @@ macro_rules! fast_handlers {
 			PutTceIndirect: PUT_TCE_INDIRECT = h_put_tce_indirect;
 			/// H_STUFF_TCE.
 			StuffTce: STUFF_TCE = h_stuff_tce;
+			/// H_REMOVE.
+			Remove: REMOVE = h_remove;
+			/// H_ENTER.
+			Enter: ENTER = h_enter;
+			/// H_READ.
+			Read: READ = h_read;
+			/// H_CLEAR_MOD.
+			ClearMod: CLEAR_MOD = h_clear_mod;
+			/// H_CLEAR_REF.
+			ClearRef: CLEAR_REF = h_clear_ref;
+			/// H_PROTECT.
+			Protect: PROTECT = h_protect;
+			/// H_BULK_REMOVE.
+			BulkRemove: BULK_REMOVE = h_bulk_remove;
 		}
 	};
 }

@@ -27,5 +27,9 @@ bitflags! {
 		/// A CPU that is in a guest counts as busy with RCU, so that a grace period
 		/// waits for a fast handler.
 		const RCU_SEES_GUESTS = 1 << 2;
+		/// CPU_FTR_P9_TLBIE_STQ_BUG: after tlbie, another one is needed.
+		const TLBIE_STQ_BUG = 1 << 3;
+		/// CPU_FTR_P9_TLBIE_ERAT_BUG: after tlbie, one for radix is needed.
+		const TLBIE_ERAT_BUG = 1 << 4;
 	}
 }

@@ -90,7 +90,7 @@ impl SpanKind {
 }
 
 /// A place of a histogram: how many spans. It stays at 2^32 - 1 once it is there; that takes
-/// minutes of nothing else, and twice the memory for all would take a vcpu's above 8 KiB.
+/// minutes of nothing else, and twice the memory for all would take a vcpu's above 12 KiB.
 #[repr(transparent)]
 #[derive(Debug, Default)]
 pub struct Place(AtomicU32);
