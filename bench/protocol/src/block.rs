@@ -188,17 +188,23 @@ pub struct Call {
 	pub number: u64,
 	/// r4 to r7.
 	pub args: [u64; 4],
+	/// r8 to r11.
+	pub more: [u64; 4],
 	/// r3 afterwards.
 	pub code: u64,
 	/// r4 afterwards.
 	pub r4: u64,
+	/// r5 to r11 afterwards.
+	pub results: [u64; 7],
 }
 
-assert_eq_size!(Call, [u64; 7]);
+assert_eq_size!(Call, [u64; 18]);
 const_assert_eq!(offset_of!(Call, number), 0);
 const_assert_eq!(offset_of!(Call, args), 8);
-const_assert_eq!(offset_of!(Call, code), 40);
-const_assert_eq!(offset_of!(Call, r4), 48);
+const_assert_eq!(offset_of!(Call, more), 40);
+const_assert_eq!(offset_of!(Call, code), 72);
+const_assert_eq!(offset_of!(Call, r4), 80);
+const_assert_eq!(offset_of!(Call, results), 88);
 
 /// What a vcpu works with that does nothing but TCE hcalls on the same few entries, and
 /// what came of it.

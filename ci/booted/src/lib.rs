@@ -21,6 +21,8 @@ mod hostile_vmm;
 #[cfg(target_arch = "powerpc64")]
 mod kmsg;
 #[cfg(target_arch = "powerpc64")]
+mod page_table;
+#[cfg(target_arch = "powerpc64")]
 mod perf;
 #[cfg(target_arch = "powerpc64")]
 mod registers;

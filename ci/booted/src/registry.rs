@@ -83,6 +83,7 @@ const ALL: &[GuestMode] = &[
 	GuestMode::Hash,
 	GuestMode::HashReal,
 ];
+const HASH: &[GuestMode] = &[GuestMode::Hash, GuestMode::HashReal];
 const RADIX: &[GuestMode] = &[GuestMode::Radix];
 const PATHS: &[Column] = &[Column::C, Column::RustFull, Column::RustFast];
 const RUST: &[Column] = &[Column::RustFull, Column::RustFast];
@@ -107,7 +108,10 @@ macro_rules! table {
 use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
-	crate::{disturb, hcalls, hostile_vmm, soak, stats, stores, storms, tce, turns, user_regs},
+	crate::{
+		disturb, hcalls, hostile_vmm, page_table, soak, stats, stores, storms, tce, turns,
+		user_regs,
+	},
 	cases::case,
 	std::time::Duration,
 	vmm::kvm::Controller,
@@ -167,6 +171,9 @@ table! {
 	("tce-diff-{guest}",                      ALL,    NONE,  ByGuest, [Next], |t| tce::differential(t.guest(), t.seed, t.amounts.tce_calls)),
 	("tce-moving-list-{guest}-{path}",        ALL,    PATHS, ByGuest, [],     |t| tce::moving_list(t.guest(), t.path())),
 	("tce-closing-table-{guest}-{path}",      GUESTS, PATHS, ByGuest, [],     |t| tce::closing_table(t.guest(), t.path())),
+
+	// The page table of a hash guest.
+	("hpt-diff-{guest}",                      HASH,   NONE,  ByGuest, [],     |t| page_table::differential(t.guest(), t.seed, t.amounts.tce_calls)),
 
 	// What kvm-p9 tells operators.
 	("stats-times-{guest}",                   ALL,    NONE,  ByGuest, [],     |t| stats::counted(t.guest())),

@@ -219,6 +219,7 @@ impl Random {
 			args: [liobn, ioba, third, fourth],
 			code: 0x5ca1_ab1e,
 			r4: 0x5ca1_ab1e,
+			..Call::default()
 		}
 	}
 

@@ -508,6 +508,7 @@ pub fn call(number: Number, args: [u64; 4]) -> Call {
 		args,
 		code: 0x5ca1_ab1e,
 		r4: 0x5ca1_ab1e,
+		..Call::default()
 	}
 }
 
