@@ -49,6 +49,8 @@ pub struct Case {
 	pub evidence: &'static [Evidence],
 	/// The counter of the fast handler that answers, if there is one.
 	pub fast: Option<&'static str>,
+	/// The counters of fast handlers that answer another hcall of each round trip.
+	pub also_fast: &'static [&'static str],
 	/// The fast handler runs in real mode, too, so that hash guests have it.
 	pub real_mode: bool,
 	/// By how much a batch has to be smaller than others, because a round trip costs that
@@ -74,6 +76,8 @@ pub enum Group {
 	Hcall,
 	/// Hcalls on a TCE table.
 	Tce,
+	/// Hcalls on a hash guest's page table.
+	PageTable,
 	/// Loads and stores outside memory.
 	Mmio,
 	/// Interrupts, other vcpus, page faults.
@@ -90,6 +94,7 @@ impl Group {
 		match self {
 			Self::Hcall => "hypercalls",
 			Self::Tce => "TCE hypercalls (emulated table)",
+			Self::PageTable => "page table hypercalls (hash guests)",
 			Self::Mmio => "device registers",
 			Self::Other => "interrupts and page faults",
 			Self::Scale => "1 or 64 TCE tables, windows of 4 KiB or 1 GiB",

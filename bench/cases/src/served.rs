@@ -11,6 +11,8 @@ use crate::{Case, Setup};
 pub struct Served {
 	/// Answered by this case's fast handler.
 	pub fast: u64,
+	/// Answered by a fast handler for another hcall of the same round trip.
+	pub also_fast: u64,
 	/// Answered by another fast handler.
 	pub other_fast: u64,
 	/// Entries by Rust.
@@ -34,7 +36,7 @@ impl Served {
 	/// Which code served the `rounds` round trips of a case that `column` is to serve. This
 	/// is for kernels that have the counters.
 	pub fn judge(self, case: &Case, column: Column, rounds: u64) -> ServedBy {
-		let fast = self.fast + self.other_fast;
+		let fast = self.fast + self.also_fast + self.other_fast;
 		let full = fast == 0 && self.c == 0 && self.rust >= case.exits(rounds);
 		let right = match column {
 			_ if case.setup == Setup::NoGuest => fast + self.rust + self.c == 0,
@@ -42,6 +44,7 @@ impl Served {
 			Column::RustFast if case.fast.is_some() => {
 				// A few entries are due to the host's timer, and to begin and end.
 				self.fast == rounds
+					&& self.also_fast == rounds * case.also_fast.len() as u64
 					&& self.other_fast == 0
 					&& self.c == 0 && self.rust < rounds.div_ceil(8) + 8
 			}
@@ -71,6 +74,7 @@ mod tests {
 		use ServedBy::{C, Column as Asked, Other};
 		let served = |fast, other_fast, rust, c| Served {
 			fast,
+			also_fast: 0,
 			other_fast,
 			rust,
 			c,

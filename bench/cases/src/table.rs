@@ -32,6 +32,7 @@ const HCALL: Case = Case {
 	before: None,
 	evidence: &[],
 	fast: None,
+	also_fast: &[],
 	real_mode: false,
 	weight: 1,
 	varies: None,
@@ -87,6 +88,31 @@ const OTHER: Case = Case {
 	group: Group::Other,
 	..HCALL
 };
+
+/// H_ENTER of a page of the guest's text, which the host has, in a place of its own. No address of
+/// the guest has its hash there.
+const PAGE_TABLE: Case = Case {
+	group: Group::PageTable,
+	modes: &[GuestMode::Hash, GuestMode::HashReal],
+	number: Number::ENTER,
+	args: [
+		ENTER_EXACT,
+		0x80,
+		7 << 7 | LARGE_VALID,
+		map::TEXT | MEMORY_64K,
+	],
+	fast: Some("fast_h_enter"),
+	also_fast: &["fast_h_remove"],
+	real_mode: true,
+	..HCALL
+};
+
+/// H_ENTER: the place that is given, and no other of its group.
+const ENTER_EXACT: u64 = 1 << (63 - 24);
+/// First doubleword of an entry: valid, larger than 4 KiB.
+const LARGE_VALID: u64 = 4 | 1;
+/// Second doubleword: 64 KiB, reference and change, memory coherence, read and write.
+const MEMORY_64K: u64 = 1 << 12 | 0x100 | 0x80 | 0x10 | 2;
 
 /// H_GET_TCE where tables are few or many, small or large.
 const fn get_scale(name: &'static str, count: u64, entries: u64) -> Case {
@@ -273,6 +299,19 @@ pub const CASES: &[Case] = &[
 		fast: Some("fast_h_stuff_tce"),
 		weight: 32,
 		..TCE
+	},
+	// An entry of the page table comes and goes.
+	Case {
+		name: "h_enter_remove",
+		body: LoopBody::ENTER_REMOVE,
+		..PAGE_TABLE
+	},
+	// Meanwhile it is made read-only.
+	Case {
+		name: "h_enter_protect_remove",
+		body: LoopBody::ENTER_PROTECT_REMOVE,
+		also_fast: &["fast_h_remove", "fast_h_protect"],
+		..PAGE_TABLE
 	},
 	// A store of 4 bytes to an ioeventfd that takes exactly 4: KVM fetches and decodes the
 	// instruction.

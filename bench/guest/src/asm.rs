@@ -58,6 +58,10 @@ unsafe extern "C" {
 	///
 	/// As [`hcall`].
 	pub fn time_hcalls(state: &mut Loop) -> u64;
+	/// The same with an H_REMOVE after the hcall.
+	pub fn time_enters(state: &mut Loop) -> u64;
+	/// The same with an H_PROTECT in between.
+	pub fn time_protects(state: &mut Loop) -> u64;
 
 	/// Runs the same loop without; returns TB ticks.
 	pub safe fn time_nothing(state: &mut Loop) -> u64;
@@ -374,6 +378,23 @@ macro_rules! assembly {
 			"mtctr 4",
 			"9: bdnz 9b",
 			".endm",
+			// H_ENTER leaves r5 alone, and so does H_PROTECT: the index. The flags of H_PROTECT make
+			// the page read-only for problem state.
+			".macro TIMED_ENTER_REMOVE",
+			"sc 1",
+			"li 3, {REMOVE}",
+			"li 4, 0",
+			"sc 1",
+			".endm",
+			".macro TIMED_ENTER_PROTECT_REMOVE",
+			"sc 1",
+			"li 3, {PROTECT}",
+			"li 4, 1",
+			"sc 1",
+			"li 3, {REMOVE}",
+			"li 4, 0",
+			"sc 1",
+			".endm",
 			".macro TIMED_DOORBELL",
 			"RING 4",
 			"sc 1",
@@ -444,6 +465,8 @@ macro_rules! assembly {
 			"TIMED time_cedes, TIMED_CEDE",
 			"TIMED time_spins, TIMED_SPIN",
 			"TIMED time_doorbells, TIMED_DOORBELL",
+			"TIMED time_enters, TIMED_ENTER_REMOVE",
+			"TIMED time_protects, TIMED_ENTER_PROTECT_REMOVE",
 
 			// TCE hcalls for ever, on a few entries that others work on, too. r21 has the
 			// block; no stack. Every entry is 0 or one of 512 pages, read and write.
@@ -895,6 +918,8 @@ macro_rules! assembly {
 			LIOBN_HIGH = const (map::LIOBN >> 16) as u16 as i16,
 			TCE = const map::tce(0),
 			TCE_SHIFT = const map::TCE_SHIFT,
+			REMOVE = const hcall::Number::REMOVE.0,
+			PROTECT = const hcall::Number::PROTECT.0,
 			GET_TCE = const hcall::Number::GET_TCE.0,
 			PUT_TCE = const hcall::Number::PUT_TCE.0,
 			PUT_TCE_INDIRECT = const hcall::Number::PUT_TCE_INDIRECT.0,

@@ -150,6 +150,8 @@ fn time(body: LoopBody, state: &mut Loop) -> u64 {
 			LoopBody::CEDE => asm::time_cedes(state),
 			LoopBody::SPIN => asm::time_spins(state),
 			LoopBody::DOORBELL => asm::time_doorbells(state),
+			LoopBody::ENTER_REMOVE => asm::time_enters(state),
+			LoopBody::ENTER_PROTECT_REMOVE => asm::time_protects(state),
 			_ => asm::time_hcalls(state),
 		}
 	}

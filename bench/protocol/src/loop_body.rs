@@ -25,6 +25,11 @@ impl LoopBody {
 	/// `msgsndp r4`, `sc 1`. Takes the doorbell interrupt.
 	pub const DOORBELL: Self = Self(6);
 
+	/// An hcall (H_ENTER), then H_REMOVE of the index in r5.
+	pub const ENTER_REMOVE: Self = Self(7);
+	/// The same with an H_PROTECT in between.
+	pub const ENTER_PROTECT_REMOVE: Self = Self(8);
+
 	/// The vector of the interrupt that ends each iteration, or 0.
 	pub const fn vector(self) -> u64 {
 		match self {

@@ -34,6 +34,7 @@ pub fn check_served(
 	};
 	let served = Served {
 		fast: after.fast - before.fast,
+		also_fast: after.also_fast - before.also_fast,
 		other_fast: after.other_fast - before.other_fast,
 		rust: after.rust - before.rust,
 		c: after.c - before.c,

@@ -190,6 +190,8 @@ pub fn served(case: &Case) -> Option<Served> {
 	for (name, count) in counters {
 		if Some(name.as_str()) == case.fast {
 			served.fast += count;
+		} else if case.also_fast.contains(&name.as_str()) {
+			served.also_fast += count;
 		} else if name.starts_with("fast_") {
 			served.other_fast += count;
 		} else if name == "entry_rust" || is_light_exit(&name) {
