@@ -55,6 +55,7 @@
 
 mod access;
 mod bulk;
+pub mod fault;
 pub mod hcalls;
 mod lock;
 pub mod pte;

@@ -3,6 +3,7 @@
 
 mod contend;
 mod fake;
+mod fault;
 mod model;
 mod random;
 mod translation;
