@@ -116,15 +116,17 @@ mod tests {
 	#[test]
 	fn what_is_absent_has_a_reason() {
 		let absent = |case: &Case, mode, column| case.absent(mode, column).is_some();
-		let [null, unknown, store, touch, getppid] = [
+		let [null, prod, unknown, store, touch, getppid] = [
 			case!("null"),
+			case!("h_prod"),
 			case!("unknown"),
 			case!("mmio_store"),
 			case!("first_touch"),
 			case!("getppid"),
 		];
 		assert!(!absent(null, GuestMode::Hash, Column::RustFull));
-		assert!(absent(null, GuestMode::Hash, Column::RustFast));
+		assert!(!absent(null, GuestMode::Hash, Column::RustFast));
+		assert!(absent(prod, GuestMode::Hash, Column::RustFast));
 		assert!(!absent(null, GuestMode::Real, Column::RustFast));
 		assert!(!absent(unknown, GuestMode::Hash, Column::RustFast));
 		assert!(absent(store, GuestMode::HashReal, Column::C));
