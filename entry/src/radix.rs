@@ -17,6 +17,10 @@ pub(crate) const LEVEL_BITS: [u32; 3] = [13, 9, 9];
 #[allow(dead_code)]
 pub(crate) const LAST_SHIFT: u32 = TREE_BITS - 13 - 9 - 9;
 
+/// An entry that the kernel is not known to make.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Malformed;
+
 /// Where a walk ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
@@ -44,7 +48,7 @@ pub fn walk(
 	address: u64,
 	page_shift: u32,
 	mut read: impl FnMut(u64) -> u64,
-) -> Result<Option<Found>, ()> {
+) -> Result<Option<Found>, Malformed> {
 	let mut table = root;
 	let mut shift = TREE_BITS;
 	for bits in LEVEL_BITS {
@@ -58,7 +62,7 @@ pub fn walk(
 			return Ok(Some(Found { at, entry, shift }));
 		}
 		if entry & PRESENT == 0 {
-			return Err(());
+			return Err(Malformed);
 		}
 		table = entry & NEXT_TABLE;
 	}

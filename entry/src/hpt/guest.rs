@@ -12,7 +12,7 @@ use powerpc::HostFacts;
 use super::host::{self, MmuLock};
 use super::tlb;
 use crate::layout::kernel as layout;
-use crate::radix::{PRESENT, walk};
+use crate::radix::{Malformed, PRESENT, walk};
 use crate::tce::at;
 use crate::tce::guest_memory::{range, search};
 use crate::views::{KvmView, MmView, SlotView, SlotsView, VcoreView, VcpuView};
@@ -276,7 +276,7 @@ impl Guest for KernelGuest<'_> {
 		match walk(root, user, layout::PAGE_SHIFT as u32, read) {
 			Ok(Some(found)) => host::entry(found, write).map(Some),
 			Ok(None) => Ok(None),
-			Err(()) => Err(Refusal::TooHard),
+			Err(Malformed) => Err(Refusal::TooHard),
 		}
 	}
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use crate::radix::{Found, LEAF, PRESENT, walk};
+use crate::radix::{Found, LEAF, Malformed, PRESENT, walk};
 
 const ROOT: u64 = 0x20_0000;
 const TABLES: [u64; 3] = [0x30_0000, 0x31_0000, 0x32_0100];
@@ -66,6 +66,6 @@ proptest! {
 		// Neither a table nor a leaf.
 		let (memory, _) = tables(address, 16, level, odd);
 		let read = |at| memory.get(&at).copied().unwrap_or_default();
-		prop_assert_eq!(walk(ROOT, address, 16, read), Err(()));
+		prop_assert_eq!(walk(ROOT, address, 16, read), Err(Malformed));
 	}
 }
