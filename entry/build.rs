@@ -19,7 +19,7 @@ use powerpc::SprField;
 
 /// Values, rather than offsets, that the host's tests see. The kernel's own, as of
 /// Linux 6.12; a test that depends on one says so.
-const VALUES: [(&str, i64); 16] = [
+const VALUES: [(&str, i64); 20] = [
 	("GUEST_MODE_NONE", 0),
 	("GUEST_MODE_P9_RS", 6),
 	("INST_FETCH_FAILED", -1),
@@ -27,6 +27,10 @@ const VALUES: [(&str, i64); 16] = [
 	("HV_LPCR_LD", 1 << 17),
 	("HV_LPCR_HDICE", 1),
 	("DSISR_STORE", 0x0200_0000),
+	("DSISR_SRR1_MATCH", 0x582e_0000),
+	("DSISR_CANARY", 0x7fff),
+	("SRR1_STATUS", 0x783f_0000),
+	("SRR1_PREFIXED", 0x2000_0000),
 	("DSISR_ODD", 0x040e_0000),
 	("PCR_RESERVED", !0x7000_0000_0000_001e),
 	("SIZEOF_HOST_OS_SPRS", 136),

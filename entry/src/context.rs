@@ -4,6 +4,7 @@
 
 use core::ptr::NonNull;
 
+use ::hpt::fault::{Fault, Owner};
 use powerpc::Cpu;
 
 use crate::light::Registers;
@@ -100,6 +101,13 @@ pub trait Kernel: Cpu {
 	/// Returns the host timebase of the host's next timer, or `None` if the exit has to become
 	/// a full one.
 	fn light_serve(&mut self, vcpu: VcpuView, trap: u32) -> Option<u64>;
+	/// Whether storage faults of a hash guest may be answered without a full exit: light exits are
+	/// on, and neither the guest nor the host uses the PMU.
+	fn answers_faults(&self, vcpu: VcpuView) -> bool;
+	/// Whose a storage fault of a hash guest is. The MMU is off.
+	fn fault_owner(&mut self, vcpu: VcpuView, fault: Fault) -> Owner;
+	/// Counts a storage fault that was answered.
+	fn count_fault(&mut self, vcpu: VcpuView);
 	/// The save area that an interrupt with this trap number used.
 	fn exception_area(&self, trap: u32) -> ExceptionView;
 }

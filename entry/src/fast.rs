@@ -3,7 +3,7 @@
 //! names is in scope here.
 
 mod hpt;
-mod light;
+pub(crate) mod light;
 mod tce;
 mod timed;
 

@@ -9,10 +9,12 @@ use core::panic::PanicInfo;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use powerpc::{Counters, Cpu, P9Vcpu};
+use ::hpt::fault::{self, Fault, Owner};
+use powerpc::{Counters, Cpu, LIGHT_TABLE, LightCounter, P9Vcpu};
 
 use crate::entry_point::{p9, set_fast_table};
-use crate::fast::NO_FAST;
+use crate::fast::{self, NO_FAST};
+use crate::hpt::guest::KernelGuest;
 use crate::layout::kernel as layout;
 use crate::light::Registers;
 use crate::switch::{Context, Kernel, Kind, Profile, hfscr, trap};
@@ -387,6 +389,27 @@ impl Kernel for Power9 {
 		// SAFETY: the switch calls it with all in place that interrupts of the host need.
 		let limit = unsafe { kvm_p9_light_serve(pointer(vcpu), trap as c_int) };
 		(limit != 0).then_some(limit)
+	}
+
+	#[inline(always)]
+	fn answers_faults(&self, vcpu: VcpuView) -> bool {
+		p9(&vcpu).light.table.get() >= LIGHT_TABLE.into()
+			&& pmu::nobody_has_the_pmu(vcpu, self.paca)
+	}
+
+	#[inline(always)]
+	fn fault_owner(&mut self, vcpu: VcpuView, fault: Fault) -> Owner {
+		// SAFETY: as in a fast handler, the guest's context is loaded, `kvm->srcu` is held and
+		// interrupts are disabled until the guest goes on or its context is taken away.
+		match unsafe { KernelGuest::new(vcpu) } {
+			Some(guest) => fault::owner(&guest, fault),
+			None => Owner::Host,
+		}
+	}
+
+	#[inline(always)]
+	fn count_fault(&mut self, vcpu: VcpuView) {
+		fast::light::count(p9(&vcpu), LightCounter::HashFault);
 	}
 
 	#[inline(always)]

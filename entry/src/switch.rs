@@ -22,6 +22,7 @@ mod exit;
 mod facilities;
 mod serve;
 mod slb;
+mod storage;
 mod timebase;
 
 use crate::layout::kernel as layout;
@@ -188,6 +189,10 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		// SAFETY: everything is loaded.
 		unsafe { k.run_guest(context.vcpu) };
 		k.time_guest_exit(context.vcpu);
+		// SAFETY: a hash guest has just left the trampoline.
+		if matches!(P::KIND, Kind::Hash) && unsafe { storage::answer(k, &context, when, lpcr) } {
+			continue;
+		}
 		if P::LIGHT
 			&& let Some(device) = exit::find_device(k, &context)
 		{

@@ -9,4 +9,5 @@ mod order;
 mod properties;
 mod radix;
 mod registers;
+mod storage;
 mod strategies;

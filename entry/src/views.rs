@@ -140,6 +140,8 @@ view! {
 		dec_expires / set_dec_expires: u64 @ VCPU_DEC_EXPIRES;
 
 		nip / set_nip: u64 @ VCPU_PC;
+		/// The MSR that the guest's interrupts begin with.
+		intr_msr / set_intr_msr: u64 @ VCPU_INTR_MSR;
 		msr / set_msr: u64 @ VCPU_MSR;
 		gpr3 / set_gpr3: u64 @ VCPU_GPR3;
 		gpr4 / set_gpr4: u64 @ VCPU_GPR4;
@@ -255,6 +257,8 @@ view! {
 		mmu_notifications / set_mmu_notifications: u64 @ KVM_MMU_SEQUENCE;
 		/// How many MMU notifications are in progress.
 		mmu_notified / set_mmu_notified: u64 @ KVM_MMU_IN_PROGRESS;
+		/// The segment of a hash guest in real mode, as in an SLB entry.
+		vrma_slb_v / set_vrma_slb_v: u64 @ KVM_VRMA_SLB_V;
 	}
 }
 

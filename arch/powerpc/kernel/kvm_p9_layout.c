@@ -64,6 +64,7 @@ int main(void)
 	FIELD64(VCPU_FAULT_GPA, kvm_vcpu, arch.fault_gpa);
 	FIELD64(VCPU_DEC_EXPIRES, kvm_vcpu, arch.dec_expires);
 	FIELD64(VCPU_PC, kvm_vcpu, arch.regs.nip);
+	FIELD64(VCPU_INTR_MSR, kvm_vcpu, arch.intr_msr);
 	FIELD64(VCPU_MSR, kvm_vcpu, arch.shregs.msr);
 	FIELD64(VCPU_GPR3, kvm_vcpu, arch.regs.gpr[3]);
 	FIELD64(VCPU_GPR4, kvm_vcpu, arch.regs.gpr[4]);
@@ -106,6 +107,7 @@ int main(void)
 	FIELD64(KVM_LPID, kvm, arch.lpid);
 	FIELD32(KVM_HOST_LPID, kvm, arch.host_lpid);
 	FIELD64(KVM_HOST_LPCR, kvm, arch.host_lpcr);
+	FIELD64(KVM_VRMA_SLB_V, kvm, arch.vrma_slb_v);
 	FIELD64(KVM_PROCESS_TABLE, kvm, arch.process_table);
 	FIELD8(KVM_RADIX, kvm, arch.radix);
 	FIELD8(KVM_SECURE_GUEST, kvm, arch.secure_guest);
@@ -261,6 +263,10 @@ int main(void)
 	DEFINE(HV_LPCR_LD, LPCR_LD);
 	DEFINE(HV_LPCR_HDICE, LPCR_HDICE);
 	DEFINE(DSISR_STORE, DSISR_ISSTORE);
+	DEFINE(DSISR_SRR1_MATCH, DSISR_SRR1_MATCH_64S);
+	DEFINE(DSISR_CANARY, HDSISR_CANARY);
+	DEFINE(SRR1_STATUS, ~SRR1_MSR_BITS);
+	DEFINE(SRR1_PREFIXED, SRR1_PREFIXED);
 	DEFINE(DSISR_ODD, DSISR_UNSUPP_MMU | DSISR_BADACCESS | DSISR_PRTABLE_FAULT | DSISR_SET_RC);
 	DEFINE(FEATURE_TM_ASSIST, CPU_FTR_P9_TM_HV_ASSIST);
 

@@ -70,7 +70,7 @@ unsafe fn vcpu(own: NonNull<P9Vcpu>) -> VcpuView {
 
 /// Counts on this CPU.
 #[inline(always)]
-fn count(own: &P9Vcpu, which: LightCounter) {
+pub(crate) fn count(own: &P9Vcpu, which: LightCounter) {
 	// SAFETY: set at the full entry, on this CPU, and per-CPU memory stays.
 	if let Some(counters) = unsafe { own.light.counters.get().as_ref() }
 		&& let Some(counter) = counters.light.get(which as usize)

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ptr::NonNull;
 
+use ::hpt::fault::{Fault, Owner};
 use powerpc::{Cpu, Lpcr, Msr, Spr};
 
 use crate::layout::kernel as layout;
@@ -93,6 +94,10 @@ pub(super) struct Machine {
 	pub(super) light: Option<Light>,
 	/// An hcall that the guest makes at the end of its first run is answered so.
 	pub(super) hcall: Option<Light>,
+	/// Storage faults of a hash guest may be answered, and are this one's.
+	pub(super) fault: Option<Owner>,
+	/// What was asked of the last one.
+	pub(super) asked: Option<Fault>,
 	/// Registers before and after that, the save area after it, and times.
 	pub(super) seen: Option<Seen>,
 	/// The timebase at the start of a handler.
@@ -182,6 +187,8 @@ impl Machine {
 			lpcr: LPCR,
 			light: None,
 			hcall: None,
+			fault: None,
+			asked: None,
 			seen: None,
 			window_tb: None,
 			host_before: BTreeMap::new(),
@@ -251,7 +258,7 @@ impl Machine {
 		self.tb += 1;
 		let lpcr = Lpcr::from_bits_retain(self.spr(Spr::LPCR));
 		let guest_loaded = self.spr(Spr::LPIDR) != u64::from(self.context.kvm.host_lpid());
-		if guest_loaded && self.lpcr == HASH_LPCR && !lpcr.contains(Lpcr::HR) {
+		if guest_loaded && is_hash(self.lpcr) && !lpcr.contains(Lpcr::HR) {
 			let mmu = Msr::from_bits_retain(self.msr) & (Msr::IR | Msr::DR);
 			assert!(
 				mmu.is_empty(),
@@ -298,6 +305,11 @@ impl Machine {
 }
 
 pub(super) const LPCR: u64 = 0x40_0000_0340_f000 | 1 << 17 | Lpcr::HR.bits();
+
+/// Whether it is that, but for where interrupts go.
+fn is_hash(lpcr: u64) -> bool {
+	(lpcr ^ HASH_LPCR) & !Lpcr::AIL_3.bits() == 0
+}
 
 pub(super) const HASH_LPCR: u64 = LPCR & !(Lpcr::HR.bits() | Lpcr::UPRT.bits());
 
@@ -392,13 +404,13 @@ impl Cpu for Machine {
 
 	unsafe fn slb_write(&mut self, esid: u64, vsid: u64) {
 		self.event(Event::SlbWrite(esid, vsid));
-		assert_eq!(self.spr(Spr::LPCR), HASH_LPCR, "out of reach");
+		assert!(is_hash(self.spr(Spr::LPCR)), "out of reach");
 		self.slb.insert(esid & 0xfff, (esid & !0xfff, vsid));
 	}
 
 	fn slb_esid(&mut self, index: u64) -> u64 {
 		self.event(Event::SlbReadEsid(index));
-		assert_eq!(self.spr(Spr::LPCR), HASH_LPCR, "out of reach");
+		assert!(is_hash(self.spr(Spr::LPCR)), "out of reach");
 		self.slb.get(&index).map_or(0, |entry| entry.0)
 	}
 
@@ -582,6 +594,22 @@ impl Kernel for Machine {
 	fn time_in_guest(&mut self, _: VcpuView) {}
 
 	fn time_guest_exit(&mut self, _: VcpuView) {}
+
+	fn answers_faults(&self, _: VcpuView) -> bool {
+		self.fault.is_some()
+	}
+
+	fn fault_owner(&mut self, _: VcpuView, fault: Fault) -> Owner {
+		let mmu = Msr::from_bits_retain(self.msr) & (Msr::IR | Msr::DR);
+		assert!(mmu.is_empty(), "the MMU is on under a hash guest's LPCR");
+		self.event(Event::Call("fault_owner"));
+		self.asked = Some(fault);
+		self.fault.expect("faults may be answered")
+	}
+
+	fn count_fault(&mut self, _: VcpuView) {
+		self.event(Event::Call("count_fault"));
+	}
 
 	fn exception_area(&self, _: u32) -> ExceptionView {
 		self.exceptions

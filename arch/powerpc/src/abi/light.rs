@@ -112,6 +112,8 @@ light_counters! {
 	Xics: "LIGHT_XICS" = "light_h_xics";
 	/// Answered: a store to an eventfd, or to another device of the kernel.
 	Store: "LIGHT_STORE" = "light_store";
+	/// Answered: a storage fault of a hash guest that is the guest's own.
+	HashFault: "LIGHT_HASH_FAULT" = "light_hash_fault";
 	/// Served: the host's timer.
 	Timer: "LIGHT_TIMER" = "light_host_timer";
 	/// Served: an interrupt of the host from a device or from another CPU.
