@@ -67,12 +67,19 @@ const HASH_PAGE_SHIFT: u64 = 16;
 enum Page {
 	/// Reference and change; read and write for everybody.
 	Memory = 0x100 | 0x80 | 0x10 | 2,
-	/// The same, caching inhibited and guarded.
+	/// The same for reading only.
+	ReadOnly = 0x100 | 0x80 | 0x10 | 3,
+	/// As memory, but caching inhibited and guarded.
 	Device = 0x100 | 0x80 | 0x20 | 0x8 | 2,
 }
 
 /// Enters a page of the identity map into the hash page table.
 fn enter_page(address: u64, page: Page) {
+	enter_page_at(address, address, page);
+}
+
+/// Enters a page of guest memory at another address.
+fn enter_page_at(address: u64, memory: u64, page: Page) {
 	const VALID: u64 = 1;
 	const LARGE: u64 = 4;
 	const LP_64K: u64 = 1 << 12;
@@ -80,7 +87,7 @@ fn enter_page(address: u64, page: Page) {
 	let hash = VSID ^ (address >> HASH_PAGE_SHIFT);
 	// The virtual page number without its low 23 bits, which the hash tells.
 	let high = ((VSID << 28 | address) >> 23) << 7 | LARGE | VALID;
-	let low = address | LP_64K | page as u64;
+	let low = memory | LP_64K | page as u64;
 	let group = (hash & (GROUPS - 1)) * 8;
 	// SAFETY: the page is not translated yet, and when it is, all will find itself where it
 	// was.
@@ -91,6 +98,7 @@ fn enter_page(address: u64, page: Page) {
 /// Enters what rounds use besides.
 fn enter_arena() {
 	enter_page(map::DEVICE, Page::Device);
+	enter_page_at(map::READ_ONLY, map::FRESH, Page::ReadOnly);
 	for page in 0..map::TOUCH_SIZE >> HASH_PAGE_SHIFT {
 		enter_page(map::TOUCH + (page << HASH_PAGE_SHIFT), Page::Memory);
 	}

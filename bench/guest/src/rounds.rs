@@ -64,6 +64,15 @@ const MSR_RANDOM: u64 = MSR_TM | MSR_VEC | MSR_VSX | MSR_EE | MSR_FP | MSR_PMM;
 const PROGRAM_ILLEGAL: u64 = 0x8_0000;
 const PROGRAM_TRAP: u64 = 0x2_0000;
 
+const DAR: usize = regs::spr_index(19);
+const DSISR: usize = regs::spr_index(18);
+
+/// DSISR, or SRR1 of an instruction storage interrupt: no translation; a store, not allowed.
+const NO_TRANSLATION: u64 = 0x4000_0000;
+const STORE_NOT_ALLOWED: u64 = 0x0a00_0000;
+
+const DATA_STORAGE: u64 = 0x300;
+const INST_STORAGE: u64 = 0x400;
 const PROGRAM: u64 = 0x700;
 const DECREMENTER: u64 = 0x900;
 const DOORBELL: u64 = 0xa00;
@@ -309,7 +318,25 @@ impl State {
 					_ => &instance_std,
 				})
 			}
+			Kind::Missing => {
+				words[6] = self.within(map::MISSING);
+				data_storage(&instance_ld, words[6], NO_TRANSLATION)
+			}
+			Kind::MissingFetch => {
+				let address = self.within(map::MISSING);
+				words[regs::CTR] = address;
+				Round::new(&instance_branch).interrupted(INST_STORAGE, address, NO_TRANSLATION)
+			}
+			Kind::ReadOnly => {
+				words[6] = self.within(map::READ_ONLY);
+				data_storage(&instance_std, words[6], STORE_NOT_ALLOWED)
+			}
 		}
+	}
+
+	/// An aligned address in a page.
+	fn within(&mut self, page: u64) -> u64 {
+		page + self.below(map::TOUCH_PAGE / 8) * 8
 	}
 
 	fn prepare_tce(&mut self, kind: Kind, words: &mut Words) -> Round {
@@ -464,6 +491,14 @@ unsafe fn patch(address: u64, instruction: u32) -> u32 {
 /// `ba target`
 fn branch(target: u64) -> u32 {
 	18 << 26 | (target as u32 & 0x03ff_fffc) | 2
+}
+
+/// An access that the guest gets a data storage interrupt for.
+fn data_storage(instance: &'static Instance, address: u64, dsisr: u64) -> Round {
+	Round::new(instance)
+		.interrupted(DATA_STORAGE, instance.exit, 0)
+		.changes(DAR, address)
+		.changes(DSISR, dsisr)
 }
 
 /// What an interrupt leaves in MSR.

@@ -77,6 +77,10 @@ pub const CONTENDERS: u64 = 0xa8_0000;
 pub const CONTENDER_SIZE: u64 = 0x1000;
 /// Where the VPA of such a vcpu is, from its `Contender`.
 pub const CONTENDER_VPA: u64 = 0x800;
+/// Nothing is here, and no guest maps it.
+pub const MISSING: u64 = 0xe00_0000;
+/// A hash guest maps a page of [`FRESH`] here, for reading only.
+pub const READ_ONLY: u64 = 0xd00_0000;
 /// A device, outside guest memory: bytes that are what was last written to them.
 pub const DEVICE: u64 = 0x200_0000;
 /// Its size.
@@ -152,6 +156,8 @@ const_assert!(PEER_VPA + 0x1000 <= PROBES);
 // One page of 64 KiB or larger, in the first segment of 256 MiB.
 const_assert!(RAM <= MMIO_EVENT && MMIO_EVENT.is_multiple_of(2 << 20));
 const_assert!(MMIO_USER + 0x1000 <= MMIO_EVENT + (64 << 10) && MMIO_EVENT < 256 << 20);
+const_assert!(TOUCH + TOUCH_SIZE <= READ_ONLY && READ_ONLY < MISSING);
+const_assert!(MISSING + LEAF_SIZE <= MMIO_EVENT);
 const_assert!(DEVICE >= RAM && TOUCH >= DEVICE + LEAF_SIZE && TOUCH + TOUCH_SIZE <= MMIO_EVENT);
 
 #[cfg(test)]

@@ -74,11 +74,17 @@ pub enum Kind {
 	EventCall,
 	/// A store to an eventfd that takes any length.
 	EventStore,
+	/// A load from an address that the guest has not mapped: its own fault.
+	Missing,
+	/// A branch to one.
+	MissingFetch,
+	/// A store to a page that the guest has mapped for reading only.
+	ReadOnly,
 }
 
 impl Kind {
 	/// All of them, each at its own index.
-	pub const ALL: [Self; 27] = [
+	pub const ALL: [Self; 30] = [
 		Self::Null,
 		Self::Prod,
 		Self::Unknown,
@@ -106,6 +112,9 @@ impl Kind {
 		Self::Random,
 		Self::EventCall,
 		Self::EventStore,
+		Self::Missing,
+		Self::MissingFetch,
+		Self::ReadOnly,
 	];
 
 	/// Its bit in [`Plan::kinds`].
@@ -143,6 +152,9 @@ impl Kind {
 			Self::Random => "h_random",
 			Self::EventCall => "h_logical_ci_store",
 			Self::EventStore => "event-store",
+			Self::Missing => "missing",
+			Self::MissingFetch => "missing-fetch",
+			Self::ReadOnly => "read-only",
 		}
 	}
 }

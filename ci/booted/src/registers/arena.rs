@@ -30,24 +30,26 @@ const ENABLE: [Number; 7] = [
 
 /// Every kind that a guest can have.
 pub fn kinds(guest: GuestMode) -> u64 {
+	const OWN_FAULTS: [Kind; 3] = [Kind::Missing, Kind::MissingFetch, Kind::ReadOnly];
 	let all = Kind::ALL.iter().fold(0, |all, kind| all | kind.bit());
+	let without = |kinds: &[Kind]| kinds.iter().fold(all, |all, kind| all & !kind.bit());
 	match guest {
-		GuestMode::Radix | GuestMode::Hash => all,
+		GuestMode::Hash => all,
+		// Only a hash guest's own faults leave the guest.
+		GuestMode::Radix => without(&OWN_FAULTS),
 		// Problem state needs translation.
-		GuestMode::Real => all & !Kind::Problem.bit(),
+		GuestMode::Real => without(&OWN_FAULTS) & !Kind::Problem.bit(),
 		// A hash guest in real mode reaches its first slot of memory and nothing else.
-		GuestMode::HashReal => {
-			let others = [
-				Kind::Problem,
-				Kind::MmioLoad,
-				Kind::MmioStore,
-				Kind::TouchLoad,
-				Kind::TouchStore,
-				Kind::TouchFetch,
-				Kind::EventStore,
-			];
-			others.iter().fold(all, |all, kind| all & !kind.bit())
-		}
+		GuestMode::HashReal => without(&[
+			Kind::ReadOnly,
+			Kind::Problem,
+			Kind::MmioLoad,
+			Kind::MmioStore,
+			Kind::TouchLoad,
+			Kind::TouchStore,
+			Kind::TouchFetch,
+			Kind::EventStore,
+		]),
 		GuestMode::Host => 0,
 	}
 }
