@@ -13,13 +13,21 @@
 //! # Order
 //!
 //! [`write`] does all that can fail before it changes anything: it finds every page that is
-//! to be mapped, and counts the page as mapped. Then, entry by entry, it exchanges what the
-//! hardware sees, writes the guest's own table, and remembers the region of the old value.
-//! When all entries are written, it invalidates the TCE cache of the hardware once, for
-//! entries that mapped something or do now. (No document says that a host bridge does not
-//! cache entries that map nothing, and Linux invalidates in both directions.) Only then the
-//! counts of the old pages are dropped: as soon as the count of a region allows it, its pages
-//! may be unpinned and reused.
+//! to be mapped, and counts the page as mapped. Then, table by table and entry by entry, it
+//! exchanges what the hardware sees, and remembers the region of the old value; together with the
+//! last table it writes the guest's own table. When all entries of a table are written, it
+//! invalidates the TCE cache of the hardware once, for entries that mapped something or do now. (No
+//! document says that a host bridge does not cache entries that map nothing, and Linux invalidates
+//! in both directions.) Only when that is done for all tables, the counts of the old pages are
+//! dropped: as soon as the count of a region allows it, its pages may be unpinned and reused.
+//!
+//! # Runs
+//!
+//! Consecutive entries mostly map pages that are next to each other: in one memory slot, one region
+//! and one page of the host. What they have in common is looked up once, and the counts of
+//! regions change once for all of them. The two passes over the entries find the same
+//! regions, because each looks up the same pages in the same order, and among the regions that
+//! are known the first that has the page is taken.
 //!
 //! # Two vcpus at the same entry
 //!
@@ -33,6 +41,9 @@
 //! there is just one, as nearly always, the two tables agree in any order of the vcpus. If
 //! there are more, two vcpus that write the same entry at the same time may leave a mix, as
 //! with C.
+//!
+//! No entry is written without its lock, not even to unmap what maps nothing: another vcpu or an
+//! ioctl can map something there at any time, and the guest's own table would then disagree.
 
 mod commit;
 mod lock;
@@ -40,9 +51,8 @@ mod regions;
 
 use core::sync::atomic::AtomicU64;
 
-use commit::Entries;
-pub use regions::Region;
-use regions::Tally;
+use commit::NotWhole;
+pub use regions::{Extent, Piece, Region};
 
 use crate::hcalls::Values;
 use crate::{GuestMemory, Refusal, Table};
@@ -78,28 +88,49 @@ pub struct EntrySlice<'a> {
 	pub users: &'a [AtomicU64],
 }
 
+impl<'a> EntrySlice<'a> {
+	/// No entry.
+	pub(crate) const NONE: Self = Self {
+		tces: &[],
+		users: &[],
+	};
+
+	/// Those from number `at` on.
+	#[inline]
+	pub(crate) fn from(self, at: u64) -> Self {
+		match (self.tces.get(at as usize..), self.users.get(at as usize..)) {
+			(Some(tces), Some(users)) => Self { tces, users },
+			_ => Self::NONE,
+		}
+	}
+
+	/// The first `count` of them, if there are that many.
+	#[inline]
+	pub(crate) fn up_to(self, count: usize) -> Self {
+		let count = count.min(self.tces.len()).min(self.users.len());
+		Self {
+			tces: self.tces.get(..count).unwrap_or(&[]),
+			users: self.users.get(..count).unwrap_or(&[]),
+		}
+	}
+}
+
 /// Writes the first `count` values to entries from `index` on, of all attached tables and
 /// of the guest's own. The pages of further values, up to `checked`, are only looked for.
 ///
 /// [`Refusal::TooHard`] if that can't be done, with nothing changed, unless userspace
 /// registers memory or changes the same entries by ioctls just now.
+#[inline(always)]
 pub fn write<T: Table, G: GuestMemory>(
 	table: &T,
 	guest: &G,
 	index: u64,
 	values: Values<'_>,
-	(count, checked): (usize, usize),
+	counts: (usize, usize),
 ) -> Result<(), Refusal> {
-	let entries = Entries {
-		table,
-		guest,
-		tables: table.attached()?,
-		index,
-		values,
-		count,
-		checked,
-	};
-	let mut new = Tally::new();
-	entries.reserve(&mut new)?;
-	entries.commit(&new)
+	// One after the other, so that their stack frames do not add up.
+	match commit::write_whole(table, guest, index, values, counts) {
+		Ok(result) => result,
+		Err(NotWhole) => commit::write_parts(table, guest, index, values, counts),
+	}
 }

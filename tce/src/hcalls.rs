@@ -128,11 +128,20 @@ pub(crate) fn ready<T: Table>(
 }
 
 /// Writes an entry whose page there is, unless it is to be zero.
+#[inline(never)]
 pub(crate) fn set<T: Table>(table: &T, index: u64, tce: Tce) {
-	let (number, at, _) = place::<T>(index, 1);
-	if let Some(cell) = table.page(number).and_then(|page| page.get(at)) {
+	if let Some(cell) = cells_from(table, index).first() {
 		cell.store(tce.0, Ordering::Relaxed);
 	}
+}
+
+/// The cells from `index` on, to the end of their page; none if there is no page.
+pub(crate) fn cells_from<T: Table>(table: &T, index: u64) -> &[AtomicU64] {
+	let (number, at, _) = place::<T>(index, 1);
+	table
+		.page(number)
+		.and_then(|page| page.get(at..))
+		.unwrap_or(&[])
 }
 
 /// The cells of `count` entries from `index` on, to be written with these values.
@@ -170,7 +179,7 @@ pub fn get<T: Table>(table: &T, ioba: u64) -> Result<Tce, Refusal> {
 }
 
 /// H_PUT_TCE: writes the entry for an I/O bus address.
-#[inline]
+#[inline(always)]
 pub fn put<T: Table>(
 	table: &T,
 	guest: &impl GuestMemory,
@@ -193,7 +202,7 @@ pub fn put<T: Table>(
 /// H_STUFF_TCE: writes one value into `pages` consecutive entries, but for the first
 /// `done` of them, which have it by then. Returns how many have it now: one call takes
 /// [`MAX_ENTRIES`] at most.
-#[inline]
+#[inline(always)]
 pub fn stuff<T: Table>(
 	table: &T,
 	guest: &impl GuestMemory,
@@ -216,7 +225,7 @@ pub fn stuff<T: Table>(
 ///
 /// The list goes through `buffer`, whose content before and after means nothing. Only
 /// this call may use it.
-#[inline]
+#[inline(always)]
 pub fn put_indirect<T: Table>(
 	table: &T,
 	guest: &impl GuestMemory,
@@ -235,9 +244,8 @@ pub fn put_indirect<T: Table>(
 	let index = window.index(ioba, pages)?;
 
 	let values = buffer.get(..count).ok_or(Refusal::Parameter)?;
-	// Entries that are looked at in one go: the loop costs nearly as much as they do.
 	let good = if T::IN_LINE {
-		read_list::<4, _>(&window, guest, values, list)?
+		read_list(&window, guest, values, list)?
 	} else {
 		read_list_apart(&window, guest, values, list)?
 	};
@@ -259,37 +267,23 @@ fn write<T: Table, G: GuestMemory>(
 	values: Values<'_>,
 	counts: (usize, usize),
 ) -> Result<(), Refusal> {
-	if T::IN_LINE {
-		write_here(table, guest, index, values, counts)
+	if !table.is_emulated() {
+		hardware::write(table, guest, index, values, counts)
+	} else if T::IN_LINE {
+		write_emulated(table, index, values, counts.0)
 	} else {
-		write_apart(table, guest, index, values, counts)
+		write_emulated_apart(table, index, values, counts.0)
 	}
 }
 
 #[inline(never)]
-fn write_apart<T: Table, G: GuestMemory>(
+fn write_emulated_apart<T: Table>(
 	table: &T,
-	guest: &G,
 	index: u64,
 	values: Values<'_>,
-	counts: (usize, usize),
+	count: usize,
 ) -> Result<(), Refusal> {
-	write_here(table, guest, index, values, counts)
-}
-
-#[inline(always)]
-fn write_here<T: Table, G: GuestMemory>(
-	table: &T,
-	guest: &G,
-	index: u64,
-	values: Values<'_>,
-	counts: (usize, usize),
-) -> Result<(), Refusal> {
-	if table.is_emulated() {
-		write_emulated(table, index, values, counts.0)
-	} else {
-		hardware::write(table, guest, index, values, counts)
-	}
+	write_emulated(table, index, values, count)
 }
 
 #[inline(always)]

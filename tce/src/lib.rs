@@ -54,7 +54,7 @@ mod window;
 
 pub use access::{GuestMemory, List, Range, Table};
 pub use entry::{Permission, Tce};
-pub use hardware::{Attached, EntrySlice, MAX_ATTACHED, Region};
+pub use hardware::{Attached, EntrySlice, Extent, MAX_ATTACHED, Piece, Region};
 pub use hcalls::{MAX_ENTRIES, Values};
 pub use too_hard::{Refusal, TooHard};
 pub use window::{Window, clamp};

@@ -8,40 +8,52 @@ use crate::{GuestMemory, List, Permission, Range, Refusal, Tce, TooHard, Window}
 /// Size and alignment of a list.
 pub(crate) const LIST_SIZE: u64 = 4096;
 
+/// Entries that are looked at in one go, as most of them are good.
+const STEP: usize = 8;
+
 /// Reads the entries of a list, each once, and validates them. Returns how many come
 /// before the first that poisons the table with an address which isn't memory.
 #[inline(always)]
-pub(crate) fn read_list<const STEP: usize, G: GuestMemory>(
+pub(crate) fn read_list<G: GuestMemory>(
 	window: &Window,
 	guest: &G,
 	buffer: &[Cell<u64>],
 	list: u64,
 ) -> Result<usize, Refusal> {
-	if guest.memory(list).is_none() {
-		return Err(TooHard::Userspace.into());
-	}
+	let slot = guest.memory(list).ok_or(TooHard::Userspace)?;
 	let list = guest.list(list).ok_or(TooHard::TceList)?;
 	let mut check = Check {
 		mask: window.page_mask(),
-		// Most lists stay in one slot.
-		slot: Range::EMPTY,
+		// Most lists stay in one slot, and that is the one that they are in.
+		slot,
 		good: buffer.len(),
 	};
 	let (steps, rest) = buffer.as_chunks::<STEP>();
 	let mut start = 0;
 	for step in steps {
+		let (mut bits, mut farthest) = (0, 0);
 		for (at, value) in step.iter().enumerate() {
-			value.set(check.entry(guest, start + at, list.entry(start + at))?);
+			let tce = list.entry(start + at).0;
+			value.set(tce);
+			bits |= tce;
+			farthest = farthest.max(tce.wrapping_sub(check.slot.start));
+		}
+		// Of none of them anything below the address but permissions, and all in the slot.
+		if bits & check.mask & !Permission::all().bits() != 0 || farthest >= check.slot.length {
+			// Not by reference, which would keep all of this in memory.
+			check = check.all(guest, start, step)?;
 		}
 		start += STEP;
 	}
 	for (at, value) in rest.iter().enumerate() {
-		value.set(check.entry(guest, start + at, list.entry(start + at))?);
+		value.set(list.entry(start + at).0);
 	}
+	check = check.all(guest, start, rest)?;
 	Ok(check.good)
 }
 
 /// What the entries of a list are checked against, and what came of it so far.
+#[derive(Clone, Copy)]
 pub(crate) struct Check {
 	/// Bits of an entry below its page's address.
 	pub(crate) mask: u64,
@@ -52,24 +64,26 @@ pub(crate) struct Check {
 }
 
 impl Check {
-	/// Validates the entry at `index`.
-	#[inline]
-	pub(crate) fn entry(
-		&mut self,
+	/// Validates these entries, of which the first has this index.
+	#[inline(never)]
+	fn all(
+		mut self,
 		guest: &impl GuestMemory,
-		index: usize,
-		tce: Tce,
-	) -> Result<u64, Refusal> {
-		// Nothing below the address but permissions, and some of those.
-		let permissions_only = (tce.0 & self.mask).wrapping_sub(1) < Permission::all().bits();
-		if !(permissions_only && self.slot.contains(tce.0)) {
-			// Not by reference, which would keep all of this in memory.
-			match Self::seldom(guest, self.mask, self.slot, tce)? {
-				Some(slot) => self.slot = slot,
-				None => self.good = self.good.min(index),
+		start: usize,
+		values: &[Cell<u64>],
+	) -> Result<Self, Refusal> {
+		for (at, value) in values.iter().enumerate() {
+			let tce = Tce(value.get());
+			// Nothing below the address but permissions, and some of those.
+			let permissions_only = (tce.0 & self.mask).wrapping_sub(1) < Permission::all().bits();
+			if !(permissions_only && self.slot.contains(tce.0)) {
+				match Self::seldom(guest, self.mask, self.slot, tce)? {
+					Some(slot) => self.slot = slot,
+					None => self.good = self.good.min(start + at),
+				}
 			}
 		}
-		Ok(tce.0)
+		Ok(self)
 	}
 
 	/// The slot with the entry's address, or nothing if there is none and the entry
@@ -105,5 +119,5 @@ pub(crate) fn read_list_apart<G: GuestMemory>(
 	values: &[Cell<u64>],
 	list: u64,
 ) -> Result<usize, Refusal> {
-	read_list::<1, G>(window, guest, values, list)
+	read_list(window, guest, values, list)
 }

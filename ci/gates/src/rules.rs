@@ -40,10 +40,10 @@ use crate::object::{Function, ObjectFile};
 const MAX_TEXT: u64 = 72 * 1024;
 /// Of any entry point, in bytes, without what the kernel's functions use.
 const MAX_STACK: u32 = 1024;
-/// The same on the way to hardware's TCE tables, which begins at a function of its own.
+/// The same on the way to hardware's TCE tables, which begins at functions of its own.
 /// C's handlers need 880 there.
 const MAX_STACK_HARDWARE: u32 = 1600;
-const TO_HARDWARE: &str = "::full_path::general_";
+const TO_HARDWARE: &str = "::hardware::commit::write_";
 
 /// SPRs that the way of a fast hcall may read or write, by number and name.
 const FAST_SPRS: [(u16, &str); 9] = [

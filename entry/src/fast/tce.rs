@@ -8,19 +8,28 @@ use powerpc::{Counter, FastHcall, P9Vcpu};
 use tce::Refusal;
 
 use crate::tce::context::{CallSite, HcallContext};
-use crate::tce::full_path::general;
-use crate::tce::table::{Emulated, KernelTable, is_emulated};
+use crate::tce::full_path::general_on;
+use crate::tce::table::{Any, Emulated, KernelTable, is_emulated};
 use crate::views::SttView;
 
-/// The same from the trampoline.
+/// Answers an hcall on a table with attached hardware tables.
+///
+/// # Safety
+///
+/// As for [`fast`].
 #[cold]
 #[inline(never)]
-pub(crate) fn fast_general(p9: NonNull<P9Vcpu>, number: Number, counter: &Counter) -> Code {
-	// SAFETY: our caller has one for the same vcpu, and won't use it any more.
+pub(crate) unsafe fn fast_hardware<const NUMBER: u64>(
+	p9: NonNull<P9Vcpu>,
+	stt: SttView,
+	counter: &Counter,
+) -> Code {
+	// SAFETY: as the caller vouches.
 	let Some(caller) = (unsafe { HcallContext::new(p9, CallSite::Fast) }) else {
 		return Code::TOO_HARD;
 	};
-	count(general(&caller, number, 0), counter)
+	let table = KernelTable::<Any>::new(stt, CallSite::Fast);
+	count(general_on(&caller, table, Number(NUMBER), 0), counter)
 }
 
 /// Counts an hcall that a fast handler answers.
@@ -53,7 +62,8 @@ pub(crate) unsafe fn fast<const NUMBER: u64>(p9: NonNull<P9Vcpu>, counter: &Coun
 		// does not reach.
 		Ok(_) if caller.kvm.radix() == 0 => Code::TOO_HARD,
 		// Both calls are tail calls, so that their stack frames do not add up.
-		Ok(_) => fast_general(p9, Number(NUMBER), counter),
+		// SAFETY: as the caller vouches; this one is done.
+		Ok(stt) => unsafe { fast_hardware::<NUMBER>(p9, stt, counter) },
 		Err(refusal) => refusal.code(),
 	}
 }

@@ -15,8 +15,7 @@ unsafe extern "C" {
 	safe static kvm_p9_host_facts: u64;
 }
 
-/// Has a body answer an hcall of any number, on a table of any kind. These are here once,
-/// and away from what the most frequent hcalls execute.
+/// Has a body answer an hcall of any number, on a table of any kind.
 #[inline(always)]
 pub(crate) fn general(
 	caller: &HcallContext<'_>,
@@ -24,40 +23,24 @@ pub(crate) fn general(
 	done: u64,
 ) -> Result<u64, Refusal> {
 	let table = KernelTable::<Any>::new(caller.table_apart()?, caller.path);
-	match number {
-		Number::GET_TCE => caller.run(&table, Number::GET_TCE, done),
-		Number::PUT_TCE => general_put(caller, table),
-		Number::PUT_TCE_INDIRECT => general_put_indirect(caller, table),
-		Number::STUFF_TCE => general_stuff(caller, table, done),
-		_ => Err(TooHard::CFallback.into()),
-	}
+	general_on(caller, table, number, done)
 }
 
-// Apart, so that no stack has room for all of them.
-
-#[inline(never)]
-pub(crate) fn general_put(
+/// The same for a table that was found.
+#[inline(always)]
+pub(crate) fn general_on(
 	caller: &HcallContext<'_>,
 	table: KernelTable<'_, Any>,
-) -> Result<u64, Refusal> {
-	caller.run(&table, Number::PUT_TCE, 0)
-}
-
-#[inline(never)]
-pub(crate) fn general_put_indirect(
-	caller: &HcallContext<'_>,
-	table: KernelTable<'_, Any>,
-) -> Result<u64, Refusal> {
-	caller.run(&table, Number::PUT_TCE_INDIRECT, 0)
-}
-
-#[inline(never)]
-pub(crate) fn general_stuff(
-	caller: &HcallContext<'_>,
-	table: KernelTable<'_, Any>,
+	number: Number,
 	done: u64,
 ) -> Result<u64, Refusal> {
-	caller.run(&table, Number::STUFF_TCE, done)
+	match number {
+		Number::GET_TCE => caller.run(&table, Number::GET_TCE, done),
+		Number::PUT_TCE => caller.run(&table, Number::PUT_TCE, done),
+		Number::PUT_TCE_INDIRECT => caller.run(&table, Number::PUT_TCE_INDIRECT, done),
+		Number::STUFF_TCE => caller.run(&table, Number::STUFF_TCE, done),
+		_ => Err(TooHard::CFallback.into()),
+	}
 }
 
 /// Answers a TCE hcall on the full path, or [`Code::TOO_HARD`], with `call` saying why:

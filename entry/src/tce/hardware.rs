@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use tce::{Attached, EntrySlice, Region, clamp};
+use tce::{Attached, EntrySlice, Extent, Piece, Region, clamp};
 
 use super::at;
 use crate::layout::kernel as layout;
@@ -94,6 +94,7 @@ impl Attached for HardwareTable {
 		self.0.page_shift() as u32
 	}
 
+	#[inline(never)]
 	fn entries(&self, index: u64) -> Option<EntrySlice<'_>> {
 		if index >= self.0.size() {
 			return None;
@@ -181,18 +182,39 @@ impl KernelRegion {
 }
 
 impl Region for KernelRegion {
-	fn host(&self, user: u64, shift: u32) -> Option<u64> {
+	#[inline]
+	fn extent(&self) -> Extent {
+		Extent {
+			start: self.0.user(),
+			length: self.0.entries() << layout::PAGE_SHIFT,
+		}
+	}
+
+	#[inline(never)]
+	fn piece(&self, user: u64, shift: u32) -> Option<Piece> {
 		if shift > self.0.page_shift().min(LARGEST_PAGE) {
 			return None;
 		}
 		let size = 1_u64.wrapping_shl(shift);
 		let offset = self.offset(user, size)?;
-		let host = match self.host_page(offset) {
-			Some(page) => page | (user & ((1 << layout::PAGE_SHIFT) - 1)),
-			None => self.0.device().wrapping_add(offset),
+		let Some(page) = self.host_page(offset) else {
+			let host = self.0.device();
+			let is_aligned = host.wrapping_add(offset) & (size - 1) == 0;
+			return is_aligned.then_some(Piece {
+				user: self.extent(),
+				host,
+			});
 		};
-		let is_aligned = host & (size - 1) == 0;
-		(is_aligned && self.is_in_one_piece(offset, host, size)).then_some(host)
+		// A region begins with a page of the host.
+		let in_page = user & ((1 << layout::PAGE_SHIFT) - 1);
+		let is_aligned = (page | in_page) & (size - 1) == 0;
+		(is_aligned && self.is_in_one_piece(offset, page, size)).then_some(Piece {
+			user: Extent {
+				start: user.wrapping_sub(in_page),
+				length: size.max(1 << layout::PAGE_SHIFT),
+			},
+			host: page,
+		})
 	}
 
 	#[inline(never)]
@@ -216,15 +238,19 @@ impl Region for KernelRegion {
 	}
 
 	#[inline(never)]
-	fn set_dirty(&self, user: u64) {
-		let Some(page) = self.offset(user, 1).and_then(|offset| self.page(offset)) else {
-			return;
+	fn set_dirty(&self, user: u64) -> Extent {
+		let page = Extent {
+			start: user & !((1 << layout::PAGE_SHIFT) - 1),
+			length: 1 << layout::PAGE_SHIFT,
 		};
-		// The kernel marks the page itself then. It is pinned until the region is
-		// unregistered, and this mark is looked at before it is unpinned.
-		let mark = layout::REGION_PAGE_WRITTEN as u64;
-		if page.load(Ordering::Relaxed) & mark == 0 {
-			page.fetch_or(mark, Ordering::Relaxed);
+		if let Some(cell) = self.offset(user, 1).and_then(|offset| self.page(offset)) {
+			// The kernel marks the page itself then. It is pinned until the region is
+			// unregistered, and this mark is looked at before it is unpinned.
+			let mark = layout::REGION_PAGE_WRITTEN as u64;
+			if cell.load(Ordering::Relaxed) & mark == 0 {
+				cell.fetch_or(mark, Ordering::Relaxed);
+			}
 		}
+		page
 	}
 }

@@ -1,322 +1,925 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Entries that were looked at, and are now exchanged: what stays afterwards, and what is counted.
+//! Entries that are looked at, and then exchanged: what can't be done, what stays afterwards, and
+//! what is counted.
+//!
+//! Consecutive entries mostly are in one array, map memory of one slot, of one region and of one
+//! page of the host, and did so until now. What all entries of such a [`Run`] have in common is
+//! looked up once. The loops over its entries, [`Entries::check_run`] and
+//! [`Entries::exchange_run`], stop at an entry that has something else in common.
 
+use core::cell::Cell;
+use core::iter;
 use core::mem;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::lock::{Entry, Locked, address};
-use super::regions::{Mapping, Region, Tally, mapping};
+use super::lock::{Entry, Locked};
+use super::regions::{Extent, Mapper, Owner, Place, Region, Span, Tally};
 use super::{Attached, EntrySlice, MAX_ATTACHED};
 use crate::hcalls::{self, Values};
 use crate::{GuestMemory, Permission, Refusal, Table, Tce, TooHard};
 
-/// What has to be done once all entries are written.
-pub(super) struct After<R> {
-	/// Whom the old entries counted for.
-	pub(super) old: Tally<R>,
-	/// For each table, the first of the entries that mapped something or do now, and the
-	/// last, if it isn't below the first.
-	pub(super) stale: [(u64, u64); MAX_ATTACHED],
+/// Entries of a table that were changed, and mapped something or do now: the first, and the last
+/// if it isn't below the first.
+#[derive(Clone, Copy)]
+struct Stale {
+	first: u64,
+	last: u64,
 }
 
-/// No entry.
-pub(super) const NONE_STALE: (u64, u64) = (u64::MAX, 0);
+impl Stale {
+	const NONE: Self = Self {
+		first: u64::MAX,
+		last: 0,
+	};
 
-impl<R: Region> After<R> {
-	/// Makes room for one more old entry of any region. No lock may be held, because a call of
-	/// firmware takes long.
-	pub(super) fn make_room<A: Attached>(&mut self, tables: &[Option<A>; MAX_ATTACHED]) {
-		if !self.old.has_room() {
-			// Seldom: pages of that many regions were mapped here.
-			self.invalidate(tables);
-		}
+	/// This one, too, which is after all others.
+	#[inline]
+	fn add(&mut self, index: u64) {
+		self.first = self.first.min(index);
+		self.last = index;
 	}
 
-	/// An entry was changed, and mapped something of this region until then.
-	pub(super) fn changed(&mut self, table: usize, index: u64, old: Option<R>) {
-		if let Some(stale) = self.stale.get_mut(table) {
-			let (first, last) = *stale;
-			*stale = (first.min(index), last.max(index));
-		}
-		if let Some(region) = old {
-			// There is room.
-			self.old.add(region);
+	/// Has the hardware forget them.
+	#[inline]
+	fn invalidate(self, attached: &impl Attached) {
+		if self.first <= self.last {
+			attached.invalidate(self.first, self.last - self.first + 1);
 		}
 	}
+}
 
-	/// Has the hardware forget what was replaced, and counts it back.
-	#[inline(never)]
-	pub(super) fn invalidate<A: Attached>(&mut self, tables: &[Option<A>; MAX_ATTACHED]) {
-		for (table, stale) in tables.iter().zip(&mut self.stale) {
-			let (first, last) = mem::replace(stale, NONE_STALE);
-			if let Some(table) = table
-				&& first <= last
-			{
-				table.invalidate(first, last - first + 1);
+/// Where the entries of an hcall are in a hardware table.
+#[derive(Clone, Copy)]
+struct Parts {
+	/// Size of the hardware's pages, as a shift.
+	page_shift: u32,
+	/// How many entries there are for one of the guest's, as a shift.
+	shift: u32,
+	/// The first.
+	first: u64,
+	/// How many.
+	count: u64,
+}
+
+impl Parts {
+	/// Which part of the guest's page the hardware's entry `number` of these is for.
+	#[inline]
+	fn part(&self, number: u64) -> u64 {
+		number & !(u64::MAX << self.shift)
+	}
+
+	/// Which entry of the guest's that is.
+	#[inline]
+	fn guest(&self, number: u64) -> u64 {
+		number >> self.shift
+	}
+}
+
+/// Consecutive entries of a hardware table, in one array, and what is to be written there.
+struct Run<'a> {
+	entries: EntrySlice<'a>,
+	/// The first one's index.
+	index: u64,
+	values: RunValues<'a>,
+	/// The first entry of the guest's own table that is written together with these.
+	own_index: u64,
+	/// From which entry of the run on one is written with each.
+	own_from: usize,
+}
+
+/// What is to be written to the entries of a run.
+#[derive(Clone, Copy)]
+enum RunValues<'a> {
+	/// One value to each.
+	Each(&'a [Cell<u64>]),
+	/// The same to each, but for the address: what the first entry adds to that of the value,
+	/// and each one more than the one before.
+	One { value: Tce, offset: u64, step: u64 },
+}
+
+impl Run<'_> {
+	/// What is to be written to entry `at`, and the guest address that the entry is to map if
+	/// that is a mapping. Each part of a page of the guest's is looked up alone: the page may
+	/// continue in another slot, or end with its slot.
+	#[inline]
+	fn value(&self, at: usize) -> (Tce, u64) {
+		match self.values {
+			RunValues::Each(values) => {
+				let value = Tce(values.get(at).map_or(0, Cell::get));
+				(value, value.address())
+			}
+			RunValues::One {
+				value,
+				offset,
+				step,
+			} => {
+				let offset = offset.wrapping_add(step.wrapping_mul(at as u64));
+				(value, value.address().wrapping_add(offset))
 			}
 		}
-		self.old.dec_mapped();
-	}
-}
-
-/// Finds entries of hardware tables, and remembers the last array.
-pub(super) struct Finder<'a> {
-	/// Of which table it is.
-	pub(super) table: usize,
-	/// Its first entry, as far as it is remembered.
-	pub(super) first: u64,
-	pub(super) run: Option<EntrySlice<'a>>,
-}
-
-impl<'a> Finder<'a> {
-	pub(super) const fn new() -> Self {
-		Self {
-			table: 0,
-			first: 0,
-			run: None,
-		}
 	}
 
-	pub(super) fn entry<A: Attached>(
-		&mut self,
-		(table, attached): (usize, &'a A),
-		index: u64,
-	) -> Option<Entry<'a>> {
-		if self.table != table || index < self.first {
-			self.run = None;
-		}
-		if let Some(entry) = self.remembered(index) {
-			return Some(entry);
-		}
-		self.table = table;
-		self.first = index;
-		self.run = attached.entries(index);
-		self.remembered(index)
-	}
-
+	/// The entry, if there is one.
 	#[inline]
-	pub(super) fn remembered(&self, index: u64) -> Option<Entry<'a>> {
-		let (run, at) = (self.run?, index.wrapping_sub(self.first) as usize);
+	fn entry(&self, at: usize) -> Option<Entry<'_>> {
 		Some(Entry {
-			tce: run.tces.get(at)?,
-			user: run.users.get(at)?,
+			tce: self.entries.tces.get(at)?,
+			user: self.entries.users.get(at)?,
+		})
+	}
+
+	/// The entries from `at` on, each with what is to be written there.
+	#[inline]
+	fn each<'b, const EACH: bool>(
+		&'b self,
+		at: usize,
+	) -> impl Iterator<Item = (Entry<'b>, Tce, u64)> {
+		let entries = self.entries.from(at as u64);
+		let (values, one, mut offset, step) = match self.values {
+			RunValues::Each(values) => (values.get(at..).unwrap_or(&[]), Tce(0), 0, 0),
+			RunValues::One {
+				value,
+				offset,
+				step,
+			} => {
+				let offset = offset.wrapping_add(step.wrapping_mul(at as u64));
+				(&[][..], value, offset, step)
+			}
+		};
+		let mut values = values.iter();
+		iter::zip(entries.tces, entries.users).map_while(move |(tce, user)| {
+			let value = match EACH {
+				true => Tce(values.next()?.get()),
+				false => one,
+			};
+			let address = value.address().wrapping_add(offset);
+			if !EACH {
+				offset = offset.wrapping_add(step);
+			}
+			Some((Entry { tce, user }, value, address))
 		})
 	}
 }
 
+/// What is remembered while entries are looked at, and then while they are written: what the next
+/// ones may have in common.
+struct Seen<R> {
+	place: Option<Place<R>>,
+	owner: Option<Owner<R>>,
+	/// How many places were looked up.
+	places: u64,
+	/// Entries that were found in the place, or were taken from the owner, and are not in a
+	/// tally yet.
+	count: u64,
+	/// What of the owner is marked as written.
+	dirty: Extent,
+	/// What the hardware has to forget.
+	stale: Stale,
+	/// An entry could not be written.
+	has_failed: bool,
+}
+
+impl<R: Region> Seen<R> {
+	const fn new() -> Self {
+		Self {
+			place: None,
+			owner: None,
+			places: 0,
+			count: 0,
+			dirty: Extent::NONE,
+			stale: Stale::NONE,
+			has_failed: false,
+		}
+	}
+
+	/// Is the page at this guest address in the place that is remembered?
+	#[inline]
+	fn has_place(&self, address: u64) -> bool {
+		self.place
+			.as_ref()
+			.is_some_and(|place| place.span().has(address))
+	}
+
+	/// Is the page at this address of userspace one of the owner that is remembered?
+	#[inline]
+	fn has_owner(&self, user: u64) -> bool {
+		self.owner
+			.as_ref()
+			.is_some_and(|owner| owner.span().has(user))
+	}
+
+	/// All that were found in the place are in the tally now.
+	#[inline]
+	fn settle_place(&mut self, new: &mut Tally<R>) {
+		if let (Some(place), 1..) = (&self.place, self.count) {
+			new.add(place.region, self.count);
+		}
+		self.count = 0;
+	}
+
+	/// All that were taken from the owner are in the tally now, which has room for one.
+	#[inline]
+	fn settle_owner(&mut self, old: &mut Tally<R>) {
+		if let (Some(owner), 1..) = (&self.owner, self.count) {
+			old.add(owner.region, self.count);
+		}
+		self.count = 0;
+	}
+
+	/// Entries are written from now on. If there was just one place, all is there. If there were
+	/// more, the first is to be found first, as before.
+	#[inline]
+	fn begin_to_write(&mut self) {
+		self.count = 0;
+		if self.places != 1 {
+			self.place = None;
+		}
+	}
+
+	/// Entry `at` of a run probably has in common with others what is remembered. A page that it
+	/// maps until now may be marked as written before it is known not to be mapped any more.
+	#[inline]
+	fn may_run(&mut self, run: &Run<'_>, at: usize) -> bool {
+		let (value, address) = run.value(at);
+		if value.is_mapping() {
+			return self.has_place(address);
+		}
+		let Some(entry) = run.entry(at) else {
+			return false;
+		};
+		let stored = entry.tce.load(Ordering::Relaxed);
+		if !is_mapping(stored) {
+			return true;
+		}
+		let user = entry.user();
+		let Some(owner) = self.owner.as_ref().filter(|owner| owner.span().has(user)) else {
+			return false;
+		};
+		if may_have_written(stored) && !self.dirty.has(user) {
+			self.dirty = owner.region.set_dirty(user);
+		}
+		true
+	}
+
+	#[inline]
+	fn result(&self) -> Result<(), Refusal> {
+		match self.has_failed {
+			true => Err(TooHard::CFallback.into()),
+			false => Ok(()),
+		}
+	}
+
+	/// The hardware has forgotten all that was written, and it is in the tally.
+	#[inline]
+	fn finish(&mut self, attached: &impl Attached, old: &mut Tally<R>) {
+		self.invalidate(attached);
+		self.make_room(attached, old);
+		self.settle_owner(old);
+	}
+
+	/// Makes room for one more region in the tally. No lock may be held, because a call of firmware
+	/// takes long.
+	#[inline]
+	fn make_room(&mut self, attached: &impl Attached, old: &mut Tally<R>) {
+		if !old.has_room() {
+			// Seldom: pages of that many regions were mapped here. Each of them is forgotten by
+			// the hardware before it is counted back.
+			self.invalidate(attached);
+			old.dec_mapped();
+		}
+	}
+
+	#[inline]
+	fn invalidate(&mut self, attached: &impl Attached) {
+		let stale = mem::replace(&mut self.stale, Stale::NONE);
+		stale.invalidate(attached);
+	}
+}
+
+/// The entries are not all in one run.
+pub(super) struct NotWhole;
+
+/// Writes entries as [`write`](super::write) does, if there is one hardware table with as large
+/// pages as the guest's, and all entries are in one array there and in one page of the guest's
+/// table. That is nearly always so.
+#[inline(never)]
+pub(super) fn write_whole<T: Table, G: GuestMemory>(
+	table: &T,
+	guest: &G,
+	index: u64,
+	values: Values<'_>,
+	(count, checked): (usize, usize),
+) -> Result<Result<(), Refusal>, NotWhole> {
+	let tables = match table.attached() {
+		Ok(tables) => tables,
+		Err(refusal) => return Ok(Err(refusal)),
+	};
+	let entries = Entries {
+		table,
+		guest,
+		tables,
+		index,
+		values,
+		count,
+		checked,
+	};
+	let (attached, run, own) = entries.whole().ok_or(NotWhole)?;
+	let page_shift = attached.page_shift();
+	let (mut seen, mut new, mut old) = (Seen::new(), Tally::new(), Tally::new());
+	let checked = entries
+		.check_all(&run, (0, page_shift), &mut seen, &mut new)
+		.and_then(|()| {
+			seen.settle_place(&mut new);
+			new.reserve()
+		});
+	if checked.is_err() {
+		return Ok(checked);
+	}
+	seen.begin_to_write();
+	entries.write_all(
+		&run,
+		Some(own),
+		(attached, page_shift),
+		&new,
+		&mut seen,
+		&mut old,
+	);
+	seen.finish(attached, &mut old);
+	old.dec_mapped();
+	Ok(seen.result())
+}
+
+/// Writes entries to several tables, or to several arrays, or with several of the hardware's for
+/// each of the guest's.
+#[cold]
+#[inline(never)]
+pub(super) fn write_parts<T: Table, G: GuestMemory>(
+	table: &T,
+	guest: &G,
+	index: u64,
+	values: Values<'_>,
+	(count, checked): (usize, usize),
+) -> Result<(), Refusal> {
+	let entries = Entries {
+		table,
+		guest,
+		tables: table.attached()?,
+		index,
+		values,
+		count,
+		checked,
+	};
+	let mut new = Tally::new();
+	entries.check_tables(&mut new)?;
+	if checked > count {
+		entries.look_for_rest(&new)?;
+	}
+	new.reserve()?;
+	entries.write_tables(&new)
+}
+
 /// One hcall's entries.
-pub(super) struct Entries<'a, T: Table, G> {
-	pub(super) table: &'a T,
-	pub(super) guest: &'a G,
+struct Entries<'a, T: Table, G> {
+	table: &'a T,
+	guest: &'a G,
 	/// Read once: userspace may attach another table at any time.
-	pub(super) tables: [Option<T::Attached>; MAX_ATTACHED],
+	tables: [Option<T::Attached>; MAX_ATTACHED],
 	/// Of the first in the guest's table.
-	pub(super) index: u64,
-	pub(super) values: Values<'a>,
+	index: u64,
+	values: Values<'a>,
 	/// How many are written.
-	pub(super) count: usize,
+	count: usize,
 	/// How many are looked at.
-	pub(super) checked: usize,
+	checked: usize,
 }
 
 impl<T: Table, G: GuestMemory> Entries<'_, T, G> {
 	/// The hardware tables, and their numbers.
-	pub(super) fn tables(&self) -> impl Iterator<Item = (usize, &T::Attached)> {
+	fn tables(&self) -> impl Iterator<Item = (usize, &T::Attached)> {
 		self.tables.iter().map_while(Option::as_ref).enumerate()
 	}
 
-	/// How many entries of a hardware table there are for one of the guest's, as a shift.
-	pub(super) fn shift(&self, attached: &T::Attached) -> u32 {
-		let shift = self.table.window().page_shift;
-		shift.saturating_sub(attached.page_shift())
+	fn parts(&self, attached: &T::Attached) -> Parts {
+		let page_shift = attached.page_shift();
+		let shift = self.table.window().page_shift.saturating_sub(page_shift);
+		Parts {
+			page_shift,
+			shift,
+			first: self.index << shift,
+			count: (self.count as u64) << shift,
+		}
 	}
 
-	/// The hardware entries for entry `n`.
-	pub(super) fn parts(
-		&self,
-		attached: &T::Attached,
-		n: usize,
-	) -> impl Iterator<Item = (u64, u64)> {
-		let shift = self.shift(attached);
-		let first = self.index.wrapping_add(n as u64) << shift;
-		(0..1 << shift).map(move |part| (part, first.wrapping_add(part)))
+	/// The run that begins with entry `number`, and is no longer than `entries`.
+	#[inline(always)]
+	fn run<'b>(&'b self, parts: &Parts, number: u64, entries: EntrySlice<'b>) -> Run<'b> {
+		let (part, guest_number) = (parts.part(number), parts.guest(number));
+		let left = match parts.shift {
+			0 => parts.count - number,
+			_ => (1 << parts.shift) - part,
+		};
+		let values = match self.values {
+			Values::Each(values) if parts.shift == 0 => {
+				RunValues::Each(values.get(guest_number as usize..).unwrap_or(&[]))
+			}
+			_ => RunValues::One {
+				value: self.values.get(guest_number as usize),
+				offset: part << parts.page_shift,
+				step: if parts.shift == 0 {
+					0
+				} else {
+					1 << parts.page_shift
+				},
+			},
+		};
+		Run {
+			entries: entries.up_to(left as usize),
+			index: parts.first.wrapping_add(number),
+			values,
+			own_index: self.index.wrapping_add(guest_number),
+			own_from: (!(u64::MAX << parts.shift) - part) as usize,
+		}
 	}
 
-	/// Finds out what can't be done, and has the regions count what will be mapped:
-	/// those of `new`, which are none yet.
+	/// The one hardware table, the run of all entries, and the guest's own entries.
+	#[inline(always)]
+	fn whole(&self) -> Option<(&T::Attached, Run<'_>, &[AtomicU64])> {
+		let [Some(attached), None, ..] = &self.tables else {
+			return None;
+		};
+		let parts = self.parts(attached);
+		let is_simple = parts.shift == 0 && self.checked == self.count && self.count > 0;
+		if !is_simple || self.count as u64 > self.table.most_writes() {
+			return None;
+		}
+		let own = hcalls::cells_from(self.table, self.index).get(..self.count)?;
+		let run = self.run(&parts, 0, attached.entries(self.index)?);
+		(run.entries.tces.len() == self.count).then_some((attached, run, own))
+	}
+
+	/// Finds out what can't be done, with several tables or runs, and adds up what will be mapped.
 	#[inline(never)]
-	pub(super) fn reserve(&self, new: &mut Tally<G::Region>) -> Result<(), Refusal> {
+	fn check_tables(&self, new: &mut Tally<G::Region>) -> Result<(), Refusal> {
 		let mut writes = 0;
 		for (_, attached) in self.tables() {
-			writes += (self.checked as u64) << self.shift(attached);
+			writes += (self.checked as u64) << self.parts(attached).shift;
 		}
 		if writes > self.table.most_writes() {
 			return Err(TooHard::CFallback.into());
 		}
-		let mut finder = Finder::new();
-		for table in self.tables() {
-			self.check(table, &mut finder, new)?;
+		let mut seen = Seen::new();
+		for (number, attached) in self.tables() {
+			seen.settle_place(new);
+			(seen.place, seen.owner) = (None, None);
+			self.check((number, attached), &mut seen, new)?;
 		}
+		seen.settle_place(new);
 		// Of the guest's own table, too.
-		hcalls::ready(self.table, self.index, self.count, self.values)?;
-		if new.inc_mapped() {
-			Ok(())
-		} else {
-			Err(TooHard::Userspace.into())
-		}
+		hcalls::ready(self.table, self.index, self.count, self.values)
 	}
 
-	/// Writes all entries, which are [reserved](Self::reserve).
+	/// Writes to several tables, or several runs.
 	#[inline(never)]
-	pub(super) fn commit(&self, new: &Tally<G::Region>) -> Result<(), Refusal> {
-		let mut after = After {
-			old: Tally::new(),
-			stale: [NONE_STALE; MAX_ATTACHED],
-		};
-		let (mut result, mut finder) = (Ok(()), Finder::new());
-		for n in 0..self.count {
-			let tce = self.values.get(n);
-			match self.write(n, tce, new, &mut finder, &mut after) {
-				Ok(_locked) => hcalls::set(self.table, self.index.wrapping_add(n as u64), tce),
-				Err(refusal) => result = Err(refusal),
-			}
+	fn write_tables(&self, new: &Tally<G::Region>) -> Result<(), Refusal> {
+		let (mut seen, mut old) = (Seen::new(), Tally::new());
+		for (number, attached) in self.tables() {
+			(seen.place, seen.owner, seen.dirty) = (None, None, Extent::NONE);
+			self.write((number, attached), new, &mut seen, &mut old);
+			seen.finish(attached, &mut old);
 		}
-		after.invalidate(&self.tables);
-		result
+		old.dec_mapped();
+		seen.result()
 	}
 
 	/// Looks for what can't be done, and adds up what will be mapped.
-	pub(super) fn check<'a>(
-		&'a self,
-		table: (usize, &'a T::Attached),
-		finder: &mut Finder<'a>,
+	#[inline(always)]
+	fn check(
+		&self,
+		(table, attached): (usize, &T::Attached),
+		seen: &mut Seen<G::Region>,
 		new: &mut Tally<G::Region>,
 	) -> Result<(), Refusal> {
-		let page_shift = table.1.page_shift();
-		for n in 0..self.checked {
-			let tce = self.values.get(n);
-			for (part, index) in self.parts(table.1, n) {
-				let mapping = mapping(self.guest, new, tce, part, page_shift)?;
-				if n >= self.count {
-					continue;
-				}
-				let entry = finder.entry(table, index);
-				if let Some(mapping) = mapping {
-					if entry.is_none() {
-						let table = table.0;
-						return Err(TooHard::TableLevel { table, index }.into());
-					}
-					if !new.add(mapping.region) {
-						return Err(TooHard::CFallback.into());
-					}
-				}
-				// The present mapping must belong to a region. Another vcpu may be changing
-				// the entry, so a complaint counts only under the lock of the entry.
-				if let Some(entry) = entry
-					&& self.is_somebodys(entry, page_shift).is_err()
-				{
-					let _locked = Locked::new(entry);
-					self.is_somebodys(entry, page_shift)?;
-				}
+		let parts = self.parts(attached);
+		let mut number = 0;
+		while number < parts.count {
+			let index = parts.first.wrapping_add(number);
+			let run = self.run(
+				&parts,
+				number,
+				attached.entries(index).unwrap_or(EntrySlice::NONE),
+			);
+			let length = run.entries.tces.len();
+			if length == 0 {
+				// There is no array.
+				self.look_up(&run, 0, parts.page_shift, seen, new)?;
+				self.check_one(&run, 0, (table, parts.page_shift), seen)?;
 			}
+			self.check_all(&run, (table, parts.page_shift), seen, new)?;
+			number += length.max(1) as u64;
 		}
 		Ok(())
 	}
 
-	/// If an entry maps something, its region is known.
-	pub(super) fn is_somebodys(&self, entry: Entry<'_>, page_shift: u32) -> Result<(), Refusal> {
-		if from_hardware(entry.tce.load(Ordering::Relaxed)).is_mapping() {
-			let user = address(entry.user.load(Ordering::Relaxed));
-			self.guest
-				.region(user, 1 << page_shift)
-				.map_err(|_| TooHard::CFallback)?;
-		}
-		Ok(())
-	}
-
-	/// Writes entry `n` to all hardware tables. The last of its entries there stays locked
-	/// until the guest's own table is written.
-	pub(super) fn write<'a>(
-		&'a self,
-		n: usize,
-		tce: Tce,
-		new: &Tally<G::Region>,
-		finder: &mut Finder<'a>,
-		after: &mut After<G::Region>,
-	) -> Result<Option<Locked<'a>>, Refusal> {
-		let (mut result, mut locked) = (Ok(()), None);
-		for (number, attached) in self.tables() {
-			for (part, index) in self.parts(attached, n) {
-				// Never two at a time, and none while the hardware is told.
-				drop(locked.take());
-				after.make_room(&self.tables);
-				let shift = attached.page_shift();
-				// It was found before, in one of these regions, which count it since.
-				let mapping = mapping(self.guest, new, tce, part, shift).unwrap_or(None);
-				// If there is something to map, there was an entry, and they don't go.
-				let Some(entry) = finder.entry((number, attached), index) else {
-					continue;
-				};
-				let locked = locked.insert(Locked::new(entry));
-				match self.exchange(locked, shift, &mapping) {
-					Ok(None) if mapping.is_none() => {}
-					Ok(old) => after.changed(number, index, old),
-					Err(refusal) => {
-						if let Some(mapping) = mapping {
-							mapping.region.dec_mapped(1);
-						}
-						result = Err(refusal);
-					}
-				}
-			}
-		}
-		result.map(|()| locked)
-	}
-
-	/// Puts a mapping, or nothing, into one entry of a hardware table. Returns what it
-	/// has mapped until now.
-	pub(super) fn exchange(
+	/// Looks at all entries of a run.
+	#[inline(always)]
+	fn check_all(
 		&self,
-		locked: &mut Locked<'_>,
-		page_shift: u32,
-		mapping: &Option<Mapping<G::Region>>,
-	) -> Result<Option<G::Region>, Refusal> {
-		let tce = locked.entry.tce;
-		let old_user = address(locked.user);
-		let (new, new_user) = match mapping {
-			Some(mapping) => (mapping.tce.to_be(), mapping.user.to_be()),
-			None => (0, 0),
-		};
-
-		// The holder of the lock is the only writer, except for VFIO's ioctls on containers
-		// of version 1, which use no userspace addresses. Also, stdcx. may fail spuriously.
-		let mut old = tce.load(Ordering::Relaxed);
-		let removed = loop {
-			let region = match from_hardware(old).is_mapping() {
-				true => Some(self.guest.region(old_user, 1 << page_shift)?),
-				false => None,
-			};
-			// Relaxed: a device reads it when the guest tells it to, by a store that the
-			// guest orders after this hcall.
-			match tce.compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed) {
-				Ok(_) => break region,
-				Err(other) => old = other,
+		run: &Run<'_>,
+		table: (usize, u32),
+		seen: &mut Seen<G::Region>,
+		new: &mut Tally<G::Region>,
+	) -> Result<(), Refusal> {
+		let (mut at, length) = (0, run.entries.tces.len());
+		while at < length {
+			self.look_up(run, at, table.1, seen, new)?;
+			self.check_one(run, at, table, seen)?;
+			at += 1;
+			let (value, address) = run.value(at);
+			if at < length && (!value.is_mapping() || seen.has_place(address)) {
+				at += match run.values {
+					RunValues::Each(_) => Self::check_run::<true>(run, at, seen),
+					RunValues::One { .. } => Self::check_run::<false>(run, at, seen),
+				};
 			}
-		};
-		locked.user = new_user;
-
-		let may_have_written = from_hardware(old).permission().contains(Permission::WRITE);
-		if let Some(region) = removed
-			&& may_have_written
-		{
-			region.set_dirty(old_user);
 		}
-		Ok(removed)
+		Ok(())
+	}
+
+	/// Remembers the place of what entry `at` of a run is to map, and counts the page.
+	#[inline(always)]
+	fn look_up(
+		&self,
+		run: &Run<'_>,
+		at: usize,
+		page_shift: u32,
+		seen: &mut Seen<G::Region>,
+		new: &mut Tally<G::Region>,
+	) -> Result<(), Refusal> {
+		let (value, address) = run.value(at);
+		if !value.is_mapping() {
+			return Ok(());
+		}
+		if !seen.has_place(address) {
+			seen.settle_place(new);
+			seen.places += 1;
+			Place::find(&mut seen.place, self.guest, new, (address, page_shift))?;
+			// The region has its place among the known ones from now on: who looks up the same
+			// pages in the same order once more finds the same regions.
+			if let Some(place) = &seen.place
+				&& !new.add(place.region, 0)
+			{
+				return Err(TooHard::CFallback.into());
+			}
+		}
+		seen.count += 1;
+		Ok(())
+	}
+
+	/// Looks at entries of a run, from `at` on, until one is to map memory of another place than
+	/// is remembered, or maps memory of another owner. Returns how many these are.
+	#[inline(never)]
+	fn check_run<const EACH: bool>(run: &Run<'_>, at: usize, seen: &mut Seen<G::Region>) -> usize {
+		let (place, owner) = (
+			seen.place.as_ref().map_or(Span::NONE, Place::span),
+			seen.owner.as_ref().map_or(Span::NONE, Owner::span),
+		);
+		let (mut found, mut done) = (0, 0);
+		for (entry, value, address) in run.each::<EACH>(at) {
+			if is_mapping(entry.tce.load(Ordering::Relaxed)) && !owner.has(entry.user()) {
+				break;
+			}
+			if value.is_mapping() {
+				if !place.has(address) {
+					break;
+				}
+				found += 1;
+			}
+			done += 1;
+		}
+		seen.count += found;
+		done
+	}
+
+	/// Looks at entry `at` of a run, which need not have it, and remembers its owner.
+	#[inline(never)]
+	fn check_one(
+		&self,
+		run: &Run<'_>,
+		at: usize,
+		(table, page_shift): (usize, u32),
+		seen: &mut Seen<G::Region>,
+	) -> Result<(), Refusal> {
+		let Some(entry) = run.entry(at) else {
+			return match run.value(at).0.is_mapping() {
+				true => {
+					let index = run.index.wrapping_add(at as u64);
+					Err(TooHard::TableLevel { table, index }.into())
+				}
+				false => Ok(()),
+			};
+		};
+		// If it maps something until now, the region is known.
+		let mut look_up = || {
+			if is_mapping(entry.tce.load(Ordering::Relaxed)) {
+				seen.owner = Some(Owner::of(self.guest, entry.user(), page_shift)?);
+			}
+			Ok(())
+		};
+		look_up().or_else(|_: Refusal| {
+			// Another vcpu may be changing the entry, so a complaint counts only under the lock
+			// of the entry.
+			let _locked = Locked::new(entry);
+			look_up().map_err(|_| TooHard::CFallback.into())
+		})
+	}
+
+	/// Looks for the pages that will not be mapped.
+	#[cold]
+	#[inline(never)]
+	fn look_for_rest(&self, new: &Tally<G::Region>) -> Result<(), Refusal> {
+		for (_, attached) in self.tables() {
+			let parts = self.parts(attached);
+			let mut place = None;
+			for number in parts.count..(self.checked as u64) << parts.shift {
+				let value = self.values.get(parts.guest(number) as usize);
+				let offset = parts.part(number) << parts.page_shift;
+				let address = value.address().wrapping_add(offset);
+				let is_known = |place: &Place<_>| place.span().has(address);
+				if value.is_mapping() && !place.as_ref().is_some_and(is_known) {
+					Place::find(&mut place, self.guest, new, (address, parts.page_shift))?;
+				}
+			}
+		}
+		Ok(())
+	}
+
+	/// Writes all entries to one hardware table, and to the guest's own if this is the last one:
+	/// the last of the hardware entries for an entry of the guest's is locked until that is
+	/// written.
+	#[inline(always)]
+	fn write(
+		&self,
+		(table, attached): (usize, &T::Attached),
+		new: &Tally<G::Region>,
+		seen: &mut Seen<G::Region>,
+		old: &mut Tally<G::Region>,
+	) {
+		let parts = self.parts(attached);
+		let is_last_table = self.tables.get(table + 1).is_none_or(Option::is_none);
+		let mut number = 0;
+		while number < parts.count {
+			let index = parts.first.wrapping_add(number);
+			let mut run = self.run(
+				&parts,
+				number,
+				attached.entries(index).unwrap_or(EntrySlice::NONE),
+			);
+			let mut own: &[AtomicU64] = &[];
+			if is_last_table {
+				own = hcalls::cells_from(self.table, run.own_index);
+				if parts.shift == 0 && !own.is_empty() {
+					run.entries = run.entries.up_to(own.len());
+				}
+			} else {
+				run.own_from = usize::MAX;
+			}
+			// Without a page for the guest's own entries they are written one by one.
+			let is_quick = !is_last_table || !own.is_empty();
+			let length = run.entries.tces.len();
+			if length == 0 && run.own_from == 0 {
+				// There is no array, so nothing is to be mapped.
+				hcalls::set(self.table, run.own_index, run.value(0).0);
+			}
+			let table = (attached, parts.page_shift);
+			self.write_all(&run, is_quick.then_some(own), table, new, seen, old);
+			number += length.max(1) as u64;
+		}
+	}
+
+	/// Writes all entries of a run, and the guest's `own` entries, if there is a page for all of
+	/// them or none is to be written. Without that they are written one by one.
+	#[inline(always)]
+	fn write_all(
+		&self,
+		run: &Run<'_>,
+		own: Option<&[AtomicU64]>,
+		(attached, page_shift): (&T::Attached, u32),
+		new: &Tally<G::Region>,
+		seen: &mut Seen<G::Region>,
+		old: &mut Tally<G::Region>,
+	) {
+		let (mut at, length) = (0, run.entries.tces.len());
+		while at < length {
+			if let Some(own) = own
+				&& seen.may_run(run, at)
+			{
+				at += match (run.values, run.value(at).0.is_mapping()) {
+					(RunValues::Each(_), true) => {
+						Self::exchange_run::<true, true>(run, at, own, seen)
+					}
+					(RunValues::Each(_), false) => {
+						Self::exchange_run::<true, false>(run, at, own, seen)
+					}
+					(RunValues::One { .. }, true) => {
+						Self::exchange_run::<false, true>(run, at, own, seen)
+					}
+					(RunValues::One { .. }, false) => {
+						Self::exchange_run::<false, false>(run, at, own, seen)
+					}
+				};
+			}
+			if at < length {
+				seen.make_room(attached, old);
+				let (value, address) = run.value(at);
+				if value.is_mapping() && !seen.has_place(address) {
+					// The page was found before, in one of these regions, which count it since.
+					let page = (address, page_shift);
+					let _ = Place::find(&mut seen.place, self.guest, new, page);
+				}
+				self.exchange_one(run, at, page_shift, seen, old);
+				at += 1;
+			}
+		}
+	}
+
+	/// Writes entries of a run, from `at` on, until one is to map memory of another place than is
+	/// remembered, or mapped memory of another owner, or has to wait. Returns how many these are.
+	/// With `MAP` all map memory, and without it none does.
+	#[inline(never)]
+	fn exchange_run<const EACH: bool, const MAP: bool>(
+		run: &Run<'_>,
+		at: usize,
+		own: &[AtomicU64],
+		seen: &mut Seen<G::Region>,
+	) -> usize {
+		let (pages, mapper) = match &seen.place {
+			Some(place) if MAP => (place.span(), place.mapper()),
+			_ => (Span::NONE, Mapper::NONE),
+		};
+		// What may have been mapped here: pages of the owner. If a device may have written them,
+		// those that are marked.
+		let owner = seen.owner.as_ref().map_or(Span::NONE, Owner::span);
+		let (owner, unmarked) = match seen.dirty.length {
+			0 => (owner, Permission::WRITE),
+			_ => (owner.within(seen.dirty), Permission::empty()),
+		};
+		let unmarked = unmarked.bits().to_be();
+		let own_from = run.own_from.wrapping_sub(at);
+		let (mut first, mut last, mut taken, mut done) = (0, 0, 0_u64, 0_usize);
+		for (entry, value, address) in run.each::<EACH>(at) {
+			if value.is_mapping() != MAP || MAP && !pages.has(address) {
+				break;
+			}
+			let Some(mut locked) = Locked::try_new(entry) else {
+				break;
+			};
+			let before = entry.tce.load(Ordering::Relaxed);
+			if is_mapping(before) {
+				if before & unmarked != 0 || !owner.has(locked.user) {
+					break;
+				}
+				if taken == 0 {
+					first = done;
+				}
+				last = done;
+				taken += 1;
+			}
+			let (mapping, user) = match MAP {
+				true => mapper.map(address, value.permission()),
+				false => (0, 0),
+			};
+			if entry
+				.tce
+				.compare_exchange(before, mapping, Ordering::Relaxed, Ordering::Relaxed)
+				.is_err()
+			{
+				taken -= u64::from(is_mapping(before));
+				break;
+			}
+			locked.user = user;
+			if let Some(cell) = own.get(done.wrapping_sub(own_from)) {
+				cell.store(value.0, Ordering::Relaxed);
+			}
+			drop(locked);
+			done += 1;
+		}
+		let index = run.index.wrapping_add(at as u64);
+		// What maps something now, or what has mapped something.
+		if MAP {
+			(first, last) = (0, done.wrapping_sub(1));
+		}
+		let has_changed = if MAP { done > 0 } else { taken > 0 };
+		if has_changed {
+			seen.stale.add(index.wrapping_add(first as u64));
+			seen.stale.add(index.wrapping_add(last as u64));
+		}
+		seen.count += taken;
+		done
+	}
+
+	/// Writes entry `at` of a run, and remembers what the next ones may have in common with it.
+	#[inline(always)]
+	fn exchange_one(
+		&self,
+		run: &Run<'_>,
+		at: usize,
+		page_shift: u32,
+		seen: &mut Seen<G::Region>,
+		old: &mut Tally<G::Region>,
+	) {
+		let (value, address) = run.value(at);
+		let Some(entry) = run.entry(at) else { return };
+		let (mut mapping, mut user) = (0, 0);
+		if value.is_mapping()
+			&& let Some(place) = &seen.place
+		{
+			(mapping, user) = place.mapper().map(address, value.permission());
+		}
+		let mut locked = Locked::new(entry);
+		match self.exchange(entry, &locked, mapping, page_shift, seen, old) {
+			Ok(was_mapping) => {
+				if was_mapping || is_mapping(mapping) {
+					seen.stale.add(run.index.wrapping_add(at as u64));
+				}
+				locked.user = user;
+			}
+			Err(_) => {
+				if let (Some(place), true) = (&seen.place, is_mapping(mapping)) {
+					place.region.dec_mapped(1);
+				}
+				seen.has_failed = true;
+			}
+		}
+		if let Some(at) = at.checked_sub(run.own_from) {
+			// The page is looked for under the lock: another vcpu may have made it since.
+			hcalls::set(self.table, run.own_index.wrapping_add(at as u64), value);
+		}
+		drop(locked);
+	}
+
+	/// Puts what is stored for a mapping, or for nothing, into an entry that is locked. Returns
+	/// whether it has mapped something until now.
+	#[inline]
+	fn exchange(
+		&self,
+		entry: Entry<'_>,
+		locked: &Locked<'_>,
+		mapping: u64,
+		page_shift: u32,
+		seen: &mut Seen<G::Region>,
+		old: &mut Tally<G::Region>,
+	) -> Result<bool, Refusal> {
+		// The holder of the lock is the only writer, except for VFIO's ioctls on containers of
+		// version 1, which use no userspace addresses. Also, stdcx. may fail spuriously.
+		let mut before = entry.tce.load(Ordering::Relaxed);
+		loop {
+			if is_mapping(before) && !seen.has_owner(locked.user) {
+				let owner = Owner::of(self.guest, locked.user, page_shift)?;
+				// There is room for one.
+				seen.settle_owner(old);
+				(seen.owner, seen.dirty) = (Some(owner), Extent::NONE);
+			}
+			// Relaxed: a device reads it when the guest tells it to, by a store that the guest
+			// orders after this hcall.
+			match entry.tce.compare_exchange_weak(
+				before,
+				mapping,
+				Ordering::Relaxed,
+				Ordering::Relaxed,
+			) {
+				Ok(_) => break,
+				Err(other) => before = other,
+			}
+		}
+		if !is_mapping(before) {
+			return Ok(false);
+		}
+		seen.count += 1;
+		if may_have_written(before)
+			&& !seen.dirty.has(locked.user)
+			&& let Some(owner) = &seen.owner
+		{
+			seen.dirty = owner.region.set_dirty(locked.user);
+		}
+		Ok(true)
 	}
 }
 
 /// An entry of a hardware table as it is stored.
 #[inline]
-pub(super) fn from_hardware(stored: u64) -> Tce {
+fn from_hardware(stored: u64) -> Tce {
 	Tce(u64::from_be(stored))
+}
+
+/// May a device have written the page that an entry of a hardware table maps?
+#[inline]
+fn may_have_written(stored: u64) -> bool {
+	let permission = from_hardware(stored).permission();
+	permission.contains(Permission::WRITE)
+}
+
+/// Does an entry of a hardware table, as it is stored, map something?
+#[inline]
+fn is_mapping(stored: u64) -> bool {
+	from_hardware(stored).is_mapping()
 }

@@ -16,8 +16,8 @@ use hcall::Code;
 use proptest::prelude::*;
 
 use crate::{
-	Attached, EntrySlice, GuestMemory, List, MAX_ATTACHED, MAX_ENTRIES, Range, Refusal, Region,
-	Table, Tce, TooHard, Window, hcalls,
+	Attached, EntrySlice, Extent, GuestMemory, List, MAX_ATTACHED, MAX_ENTRIES, Piece, Range,
+	Refusal, Region, Table, Tce, TooHard, Window, hcalls,
 };
 
 /// Entries of a page of the table, as with 4 KiB pages: the least that a body allows.
@@ -47,6 +47,14 @@ pub const MOST_WRITES: u64 = 2048;
 /// Entries of an array of a hardware table.
 const ARRAY: u64 = 256;
 
+/// Of which size a page is that is marked as written.
+pub const DIRTY_PAGE: u64 = 1 << 14;
+
+/// The page that is marked when a device may have written this address of userspace.
+pub const fn dirty_page(user: u64) -> u64 {
+	user & !(DIRTY_PAGE - 1)
+}
+
 /// A hardware table at the beginning, without entries.
 #[derive(Clone, Debug)]
 pub struct Hardware {
@@ -61,16 +69,20 @@ pub struct Hardware {
 pub struct Registered {
 	pub user: u64,
 	pub length: u64,
-	/// Where it is in the host, in one piece.
+	/// Where it begins in the host.
 	pub host: u64,
 	/// In pieces of this size at least.
 	pub page_shift: u32,
+	/// What lies between two pieces in the host, in pieces.
+	pub apart: u64,
 }
 
 impl Registered {
 	fn host(&self, user: u64, shift: u32) -> Option<u64> {
 		let offset = user.checked_sub(self.user)?;
 		let host = self.host.wrapping_add(offset);
+		let apart = ((offset >> self.page_shift) * self.apart) << self.page_shift;
+		let host = host.wrapping_add(apart);
 		let inside = u128::from(offset) + (1 << shift) <= u128::from(self.length);
 		let whole = shift <= self.page_shift && host.is_multiple_of(1 << shift);
 		(inside && whole).then_some(host)
@@ -242,8 +254,33 @@ impl PartialEq for RegionOf<'_> {
 }
 
 impl Region for RegionOf<'_> {
-	fn host(&self, user: u64, shift: u32) -> Option<u64> {
-		self.0.region.host(user, shift)
+	fn extent(&self) -> Extent {
+		let Registered { user, length, .. } = self.0.region;
+		Extent {
+			start: user,
+			length,
+		}
+	}
+
+	fn piece(&self, user: u64, shift: u32) -> Option<Piece> {
+		let region = &self.0.region;
+		let host = region.host(user, shift)?;
+		let offset = user - region.user;
+		let start = match region.apart {
+			0 => 0,
+			_ => offset >> region.page_shift << region.page_shift,
+		};
+		let length = match region.apart {
+			0 => region.length,
+			_ => (region.length - start).min(1 << region.page_shift),
+		};
+		Some(Piece {
+			user: Extent {
+				start: region.user + start,
+				length,
+			},
+			host: host.wrapping_sub(offset - start),
+		})
 	}
 
 	fn inc_mapped(&self, count: u64) -> bool {
@@ -261,8 +298,13 @@ impl Region for RegionOf<'_> {
 		assert!(before > count, "{count} were given back of {before}");
 	}
 
-	fn set_dirty(&self, user: u64) {
-		self.0.written.lock().unwrap().insert(user);
+	fn set_dirty(&self, user: u64) -> Extent {
+		let start = dirty_page(user);
+		self.0.written.lock().unwrap().insert(start);
+		Extent {
+			start,
+			length: DIRTY_PAGE,
+		}
 	}
 }
 
@@ -669,7 +711,7 @@ impl C {
 				if let Some((old, user)) = self.hardware[number].remove(&at) {
 					self.stale[number].insert(at);
 					if old & 2 != 0 {
-						self.written.insert(user);
+						self.written.insert(dirty_page(user));
 					}
 				}
 				if tce & 3 != 0 {
@@ -806,7 +848,8 @@ pub fn setups() -> impl Strategy<Value = Setup> {
 		proptest::collection::vec(
 			(
 				prop_oneof![Just(16_u64), Just(8), 0..17_u64],
-				prop_oneof![4 => Just(34_u32), 1 => 12..25_u32],
+				prop_oneof![3 => Just(34_u32), 2 => 12..25_u32],
+				0..2_u64,
 			),
 			4,
 		),
@@ -842,12 +885,15 @@ pub fn setups() -> impl Strategy<Value = Setup> {
 				let memory: Vec<_> = memory.collect();
 				let regions = memory.iter().zip(registered).enumerate();
 				let regions =
-					regions.map(|(number, (slot, (sixteenths, page_shift)))| Registered {
-						user: slot.user,
-						length: slot.length / 16 * sixteenths,
-						host: (number as u64 + 1) << 40,
-						page_shift,
-					});
+					regions.map(
+						|(number, (slot, (sixteenths, page_shift, apart)))| Registered {
+							user: slot.user,
+							length: slot.length / 16 * sixteenths,
+							host: (number as u64 + 1) << 40,
+							page_shift,
+							apart,
+						},
+					);
 				let hardware = hardware.into_iter().map(|(less, present)| Hardware {
 					page_shift: (page_shift - less.min(page_shift - 12)),
 					present,
@@ -928,5 +974,92 @@ pub fn calls() -> impl Strategy<Value = Call> {
 			pages,
 			entries
 		}),
+	]
+}
+
+/// Tables and memory that runs of entries meet the ends of: small slots, one after the other in
+/// the guest and now and then in userspace, regions that end elsewhere, and pieces of the host of
+/// a few pages.
+pub fn broken_memory() -> impl Strategy<Value = Setup> {
+	let hole = || prop_oneof![6 => Just(0_u64), 1 => Just(1)];
+	let slots = proptest::collection::vec((4..32_u64, hole(), 0..2_u64), 2..6);
+	let regions = proptest::collection::vec((8..60_u64, 12..17_u32, 0..2_u64), 2..6);
+	let hardware = proptest::collection::vec(prop_oneof![5 => Just(12_u32), 1 => Just(16)], 1..4);
+	let page_shift = prop_oneof![3 => Just(12_u32), 1 => Just(16)];
+	(page_shift, slots, regions, hardware, 0..2000_u64).prop_map(
+		|(page_shift, slots, regions, hardware, offset)| {
+			let (mut start, mut user) = (0, USER);
+			let memory = slots.into_iter().map(|(pages, hole, user_hole)| {
+				let slot = Range {
+					start: start + (hole << 12),
+					length: pages << 12,
+					user: user + (user_hole << 12),
+				};
+				(start, user) = (slot.start + slot.length, slot.user + slot.length);
+				slot
+			});
+			let memory = memory.collect();
+			let mut registered = USER;
+			let regions = (1..)
+				.zip(regions)
+				.map(|(number, (pages, page_shift, apart))| {
+					let region = Registered {
+						user: registered,
+						length: pages << 12,
+						host: number << 40,
+						page_shift,
+						apart,
+					};
+					registered += region.length;
+					region
+				});
+			let size = 700;
+			Setup {
+				window: Window {
+					page_shift,
+					offset,
+					size,
+				},
+				present: vec![true; 2],
+				hardware: hardware
+					.into_iter()
+					.map(|shift| Hardware {
+						page_shift: shift.min(page_shift),
+						present: vec![true; 125],
+					})
+					.collect(),
+				regions: regions.collect(),
+				memory,
+				..Setup::default()
+			}
+		},
+	)
+}
+
+/// Hcalls with consecutive pages, most of them in memory.
+pub fn runs() -> impl Strategy<Value = Call> {
+	let ioba = || prop_oneof![4 => 4..24_u64, 1 => 500..520_u64].prop_map(|page| page << 12);
+	let permissions = prop_oneof![3 => Just(3_u64), 1 => 0..4_u64];
+	let parts = (0..30_u64, 0..3_u64, permissions, 1..16_usize);
+	let entries = proptest::collection::vec(parts, 1..3).prop_map(|parts| {
+		let mut entries = vec![];
+		for (page, step, permission, count) in parts {
+			// Upwards, downwards, or the same page.
+			let page =
+				|n: usize| page.wrapping_add((step.wrapping_sub(1)).wrapping_mul(n as u64)) % 64;
+			entries.extend((0..count).map(|n| page(n) << 12 | permission));
+		}
+		entries
+	});
+	prop_oneof![
+		3 => (ioba(), entries).prop_map(|(ioba, entries)| Call::Indirect {
+			ioba,
+			list: 0,
+			pages: entries.len() as u64,
+			entries,
+		}),
+		2 => (ioba(), 1..40_u64, prop_oneof![4 => Just(0_u64), 1 => Just(0x5a_5000)])
+			.prop_map(|(ioba, pages, value)| Call::Stuff { ioba, value, pages }),
+		1 => (ioba(), 0..40_u64).prop_map(|(ioba, page)| Call::Put { ioba, tce: page << 12 | 3 }),
 	]
 }
