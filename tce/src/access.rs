@@ -85,6 +85,12 @@ pub trait GuestMemory {
 	/// The memory slot that has this address, if there is one.
 	fn memory(&self, address: u64) -> Option<Range>;
 
+	/// Is there a memory slot that has this address?
+	#[inline]
+	fn has(&self, address: u64) -> bool {
+		self.memory(address).is_some()
+	}
+
 	/// The list at this address, a multiple of 4096; `None` if it can't be read here
 	/// and now.
 	fn list(&self, address: u64) -> Option<Self::List<'_>>;

@@ -19,9 +19,8 @@ pub const MAX_ENTRIES: usize = 512;
 /// Is it an entry that H_PUT_TCE may write? Anything without permissions is.
 #[inline]
 pub(crate) fn validate(window: &Window, guest: &impl GuestMemory, tce: Tce) -> Result<(), Refusal> {
-	if tce.is_mapping()
-		&& (tce.address() & window.page_mask() != 0 || guest.memory(tce.0).is_none())
-	{
+	let is_aligned = tce.0 >> window.page_shift << window.page_shift == tce.address();
+	if tce.is_mapping() && !(is_aligned && guest.has(tce.0)) {
 		return Err(TooHard::Userspace.into());
 	}
 	Ok(())
@@ -168,7 +167,7 @@ fn runs<'a, T: Table>(
 /// H_GET_TCE: the entry for an I/O bus address.
 #[inline]
 pub fn get<T: Table>(table: &T, ioba: u64) -> Result<Tce, Refusal> {
-	let index = table.window().index(ioba, 1)?;
+	let index = table.window().index_of_one(ioba)?;
 	let (number, at, _) = place::<T>(index, 1);
 	let Some(page) = table.page(number) else {
 		return Ok(Tce(0));
@@ -187,7 +186,7 @@ pub fn put<T: Table>(
 	tce: Tce,
 ) -> Result<(), Refusal> {
 	let window = table.window();
-	let index = window.index(ioba, 1)?;
+	let index = window.index_of_one(ioba)?;
 	validate(&window, guest, tce)?;
 	if T::IN_LINE && table.is_emulated() {
 		let (number, at, count) = place::<T>(index, 1);

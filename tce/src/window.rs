@@ -41,6 +41,20 @@ impl Window {
 			_ => Err(Refusal::Parameter),
 		}
 	}
+
+	/// The same for one page, in fewer steps.
+	#[inline]
+	pub fn index_of_one(&self, ioba: u64) -> Result<u64, Refusal> {
+		let number = ioba.wrapping_shr(self.page_shift);
+		// An address below the window has an index beyond any size: the window ends within the
+		// address space.
+		let index = number.wrapping_sub(self.offset);
+		if number.wrapping_shl(self.page_shift) == ioba && index < self.size {
+			Ok(clamp(index, self.size))
+		} else {
+			Err(Refusal::Parameter)
+		}
+	}
 }
 
 /// `index` if it is below `size`, and 0 if not, without a branch.
@@ -127,6 +141,7 @@ mod tests {
 			let index = if index == size { 0 } else { index };
 			let expected = if inside && aligned { Ok(index) } else { Err(Refusal::Parameter) };
 			prop_assert_eq!(window.index(ioba, pages), expected);
+			prop_assert_eq!(window.index_of_one(ioba), window.index(ioba, 1));
 		}
 	}
 }

@@ -70,7 +70,7 @@ void kvm_p9_stop_all_counters(void);
 void kvm_p9_scrub_guest_pmc(struct kvm_vcpu *vcpu);
 
 /* kvm_p9_tce.c, for entry/src/tce/ */
-extern u64 kvm_p9_vmemmap;
+extern u64 kvm_p9_page_address[2];
 extern u64 kvm_p9_phb_useraddrptr;
 void kvm_p9_tce_kill(struct iommu_table *tbl, unsigned long entry, unsigned long pages);
 void kvm_p9_tce_init(void);

@@ -210,7 +210,6 @@ int main(void)
 	OFFSET(NESTED_NEED_TLB_FLUSH, kvm_nested_guest, need_tlb_flush);
 	OFFSET(KVM_P9_TABLES, kvm, arch.p9.tables);
 	OFFSET(STT_PAGES, kvmppc_spapr_tce_table, pages);
-	DEFINE(SIZEOF_STRUCT_PAGE, sizeof(struct page));
 	OFFSET(SLOT_GFN_NODE, kvm_memory_slot, gfn_node);
 	DEFINE(SIZEOF_NODE, sizeof(struct rb_node));
 	OFFSET(PT_REGS_MSR, pt_regs, msr);

@@ -22,15 +22,29 @@
 
 EXPORT_SYMBOL_GPL(kvm_p9_tce);
 
-/* Address of the struct page of physical address 0 */
-u64 kvm_p9_vmemmap __ro_after_init;
+/*
+ * page_address(page) is page * [0] + [1], modulo 2^64. All struct pages are in one array, so
+ * page - array is a multiple of their size, and a multiplication divides it.
+ */
+u64 kvm_p9_page_address[2] __ro_after_init;
 
 /* useraddrptr() in the iommu_table_ops of PHB tables; 0 if the host has no PHBs */
 u64 kvm_p9_phb_useraddrptr __ro_after_init;
 
 void __init kvm_p9_tce_init(void)
 {
-	kvm_p9_vmemmap = (u64)pfn_to_page(0);
+	u64 even = sizeof(struct page) & -sizeof(struct page);
+	u64 odd = sizeof(struct page) / even, inverse = odd;
+	int i;
+
+	/* An odd number is its own inverse modulo 8; each step doubles the bits */
+	for (i = 0; i < 5; i++)
+		inverse *= 2 - odd * inverse;
+	BUILD_BUG_ON(PAGE_SIZE % (sizeof(struct page) & -sizeof(struct page)));
+	kvm_p9_page_address[0] = PAGE_SIZE / even * inverse;
+	kvm_p9_page_address[1] = PAGE_OFFSET -
+				 (u64)pfn_to_page(0) * kvm_p9_page_address[0];
+
 	if (firmware_has_feature(FW_FEATURE_OPAL))
 		kvm_p9_phb_useraddrptr = (u64)pnv_tce_useraddrptr;
 }

@@ -65,8 +65,8 @@ const HANDLERS_MAY: [&str; 7] = [
 	"do_uaccess_flush",
 	"kvm_p9_host_facts",
 	"kvm_p9_kernel_pgd",
+	"kvm_p9_page_address",
 	"kvm_p9_phb_useraddrptr",
-	"kvm_p9_vmemmap",
 	GLUE_FUNCTION,
 ];
 

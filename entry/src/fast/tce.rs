@@ -5,10 +5,11 @@ use core::ptr::NonNull;
 
 use hcall::{Code, Number};
 use powerpc::{Counter, FastHcall, P9Vcpu};
-use tce::Refusal;
+use tce::{Refusal, Tce, hcalls};
 
 use crate::tce::context::{CallSite, HcallContext};
 use crate::tce::full_path::general_on;
+use crate::tce::guest_memory::LastSlot;
 use crate::tce::table::{Any, Emulated, KernelTable, is_emulated};
 use crate::views::SttView;
 
@@ -19,17 +20,17 @@ use crate::views::SttView;
 /// As for [`fast`].
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn fast_hardware<const NUMBER: u64>(
+pub(crate) unsafe fn fast_hardware<const NUMBER: u64, const HCALL: usize>(
 	p9: NonNull<P9Vcpu>,
 	stt: SttView,
-	counter: &Counter,
 ) -> Code {
 	// SAFETY: as the caller vouches.
-	let Some(caller) = (unsafe { HcallContext::new(p9, CallSite::Fast) }) else {
-		return Code::TOO_HARD;
-	};
+	let caller = unsafe { HcallContext::new(p9, CallSite::Fast) };
 	let table = KernelTable::<Any>::new(stt, CallSite::Fast);
-	count(general_on(&caller, table, Number(NUMBER), 0), counter)
+	count(
+		general_on(&caller, table, Number(NUMBER), 0),
+		&caller.p9.fast[HCALL],
+	)
 }
 
 /// Counts an hcall that a fast handler answers.
@@ -48,24 +49,48 @@ pub(crate) fn count(result: Result<u64, Refusal>, counter: &Counter) -> Code {
 ///
 /// The trampoline calls for this, for the vcpu that `p9` is part of.
 #[inline(always)]
-pub(crate) unsafe fn fast<const NUMBER: u64>(p9: NonNull<P9Vcpu>, counter: &Counter) -> Code {
+pub(crate) unsafe fn fast<const NUMBER: u64, const HCALL: usize>(p9: NonNull<P9Vcpu>) -> Code {
 	// SAFETY: as the caller vouches.
-	let Some(caller) = (unsafe { HcallContext::new(p9, CallSite::Fast) }) else {
-		return Code::TOO_HARD;
+	let caller = unsafe { HcallContext::new(p9, CallSite::Fast) };
+	let stt = match caller.table() {
+		Ok(stt) => stt,
+		Err(refusal) => return refusal.code(),
 	};
-	match caller.table() {
-		Ok(stt) if Number(NUMBER) == Number::GET_TCE || is_emulated(stt) => {
-			// SAFETY: as the caller vouches; this one is done.
-			unsafe { fast_emulated::<NUMBER>(p9, stt, counter) }
+	let (is_get, is_put) = (
+		Number(NUMBER) == Number::GET_TCE,
+		Number(NUMBER) == Number::PUT_TCE,
+	);
+	// The calls are tail calls, so that their stack frames do not add up. SAFETY of each: as the
+	// caller vouches; this one is done.
+	if !is_get && !is_emulated(stt) {
+		if caller.kvm.radix() == 0 {
+			// Regions of registered memory are in vmalloc space, which a hash guest's
+			// handler does not reach.
+			return Code::TOO_HARD;
 		}
-		// Regions of registered memory are in vmalloc space, which a hash guest's handler
-		// does not reach.
-		Ok(_) if caller.kvm.radix() == 0 => Code::TOO_HARD,
-		// Both calls are tail calls, so that their stack frames do not add up.
-		// SAFETY: as the caller vouches; this one is done.
-		Ok(stt) => unsafe { fast_hardware::<NUMBER>(p9, stt, counter) },
-		Err(refusal) => refusal.code(),
+		// SAFETY: see above.
+		return unsafe { fast_hardware::<NUMBER, HCALL>(p9, stt) };
 	}
+	if is_get {
+		let table = KernelTable::<Emulated>::new(stt, CallSite::Fast);
+		return count(
+			caller.run(&table, Number::GET_TCE, 0),
+			&caller.p9.fast[HCALL],
+		);
+	}
+	if is_put {
+		// As nearly always, the page is in the slot that was used last.
+		let table = KernelTable::<Emulated>::new(stt, CallSite::Fast);
+		let tce = Tce(caller.vcpu.gpr6());
+		let memory = LastSlot(caller.memory());
+		let put = hcalls::put(&table, &memory, caller.vcpu.gpr5(), tce);
+		if put.is_ok() {
+			caller.p9.fast[HCALL].add(1);
+			return Code::SUCCESS;
+		}
+	}
+	// SAFETY: see above.
+	unsafe { fast_emulated::<NUMBER, HCALL>(p9, stt) }
 }
 
 /// Answers an hcall on a table without attached hardware tables. A body is compiled for each
@@ -75,17 +100,17 @@ pub(crate) unsafe fn fast<const NUMBER: u64>(p9: NonNull<P9Vcpu>, counter: &Coun
 ///
 /// As for [`fast`].
 #[inline(never)]
-pub(crate) unsafe fn fast_emulated<const NUMBER: u64>(
+pub(crate) unsafe fn fast_emulated<const NUMBER: u64, const HCALL: usize>(
 	p9: NonNull<P9Vcpu>,
 	stt: SttView,
-	counter: &Counter,
 ) -> Code {
 	// SAFETY: as the caller vouches.
-	let Some(caller) = (unsafe { HcallContext::new(p9, CallSite::Fast) }) else {
-		return Code::TOO_HARD;
-	};
+	let caller = unsafe { HcallContext::new(p9, CallSite::Fast) };
 	let table = KernelTable::<Emulated>::new(stt, CallSite::Fast);
-	count(caller.run(&table, Number(NUMBER), 0), counter)
+	count(
+		caller.run(&table, Number(NUMBER), 0),
+		&caller.p9.fast[HCALL],
+	)
 }
 
 macro_rules! fast {
@@ -98,7 +123,7 @@ macro_rules! fast {
 			/// The trampoline calls this, for the vcpu that `p9` is part of.
 			pub unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>) -> Code {
 				// SAFETY: as the caller vouches.
-				unsafe { fast::<{ Number::$number.0 }>(p9, &p9.as_ref().fast[FastHcall::$hcall as usize]) }
+				unsafe { fast::<{ Number::$number.0 }, { FastHcall::$hcall as usize }>(p9) }
 			}
 		)*
 	};

@@ -18,6 +18,14 @@ unsafe extern "C" {
 	safe static kvm_p9_host_facts: u64;
 }
 
+/// The factor of hash_64(). To load it takes two instructions, and to build it five.
+#[inline(always)]
+fn hash_factor() -> u64 {
+	static FACTOR: u64 = layout::HASH_64_FACTOR as u64;
+	// SAFETY: a constant of this object. Volatile, so that the compiler does not know the value.
+	unsafe { (&raw const FACTOR).read_volatile() }
+}
+
 /// Tables that may share a bucket before a handler gives up looking.
 pub(crate) const LONGEST_CHAIN: usize = 8;
 
@@ -68,18 +76,19 @@ impl<'a> HcallContext<'a> {
 	/// `p9` must be part of a vcpu which is in a handler for as long as `'a` lasts, called
 	/// as `path` says.
 	#[inline]
-	pub(crate) unsafe fn new(p9: NonNull<P9Vcpu>, path: CallSite) -> Option<Self> {
-		// SAFETY: that's where `struct kvm_vcpu` begins, of which this is a part, and
-		// its VM stays as long as it does. What others may do with the part, its type
-		// allows.
+	pub(crate) unsafe fn new(p9: NonNull<P9Vcpu>, path: CallSite) -> Self {
+		// SAFETY: that's where `struct kvm_vcpu` begins, of which this is a part. It has a VM
+		// from its creation to its end, and its VM stays as long as it does. What others may do
+		// with the part, its type allows.
 		unsafe {
 			let vcpu = VcpuView::new(p9.cast().sub(layout::VCPU_P9));
-			Some(Self {
+			let kvm = NonNull::new_unchecked(vcpu.kvm() as *mut u8);
+			Self {
 				p9: p9.as_ref(),
 				vcpu,
-				kvm: KvmView::new(at(vcpu.kvm())?),
+				kvm: KvmView::new(kvm),
 				path,
-			})
+			}
 		}
 	}
 
@@ -88,7 +97,7 @@ impl<'a> HcallContext<'a> {
 	pub(crate) fn table(&self) -> Result<SttView, Refusal> {
 		let liobn = self.vcpu.gpr4();
 		// hash_64() of linux/hash.h.
-		let hash = liobn.wrapping_mul(layout::HASH_64_FACTOR as u64);
+		let hash = liobn.wrapping_mul(hash_factor());
 		let bucket = (hash >> (64 - layout::KVM_P9_TABLE_BITS)) as usize;
 		let buckets = self.kvm.address();
 		// SAFETY: the array has 1 << KVM_P9_TABLE_BITS elements, which others write.
@@ -119,15 +128,18 @@ impl<'a> HcallContext<'a> {
 
 	/// The guest's memory, as it is now.
 	#[inline]
-	pub(crate) fn memory(&self) -> Result<Memory<'_>, Refusal> {
-		let slots = at(self.kvm.memslots()).ok_or(TooHard::CFallback)?;
-		Ok(Memory {
+	pub(crate) fn memory(&self) -> Memory<'_> {
+		// SAFETY: a VM has memory slots from its creation to its end. They are read under
+		// `kvm->srcu`, which keeps what they point to: H_GET_TCE does not come here.
+		let slots = unsafe {
+			let slots = NonNull::new_unchecked(self.kvm.memslots() as *mut u8);
+			SlotsView::new(slots)
+		};
+		Memory {
 			caller: self,
-			// SAFETY: it is read under `kvm->srcu`, which keeps what it points to: H_GET_TCE
-			// does not come here.
-			slots: unsafe { SlotsView::new(slots) },
+			slots,
 			region: Cell::new(None),
-		})
+		}
 	}
 
 	/// Has a body answer the hcall of that number on this table, an H_STUFF_TCE from entry
@@ -139,22 +151,24 @@ impl<'a> HcallContext<'a> {
 		number: Number,
 		done: u64,
 	) -> Result<u64, Refusal> {
-		let (ioba, r6, r7) = (self.vcpu.gpr5(), self.vcpu.gpr6(), self.vcpu.gpr7());
+		let ioba = self.vcpu.gpr5();
+		let (r6, r7) = (|| self.vcpu.gpr6(), || self.vcpu.gpr7());
 		match number {
 			Number::GET_TCE => {
 				let tce = hcalls::get(table, ioba)?;
 				self.vcpu.set_gpr4(tce.0);
 			}
-			Number::PUT_TCE => hcalls::put(table, &self.memory()?, ioba, Tce(r6))?,
+			Number::PUT_TCE => hcalls::put(table, &self.memory(), ioba, Tce(r6()))?,
 			// A vcpu is in one handler at a time, so no other code uses the buffer.
 			Number::PUT_TCE_INDIRECT => {
-				hcalls::put_indirect(table, &self.memory()?, &self.p9.tce_list, ioba, r6, r7)?;
+				hcalls::put_indirect(table, &self.memory(), &self.p9.tce_list, ioba, r6(), r7())?;
 			}
 			Number::STUFF_TCE => {
-				if matches!(self.path, CallSite::Fast) && r7 > MAX_ENTRIES as u64 {
+				let (value, pages) = (Tce(r6()), r7());
+				if matches!(self.path, CallSite::Fast) && pages > MAX_ENTRIES as u64 {
 					return Err(TooHard::Resched.into());
 				}
-				return hcalls::stuff(table, &self.memory()?, ioba, Tce(r6), r7, done);
+				return hcalls::stuff(table, &self.memory(), ioba, value, pages, done);
 			}
 			_ => return Err(TooHard::CFallback.into()),
 		}

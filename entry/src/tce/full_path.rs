@@ -60,12 +60,10 @@ pub unsafe extern "C" fn kvm_p9_tce(p9: NonNull<P9Vcpu>, call: &mut TceCall) -> 
 	};
 	// SAFETY: as the caller vouches.
 	let caller = unsafe { HcallContext::new(p9, path) };
-	let Some(caller) =
-		caller.filter(|_| facts.contains(HostFacts::CPU_SUPPORTED | HostFacts::RADIX))
-	else {
+	if !facts.contains(HostFacts::CPU_SUPPORTED | HostFacts::RADIX) {
 		call.needs = Needs::CFallback as u64;
 		return Code::TOO_HARD;
-	};
+	}
 	let number = Number(call.number);
 	let refusal = match general(&caller, number, call.done) {
 		Ok(done) if number == Number::STUFF_TCE && done < caller.vcpu.gpr7() => {

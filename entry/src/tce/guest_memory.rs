@@ -71,6 +71,18 @@ pub(crate) fn search(slots: SlotsView, address: u64) -> Option<SlotView> {
 	None
 }
 
+impl Memory<'_> {
+	/// The slot that was used last, if it has this address.
+	#[inline]
+	fn last_slot(&self, address: u64) -> Option<Range> {
+		let last = at(self.slots.last_used())?;
+		// SAFETY: slots stay while `kvm->srcu` is held, and the one used last is one of those in
+		// force.
+		let range = range(unsafe { SlotView::new(last) });
+		range.contains(address).then_some(range)
+	}
+}
+
 impl GuestMemory for Memory<'_> {
 	type List<'b>
 		= ListPage<'b>
@@ -81,13 +93,8 @@ impl GuestMemory for Memory<'_> {
 
 	#[inline]
 	fn memory(&self, address: u64) -> Option<Range> {
-		if let Some(last) = at(self.slots.last_used()) {
-			// SAFETY: slots stay while `kvm->srcu` is held, and the one used last is one
-			// of those in force.
-			let range = range(unsafe { SlotView::new(last) });
-			if range.contains(address) {
-				return Some(range);
-			}
+		if let Some(range) = self.last_slot(address) {
+			return Some(range);
 		}
 		search(self.slots, address).map(range)
 	}
@@ -149,6 +156,43 @@ impl GuestMemory for Memory<'_> {
 			}
 			next = region.next();
 		}
+		Err(TooHard::CFallback.into())
+	}
+}
+
+/// The guest's memory, of which only the slot that was used last is looked at: what takes no call.
+pub(crate) struct LastSlot<'a>(pub(crate) Memory<'a>);
+
+impl GuestMemory for LastSlot<'_> {
+	type List<'b>
+		= ListPage<'b>
+	where
+		Self: 'b;
+
+	type Region = KernelRegion;
+
+	fn memory(&self, address: u64) -> Option<Range> {
+		self.0.last_slot(address)
+	}
+
+	#[inline]
+	fn has(&self, address: u64) -> bool {
+		at(self.0.slots.last_used()).is_some_and(|last| {
+			// SAFETY: slots stay while `kvm->srcu` is held, and the one used last is one of
+			// those in force.
+			let last = unsafe { SlotView::new(last) };
+			let frame = address >> layout::PAGE_SHIFT;
+			frame.wrapping_sub(last.base_gfn()) < last.npages()
+		})
+	}
+
+	#[inline]
+	fn list(&self, _: u64) -> Option<ListPage<'_>> {
+		None
+	}
+
+	#[inline]
+	fn region(&self, _: u64, _: u64) -> Result<KernelRegion, Refusal> {
 		Err(TooHard::CFallback.into())
 	}
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `struct kvmppc_spapr_tce_table`: the table of a guest's window.
 
+use core::hint;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::slice;
@@ -8,7 +9,6 @@ use core::sync::atomic::AtomicU64;
 
 use tce::{MAX_ATTACHED, MAX_ENTRIES, Refusal, Table, TooHard, Window};
 
-use super::at;
 use super::context::{CallSite, HcallContext};
 use super::hardware::{HardwareTable, attachment};
 use crate::layout::kernel as layout;
@@ -16,7 +16,7 @@ use crate::views::SttView;
 
 // SAFETY: a variable of kvm_p9_tce.c, which is written during boot only.
 unsafe extern "C" {
-	safe static kvm_p9_vmemmap: u64;
+	safe static kvm_p9_page_address: [u64; 2];
 }
 
 /// Hardware tables in a list, retired ones included, before a handler gives up.
@@ -76,8 +76,12 @@ impl<A: Attachment> Table for KernelTable<'_, A> {
 
 	#[inline]
 	fn window(&self) -> Window {
+		let page_shift = self.stt.page_shift();
+		// SAFETY: KVM makes tables with pages from 1 << 12 to 1 << 34 bytes, and never changes
+		// that.
+		unsafe { hint::assert_unchecked(page_shift < u64::BITS) };
 		Window {
-			page_shift: self.stt.page_shift(),
+			page_shift,
 			offset: self.stt.offset(),
 			size: self.stt.size(),
 		}
@@ -128,12 +132,15 @@ impl<A: Attachment> Table for KernelTable<'_, A> {
 		if page == 0 {
 			return None;
 		}
-		// page_address(): all struct pages are in one array.
-		let frame = page.wrapping_sub(kvm_p9_vmemmap) / layout::SIZEOF_STRUCT_PAGE as u64;
-		let page: NonNull<AtomicU64> =
-			at((frame << layout::PAGE_SHIFT) | layout::LINEAR_MAP as u64)?;
-		// SAFETY: a page stays as long as its table, is never written but 64 bits at a time,
-		// and was cleared before the pointer to it was set.
-		Some(unsafe { slice::from_raw_parts(page.as_ptr(), 1 << Self::PAGE_SHIFT) })
+		// page_address()
+		let [factor, bias] = kvm_p9_page_address;
+		let page = page.wrapping_mul(factor).wrapping_add(bias);
+		// SAFETY: that is the address of a page in the linear map, which is not 0. A page stays
+		// as long as its table, is never written but 64 bits at a time, and was cleared before the
+		// pointer to it was set.
+		Some(unsafe {
+			let page = NonNull::new_unchecked(page as *mut AtomicU64);
+			slice::from_raw_parts(page.as_ptr(), 1 << Self::PAGE_SHIFT)
+		})
 	}
 }
