@@ -37,8 +37,8 @@ impl<'a> MmuLock<'a> {
 impl Drop for MmuLock<'_> {
 	#[inline(always)]
 	fn drop(&mut self) {
-		// SAFETY: the low half of the word on a little-endian CPU: `locked` of the union, which the
-		// kernel also writes by itself. Queued CPUs change the other half meanwhile.
+		// SAFETY: the low half of the word on a little-endian CPU: `locked` of the union, the
+		// only half that the kernel writes to unlock. Queued CPUs change the other half meanwhile.
 		let locked = unsafe { AtomicU16::from_ptr(self.0.as_ptr().cast()) };
 		locked.store(0, Ordering::Release);
 	}
