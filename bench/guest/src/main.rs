@@ -368,10 +368,7 @@ extern "C" fn main(hash_translation: u64) -> ! {
 				Job::CALLS => calls(&command, outcome),
 				Job::CLAIM_PMU => claim_pmu(outcome),
 				Job::ROUNDS => {
-					if core::mem::take(&mut needs_arena) {
-						enter_arena();
-					}
-					rounds::run(&command, outcome);
+					rounds::run(&command, outcome, core::mem::take(&mut needs_arena));
 				}
 				_ => status = Outcome::UNKNOWN_JOB,
 			}

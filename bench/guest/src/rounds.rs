@@ -630,7 +630,7 @@ fn set_up_pages() {
 }
 
 /// Does the rounds.
-pub fn run(command: &Command, outcome: &mut Outcome) {
+pub fn run(command: &Command, outcome: &mut Outcome, needs_arena: bool) {
 	// SAFETY: the VMM wrote it before it gave the command.
 	let plan = unsafe { ptr::read_volatile(at::<Plan>(map::ROUND_PLAN)) };
 	// SAFETY: only the VMM uses this memory, too, and only while the guest is not running. Zero
@@ -642,6 +642,18 @@ pub fn run(command: &Command, outcome: &mut Outcome) {
 		ptr::write_bytes(shadow, 0, 1);
 		(&mut *report, &mut *shadow)
 	};
+	// SAFETY: a byte of the VPA that is for us to write.
+	unsafe {
+		at::<u8>(map::VPA + map::VPA_PMCREGS_IN_USE).write_volatile(u8::from(plan.pmu != 0));
+	}
+	if plan.pmu != 0 {
+		// KVM looks at the byte with the next entry. No fast handler answers this.
+		// SAFETY: it changes nothing.
+		unsafe { crate::asm::hcall(Number::PROD.0, u64::MAX, 0, 0, 0) };
+	}
+	if needs_arena {
+		crate::enter_arena();
+	}
 	let touches = Kind::TouchLoad.bit() | Kind::TouchStore.bit() | Kind::TouchFetch.bit();
 	if plan.kinds & touches != 0 {
 		set_up_pages();
@@ -653,10 +665,6 @@ pub fn run(command: &Command, outcome: &mut Outcome) {
 			let ioba = first << map::TCE_SHIFT;
 			crate::asm::hcall(Number::STUFF_TCE.0, map::LIOBN, ioba, 0, 512);
 		}
-	}
-	// SAFETY: a byte of the VPA that is for us to write.
-	unsafe {
-		at::<u8>(map::VPA + map::VPA_PMCREGS_IN_USE).write_volatile(u8::from(plan.pmu != 0));
 	}
 	let own_msr: u64;
 	// SAFETY: reading the MSR has no effect.
