@@ -5,12 +5,16 @@
 //! there, and nothing else in the file changes. The same input gives the same text.
 
 use crate::disk::Disk;
+use crate::headline::{self, OfSeries};
 use crate::report::Report;
-use crate::{costly, headline, table};
+use crate::{costly, table};
 
 /// Line before the nine rows in README.md.
 pub const ROWS: [&str; 2] = ["<!-- results:begin -->", "<!-- results:end -->"];
-/// Line before the benchmark's tables in docs/results.md.
+/// Line before the nine rows of all series in docs/results.md.
+pub const BESIDE: [&str; 2] = ["<!-- series -->", "<!-- /series -->"];
+/// Line before the tables of the default series in docs/results.md. Those of another series have
+/// its name in the line.
 pub const TABLES: [&str; 2] = ["<!-- table -->", "<!-- /table -->"];
 /// Line before the disk's table in docs/results.md.
 pub const DISK: [&str; 2] = ["<!-- disk -->", "<!-- /disk -->"];
@@ -28,11 +32,11 @@ fn block(text: &str) -> String {
 }
 
 /// The nine rows, for README.md.
-pub fn rows(report: &Report, disk: &Disk) -> String {
+pub fn rows(series: OfSeries) -> String {
 	format!(
 		"{}\n{}\n",
-		block(&headline::table(report, disk)),
-		headline::disk_note(disk)
+		block(&headline::table(series.report, series.disk)),
+		headline::disk_note(series.disk)
 	)
 }
 
@@ -79,15 +83,29 @@ pub fn replace(file: &str, [begin, end]: [&str; 2], part: &str) -> Result<String
 	))
 }
 
-/// README.md with this tree's rows.
-pub fn readme(file: &str, report: &Report, of_disk: &Disk) -> Result<String, String> {
-	replace(file, ROWS, &rows(report, of_disk))
+/// README.md with the rows of this tree's default series.
+pub fn readme(file: &str, series: &[OfSeries]) -> Result<String, String> {
+	let main = series.first().ok_or("no series")?;
+	replace(file, ROWS, &rows(*main))
 }
 
-/// docs/results.md with this tree's tables.
-pub fn page(file: &str, report: &Report, of_disk: &Disk) -> Result<String, String> {
-	let file = replace(file, TABLES, &tables(report))?;
-	replace(&file, DISK, &disk(of_disk))
+/// docs/results.md with this tree's tables: the nine rows of all series, all figures of the
+/// default, which comes first, then those of the others.
+pub fn page(file: &str, series: &[OfSeries]) -> Result<String, String> {
+	let (main, others) = series.split_first().ok_or("no series")?;
+	let mut file = replace(file, BESIDE, &block(&headline::beside(series)))?;
+	file = replace(&file, TABLES, &tables(main.report))?;
+	file = replace(&file, DISK, &main.disk.map_or_else(String::new, disk))?;
+	for one in others {
+		let marker = |kind: &str| format!("<!-- {kind} {} -->", one.name);
+		let mut text = tables(one.report);
+		if let Some(of_disk) = one.disk {
+			text.push('\n');
+			text.push_str(&disk(of_disk));
+		}
+		file = replace(&file, [&marker("table"), &marker("/table")], &text)?;
+	}
+	Ok(file)
 }
 
 #[cfg(test)]
@@ -133,12 +151,26 @@ mod tests {
 	#[test]
 	fn a_reference_gives_the_same_text_each_time() {
 		let reference = Report::read(include_bytes!("../../reference.json")).unwrap();
-		let file = "<!-- table --><!-- /table --><!-- disk --><!-- /disk -->";
-		let once = page(file, &reference, &of_disk()).unwrap();
-		assert_eq!(page(&once, &reference, &of_disk()).unwrap(), once);
+		let file = "<!-- series --><!-- /series --><!-- table --><!-- /table --><!-- disk -->\
+		            <!-- /disk --><!-- table 7.3 --><!-- /table 7.3 -->";
+		let disk = of_disk();
+		let of = |name| OfSeries {
+			name,
+			report: &reference,
+			disk: Some(&disk),
+		};
+		let both = [of("6.12"), of("7.3")];
+		let once = page(file, &both).unwrap();
+		assert_eq!(page(&once, &both).unwrap(), once);
+		assert_eq!(once.matches("7.3 Rust fast").count(), 1);
+		assert_eq!(once.matches("round trips  ").count(), 2);
+		assert_eq!(
+			page(file, &[of("6.12"), of("8.0")]).unwrap_err(),
+			"no line is '<!-- table 8.0 -->'"
+		);
 		for case in cases::CASES {
 			assert!(once.contains(case.name), "{}", case.name);
 		}
-		assert_eq!(rows(&reference, &of_disk()).lines().count(), 13);
+		assert_eq!(rows(of("6.12")).lines().count(), 13);
 	}
 }

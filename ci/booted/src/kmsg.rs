@@ -7,6 +7,35 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Result};
 use std::os::unix::fs::OpenOptionsExt;
 
+/// A warning that says nothing of the kernel under test: how its line begins and ends.
+struct Harmless {
+	start: &'static str,
+	end: &'static str,
+}
+
+const HARMLESS: [Harmless; 3] = [
+	// How slow the emulation was is no fault of the kernel's.
+	Harmless {
+		start: "hrtimer: interrupt took ",
+		end: "",
+	},
+	// Linux 7.3 says so each time that VFIO opens or closes a device.
+	Harmless {
+		start: "vfio-pci ",
+		end: ": resetting",
+	},
+	Harmless {
+		start: "vfio-pci ",
+		end: ": reset done",
+	},
+];
+
+impl Harmless {
+	fn is(&self, line: &str) -> bool {
+		line.starts_with(self.start) && line.ends_with(self.end)
+	}
+}
+
 /// The kernel's log from some moment on.
 pub struct Kmsg(File);
 
@@ -47,12 +76,12 @@ impl Kmsg {
 				continue;
 			};
 			let priority: Option<u32> = header.split(',').next().and_then(|n| n.parse().ok());
-			// How slow the emulation was is no fault of the kernel's.
-			if message.starts_with("hrtimer: interrupt took ") {
+			let line = message.lines().next().unwrap_or_default();
+			if HARMLESS.iter().any(|harmless| harmless.is(line)) {
 				continue;
 			}
 			if priority.is_none_or(|priority| priority & 7 <= WARNING) {
-				found.push(message.lines().next().unwrap_or_default().to_owned());
+				found.push(line.to_owned());
 			}
 		}
 	}

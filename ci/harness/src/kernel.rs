@@ -29,7 +29,9 @@ mod series;
 pub use self::image::Image;
 pub use self::make::strip;
 pub use self::patched::{apply, touched_files};
-pub use self::series::{COVER_LETTER, NoSource, SERIES, Series, is_fix, patches_in};
+pub use self::series::{
+	COVER_LETTER, DEFAULT_SERIES, NEXT_SERIES, NoSource, SERIES, Series, is_fix, patches_in,
+};
 
 /// Builds the kernel of a series, or finds it built.
 pub fn build(series: &'static Series, stock: bool) -> Result<Image> {

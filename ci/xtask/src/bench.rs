@@ -19,4 +19,4 @@ pub use command::{Cli, main};
 pub use figures::without_debugfs;
 pub use reports::{THRESHOLD, disk, read, reference_path, render};
 pub use run::{Args, Outcome, run};
-pub use stock::{compare_stock, compare_stock_main};
+pub use stock::{StockArgs, compare_stock, compare_stock_main};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use harness::kernel::{self, Series};
+use harness::kernel::{self, DEFAULT_SERIES, Series};
 use harness::paths;
 use harness::process::Usage;
 use harness::qemu::{Echo, Limits, Machine};
@@ -29,7 +29,7 @@ pub struct Args {
 	#[arg(long)]
 	icount: bool,
 	/// Kernel: a series, a series with -stock, or the path of a vmlinux
-	#[arg(long, default_value = "6.12", value_name = "SERIES|PATH")]
+	#[arg(long, default_value = DEFAULT_SERIES, value_name = "SERIES|PATH")]
 	kernel: String,
 	/// Seconds after which the machine is stopped
 	#[arg(long, default_value_t = 600, value_name = "S")]

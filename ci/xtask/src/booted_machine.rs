@@ -13,7 +13,7 @@ use harness::process::{self, Usage, say};
 use harness::programs::{self, Job};
 use harness::qemu::{Echo, Limits, Machine};
 
-use crate::stage::{Args, MAIN_SERIES, Need, Part, log_path, seed};
+use crate::stage::{Args, Need, Part, log_path, seed};
 
 /// How often a machine is started until its firmware gets as far as Linux: sometimes it stops
 /// (see `client`).
@@ -50,25 +50,41 @@ pub fn parts<'a>(
 	append: &'static str,
 	wanted: impl Fn(&Test) -> bool,
 ) -> Result<Vec<Part<'a>>> {
-	let needs = &[Need::Kernel, Need::Programs];
 	let tests = chosen_tests(args, wanted)?;
 	let mut parts = Vec::new();
+	for series in args.series()? {
+		parts.extend(on_series(args, series, stage, append, &tests));
+	}
+	Ok(parts)
+}
+
+/// The same on one series.
+fn on_series<'a>(
+	args: &'a Args,
+	series: &'static Series,
+	stage: &'static str,
+	append: &'static str,
+	tests: &[Test],
+) -> Vec<Part<'a>> {
+	let needs = [Need::Kernel(series), Need::Programs];
+	let stage = series.file(stage);
+	let mut parts = Vec::new();
 	for (name, boot_name) in [("1", registry::Boot::First), ("2", registry::Boot::Second)] {
-		let tests = names(&tests, boot_name);
+		let tests = names(tests, boot_name);
 		if tests.is_empty() {
 			continue;
 		}
 		let log = format!("{stage}-{name}");
 		let work = move || {
-			let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+			let image = kernel::build(series, false)?;
 			boot(args, &image, Boot::counted(args, log, append, tests))
 		};
-		parts.push(Part::new(needs, 100, work).named(name));
+		parts.push(Part::new(needs, 100, work).named(name).on(series));
 	}
-	let smp = names(&tests, registry::Boot::Smp);
+	let smp = names(tests, registry::Boot::Smp);
 	if !smp.is_empty() {
 		let work = move || {
-			let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+			let image = kernel::build(series, false)?;
 			let limit = Duration::from_secs(240 + 60 * smp.len() as u64);
 			boot(
 				args,
@@ -76,9 +92,10 @@ pub fn parts<'a>(
 				Boot::parallel(format!("{stage}-smp"), append, smp, limit),
 			)
 		};
-		parts.push(Part::new(needs, 30, work).named("smp").alone());
+		let part = Part::new(needs, 30, work).named("smp").on(series);
+		parts.push(part.alone());
 	}
-	Ok(parts)
+	parts
 }
 
 /// A machine to boot for tests.

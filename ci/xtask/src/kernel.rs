@@ -2,14 +2,14 @@
 //! `cargo xtask kernel`.
 
 use anyhow::Result;
-use harness::kernel::{self, Series};
+use harness::kernel::{self, DEFAULT_SERIES, Series};
 use harness::paths;
 
 /// Options of `cargo xtask kernel`.
 #[derive(clap::Args)]
 pub struct Args {
 	/// Kernel series
-	#[arg(long, default_value = "6.12")]
+	#[arg(long, default_value = DEFAULT_SERIES)]
 	series: String,
 	/// The unpatched kernel of the same configuration
 	#[arg(long)]

@@ -40,7 +40,7 @@ enum Task {
 	/// Print where the instructions of round trips go, function by function
 	Trace(trace::Args),
 	/// Compare the C path of our image with the unpatched kernel's
-	CompareStock,
+	CompareStock(bench::StockArgs),
 	/// Turn a series' patches into a git branch, or a branch into patches
 	#[command(subcommand)]
 	Patches(patches::Task),
@@ -57,7 +57,7 @@ impl Task {
 	fn is_exclusive(&self) -> bool {
 		match self {
 			Self::Bench(cli) => cli.measures(),
-			Self::Trace(_) | Self::CompareStock | Self::Test(_) => true,
+			Self::Trace(_) | Self::CompareStock(_) | Self::Test(_) => true,
 			Self::Kernel(_) | Self::Boot(_) | Self::Results(_) | Self::Gates | Self::Patches(_) => {
 				false
 			}
@@ -78,7 +78,7 @@ fn run(task: Task) -> Result<()> {
 		Task::Boot(args) => boot::main(&args),
 		Task::Bench(cli) => bench::main(&cli),
 		Task::Trace(args) => trace::main(&args),
-		Task::CompareStock => bench::compare_stock_main(),
+		Task::CompareStock(args) => bench::compare_stock_main(&args),
 		Task::Patches(task) => patches::main(&task),
 		Task::Results(args) => results::main(&args),
 		Task::Test(args) => stages::main(&args),
@@ -111,6 +111,8 @@ mod tests {
 			"bench",
 			"bench --quick --cases null,h_prod --json out.json",
 			"bench --quick --reference",
+			"bench --quick --reference --series 7.3",
+			"bench --series 6.12,7.3",
 			"bench render report.json",
 			"bench render report.json -o page.html",
 			"bench compare base.json new.json",
@@ -125,7 +127,6 @@ mod tests {
 			"bench compare base.json",
 			"bench --quick compare base.json new.json",
 			"bench --reference --cases null",
-			"bench --reference --kernel 5.10",
 			"bench compare base.json new.json --threshold much",
 		] {
 			assert!(!parses(line), "{line}");

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use harness::kernel::{self, COVER_LETTER, Series};
+use harness::kernel::{self, COVER_LETTER, DEFAULT_SERIES, Series};
 use harness::paths;
 use harness::process::{self, Usage, say};
 
@@ -58,7 +58,7 @@ pub enum Task {
 #[derive(clap::Args)]
 pub struct Branch {
 	/// Kernel series
-	#[arg(long, default_value = "6.12")]
+	#[arg(long, default_value = DEFAULT_SERIES)]
 	series: String,
 	/// The repository [default: target/patches/SERIES]
 	#[arg(long, value_name = "FOLDER")]

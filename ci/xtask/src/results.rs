@@ -3,11 +3,11 @@
 
 use std::fs;
 
-use ::report::disk::Disk;
-use ::report::report::Report;
+use ::report::headline::OfSeries;
 use ::report::results;
 use anyhow::{Context, Result, anyhow, bail};
 use harness::check::Check;
+use harness::kernel::Series;
 use harness::paths;
 use harness::process::{self, say};
 
@@ -22,7 +22,7 @@ pub struct Args {
 }
 
 /// A file's text with this tree's results in it.
-type Renew = fn(&str, &Report, &Disk) -> Result<String, String>;
+type Renew = fn(&str, &[OfSeries]) -> Result<String, String>;
 
 const FILES: [(&str, Renew); 2] = [
 	("README.md", results::readme),
@@ -31,10 +31,21 @@ const FILES: [(&str, Renew); 2] = [
 
 /// The text of a file as it is, and as it should be.
 fn texts(name: &str, renew: Renew) -> Result<(String, String)> {
-	let report = bench::read(&bench::reference_path())?;
-	let disk = bench::disk()?;
+	let mut references = Vec::new();
+	for series in Series::all_rust() {
+		let report = bench::read(&bench::reference_path(series))?;
+		references.push((series.name, report, bench::disk(series)?));
+	}
+	let of_series: Vec<_> = references
+		.iter()
+		.map(|(name, report, disk)| OfSeries {
+			name,
+			report,
+			disk: disk.as_ref(),
+		})
+		.collect();
 	let now = fs::read_to_string(paths::root().join(name)).with_context(|| name.to_owned())?;
-	let new = renew(&now, &report, &disk).map_err(|why| anyhow!("{name}: {why}"))?;
+	let new = renew(&now, &of_series).map_err(|why| anyhow!("{name}: {why}"))?;
 	Ok((now, new))
 }
 

@@ -12,12 +12,6 @@ use harness::{paths, programs, setup};
 use crate::cells::ASM_SERIES;
 use crate::trace;
 
-/// The series that the tests are about.
-pub const MAIN_SERIES: &str = "6.12";
-
-/// The series that is built and booted, but not tested in full.
-pub const NEXT_SERIES: &str = "7.3";
-
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -47,6 +41,9 @@ pub struct Args {
 	/// Of the passed-through disk, test only the cost of I/O
 	#[arg(long)]
 	pub cost: bool,
+	/// Test these kernel series, separated by commas [default: 6.12; all with --all]
+	#[arg(long, value_name = "SERIES", value_delimiter = ',')]
+	pub series: Vec<String>,
 	/// Only these stages: host, format, docs, prose, lint, kernel, series, off, gates, booted,
 	/// mitigations, timing, client, nested, passthrough, 7.3, stock, bench, report, soak
 	#[arg(value_name = "STAGE")]
@@ -54,6 +51,24 @@ pub struct Args {
 }
 
 impl Args {
+	/// The kernel series that are tested.
+	pub fn series(&self) -> Result<Vec<&'static Series>> {
+		if !self.series.is_empty() {
+			let mut found = Vec::new();
+			for name in &self.series {
+				let series = Series::find_rust(name.trim())?;
+				if !found.contains(&series) {
+					found.push(series);
+				}
+			}
+			Ok(found)
+		} else if self.all {
+			Ok(Series::all_rust().collect())
+		} else {
+			Ok(vec![Series::main()])
+		}
+	}
+
 	/// Whether that stage was asked for by its name.
 	pub fn names(&self, stage: &str) -> bool {
 		self.stages.iter().any(|name| name == stage)
@@ -63,8 +78,8 @@ impl Args {
 /// Shared prerequisites, built first. Each stage that needs a failed one reports the failure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-	/// The kernel under test.
-	Kernel,
+	/// The kernel under test, of this series.
+	Kernel(&'static Series),
 	/// The kernel that the kernel under test is compared with.
 	OldKernel,
 	/// VMM, payload and the disk checker.
@@ -77,20 +92,22 @@ pub enum Need {
 
 impl Need {
 	/// The name in messages.
-	pub fn name(self) -> &'static str {
-		match self {
-			Self::Kernel => "kernel under test",
+	pub fn name(self) -> String {
+		let name = match self {
+			Self::Kernel(series) if series.is_main() => "kernel under test",
+			Self::Kernel(series) => return format!("kernel {} under test", series.name),
 			Self::OldKernel => "old kernel",
 			Self::Programs => "programs",
 			Self::Plugin => "plugin",
 			Self::Client => "client's files",
-		}
+		};
+		name.to_owned()
 	}
 
 	/// About how long it takes.
 	pub fn seconds(self) -> u32 {
 		match self {
-			Self::Kernel => 45,
+			Self::Kernel(_) => 45,
 			Self::Programs => 60,
 			Self::OldKernel | Self::Plugin => 20,
 			Self::Client => 10,
@@ -100,7 +117,7 @@ impl Need {
 	/// Builds the prerequisite.
 	pub fn work(self) -> Result<()> {
 		match self {
-			Self::Kernel => kernel::build(Series::find(MAIN_SERIES)?, false).map(drop),
+			Self::Kernel(series) => kernel::build(series, false).map(drop),
 			Self::OldKernel => kernel::build(Series::find(ASM_SERIES)?, false).map(drop),
 			Self::Programs => programs::build()
 				.and_then(|_| programs::build_diskcheck())
@@ -114,9 +131,9 @@ impl Need {
 /// A part of a stage.
 pub struct Part<'a> {
 	/// The name of the part, if the stage has several.
-	pub name: &'static str,
+	pub name: String,
 	/// Prerequisites of the part.
-	pub needs: &'static [Need],
+	pub needs: Vec<Need>,
 	/// No other part runs at the same time: this one keeps all cores busy, or boots a machine
 	/// whose CPUs run at the same time, and then has limits in real time.
 	pub alone: bool,
@@ -129,13 +146,13 @@ pub struct Part<'a> {
 impl<'a> Part<'a> {
 	/// A part without a name.
 	pub fn new<T: Into<Found>>(
-		needs: &'static [Need],
+		needs: impl IntoIterator<Item = Need>,
 		seconds: u32,
 		work: impl FnOnce() -> Result<T> + Send + 'a,
 	) -> Self {
 		Self {
-			name: "",
-			needs,
+			name: String::new(),
+			needs: needs.into_iter().collect(),
 			alone: false,
 			seconds,
 			work: Box::new(|| work().map(Into::into)),
@@ -143,8 +160,29 @@ impl<'a> Part<'a> {
 	}
 
 	/// Gives it a name.
-	pub fn named(self, name: &'static str) -> Self {
+	pub fn named(self, name: impl Into<String>) -> Self {
+		let name = name.into();
 		Self { name, ..self }
+	}
+
+	/// Says of which series part and checks are, unless it is the default.
+	pub fn on(self, series: &'static Series) -> Self {
+		if series.is_main() {
+			return self;
+		}
+		let prefixed = |name: &str| format!("{} {name}", series.name).trim_end().to_owned();
+		let work = self.work;
+		Self {
+			name: prefixed(&self.name),
+			work: Box::new(move || {
+				let mut found = work()?;
+				for check in &mut found.checks {
+					check.name = prefixed(&check.name);
+				}
+				Ok(found)
+			}),
+			..self
+		}
 	}
 
 	/// Run the part while no other part runs.

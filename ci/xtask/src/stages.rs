@@ -90,6 +90,7 @@ impl Report {
 
 /// `cargo xtask test`
 pub fn main(args: &Args) -> Result<()> {
+	args.series()?;
 	for name in &args.stages {
 		if !STAGES.iter().any(|stage| stage.name == name) {
 			let known: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
@@ -179,7 +180,7 @@ fn plan(args: &Args) -> Result<(Vec<&'static Stage>, Vec<Vec<Part<'_>>>)> {
 	for stage in &stages {
 		let mut parts = (stage.parts)(args)?;
 		if parts.is_empty() {
-			parts.push(Part::new(&[], 0, || Ok(Vec::new())));
+			parts.push(Part::new([], 0, || Ok(Vec::new())));
 		}
 		planned.push(parts);
 	}
@@ -201,15 +202,15 @@ fn tasks<'a>(
 	let mut tasks: Vec<Task<'a, Timed>> = Vec::new();
 	let mut places: Vec<Option<Position>> = Vec::new();
 	let mut needs: Vec<Need> = Vec::new();
-	for &need in planned.iter().flatten().flat_map(|part| part.needs) {
+	for &need in planned.iter().flatten().flat_map(|part| &part.needs) {
 		if !needs.contains(&need) {
 			needs.push(need);
 			tasks.push(Task {
-				name: need.name().to_owned(),
+				name: need.name(),
 				after: Vec::new(),
 				alone: false,
 				seconds: need.seconds(),
-				work: work(need.name().to_owned(), move || {
+				work: work(need.name(), move || {
 					need.work().map(|()| Found::default())
 				}),
 			});

@@ -11,12 +11,12 @@ use crate::disk::Disk;
 use crate::headline;
 
 /// The nine rows, which also say which colour is whose.
-pub(super) fn nine_rows(page: &Page, disk: &Disk) -> Markup {
+pub(super) fn nine_rows(page: &Page, disk: Option<&Disk>) -> Markup {
 	if page.report.results.is_empty() {
 		return html! { p.lede { "This report has no figures." } };
 	}
 	let rows = headline::rows(page.report, disk);
-	let last = rows.len() - 1;
+	let of_disk = disk.map(|_| rows.len() - 1);
 	let table = html! {
 		thead {
 			tr {
@@ -29,7 +29,7 @@ pub(super) fn nine_rows(page: &Page, disk: &Disk) -> Markup {
 			@for (index, row) in rows.iter().enumerate() {
 				tr {
 					th scope="row" {
-						@if index == last { (row.name) } @else { code { (row.name) } }
+						@if Some(index) == of_disk { (row.name) } @else { code { (row.name) } }
 					}
 					@for figure in row.figures {
 						td { @match figure { Some(figure) => (number(figure)), None => (dash("not measured")) } }

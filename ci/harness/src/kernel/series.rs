@@ -15,7 +15,7 @@ use crate::process::{self, Usage};
 pub const COVER_LETTER: &str = "0000-cover-letter.patch";
 
 /// A kernel series that we know.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Series {
 	/// As in Debian's `linux-source-NAME`.
 	pub name: &'static str,
@@ -23,7 +23,8 @@ pub struct Series {
 	pub(super) rust: bool,
 }
 
-/// All of them, the main one first.
+/// All of them. The first one is the default of each command, and the one that the tests and the
+/// documents are about.
 pub const SERIES: [Series; 3] = [
 	Series {
 		name: "6.12",
@@ -39,7 +40,58 @@ pub const SERIES: [Series; 3] = [
 	},
 ];
 
+/// The name of the default series, for the command line.
+pub const DEFAULT_SERIES: &str = SERIES[0].name;
+
+/// The name of the other series with the Rust path.
+pub const NEXT_SERIES: &str = next().name;
+
+const fn next() -> Series {
+	let mut index = 1;
+	while index < SERIES.len() {
+		if SERIES[index].rust {
+			return SERIES[index];
+		}
+		index += 1;
+	}
+	panic!("there is no other series with the Rust path")
+}
+
 impl Series {
+	/// The default.
+	pub fn main() -> &'static Self {
+		&SERIES[0]
+	}
+
+	/// Whether the series is the default.
+	pub fn is_main(&self) -> bool {
+		self.name == DEFAULT_SERIES
+	}
+
+	/// All series with the Rust path, the default first.
+	pub fn all_rust() -> impl Iterator<Item = &'static Self> {
+		SERIES.iter().filter(|series| series.rust)
+	}
+
+	/// Finds a series with the Rust path by its name.
+	pub fn find_rust(name: &str) -> Result<&'static Self> {
+		let series = Self::find(name)?;
+		if !series.rust {
+			let why = format!("Linux {name} has no Rust path; it only serves a column of the benchmark");
+			return Err(Usage(why).into());
+		}
+		Ok(series)
+	}
+
+	/// A name for the series' files: nothing is added for the default.
+	pub fn file(&self, name: &str) -> String {
+		if self.is_main() {
+			name.to_owned()
+		} else {
+			format!("{name}-{}", self.name)
+		}
+	}
+
 	/// Finds a series by its name.
 	pub fn find(name: &str) -> Result<&'static Self> {
 		SERIES
@@ -118,6 +170,25 @@ mod tests {
 			error.to_string(),
 			"unknown kernel series '4.19'; known: 6.12, 5.10, 7.3"
 		);
+	}
+
+	#[test]
+	fn the_order_of_the_table_says_which_is_the_default() {
+		assert!(Series::main().rust && Series::main().is_main());
+		assert_eq!(Series::main().name, DEFAULT_SERIES);
+		assert_ne!(NEXT_SERIES, DEFAULT_SERIES);
+		let names: Vec<_> = Series::all_rust().map(|series| series.name).collect();
+		assert_eq!(names, [DEFAULT_SERIES, NEXT_SERIES]);
+		assert_eq!(Series::main().file("reference"), "reference");
+		let next = Series::find_rust(NEXT_SERIES).unwrap();
+		assert_eq!(next.file("reference"), format!("reference-{NEXT_SERIES}"));
+	}
+
+	#[test]
+	fn a_series_without_the_rust_path_is_refused() {
+		let error = Series::find_rust("5.10").unwrap_err();
+		assert!(error.is::<Usage>());
+		assert!(error.to_string().starts_with("Linux 5.10 has no Rust path"));
 	}
 
 	#[test]

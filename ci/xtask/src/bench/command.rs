@@ -67,15 +67,17 @@ pub fn main(cli: &Cli) -> Result<()> {
 	}
 	let Outcome {
 		text,
-		reports,
+		of_series,
 		problems,
 	} = run(&cli.args, &report_folder())?;
 	print!("{text}");
 	if problems.is_empty() {
 		if cli.args.reference {
-			let path = reference_path();
-			process::write_whole(&path, reports[0].to_reference()?.as_bytes())?;
-			say(format_args!("wrote {}", paths::short(&path)));
+			for one in &of_series {
+				let path = reference_path(one.series);
+				process::write_whole(&path, one.reports[0].to_reference()?.as_bytes())?;
+				say(format_args!("wrote {}", paths::short(&path)));
+			}
 		}
 		return Ok(());
 	}

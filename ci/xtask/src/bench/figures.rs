@@ -28,6 +28,7 @@ pub(super) struct Measured<'a> {
 }
 
 /// What a kernel's figures are.
+#[derive(Clone)]
 pub(super) struct Figures {
 	entries: Vec<Entry>,
 	missing: Vec<Missing>,
@@ -121,14 +122,14 @@ impl Measured<'_> {
 
 /// Measures the NULL hcall on the Rust path of a kernel that has no debugfs: how many
 /// figures there are, and the complaints.
-pub fn without_debugfs() -> Result<(usize, Vec<String>)> {
-	let image = kernel::build(Series::find("6.12")?, false)?;
+pub fn without_debugfs(series: &'static Series) -> Result<(usize, Vec<String>)> {
+	let image = kernel::build(series, false)?;
 	let plan = Plan::new(true, vec![case!("null")], 300);
 	let measured = Measured {
 		image: &image,
 		paths: &[Column::RustFast],
-		name: "6.12 without debugfs".to_owned(),
-		file: "bench-without-debugfs".to_owned(),
+		name: format!("{} without debugfs", series.name),
+		file: series.file("bench-without-debugfs"),
 		append: "debugfs=off",
 	};
 	let figures = measured.run(&plan, &programs::build()?)?;

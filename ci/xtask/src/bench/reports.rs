@@ -9,6 +9,7 @@ use ::report::disk::Disk;
 use ::report::html;
 use ::report::report::Report;
 use anyhow::{Context, Result, anyhow, bail};
+use harness::kernel::Series;
 use harness::paths;
 use harness::process::{self, Usage};
 
@@ -30,7 +31,10 @@ pub fn render(json: &FilePath, output: Option<&FilePath>) -> Result<PathBuf> {
 		let why = format!("{}: the page would replace the report", page.display());
 		return Err(Usage(why).into());
 	}
-	process::write_whole(&page, html::render(&report, &disk()?).as_bytes())?;
+	process::write_whole(
+		&page,
+		html::render(&report, disk_of(&report)?.as_ref()).as_bytes(),
+	)?;
 	Ok(page)
 }
 
@@ -61,14 +65,30 @@ pub(super) fn report_folder() -> PathBuf {
 	paths::target().join("bench")
 }
 
-/// The figures of the disk test.
-pub fn disk() -> Result<Disk> {
-	let path = paths::root().join("bench/reference-disk.json");
+/// The figures of the disk test on a series, if they are kept.
+pub fn disk(series: &Series) -> Result<Option<Disk>> {
+	let name = series.file("reference-disk");
+	let path = paths::root().join(format!("bench/{name}.json"));
+	if !series.is_main() && !path.exists() {
+		return Ok(None);
+	}
 	let text = fs::read_to_string(&path).with_context(|| paths::short(&path).to_string())?;
-	Disk::read(&text).map_err(|why| anyhow!("{}: {why}", paths::short(&path)))
+	let disk = Disk::read(&text).map_err(|why| anyhow!("{}: {why}", paths::short(&path)))?;
+	Ok(Some(disk))
 }
 
-/// What `ci/test` compares with.
-pub fn reference_path() -> PathBuf {
-	paths::root().join("bench/reference.json")
+/// The same for the kernel that a report is about.
+pub(super) fn disk_of(report: &Report) -> Result<Option<Disk>> {
+	let kernel = report.environment.kernels.first();
+	match kernel.map(|kernel| Series::find(&kernel.series)) {
+		Some(Ok(series)) => disk(series),
+		// A report of another version of this program, or an invented one.
+		_ => Ok(None),
+	}
+}
+
+/// What `ci/test` compares a series with.
+pub fn reference_path(series: &Series) -> PathBuf {
+	let name = series.file("reference");
+	paths::root().join(format!("bench/{name}.json"))
 }

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One run of the benchmark: measures on each kernel, and writes the report and its page.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path as FilePath, PathBuf};
 
 use ::report::report::{Missing, Report};
 use ::report::{costly, headline, html, spread, table};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use protocol::Column;
 
 use super::environment::environment;
 use super::figures::{Figures, Measured};
 use super::plan::Plan;
-use super::reports::disk;
+use super::reports::disk_of;
 use super::tasks::{all, task};
 use crate::cells::{ASM_SERIES, chosen_cases, paths_of};
 use crate::trace;
-use harness::kernel::{self, NoSource, Series};
+use harness::kernel::{self, Image, NoSource, Series};
 use harness::paths;
 use harness::process::{self, Usage, say};
 use harness::programs;
@@ -27,20 +27,23 @@ pub struct Args {
 	/// Fewer round trips, the same columns
 	#[arg(long)]
 	pub quick: bool,
-	/// Where to write the report to, besides target/bench/report.json
+	/// Where to write the report to, besides target/bench/report.json. The report of each further
+	/// series goes beside it, with the series in its name
 	#[arg(long, value_name = "FILE")]
 	pub json: Option<PathBuf>,
 	/// Only these cases, separated by commas
 	#[arg(long, value_name = "A,B", value_delimiter = ',')]
 	pub cases: Option<Vec<String>>,
-	/// Kernel under test [default: 6.12]; 5.10 measures nothing else
-	#[arg(long, value_name = "SERIES")]
-	pub kernel: Option<String>,
+	/// Kernel under test [default: 6.12]. Several, separated by commas, stand side by side; 5.10
+	/// alone measures nothing else
+	#[arg(long, alias = "kernel", value_name = "SERIES", value_delimiter = ',')]
+	pub series: Vec<String>,
 	/// Measure N times, each in a fresh boot, and show how far the runs lie apart
 	#[arg(long, value_name = "N", default_value_t = 1)]
 	pub repeat: usize,
-	/// Keep the figures as the ones that ci/test compares with: bench/reference.json
-	#[arg(long, conflicts_with_all = ["cases", "kernel"])]
+	/// Keep the figures as the ones that ci/test compares with: bench/reference.json, for another
+	/// series bench/reference-SERIES.json
+	#[arg(long, conflicts_with = "cases")]
 	pub reference: bool,
 	/// Print the tables of all cases and of costly operations, too
 	#[arg(long)]
@@ -57,10 +60,18 @@ pub struct Args {
 pub struct Outcome {
 	/// The tables.
 	pub text: String,
-	/// Each run's report. The first one tells what its figures consist of.
-	pub reports: Vec<Report>,
+	/// What was measured of each series, in the order of the command line.
+	pub of_series: Vec<OfSeries>,
 	/// What went wrong.
 	pub problems: Vec<String>,
+}
+
+/// What was measured of a series, beside Linux 5.10.
+pub struct OfSeries {
+	/// Which.
+	pub series: &'static Series,
+	/// Each run's report. The first one tells what its figures consist of.
+	pub reports: Vec<Report>,
 }
 
 /// What a machine measured.
@@ -69,30 +80,61 @@ enum Measurement {
 	Trace(Box<trace::Outcome>),
 }
 
-/// Measures, and writes report.json and report.html into the folder. The machines count
-/// instructions, so that several can run at the same time. The last whole report stays
-/// until there is a new one.
-pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
-	let cases = chosen_cases(args.cases.as_deref())?;
-	let series = Series::find(args.kernel.as_deref().unwrap_or("6.12"))?;
-	if args.repeat == 0 {
-		return Err(Usage("--repeat 0 measures nothing".to_owned()).into());
+/// The series of the command line.
+fn chosen_series(names: &[String]) -> Result<Vec<&'static Series>> {
+	if let [name] = names
+		&& name == ASM_SERIES
+	{
+		return Ok(vec![Series::find(ASM_SERIES)?]);
 	}
-	let plan = Plan::new(args.quick, cases.clone(), args.timeout);
+	let mut chosen = Vec::new();
+	for name in names {
+		let series = Series::find_rust(name.trim())?;
+		if !chosen.contains(&series) {
+			chosen.push(series);
+		}
+	}
+	if chosen.is_empty() {
+		chosen.push(Series::main());
+	}
+	Ok(chosen)
+}
 
+/// The kernels: one for each series, then 5.10, or the reason why its column stays empty.
+fn images(series: &[&'static Series]) -> Result<(Vec<Image>, Option<String>)> {
 	let mut images = Vec::new();
-	let mut missing_column = None;
-	if series.name != ASM_SERIES {
-		images.push(kernel::build(series, false)?);
+	for series in series {
+		if series.name != ASM_SERIES {
+			images.push(kernel::build(series, false)?);
+		}
 	}
 	match kernel::build(Series::find(ASM_SERIES)?, false) {
 		Ok(image) => images.push(image),
 		Err(error) if !images.is_empty() && error.chain().any(|cause| cause.is::<NoSource>()) => {
 			say(format_args!("{error:#}; its column stays empty"));
-			missing_column = Some(format!("no source of Linux {ASM_SERIES} to be had"));
+			let why = format!("no source of Linux {ASM_SERIES} to be had");
+			return Ok((images, Some(why)));
 		}
 		Err(error) => return Err(error),
 	}
+	Ok((images, None))
+}
+
+/// Measures, and writes report.json and report.html into the folder. The machines count
+/// instructions, so that several can run at the same time. The last whole report stays
+/// until there is a new one.
+pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
+	let cases = chosen_cases(args.cases.as_deref())?;
+	let series = chosen_series(&args.series)?;
+	if args.reference && series[0].name == ASM_SERIES {
+		let why = format!("--reference keeps the figures of a series beside those of {ASM_SERIES}");
+		return Err(Usage(why).into());
+	}
+	if args.repeat == 0 {
+		return Err(Usage("--repeat 0 measures nothing".to_owned()).into());
+	}
+	let plan = Plan::new(args.quick, cases.clone(), args.timeout);
+	let (images, missing_column) = images(&series)?;
 	let programs = programs::build()?;
 
 	let mut tasks = Vec::new();
@@ -129,66 +171,148 @@ pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
 	}
 	let mut results: VecDeque<_> = all(tasks).into();
 
-	let mut reports = Vec::new();
 	let mut problems = Vec::new();
+	// Of each run, of each kernel.
+	let mut figures = Vec::new();
 	for _ in 0..args.repeat {
-		let mut report = Report::new(environment(&images)?);
+		let mut of_run = Vec::new();
 		for _ in &images {
-			if let Some(Measurement::Figures(figures)) = results.pop_front().transpose()? {
-				problems.extend(figures.put_into(&mut report));
+			if let Some(Measurement::Figures(one)) = results.pop_front().transpose()? {
+				of_run.push(one);
 			}
 		}
-		if let Some(why) = &missing_column {
-			let cells = plan.cells(&[Column::Asm510]).into_iter();
-			report.missing.extend(cells.map(|cell| Missing {
-				cell,
-				why: why.clone(),
-				failed: false,
-			}));
-		}
-		reports.push(report);
+		figures.push(of_run);
 	}
-	if trace {
-		let outcomes = images.iter().zip(results).map(|(image, result)| {
-			let outcome = result.map(|measured| match measured {
+	let traces: Vec<Result<trace::Outcome>> = results
+		.into_iter()
+		.map(|result| {
+			result.map(|measured| match measured {
 				Measurement::Trace(outcome) => *outcome,
 				Measurement::Figures(_) => unreachable!("the figures come first"),
-			});
-			(image, outcome)
-		});
-		problems.extend(trace::fill(&mut reports[0], outcomes.collect()));
-	}
-	let report = &reports[0];
-	let mut text = headline::render(report, &disk()?);
-	if args.all {
-		text.push_str(&format!("\n{}\n", table::render(report).trim_end()));
-		if let Some(costly) = costly::render(report) {
-			text.push_str(&format!("\n{costly}\n"));
+			})
+		})
+		.collect();
+
+	let mut of_series = Vec::new();
+	for series in series {
+		let mine = |image: &Image| image.series == series.name || image.series == ASM_SERIES;
+		let chosen: Vec<usize> = (0..images.len()).filter(|&index| mine(&images[index])).collect();
+		let chosen_images: Vec<Image> = chosen.iter().map(|&index| images[index].clone()).collect();
+		let mut reports = Vec::new();
+		for of_run in &figures {
+			let mut report = Report::new(environment(&chosen_images)?);
+			for &index in &chosen {
+				problems.extend(of_run[index].clone().put_into(&mut report));
+			}
+			if let Some(why) = &missing_column {
+				let cells = plan.cells(&[Column::Asm510]).into_iter();
+				report.missing.extend(cells.map(|cell| Missing {
+					cell,
+					why: why.clone(),
+					failed: false,
+				}));
+			}
+			reports.push(report);
 		}
-	} else {
-		text.push_str(&format!("\n{}\n", table::render_notes(report).trim()));
+		if trace {
+			let outcomes = chosen.iter().map(|&index| {
+				let outcome = traces[index].as_ref();
+				let outcome = outcome.cloned().map_err(|error| anyhow!("{error:#}"));
+				(&images[index], outcome)
+			});
+			problems.extend(trace::fill(&mut reports[0], outcomes.collect()));
+		}
+		of_series.push(OfSeries { series, reports });
 	}
-	if reports.len() > 1 {
-		text.push_str(&format!(
-			"\nSpread over {} runs: (max - min) / median\n\n{}\n",
-			reports.len(),
-			spread::render(&spread::between(&reports)).trim_end()
+	// What is wrong with 5.10 is wrong in each report.
+	let mut seen = BTreeSet::new();
+	problems.retain(|problem| seen.insert(problem.clone()));
+
+	let text = text(args, &of_series)?;
+	for (number, one) in of_series.iter().enumerate() {
+		let default = folder.join("report.json");
+		let report = &one.reports[0];
+		let json = report.to_json()?;
+		let place = |path: &FilePath| match number {
+			0 => path.to_owned(),
+			_ => path.with_extension(format!("{}.json", one.series.name)),
+		};
+		for path in [Some(&default), args.json.as_ref()].into_iter().flatten() {
+			process::write_whole(&place(path), json.as_bytes())?;
+		}
+		let page = place(&default).with_extension("html");
+		let html = html::render(report, disk_of(report)?.as_ref());
+		process::write_whole(&page, html.as_bytes())?;
+		say(format_args!(
+			"the report as a page: {}",
+			paths::short(&page)
 		));
 	}
-	let json = report.to_json()?;
-	let default = folder.join("report.json");
-	for path in [Some(&default), args.json.as_ref()].into_iter().flatten() {
-		process::write_whole(path, json.as_bytes())?;
-	}
-	let page = default.with_extension("html");
-	process::write_whole(&page, html::render(report, &disk()?).as_bytes())?;
-	say(format_args!(
-		"the report as a page: {}",
-		paths::short(&page)
-	));
 	Ok(Outcome {
 		text,
-		reports,
+		of_series,
 		problems,
 	})
+}
+
+/// What the terminal shows.
+fn text(args: &Args, of_series: &[OfSeries]) -> Result<String> {
+	let disks: Vec<_> = of_series
+		.iter()
+		.map(|one| disk_of(&one.reports[0]))
+		.collect::<Result<_>>()?;
+	let rows: Vec<_> = of_series
+		.iter()
+		.zip(&disks)
+		.map(|(one, disk)| headline::OfSeries {
+			name: one.series.name,
+			report: &one.reports[0],
+			disk: disk.as_ref(),
+		})
+		.collect();
+	let mut text = headline::render(&rows);
+	for one in of_series {
+		let report = &one.reports[0];
+		if of_series.len() > 1 {
+			text.push_str(&format!("\nLinux {}\n", one.series.name));
+		}
+		if args.all {
+			text.push_str(&format!("\n{}\n", table::render(report).trim_end()));
+			if let Some(costly) = costly::render(report) {
+				text.push_str(&format!("\n{costly}\n"));
+			}
+		} else {
+			text.push_str(&format!("\n{}\n", table::render_notes(report).trim()));
+		}
+		if one.reports.len() > 1 {
+			text.push_str(&format!(
+				"\nSpread over {} runs: (max - min) / median\n\n{}\n",
+				one.reports.len(),
+				spread::render(&spread::between(&one.reports)).trim_end()
+			));
+		}
+	}
+	Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	fn chosen(line: &str) -> Result<Vec<&'static str>> {
+		let names: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+		let series = chosen_series(&names)?;
+		Ok(series.iter().map(|series| series.name).collect())
+	}
+
+	#[test]
+	fn series_are_chosen_by_name() {
+		assert_eq!(chosen("").unwrap(), [Series::main().name]);
+		assert_eq!(chosen("7.3").unwrap(), ["7.3"]);
+		assert_eq!(chosen("7.3 6.12 7.3").unwrap(), ["7.3", "6.12"]);
+		assert_eq!(chosen("5.10").unwrap(), ["5.10"]);
+		for line in ["5.10 6.12", "4.19"] {
+			assert!(chosen(line).unwrap_err().is::<Usage>(), "{line}");
+		}
+	}
 }

@@ -12,7 +12,7 @@ use super::environment::environment;
 use super::figures::Measured;
 use super::plan::Plan;
 use super::tasks::{all, task};
-use harness::kernel::{self, Series};
+use harness::kernel::{self, DEFAULT_SERIES, Series};
 use harness::process::say;
 use harness::programs;
 
@@ -26,6 +26,14 @@ const STOCK_TOLERANCE_USERSPACE: f64 = 3.0;
 /// kvmppc_h_stuff_tce(), which differs with any call in it. A C handler in a function of its own
 /// was tried, and has 5 more, too.
 const STOCK_TOLERANCE_PART: f64 = 0.000_25;
+
+/// Options of `cargo xtask compare-stock`.
+#[derive(clap::Args)]
+pub struct StockArgs {
+	/// Kernel series
+	#[arg(long, default_value = DEFAULT_SERIES)]
+	series: String,
+}
 
 /// One hcall on the C path, with and without our patches.
 pub struct Compared {
@@ -56,30 +64,27 @@ impl Compared {
 }
 
 /// Compares the C path of our image with the unpatched kernel's.
-pub fn compare_stock() -> Result<(Vec<Compared>, Vec<String>)> {
+pub fn compare_stock(series: &'static Series) -> Result<(Vec<Compared>, Vec<String>)> {
 	// Where round trips vary, they are not the same to two instructions.
 	let cases = CASES
 		.iter()
 		.filter(|case| !case.only_patched && case.is_steady())
 		.collect();
 	let plan = Plan::new(true, cases, 300);
-	let series = Series::find("6.12")?;
 	// What fixes of the kernel's own bugs cost is not our path's.
 	let images = [kernel::build_fixed(series)?, kernel::build(series, false)?];
 	let programs = programs::build()?;
-	let names = ["6.12 fixed", "6.12"];
+	let names = [format!("{} fixed", series.name), series.name.to_owned()];
 	let tasks = images.iter().zip(names).map(|(image, name)| {
 		let measured = Measured {
 			image,
 			paths: &[Column::C],
-			name: name.to_owned(),
+			name: name.clone(),
 			file: format!("compare-{}", name.replace(' ', "-")),
 			append: "",
 		};
 		let (plan, programs) = (&plan, &programs);
-		task(name.to_owned(), &[Column::C], move || {
-			measured.run(plan, programs)
-		})
+		task(name, &[Column::C], move || measured.run(plan, programs))
 	});
 	let mut reports = Vec::new();
 	let mut problems = Vec::new();
@@ -106,8 +111,8 @@ pub fn compare_stock() -> Result<(Vec<Compared>, Vec<String>)> {
 }
 
 /// `cargo xtask compare-stock`
-pub fn compare_stock_main() -> Result<()> {
-	let (compared, problems) = compare_stock()?;
+pub fn compare_stock_main(args: &StockArgs) -> Result<()> {
+	let (compared, problems) = compare_stock(Series::find_rust(&args.series)?)?;
 	let mut table = table::Table::new(
 		2,
 		&["case", "guest", "unpatched", "patched, C", "difference"],

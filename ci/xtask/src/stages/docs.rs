@@ -19,7 +19,7 @@ use powerpc::{Counters, FastHcall, LightCounter};
 use crate::stage::{Part, Stage, stage};
 
 /// One check for each document.
-pub const STAGE: Stage = stage("docs", |_| Ok(vec![Part::new(&[], 1, docs)]));
+pub const STAGE: Stage = stage("docs", |_| Ok(vec![Part::new([], 1, docs)]));
 
 /// Names of the kernel that documents mention and no source of this tree contains.
 const KERNEL_NAMES: &[&str] = &[

@@ -11,7 +11,7 @@ use crate::stage::{Part, Stage, log_path, stage};
 
 /// rustfmt, and whether the results are this tree's.
 pub const STAGE: Stage = stage("format", |_| {
-	Ok(vec![Part::new(&[], 1, || {
+	Ok(vec![Part::new([], 1, || {
 		let mut checks = format()?;
 		checks.extend(results::checks());
 		Ok(checks)

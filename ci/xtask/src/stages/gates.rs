@@ -5,14 +5,17 @@ use anyhow::{Result, bail};
 use harness::check::{self, Found, Tally};
 use harness::kernel::{self, Series};
 
-use crate::stage::{MAIN_SERIES, Need, Part, Stage, stage};
+use crate::stage::{Need, Part, Stage, stage};
 
 /// The crate `gates`, on the kernel under test.
-pub const STAGE: Stage = stage("gates", |_| Ok(vec![Part::new(&[Need::Kernel], 1, gates)]));
+pub const STAGE: Stage = stage("gates", |args| {
+	let part = |series| Part::new([Need::Kernel(series)], 1, move || gates(series)).on(series);
+	Ok(args.series()?.into_iter().map(part).collect())
+});
 
 /// `cargo xtask gates`
 pub fn main() -> Result<()> {
-	let found = gates()?;
+	let found = gates(Series::main())?;
 	print!("{}", found.text);
 	check::list("gates", found.checks.iter());
 	let tally = Tally::of(found.checks.iter());
@@ -23,7 +26,6 @@ pub fn main() -> Result<()> {
 	Ok(())
 }
 
-fn gates() -> Result<Found> {
-	let series = Series::find(MAIN_SERIES)?;
+fn gates(series: &'static Series) -> Result<Found> {
 	::gates::rules::run(&kernel::build(series, false)?.tree())
 }

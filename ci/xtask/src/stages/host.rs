@@ -12,7 +12,7 @@ use crate::cargo::{cargo, has_cargo};
 use crate::stage::{Part, Stage, log_path, stage};
 
 /// Tests of the default members, with nextest if it is there.
-pub const STAGE: Stage = stage("host", |_| Ok(vec![Part::new(&[], 40, host)]));
+pub const STAGE: Stage = stage("host", |_| Ok(vec![Part::new([], 40, host)]));
 
 fn host() -> Result<Vec<Check>> {
 	let mut checks = Vec::new();

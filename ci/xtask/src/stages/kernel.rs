@@ -5,18 +5,18 @@ use anyhow::Result;
 use harness::check::Check;
 use harness::kernel::{self, Series};
 
-use crate::stage::{MAIN_SERIES, Need, Part, Stage, stage};
+use crate::stage::{Need, Part, Stage, stage};
 
 /// The unpatched kernel and the patched one.
-pub const STAGE: Stage = stage("kernel", |_| {
-	Ok(vec![Part::new(&[Need::Kernel], 1, kernel)])
+pub const STAGE: Stage = stage("kernel", |args| {
+	let part = |series| Part::new([Need::Kernel(series)], 1, move || kernel(series)).on(series);
+	Ok(args.series()?.into_iter().map(part).collect())
 });
 
-fn kernel() -> Result<Vec<Check>> {
-	let series = Series::find(MAIN_SERIES)?;
+fn kernel(series: &'static Series) -> Result<Vec<Check>> {
 	let build = |stock| kernel::build(series, stock).map(drop);
 	Ok(vec![
-		Check::of(format!("{MAIN_SERIES} unpatched"), build(true)),
-		Check::of(format!("{MAIN_SERIES} patched"), build(false)),
+		Check::of("unpatched", build(true)),
+		Check::of("patched", build(false)),
 	])
 }

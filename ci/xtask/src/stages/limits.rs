@@ -8,6 +8,7 @@ use ::report::spread;
 use anyhow::Result;
 use cases::{Case, case};
 use harness::check::{Check, Found};
+use harness::kernel::Series;
 use harness::paths;
 use protocol::{Column, GuestMode};
 
@@ -16,15 +17,21 @@ use crate::{bench, trace};
 
 /// The benchmark, several times, and its figures against limits, C and the reference.
 pub const STAGE: Stage = stage("bench", |args| {
-	Ok(vec![
-		Part::new(
-			&[Need::Kernel, Need::OldKernel, Need::Programs, Need::Plugin],
-			200,
-			|| measure(args),
-		)
-		.alone(),
-		Part::new(&[Need::Kernel, Need::Programs], 10, without_debugfs).named("without debugfs"),
-	])
+	let mut parts = Vec::new();
+	for series in args.series()? {
+		let needs = [
+			Need::Kernel(series),
+			Need::OldKernel,
+			Need::Programs,
+			Need::Plugin,
+		];
+		let all = Part::new(needs, 200, move || measure(args, series));
+		parts.push(all.on(series).alone());
+		let needs = [Need::Kernel(series), Need::Programs];
+		let without = Part::new(needs, 10, move || without_debugfs(series));
+		parts.push(without.named("without debugfs").on(series));
+	}
+	Ok(parts)
 });
 
 /// What fast handlers and light exits may cost, in instructions.
@@ -62,12 +69,34 @@ const SPREAD: f64 = 0.001;
 /// The same for cases in which the host's scheduler or allocator of pages has a part.
 const UNSTEADY_SPREAD: f64 = 0.02;
 
-/// By how much the Rust path may be above C and still count as the same.
-fn same(case: &'static Case) -> f64 {
+/// The same for a doorbell on another series than the default. From boot to boot the figures of 7.3
+/// differ, on each path: seen were 12.9%, on C 10.9%. The reason is not known.
+const UNSTEADY_DOORBELL: f64 = 0.15;
+
+/// What a limit of [`FAST_LIMITS`] is on another series than the default, where the host's own
+/// part is larger.
+const OTHER_LIMITS: [(&Case, f64); 2] = [
+	(case!("h_logical_ci_store"), 880.0),
+	(case!("decrementer"), 2700.0),
+];
+
+/// By how much a figure may be above another and still count as the same.
+fn same(case: &'static Case, series: &Series) -> f64 {
 	1.0 + if case.is_steady() {
 		SPREAD
+	} else if !series.is_main() && case == case!("doorbell") {
+		UNSTEADY_DOORBELL
 	} else {
 		UNSTEADY_SPREAD
+	}
+}
+
+/// What a fast handler or a light exit may cost on a series.
+fn fast_limit(case: &'static Case, limit: f64, series: &Series) -> f64 {
+	let mut others = OTHER_LIMITS.iter();
+	match others.find(|(other, _)| *other == case) {
+		Some((_, limit)) if !series.is_main() => *limit,
+		_ => limit,
 	}
 }
 
@@ -82,29 +111,33 @@ const ABOVE_C: [(&Case, GuestMode, f64); 4] = [
 ];
 
 /// What the Rust path may need in a cell, as a multiple of what C does.
-fn allowed(cell: Cell) -> f64 {
+fn allowed(cell: Cell, series: &Series) -> f64 {
 	let mut known = ABOVE_C.iter();
 	let known = known.find(|(case, guest, _)| (*case, *guest) == (cell.case, cell.guest));
-	known.map_or_else(|| same(cell.case), |(_, _, factor)| *factor)
+	known.map_or_else(|| same(cell.case, series), |(_, _, factor)| *factor)
 }
 
-fn measure(args: &Args) -> Result<Found> {
+fn measure(args: &Args, series: &'static Series) -> Result<Found> {
 	let options = bench::Args {
+		series: vec![series.name.to_owned()],
 		quick: !args.all,
 		repeat: if args.all { 3 } else { 2 },
 		timeout: 300,
 		..bench::Args::default()
 	};
+	let folder = paths::target().join("test").join(series.file("bench"));
 	let bench::Outcome {
 		text,
-		reports,
+		of_series,
 		problems,
-	} = bench::run(&options, &paths::target().join("test/bench"))?;
+	} = bench::run(&options, &folder)?;
+	let reports = &of_series[0].reports;
 	let mut checks: Vec<Check> = problems
 		.into_iter()
 		.map(|problem| Check::new("figure", Some(problem)))
 		.collect();
 	for (case, guest, limit) in FAST_LIMITS {
+		let limit = fast_limit(case, limit, series);
 		let (c, g) = (case.name, guest.name());
 		let name = format!("{c} {g} within {limit} instructions");
 		let complaint = match reports[0].median(case, guest, Column::RustFast) {
@@ -122,18 +155,18 @@ fn measure(args: &Args) -> Result<Found> {
 		let name = format!("{cell} not above C");
 		let complaint = match reports[0].median(cell.case, cell.guest, Column::C) {
 			None => Some("C was not measured".to_owned()),
-			Some(c) => (cost > c * allowed(cell)).then(|| format!("{cost:.1}, C {c:.1}")),
+			Some(c) => (cost > c * allowed(cell, series)).then(|| format!("{cost:.1}, C {c:.1}")),
 		};
 		checks.push(Check::new(name, complaint));
 	}
-	let spreads = spread::between(&reports);
+	let spreads = spread::between(reports);
 	for one in &spreads {
 		let spread = one.medians.spread();
-		let allowed = same(one.cell.case) - 1.0;
+		let allowed = same(one.cell.case, series) - 1.0;
 		let complaint = (spread >= allowed).then(|| format!("{:.3}%", 100.0 * spread));
 		checks.push(Check::new(format!("spread of {}", one.cell), complaint));
 	}
-	checks.extend(against_reference(&reports[0]));
+	checks.extend(against_reference(&reports[0], series));
 	if spreads.is_empty() {
 		checks.push(Check::new(
 			"spread",
@@ -144,8 +177,8 @@ fn measure(args: &Args) -> Result<Found> {
 }
 
 /// A kernel without debugfs: the figures are there, and one line says what can't be known.
-fn without_debugfs() -> Result<Vec<Check>> {
-	let (figures, problems) = bench::without_debugfs()?;
+fn without_debugfs(series: &'static Series) -> Result<Vec<Check>> {
+	let (figures, problems) = bench::without_debugfs(series)?;
 	let complaint = match &problems[..] {
 		[one] if figures > 0 && one.contains("no counters") => None,
 		_ => Some(format!("{figures} figures, and: {}", problems.join("; "))),
@@ -154,11 +187,11 @@ fn without_debugfs() -> Result<Vec<Check>> {
 }
 
 /// What is too slow for `ci/test`: two instructions of a hundred are nothing.
-fn reference_limit(cell: Cell) -> Limit {
+fn reference_limit(cell: Cell, series: &Series) -> Limit {
 	let percent = if cell.case.is_steady() {
 		bench::THRESHOLD
 	} else {
-		100.0 * UNSTEADY_SPREAD
+		100.0 * (same(cell.case, series) - 1.0)
 	};
 	Limit {
 		percent,
@@ -167,16 +200,16 @@ fn reference_limit(cell: Cell) -> Limit {
 }
 
 /// Compares a run with the figures that the repository keeps.
-fn against_reference(report: &Measured) -> Vec<Check> {
-	match bench::read(&bench::reference_path()) {
-		Ok(reference) => regressions(&reference, report),
+fn against_reference(report: &Measured, series: &Series) -> Vec<Check> {
+	match bench::read(&bench::reference_path(series)) {
+		Ok(reference) => regressions(&reference, report, series),
 		Err(error) => vec![Check::of("reference report", Err(error))],
 	}
 }
 
 /// A check for each figure of the reference, and one for all that it doesn't have.
-fn regressions(reference: &Measured, report: &Measured) -> Vec<Check> {
-	let comparison = Comparison::of(reference, report, reference_limit);
+fn regressions(reference: &Measured, report: &Measured, series: &Series) -> Vec<Check> {
+	let comparison = Comparison::of(reference, report, |cell| reference_limit(cell, series));
 	let others = comparison.environments.iter();
 	let others: Vec<_> = others.map(|(what, ..)| format!("another {what}")).collect();
 	let because = if others.is_empty() {
@@ -213,9 +246,24 @@ mod tests {
 	use harness::check::Tally;
 
 	#[test]
+	fn other_series_have_limits_of_their_own() {
+		let next = Series::find_rust(harness::kernel::NEXT_SERIES).unwrap();
+		let null = case!("null");
+		assert_eq!(fast_limit(null, 140.0, next), 140.0);
+		assert_eq!(fast_limit(case!("decrementer"), 2500.0, next), 2700.0);
+		assert_eq!(
+			fast_limit(case!("decrementer"), 2500.0, Series::main()),
+			2500.0
+		);
+		assert!(same(case!("doorbell"), next) > same(case!("doorbell"), Series::main()));
+		assert_eq!(same(null, next), same(null, Series::main()));
+	}
+
+	#[test]
 	fn a_slower_path_is_a_failure() {
 		let reference = ::report::sample::report();
-		let tally = |report: &Measured| Tally::of(regressions(&reference, report).iter());
+		let tally =
+			|report: &Measured| Tally::of(regressions(&reference, report, Series::main()).iter());
 		assert_eq!(tally(&reference).failed, 0);
 		assert_eq!(tally(&reference).passed, reference.results.len());
 
@@ -231,7 +279,7 @@ mod tests {
 		let mut fewer = reference.clone();
 		fewer.results.pop();
 		assert_eq!(tally(&fewer).failed, 1);
-		let more = Tally::of(regressions(&fewer, &reference).iter());
+		let more = Tally::of(regressions(&fewer, &reference, Series::main()).iter());
 		assert_eq!((more.failed, more.skipped), (0, 1));
 	}
 }

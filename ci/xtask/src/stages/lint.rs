@@ -11,7 +11,7 @@ use crate::stage::{Part, Stage, log_path, stage};
 /// Clippy.
 pub const STAGE: Stage = Stage {
 	after: &["host", "programs"],
-	..stage("lint", |_| Ok(vec![Part::new(&[], 50, lint)]))
+	..stage("lint", |_| Ok(vec![Part::new([], 50, lint)]))
 };
 
 fn lint() -> Result<Vec<Check>> {

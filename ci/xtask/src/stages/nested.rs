@@ -14,22 +14,25 @@ use harness::setup::{self, Brought};
 use protocol::GuestMode;
 
 use crate::client::{Transcript, dmesg, expect, pack, read, until_linux_starts};
-use crate::stage::{Args, MAIN_SERIES, Need, Part, Stage, stage};
+use crate::stage::{Args, Need, Part, Stage, stage};
 
 /// On both paths.
 pub const STAGE: Stage = stage("nested", |args| {
-	let needs = &[Need::Kernel, Need::Programs, Need::Client];
-	Ok(vec![Part::new(needs, 1, || nested(args)).alone()])
+	let part = |series| {
+		let needs = [Need::Kernel(series), Need::Programs, Need::Client];
+		let work = move || nested(args, series);
+		Part::new(needs, 1, work).on(series).alone()
+	};
+	Ok(args.series()?.into_iter().map(part).collect())
 });
 
-fn nested(args: &Args) -> Result<Vec<Check>> {
+fn nested(args: &Args, series: &'static Series) -> Result<Vec<Check>> {
 	// Asked for by name it is run, too.
 	if !args.all && args.stages.is_empty() {
 		let why = "only with --all or by name";
 		return Ok(vec![Check::skipped("L2 guests", why)]);
 	}
-	let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
-	l2_guests(&image.stripped())
+	l2_guests(series)
 }
 
 /// Round trips of each kind that the L2 makes in a batch, and batches.
@@ -39,7 +42,8 @@ const L2_BATCHES: u64 = 2;
 
 /// Has a guest of our host be a hypervisor, and its guest make hcalls: those that the
 /// L1's kernel answers and those that its userspace does.
-fn l2_guests(kernel: &std::path::Path) -> Result<Vec<Check>> {
+fn l2_guests(series: &'static Series) -> Result<Vec<Check>> {
+	let kernel = kernel::build(series, false)?.stripped();
 	let folder = match setup::bring("client")? {
 		Brought::Here(folder) => folder,
 		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
@@ -63,14 +67,15 @@ fn l2_guests(kernel: &std::path::Path) -> Result<Vec<Check>> {
 	for path in ["rust", "c"] {
 		say(format_args!("nested {path} (half a minute)"));
 		let machine = Machine {
-			kernel: kernel.to_owned(),
+			kernel: kernel.clone(),
 			initrd: initrd.clone(),
 			append: format!("kvm_p9.path={path} kvm_hv.nested=1 client_l1=1"),
 			smp: 2,
 			mem: "3G".to_owned(),
 			icount: false,
 		};
-		let (transcript, end) = until_linux_starts(&machine, &format!("nested-{path}"))?;
+		let (transcript, end) =
+			until_linux_starts(&machine, &format!("{}-{path}", series.file("nested")))?;
 		for (name, result) in [
 			("hcalls", l2_hcalls(&transcript)),
 			("host dmesg", dmesg(&transcript, "host")),

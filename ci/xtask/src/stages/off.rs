@@ -8,12 +8,15 @@ use anyhow::Result;
 use harness::check::Check;
 use harness::kernel::{self, Series};
 
-use crate::stage::{Args, MAIN_SERIES, Part, Stage, stage};
+use crate::stage::{Args, Part, Stage, stage};
 
 /// A whole kernel build.
 pub const STAGE: Stage = Stage {
 	after: &["kernel"],
-	..stage("off", |args| Ok(vec![Part::new(&[], 1, || off(args))]))
+	..stage("off", |args| {
+		let part = |series| Part::new([], 1, move || off(args, series)).on(series);
+		Ok(args.series()?.into_iter().map(part).collect())
+	})
 };
 
 /// Sections that may differ with the option off: the build ID, which hashes what was
@@ -22,7 +25,7 @@ const OFF_MAY_DIFFER: [&str; 2] = [".notes", "__bug_table"];
 
 /// With the option off the patched kernel is the unpatched kernel with the patches that
 /// fix its bugs, to the byte.
-fn off(args: &Args) -> Result<Vec<Check>> {
+fn off(args: &Args, series: &'static Series) -> Result<Vec<Check>> {
 	let name = "the option off changes nothing but for the fixes";
 	if !args.all && !args.names("off") {
 		return Ok(vec![Check::skipped(
@@ -30,7 +33,6 @@ fn off(args: &Args) -> Result<Vec<Check>> {
 			"two kernel builds; with --all or by name",
 		)]);
 	}
-	let series = Series::find(MAIN_SERIES)?;
 	let fixed = fs::read(kernel::build_fixed(series)?.vmlinux())?;
 	let off = fs::read(kernel::build_off(series)?.vmlinux())?;
 	let differing = differing_sections(&fixed, &off)?;

@@ -31,37 +31,36 @@ mod run_log;
 use anyhow::Result;
 
 use harness::check::Check;
-use harness::kernel::{self, Image, Series};
+use harness::kernel::{self, Series};
 use harness::programs;
 use harness::setup::{self, Brought};
 
 use self::plan::{Boot, Options};
-use crate::stage::{MAIN_SERIES, Need, Part, Stage, seed, stage};
+use crate::stage::{Need, Part, Stage, seed, stage};
 
 /// A guest or two that do I/O, or all kinds of guests, or what I/O costs.
 pub const STAGE: Stage = stage("passthrough", |args| {
-	let options = Options {
-		all: args.all,
-		soak: args.soak,
-		cost: args.cost,
-		seed: seed(args)?,
+	let seed = seed(args)?;
+	let part = |series| {
+		let options = Options {
+			all: args.all,
+			soak: args.soak,
+			cost: args.cost,
+			seed,
+		};
+		let mut needs = vec![Need::Kernel(series), Need::Programs, Need::Client];
+		if options.counts() {
+			needs.push(Need::Plugin);
+		}
+		let work = move || run(series, &options);
+		Part::new(needs, 60, work).on(series).alone()
 	};
-	let needs: &[Need] = if options.counts() {
-		&[Need::Kernel, Need::Programs, Need::Client, Need::Plugin]
-	} else {
-		&[Need::Kernel, Need::Programs, Need::Client]
-	};
-	Ok(vec![
-		Part::new(needs, 60, move || {
-			let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
-			run(&image, &options)
-		})
-		.alone(),
-	])
+	Ok(args.series()?.into_iter().map(part).collect())
 });
 
 /// Boots hosts with guests that have the disk.
-fn run(image: &Image, options: &Options) -> Result<Vec<Check>> {
+fn run(series: &'static Series, options: &Options) -> Result<Vec<Check>> {
+	let image = kernel::build(series, false)?;
 	let folder = match setup::bring("client")? {
 		Brought::Here(folder) => folder,
 		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
@@ -71,11 +70,12 @@ fn run(image: &Image, options: &Options) -> Result<Vec<Check>> {
 	for (name, count, guests) in options.boots() {
 		let boot = Boot {
 			name,
+			files: format!("{}-{name}", series.file("passthrough")),
 			count,
 			guests,
 			seed: options.seed,
 		};
-		checks.extend(boot.run(image, &folder, &tool)?);
+		checks.extend(boot.run(&image, &folder, &tool)?);
 	}
 	Ok(checks)
 }

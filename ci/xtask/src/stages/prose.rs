@@ -15,7 +15,7 @@ use harness::{paths, process};
 use crate::stage::{Part, Stage, stage};
 
 /// All prose of the tree.
-pub const STAGE: Stage = stage("prose", |_| Ok(vec![Part::new(&[], 1, prose)]));
+pub const STAGE: Stage = stage("prose", |_| Ok(vec![Part::new([], 1, prose)]));
 
 /// Whether a finding is a failure. If not, the stage only counts findings.
 const ENFORCED: bool = true;

@@ -10,7 +10,6 @@ mod judge;
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
 
 use anyhow::Result;
 use harness::check::Check;
@@ -21,22 +20,17 @@ use harness::setup::{self, Brought};
 use harness::{paths, programs};
 
 use crate::client::{make_disk, pack, put_modules, until_linux_starts_with};
-use crate::stage::{MAIN_SERIES, Need, Part, Stage, seed, stage};
+use crate::stage::{Need, Part, Stage, seed, stage};
 
 /// One boot of a client, or one of each kind.
 pub const STAGE: Stage = stage("client", |args| {
 	let seed = seed(args)?;
-	Ok(vec![
-		Part::new(
-			&[Need::Kernel, Need::Programs, Need::Client],
-			30,
-			move || {
-				let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
-				run(&image.stripped(), args.all, seed)
-			},
-		)
-		.alone(),
-	])
+	let part = |series| {
+		let needs = [Need::Kernel(series), Need::Programs, Need::Client];
+		let work = move || run(series, args.all, seed);
+		Part::new(needs, 30, work).on(series).alone()
+	};
+	Ok(args.series()?.into_iter().map(part).collect())
 });
 
 /// Of the disk: 8 MiB.
@@ -98,7 +92,8 @@ const ALL: [Boot; 5] = [
 ];
 
 /// Boots the client on the kernel, in one way or in all.
-fn run(kernel: &Path, all: bool, seed: u64) -> Result<Vec<Check>> {
+fn run(series: &'static Series, all: bool, seed: u64) -> Result<Vec<Check>> {
+	let kernel = kernel::build(series, false)?.stripped();
 	let folder = match setup::bring("client")? {
 		Brought::Here(folder) => folder,
 		Brought::NotToBeHad(why) => return Ok(vec![Check::skipped("Debian's QEMU", why)]),
@@ -113,14 +108,14 @@ fn run(kernel: &Path, all: bool, seed: u64) -> Result<Vec<Check>> {
 	for &boot in boots {
 		say(format_args!("client {boot}, --seed {seed} (half a minute)"));
 		let machine = Machine {
-			kernel: kernel.to_owned(),
+			kernel: kernel.clone(),
 			initrd: initrd.clone(),
 			append: boot.append(seed),
 			smp: 2,
 			mem: "2G".to_owned(),
 			icount: false,
 		};
-		let name = format!("client-{boot}");
+		let name = format!("{}-{boot}", series.file("client"));
 		let disk = paths::target().join(format!("test/{name}.img"));
 		let drive = format!("file={},if=none,id=disk,format=raw", disk.display());
 		let options = [

@@ -28,7 +28,7 @@ use crate::stage::{Part, Stage, stage};
 mod browser;
 
 /// The page of reports that are invented.
-pub const STAGE: Stage = stage("report", |_| Ok(vec![Part::new(&[], 20, check)]));
+pub const STAGE: Stage = stage("report", |_| Ok(vec![Part::new([], 20, check)]));
 
 /// What is wrong with the page's layout, colours and references: a list of complaints.
 const LAYOUT: &str = include_str!("report_page/page.js");

@@ -19,24 +19,24 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use harness::check::Check;
-use harness::kernel::{self, Series, StockTree};
+use harness::kernel::{self, NEXT_SERIES, Series, StockTree};
 use harness::process::Inputs;
 use harness::{jobs, paths, process, record};
 
 use crate::patches;
-use crate::stage::{MAIN_SERIES, NEXT_SERIES, Need, Part, Stage, log_path, stage};
+use crate::stage::{Need, Part, Stage, log_path, stage};
 
 /// checkpatch, git, and a build of each patch.
 pub const STAGE: Stage = Stage {
 	after: &["kernel"],
 	..stage("series", |args| {
 		Ok(vec![
-			Part::new(&[Need::Kernel], 60, || {
-				let main = Series::find(MAIN_SERIES)?;
+			Part::new([Need::Kernel(Series::main())], 60, || {
+				let main = Series::main();
 				series(main, &kernel::stock_tree(main)?, args.all)
 			})
-			.named(MAIN_SERIES),
-			Part::new(&[], 60, || {
+			.named(Series::main().name),
+			Part::new([], 60, || {
 				let next = Series::find(NEXT_SERIES)?;
 				match kernel::warm_tree(next) {
 					Ok(tree) => series(next, &tree, args.all),

@@ -11,15 +11,19 @@ use harness::kernel::{self, Series};
 use harness::process::Usage;
 
 use crate::booted_machine::{Boot, boot, names};
-use crate::stage::{Args, MAIN_SERIES, Need, Part, Stage, stage};
+use crate::stage::{Args, Need, Part, Stage, stage};
 
 /// Only when it is asked for.
 pub const STAGE: Stage = stage("soak", |args| {
-	let needs = &[Need::Kernel, Need::Programs];
-	Ok(vec![Part::new(needs, 1, || soak(args)).alone()])
+	let part = |series| {
+		let needs = [Need::Kernel(series), Need::Programs];
+		let work = move || soak(args, series);
+		Part::new(needs, 1, work).on(series).alone()
+	};
+	Ok(args.series()?.into_iter().map(part).collect())
 });
 
-fn soak(args: &Args) -> Result<Vec<Check>> {
+fn soak(args: &Args, series: &'static Series) -> Result<Vec<Check>> {
 	let tests = names(&registry::tests(), registry::Boot::Soak);
 	if args.soak.is_none() && !args.names("soak") {
 		let skipped = |name| Check::skipped(name, "ten minutes; with --soak");
@@ -31,10 +35,10 @@ fn soak(args: &Args) -> Result<Vec<Check>> {
 	}
 	let time = Duration::from_secs(60 * minutes);
 	let limit = 2 * time + Duration::from_secs(300);
-	let image = kernel::build(Series::find(MAIN_SERIES)?, false)?;
+	let image = kernel::build(series, false)?;
 	boot(
 		args,
 		&image,
-		Boot::parallel("soak".to_owned(), "", tests, limit),
+		Boot::parallel(series.file("soak"), "", tests, limit),
 	)
 }

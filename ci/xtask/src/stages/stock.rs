@@ -4,18 +4,24 @@
 use anyhow::Result;
 use harness::check::Check;
 
+use harness::kernel::Series;
+
 use crate::bench;
 use crate::stage::{Need, Part, Stage, stage};
 
 /// Both kernels are measured.
-pub const STAGE: Stage = stage("stock", |_| {
-	Ok(vec![
-		Part::new(&[Need::Kernel, Need::Programs], 60, stock).alone(),
-	])
+pub const STAGE: Stage = stage("stock", |args| {
+	let part = |series| {
+		let needs = [Need::Kernel(series), Need::Programs];
+		Part::new(needs, 60, move || stock(series))
+			.on(series)
+			.alone()
+	};
+	Ok(args.series()?.into_iter().map(part).collect())
 });
 
-fn stock() -> Result<Vec<Check>> {
-	let (compared, problems) = bench::compare_stock()?;
+fn stock(series: &'static Series) -> Result<Vec<Check>> {
+	let (compared, problems) = bench::compare_stock(series)?;
 	let mut checks: Vec<Check> = compared
 		.iter()
 		.map(|one| {

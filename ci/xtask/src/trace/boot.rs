@@ -30,7 +30,7 @@ const ITERATIONS: u64 = 64;
 const LEAST: u64 = 16;
 
 /// What a traced machine gave.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Outcome {
 	/// The cells that went well.
 	pub traced: Vec<Traced>,

@@ -8,7 +8,7 @@ use super::boot::run;
 use super::plugin::available;
 use super::traced::Traced;
 use crate::cells::{chosen_cases, paths_of};
-use harness::kernel::Image;
+use harness::kernel::{self, DEFAULT_SERIES, Image, Series};
 use harness::paths;
 use harness::process::{self, say};
 
@@ -18,9 +18,9 @@ pub struct Args {
 	/// Only these cases, separated by commas [default: null]
 	#[arg(long, value_name = "A,B", value_delimiter = ',')]
 	cases: Option<Vec<String>>,
-	/// Kernel: 6.12 or 5.10
-	#[arg(long, value_name = "SERIES", default_value = "6.12")]
-	kernel: String,
+	/// Kernel series
+	#[arg(long, alias = "kernel", default_value = DEFAULT_SERIES)]
+	series: String,
 	/// Write the round trips that the model is fitted to, into bench/model/reference
 	#[arg(long)]
 	reference: bool,
@@ -30,7 +30,7 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<()> {
 	let null = ["null".to_owned()];
 	let cases = chosen_cases(Some(args.cases.as_deref().unwrap_or(&null)))?;
-	let image = harness::kernel::build(harness::kernel::Series::find(&args.kernel)?, false)?;
+	let image = kernel::build(Series::find(&args.series)?, false)?;
 	let programs = harness::programs::build()?;
 	available()?;
 	let outcome = run(&image, &programs, &cases, paths_of(&image))?;

@@ -11,6 +11,7 @@ use ::trace::symbols::{Origin, Symbols};
 use model::Step;
 
 /// One cell's round trip.
+#[derive(Clone)]
 pub struct Traced {
 	/// Which.
 	pub cell: Cell,

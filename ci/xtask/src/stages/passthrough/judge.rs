@@ -287,6 +287,7 @@ mod tests {
 	fn boot(guests: &[Guest]) -> Boot {
 		Boot {
 			name: "unit",
+			files: "unit".to_owned(),
 			count: false,
 			guests: guests.to_vec(),
 			seed: 1,

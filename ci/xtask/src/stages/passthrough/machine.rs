@@ -28,10 +28,10 @@ const TIME_OF_GUEST: Duration = Duration::from_secs(240);
 impl Boot {
 	pub(super) fn run(&self, image: &Image, folder: &Path, tool: &[u8]) -> Result<Vec<Check>> {
 		let initrd = self.initrd(folder, tool)?;
-		let file = paths::target().join(format!("test/passthrough-{}.img", self.name));
+		let file = paths::target().join(format!("test/{}.img", self.files));
 		let spans = match self
 			.count
-			.then(|| Spans::new(image, "passthrough-cost.spans"))
+			.then(|| Spans::new(image, &format!("{}.spans", self.files)))
 			.transpose()
 		{
 			Ok(spans) => spans,
@@ -100,7 +100,7 @@ impl Boot {
 				}
 				ours
 			});
-			let path = paths::target().join(format!("test/passthrough-{}.log", self.name));
+			let path = paths::target().join(format!("test/{}.log", self.files));
 			process::write_whole(&path, log.as_bytes())?;
 			if log.contains(client::LINUX_STARTS) || attempt == client::ATTEMPTS {
 				break (transcript, end.map(drop));

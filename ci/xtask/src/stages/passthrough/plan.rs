@@ -73,6 +73,8 @@ impl Options {
 /// One boot of the host.
 pub(super) struct Boot {
 	pub(super) name: &'static str,
+	/// How the names of its files begin.
+	pub(super) files: String,
 	/// The hypervisor's instructions are counted.
 	pub(super) count: bool,
 	pub(super) guests: Vec<Guest>,

@@ -11,7 +11,7 @@ use super::profile::{Profile, tell_differences};
 use super::table::table;
 use crate::spans::{Spans, read};
 use harness::check::Check;
-use harness::kernel::Image;
+use harness::kernel::{Image, Series};
 use harness::paths;
 use harness::process::{self, say};
 use harness::qemu;
@@ -78,7 +78,10 @@ impl Spans {
 			costs,
 			profiles,
 		};
-		let path = paths::target().join("test/passthrough-cost.json");
+		let path = paths::target().join(format!(
+			"test/{}.json",
+			Series::find(&image.series)?.file("passthrough-cost")
+		));
 		process::write_whole(&path, serde_json::to_string_pretty(&report)?.as_bytes())?;
 		say(format_args!("{}", paths::short(&path)));
 		Ok(())
