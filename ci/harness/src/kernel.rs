@@ -9,14 +9,17 @@
 //! recognises as unfinished and goes on with.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 
-use crate::paths;
 use crate::process::{self, Inputs, Usage};
+use crate::{copy, paths};
 
 use self::base::Base;
+use self::config::enable_rust;
 use self::image::finish;
+use self::make::build_kvm;
 use self::patched::patched_image;
 
 mod base;
@@ -47,7 +50,7 @@ pub fn build_fixed(series: &'static Series) -> Result<Image> {
 		&process::beside(&folder, ".lock"),
 		&format!("kernel {name}"),
 	)?;
-	let mut image = patched_image(&base, &series.fixes()?, &folder, &name, false, "")?;
+	let mut image = patched_image(&base, &series.fixes()?, &folder, &name, false, "", false)?;
 	image.stock = true;
 	Ok(image)
 }
@@ -61,7 +64,7 @@ pub fn build_off(series: &'static Series) -> Result<Image> {
 		&process::beside(&folder, ".lock"),
 		&format!("kernel {name}"),
 	)?;
-	patched_image(&base, &series.patches()?, &folder, &name, false, "")
+	patched_image(&base, &series.patches()?, &folder, &name, false, "", false)
 }
 
 /// Builds the patched kernel with one more option, from the tree that is there for the
@@ -82,6 +85,7 @@ pub fn build_option(series: &'static Series, option: &str) -> Result<Image> {
 		&name,
 		series.rust,
 		&option,
+		false,
 	)
 }
 
@@ -97,7 +101,36 @@ pub fn build_if_warm(series: &'static Series) -> Result<Option<Image>> {
 	let Some(base) = Base::warm(series)? else {
 		return Ok(None);
 	};
-	patched_image(&base, &series.patches()?, &folder, name, series.rust, "").map(Some)
+	patched_image(
+		&base,
+		&series.patches()?,
+		&folder,
+		name,
+		series.rust,
+		"",
+		false,
+	)
+	.map(Some)
+}
+
+/// Copies the built, unpatched tree of a series into a folder, has `lay` put all of kvm-p9 into the
+/// copy, and builds KVM there without this checkout. `prepare` is given the make that does so.
+/// Returns the copy.
+pub fn build_laid(
+	series: &'static Series,
+	folder: &Path,
+	lay: impl FnOnce(&Path) -> Result<()>,
+	prepare: impl FnOnce(&mut Command) -> Result<()>,
+) -> Result<PathBuf> {
+	let base = Base::find(series, &[])?;
+	base.complete()?;
+	let src = folder.join("src");
+	let name = format!("tree-{}", series.name);
+	copy::tree(&format!("kernel {name}"), &base.src(), &src)?;
+	lay(&src)?;
+	enable_rust(&src, &name, &base.fragment, "")?;
+	build_kvm(&src, &name, prepare)?;
+	Ok(src)
 }
 
 /// The unpatched source tree of a series, built.
@@ -130,8 +163,30 @@ pub fn stock_tree(series: &'static Series) -> Result<StockTree> {
 	Ok(StockTree::of(&base))
 }
 
-/// The same with more configuration lines, each `KEY=VALUE`; the result gets a folder of its own.
+/// Builds the patched kernel of a series, from an unpatched tree that need not be built: half the
+/// time, where nothing is built yet.
+pub fn build_direct(series: &'static Series) -> Result<Image> {
+	build_from(series, false, &[], true)
+}
+
+/// Whether a kernel of the series was built in this checkout, of whichever version.
+pub fn has_image(series: &Series) -> bool {
+	let folder = paths::target().join("kernel").join(series.name);
+	folder.join("build.json").exists()
+}
+
+/// The same as [`build`] with more configuration lines, each `KEY=VALUE`; the result gets a folder
+/// of its own.
 pub fn build_with(series: &'static Series, stock: bool, extra: &[String]) -> Result<Image> {
+	build_from(series, stock, extra, false)
+}
+
+fn build_from(
+	series: &'static Series,
+	stock: bool,
+	extra: &[String],
+	direct: bool,
+) -> Result<Image> {
 	let patches = series.patches()?;
 	if !stock && patches.is_empty() {
 		return Err(Usage(format!(
@@ -161,7 +216,7 @@ pub fn build_with(series: &'static Series, stock: bool, extra: &[String]) -> Res
 	if stock {
 		stock_image(&base, &folder)
 	} else {
-		patched_image(&base, &patches, &folder, &name, series.rust, "")
+		patched_image(&base, &patches, &folder, &name, series.rust, "", direct)
 	}
 }
 

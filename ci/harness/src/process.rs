@@ -113,6 +113,17 @@ pub fn logged(
 	what: &str,
 	count: fn(&str) -> bool,
 ) -> Result<()> {
+	logged_of(command, log, what, None, count)
+}
+
+/// The same, if it is known about how many such lines there will be.
+pub fn logged_of(
+	command: &mut Command,
+	log: &Path,
+	what: &str,
+	total: Option<usize>,
+	count: fn(&str) -> bool,
+) -> Result<()> {
 	let program = command.get_program().to_string_lossy().into_owned();
 	if let Some(folder) = log.parent() {
 		fs::create_dir_all(folder)?;
@@ -139,9 +150,16 @@ pub fn logged(
 		if told.elapsed() >= PROGRESS {
 			told = Instant::now();
 			reader.advance(count)?;
+			let steps = match total {
+				Some(total) => format!(
+					"{} of about {} steps",
+					reader.lines,
+					total.max(reader.lines)
+				),
+				None => format!("{} steps", reader.lines),
+			};
 			say(format_args!(
-				"{what}: {} steps, {}",
-				reader.lines,
+				"{what}: {steps}, {}",
 				human(started.elapsed())
 			));
 		}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The unpatched tree of a series, built once in the cache of all checkouts.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -137,24 +138,51 @@ impl Base {
 		process::lock(&process::beside(&self.folder, "-patched.lock"), &what)
 	}
 
-	/// Extracts, configures and builds it, as far as that is not done.
-	pub(super) fn complete(&self) -> Result<()> {
-		let _lock = process::lock(
+	/// Whether it is built.
+	pub(super) fn is_done(&self) -> bool {
+		self.folder.join("done").exists()
+	}
+
+	/// Keeps others from building in it.
+	pub(super) fn lock(&self) -> Result<fs::File> {
+		process::lock(
 			&process::beside(&self.folder, ".lock"),
 			&format!("stock kernel {}", self.package_version),
-		)?;
-		let done = self.folder.join("done");
-		if done.exists() {
+		)
+	}
+
+	/// Extracts, configures and builds it, as far as that is not done.
+	pub(super) fn complete(&self) -> Result<()> {
+		let _lock = self.lock()?;
+		if self.is_done() {
 			return Ok(());
 		}
+		self.prepare()?;
 		let started = Instant::now();
+		say(format_args!(
+			"building Linux {} ({}); this takes several minutes, once",
+			self.package_version,
+			human_cores()
+		));
+		build_vmlinux(
+			&self.src(),
+			self.series.name,
+			&format!("{}-stock", self.series.name),
+			Some(self.series.steps),
+		)?;
+		process::write_whole(&self.folder.join("done"), b"")?;
+		say(format_args!(
+			"built Linux {} in {}",
+			self.package_version,
+			process::human(started.elapsed())
+		));
+		Ok(())
+	}
+
+	/// Extracts and configures it. The caller has the lock.
+	pub(super) fn prepare(&self) -> Result<()> {
 		let src = self.src();
-		if src.exists() {
-			say(format_args!(
-				"going on with the interrupted build of {}",
-				self.package_version
-			));
-		} else {
+		if !src.exists() {
 			say(format_args!(
 				"extracting linux-source-{} (half a minute)",
 				self.series.name
@@ -178,22 +206,6 @@ impl Base {
 			process::remove(&self.folder)?;
 			return Err(error);
 		}
-		say(format_args!(
-			"building Linux {} ({}); this takes several minutes, once",
-			self.package_version,
-			human_cores()
-		));
-		build_vmlinux(
-			&src,
-			self.series.name,
-			&format!("{}-stock", self.series.name),
-		)?;
-		process::write_whole(&done, b"")?;
-		say(format_args!(
-			"built Linux {} in {}",
-			self.package_version,
-			process::human(started.elapsed())
-		));
 		Ok(())
 	}
 
@@ -202,6 +214,22 @@ impl Base {
 		process::remove(&part)?;
 		fs::create_dir_all(&part)
 			.with_context(|| format!("can't make the folder {}", part.display()))?;
+		// An archive that the user named (`--source`) is not in a package.
+		if self.package.extension() == Some(OsStr::new("tar")) {
+			let status = Command::new("tar")
+				.arg("-xf")
+				.arg(&self.package)
+				.args(["--strip-components=1", "-C"])
+				.arg(&part)
+				.status()
+				.context("tar can't be run")?;
+			if !status.success() {
+				process::remove(&part)?;
+				bail!("{} can't be unpacked", self.package.display());
+			}
+			fs::rename(&part, src)?;
+			return Ok(());
+		}
 		let inner = format!("./usr/src/linux-source-{}.tar.xz", self.series.name);
 		let mut unpack = Command::new("dpkg-deb")
 			.arg("--fsys-tarfile")

@@ -13,6 +13,13 @@ use crate::{paths, process};
 const CROSS: &str = "powerpc64le-linux-gnu-";
 
 pub(super) fn make(src: &Path) -> Command {
+	let mut make = make_alone(src);
+	make.arg(format!("KVM_P9={}", paths::root().display()));
+	make
+}
+
+/// The same without this checkout.
+pub(super) fn make_alone(src: &Path) -> Command {
 	let mut make = Command::new("make");
 	make.arg("-C").arg(src);
 	make.args([
@@ -20,7 +27,6 @@ pub(super) fn make(src: &Path) -> Command {
 		&format!("CROSS_COMPILE={CROSS}"),
 		"LOCALVERSION=",
 	]);
-	make.arg(format!("KVM_P9={}", paths::root().display()));
 	// The same input gives the same image, independent of make flags in the environment.
 	make.env("KBUILD_BUILD_TIMESTAMP", "1970-01-01 00:00:00 UTC")
 		.env("KBUILD_BUILD_USER", "kvm-p9")
@@ -32,11 +38,31 @@ pub(super) fn make(src: &Path) -> Command {
 	make
 }
 
-pub(super) fn build_vmlinux(src: &Path, series: &str, name: &str) -> Result<()> {
-	process::logged(
+/// Builds the folder of KVM in a tree that needs no checkout.
+pub(super) fn build_kvm(
+	src: &Path,
+	name: &str,
+	prepare: impl FnOnce(&mut Command) -> Result<()>,
+) -> Result<()> {
+	let mut make = make_alone(src);
+	make.arg(format!("-j{}", cores())).arg("arch/powerpc/kvm/");
+	prepare(&mut make)?;
+	process::logged(&mut make, &log_path(name), name, |line| {
+		line.starts_with("  ")
+	})
+}
+
+pub(super) fn build_vmlinux(
+	src: &Path,
+	series: &str,
+	name: &str,
+	total: Option<usize>,
+) -> Result<()> {
+	process::logged_of(
 		make(src).arg(format!("-j{}", cores())).arg("vmlinux"),
 		&log_path(name),
 		&format!("kernel {series}"),
+		total,
 		|line| line.starts_with("  "),
 	)
 }

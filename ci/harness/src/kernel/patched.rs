@@ -23,6 +23,7 @@ pub(super) fn patched_image(
 	name: &str,
 	rust: bool,
 	options: &str,
+	direct: bool,
 ) -> Result<Image> {
 	// The snapshot is of the tree as it is mostly built.
 	let snapshots = rust == base.series.rust;
@@ -31,20 +32,28 @@ pub(super) fn patched_image(
 		return Ok(image);
 	}
 
-	base.complete()?;
+	if !direct {
+		base.complete()?;
+	}
 	let started = Instant::now();
 	// What is there was made from something else.
 	for file in ["build.json", "vmlinux", "vmlinux.stripped"] {
 		process::remove(&folder.join(file))?;
 	}
 	let src = folder.join("src");
+	if direct && !base.is_done() {
+		let _lock = base.lock()?;
+		base.prepare()?;
+	}
 	let key = stable(key, || {
 		patch_tree(base, patches, folder, &src, snapshots)?;
 		if rust {
 			enable_rust(&src, name, &base.fragment, options)?;
 		}
 		say(format_args!("building kernel {name}"));
-		build_vmlinux(&src, base.series.name, name)
+		// Only a copy of a tree that is not built is built from nothing.
+		let total = (!base.is_done()).then_some(base.series.steps);
+		build_vmlinux(&src, base.series.name, name, total)
 	})?;
 	let image = finish(base, &src, folder, false, &key)?;
 	if snapshots && options.is_empty() {
@@ -155,8 +164,14 @@ fn patch_tree(
 	if lines.next() == Some(base.key.as_str()) && src.exists() {
 		touched.extend(lines.map(str::to_owned));
 	} else {
+		// As long as it is not built, nobody else may begin to.
+		let unbuilt = if base.is_done() {
+			None
+		} else {
+			Some(base.lock()?)
+		};
 		say(format_args!(
-			"copying the built tree of Linux {}",
+			"copying the tree of Linux {}",
 			base.package_version
 		));
 		process::remove(&stamp)?;
@@ -182,6 +197,7 @@ fn patch_tree(
 			touched.extend(tree.lines().skip(1).map(str::to_owned));
 		}
 		fs::rename(&part, src)?;
+		drop(unbuilt);
 	}
 	let files: Vec<&str> = touched.iter().map(String::as_str).collect();
 	process::write_whole(

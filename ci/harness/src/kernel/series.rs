@@ -21,6 +21,8 @@ pub struct Series {
 	pub name: &'static str,
 	/// Our patches add the Rust path, and with it [`RUST_OPTION`].
 	pub(super) rust: bool,
+	/// About how many files a whole build makes, to tell how far it is.
+	pub(super) steps: usize,
 }
 
 /// All of them. The first one is the default of each command, and the one that the tests and the
@@ -29,14 +31,17 @@ pub const SERIES: [Series; 3] = [
 	Series {
 		name: "6.12",
 		rust: true,
+		steps: 1360,
 	},
 	Series {
 		name: "5.10",
 		rust: false,
+		steps: 1030,
 	},
 	Series {
 		name: "7.3",
 		rust: true,
+		steps: 1440,
 	},
 ];
 
@@ -77,7 +82,8 @@ impl Series {
 	pub fn find_rust(name: &str) -> Result<&'static Self> {
 		let series = Self::find(name)?;
 		if !series.rust {
-			let why = format!("Linux {name} has no Rust path; it only serves a column of the benchmark");
+			let why =
+				format!("Linux {name} has no Rust path; it only serves a column of the benchmark");
 			return Err(Usage(why).into());
 		}
 		Ok(series)
