@@ -43,14 +43,18 @@ const VALUES: [(&str, i64); 20] = [
 	("HAVE_TIMING", 0),
 ];
 
+/// Where `kvm_p9_layout.c` is in this checkout. A kernel tree that contains the sources has the file
+/// elsewhere, and names it in `KVM_P9_LAYOUT_SOURCE`.
 const LAYOUT_SOURCE: &str = "../arch/powerpc/kernel/kvm_p9_layout.c";
 
 fn main() {
+	let layout_source = env::var("KVM_P9_LAYOUT_SOURCE");
+	let layout_source = layout_source.as_deref().unwrap_or(LAYOUT_SOURCE);
 	println!("cargo::rustc-check-cfg=cfg(kernel, have_tm, have_timing)");
 	println!("cargo::rerun-if-env-changed=KVM_P9_LAYOUT");
-	println!("cargo::rerun-if-changed={LAYOUT_SOURCE}");
-	let source = fs::read_to_string(LAYOUT_SOURCE)
-		.unwrap_or_else(|error| panic!("{LAYOUT_SOURCE}: {error}"));
+	println!("cargo::rerun-if-changed={layout_source}");
+	let source = fs::read_to_string(layout_source)
+		.unwrap_or_else(|error| panic!("{layout_source}: {error}"));
 	let widths = widths(&source);
 
 	let header = env::var_os("KVM_P9_LAYOUT")

@@ -17,6 +17,8 @@ use harness::kernel::{self, COVER_LETTER, DEFAULT_SERIES, Series};
 use harness::paths;
 use harness::process::{self, Usage, say};
 
+pub mod linux;
+
 /// The branch that the patches are.
 const BRANCH: &str = "series";
 /// The tag of the commit that the branch starts at.
@@ -47,10 +49,14 @@ pub enum Task {
 		#[arg(long)]
 		force: bool,
 	},
-	/// Write a series' patches from its git branch
+	/// Write a series' patches from its git branch; or lay a series into a kernel tree
 	Export {
 		#[command(flatten)]
 		branch: Branch,
+		/// A kernel tree that gets the patches of its version, with all sources: as commits if it is
+		/// a git repository. It builds with make and rustc, without cargo and without this checkout
+		#[arg(long, value_name = "DIR", conflicts_with_all = ["series", "repository"])]
+		linux: Option<PathBuf>,
 	},
 }
 
@@ -105,7 +111,23 @@ pub fn main(task: &Task) -> Result<()> {
 			println!("{}", paths::short(&repository));
 			Ok(())
 		}
-		Task::Export { branch } => {
+		Task::Export {
+			linux: Some(tree),
+			branch: _,
+		} => {
+			let patches = linux::lay(tree)?;
+			say(format_args!(
+				"laid Linux {} with kvm-p9 into {}; the same as patches: {}",
+				linux::series_of(tree)?.name,
+				tree.display(),
+				paths::short(&patches)
+			));
+			Ok(())
+		}
+		Task::Export {
+			branch,
+			linux: None,
+		} => {
 			let folder = branch.series()?.folder();
 			let count = export(&branch.repository(), &folder)?;
 			say(format_args!("{count} patches in {}", paths::short(&folder)));

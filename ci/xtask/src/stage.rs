@@ -44,7 +44,7 @@ pub struct Args {
 	/// Test these kernel series, separated by commas [default: 6.12; all with --all]
 	#[arg(long, value_name = "SERIES", value_delimiter = ',')]
 	pub series: Vec<String>,
-	/// Only these stages: host, format, docs, prose, lint, kernel, series, off, gates, booted,
+	/// Only these stages: host, format, docs, prose, lint, kernel, series, off, tree, gates, booted,
 	/// mitigations, timing, client, nested, passthrough, 7.3, stock, bench, report, soak
 	#[arg(value_name = "STAGE")]
 	pub stages: Vec<String>,

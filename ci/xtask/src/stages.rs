@@ -34,6 +34,7 @@ mod series;
 mod soak;
 mod stock;
 mod timing;
+mod whole_tree;
 
 /// All stages, in the order of their reports.
 const STAGES: &[Stage] = &[
@@ -45,6 +46,7 @@ const STAGES: &[Stage] = &[
 	kernel::STAGE,
 	series::STAGE,
 	off::STAGE,
+	whole_tree::STAGE,
 	gates::STAGE,
 	booted::STAGE,
 	mitigations::STAGE,
@@ -210,9 +212,7 @@ fn tasks<'a>(
 				after: Vec::new(),
 				alone: false,
 				seconds: need.seconds(),
-				work: work(need.name(), move || {
-					need.work().map(|()| Found::default())
-				}),
+				work: work(need.name(), move || need.work().map(|()| Found::default())),
 			});
 			places.push(None);
 		}
