@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ::report::report::{Entry, Missing, Report};
 use anyhow::Result;
 use cases::case;
-use protocol::{Column, GuestMode};
+use protocol::Column;
 
 use super::collector::Collector;
 use super::plan::Plan;
@@ -76,7 +76,7 @@ impl Measured<'_> {
 			let job = Job::Bench {
 				series: image.series.clone(),
 				cases: cases.iter().map(|case| case.name).collect(),
-				guests: GuestMode::ALL.map(GuestMode::name).to_vec(),
+				guests: plan.guests.iter().map(|guest| guest.name()).collect(),
 				paths: paths.iter().map(|path| path.name()).collect(),
 				iterations: *iterations,
 				batches: plan.batches,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::report::console::Cell;
 use cases::Case;
-use protocol::Column;
+use protocol::{Column, GuestMode};
 
 /// What to measure, how often.
 ///
@@ -15,6 +15,8 @@ pub(super) struct Plan {
 	/// Cases, and how many round trips a batch of them has.
 	pub(super) groups: Vec<(Vec<&'static Case>, u64)>,
 	pub(super) batches: u64,
+	/// Only guests in these modes.
+	pub(super) guests: &'static [GuestMode],
 	pub(super) silence: Duration,
 }
 
@@ -32,6 +34,7 @@ impl Plan {
 		Self {
 			groups,
 			batches,
+			guests: &GuestMode::ALL,
 			silence: Duration::from_secs(timeout),
 		}
 	}
@@ -39,7 +42,7 @@ impl Plan {
 	pub(super) fn cells(&self, paths: &[Column]) -> Vec<Cell> {
 		let mut cells = Vec::new();
 		for &case in self.groups.iter().flat_map(|(cases, _)| cases) {
-			for &guest in case.modes {
+			for &guest in case.modes.iter().filter(|mode| self.guests.contains(mode)) {
 				cells.extend(paths.iter().map(|&path| Cell { case, guest, path }));
 			}
 		}
@@ -68,6 +71,17 @@ mod tests {
 		assert_eq!(plan.groups[1].0, [case!("null")]);
 		assert!(plan.groups[1].1 > plan.groups[0].1 && plan.groups[0].1 > 0);
 		assert_eq!(plan.cells(&[Column::C]).len(), 8);
+	}
+
+	#[test]
+	fn guests_can_be_left_out() {
+		let plan = Plan {
+			guests: &[GuestMode::Radix],
+			..plan(&["null", "h_prod"])
+		};
+		let cells = plan.cells(&[Column::C]);
+		assert_eq!(cells.len(), 2);
+		assert!(cells.iter().all(|cell| cell.guest == GuestMode::Radix));
 	}
 
 	#[test]

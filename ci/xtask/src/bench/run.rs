@@ -7,6 +7,7 @@ use std::path::{Path as FilePath, PathBuf};
 use ::report::report::{Missing, Report};
 use ::report::{costly, headline, html, spread, table};
 use anyhow::{Result, anyhow};
+use cases::Case;
 use protocol::Column;
 
 use super::environment::environment;
@@ -19,7 +20,7 @@ use crate::trace;
 use harness::kernel::{self, Image, NoSource, Series};
 use harness::paths;
 use harness::process::{self, Usage, say};
-use harness::programs;
+use harness::programs::{self, Programs};
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args, Clone, Default)]
@@ -100,24 +101,58 @@ fn chosen_series(names: &[String]) -> Result<Vec<&'static Series>> {
 	Ok(chosen)
 }
 
-/// The kernels: one for each series, then 5.10, or the reason why its column stays empty.
-fn images(series: &[&'static Series]) -> Result<(Vec<Image>, Option<String>)> {
-	let mut images = Vec::new();
-	for series in series {
-		if series.name != ASM_SERIES {
-			images.push(kernel::build(series, false)?);
-		}
-	}
-	match kernel::build(Series::find(ASM_SERIES)?, false) {
-		Ok(image) => images.push(image),
-		Err(error) if !images.is_empty() && error.chain().any(|cause| cause.is::<NoSource>()) => {
+/// The kernel with the first column, or the reason why that column stays empty.
+fn asm_image(alone: bool) -> Result<Result<Image, String>> {
+	match kernel::build_direct(Series::find(ASM_SERIES)?) {
+		Ok(image) => Ok(Ok(image)),
+		Err(error) if !alone && error.chain().any(|cause| cause.is::<NoSource>()) => {
 			say(format_args!("{error:#}; its column stays empty"));
-			let why = format!("no source of Linux {ASM_SERIES} to be had");
-			return Ok((images, Some(why)));
+			Ok(Err(format!("no source of Linux {ASM_SERIES} to be had")))
 		}
-		Err(error) => return Err(error),
+		Err(error) => Err(error),
 	}
-	Ok((images, None))
+}
+
+/// Measures and prints the first rows on the kernel under test, before anything is built that they
+/// do not need.
+fn first_rows(
+	args: &Args,
+	image: &Image,
+	cases: &[&'static Case],
+	programs: &Programs,
+) -> Result<()> {
+	let chosen = headline::CASES
+		.into_iter()
+		.filter(|case| cases.contains(case));
+	let plan = Plan {
+		guests: &[headline::MODE],
+		..Plan::new(true, chosen.collect(), args.timeout)
+	};
+	if plan.groups.is_empty() {
+		return Ok(());
+	}
+	let measured = Measured {
+		image,
+		paths: paths_of(image),
+		name: format!("{} (first rows)", image.series),
+		file: "bench-first".to_owned(),
+		append: "",
+	};
+	let mut report = Report::new(environment(std::slice::from_ref(image))?);
+	for problem in measured.run(&plan, programs)?.put_into(&mut report) {
+		say(problem);
+	}
+	let disk = disk_of(&report)?;
+	let rows = headline::OfSeries {
+		name: &image.series,
+		report: &report,
+		disk: disk.as_ref(),
+	};
+	println!("{}", headline::render(&[rows]));
+	say(format_args!(
+		"still to come: kernel {ASM_SERIES} (10 minutes) for its column, then all figures"
+	));
+	Ok(())
 }
 
 /// Measures, and writes report.json and report.html into the folder. The machines count
@@ -134,8 +169,41 @@ pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
 		return Err(Usage("--repeat 0 measures nothing".to_owned()).into());
 	}
 	let plan = Plan::new(args.quick, cases.clone(), args.timeout);
-	let (images, missing_column) = images(&series)?;
-	let programs = programs::build()?;
+	let asm = Series::find(ASM_SERIES)?;
+	let asm_is_built = kernel::has_image(asm);
+	if !asm_is_built {
+		say(format_args!(
+			"to come: kernel {} (10 minutes), programs (2 minutes), the first rows, kernel {ASM_SERIES}, all figures",
+			series[0].name
+		));
+	}
+	let mut images = Vec::new();
+	let mut programs = None;
+	for series in &series {
+		if series.name == ASM_SERIES {
+			continue;
+		}
+		let image = kernel::build_direct(series)?;
+		if programs.is_none() {
+			let built = programs::build()?;
+			if !asm_is_built {
+				first_rows(args, &image, &cases, &built)?;
+			}
+			programs = Some(built);
+		}
+		images.push(image);
+	}
+	let missing_column = match asm_image(images.is_empty())? {
+		Ok(image) => {
+			images.push(image);
+			None
+		}
+		Err(why) => Some(why),
+	};
+	let programs = match programs {
+		Some(programs) => programs,
+		None => programs::build()?,
+	};
 
 	let mut tasks = Vec::new();
 	for round in 1..=args.repeat {
@@ -196,7 +264,9 @@ pub fn run(args: &Args, folder: &FilePath) -> Result<Outcome> {
 	let mut of_series = Vec::new();
 	for series in series {
 		let mine = |image: &Image| image.series == series.name || image.series == ASM_SERIES;
-		let chosen: Vec<usize> = (0..images.len()).filter(|&index| mine(&images[index])).collect();
+		let chosen: Vec<usize> = (0..images.len())
+			.filter(|&index| mine(&images[index]))
+			.collect();
 		let chosen_images: Vec<Image> = chosen.iter().map(|&index| images[index].clone()).collect();
 		let mut reports = Vec::new();
 		for of_run in &figures {
