@@ -2,7 +2,7 @@
 //! Downloads that `ci/setup` makes only when a test needs them.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +18,16 @@ pub enum Brought {
 	Here(PathBuf),
 	/// It is not available, for this reason.
 	NotToBeHad(String),
+}
+
+/// Keeps the archive of a kernel's source for the series that it is of.
+pub fn keep_source(file: &Path) -> Result<()> {
+	let mut setup = Command::new(paths::root().join("ci/setup"));
+	let status = setup.arg("source").arg(file).stdout(Stdio::null()).status();
+	if !status.context("ci/setup can't be run")?.success() {
+		bail!("{}: not used", file.display());
+	}
+	Ok(())
 }
 
 /// Call `ci/setup` to install something; pass its messages on at once.

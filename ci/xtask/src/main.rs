@@ -15,16 +15,21 @@ mod stage;
 mod stages;
 mod trace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use harness::paths;
 use harness::process::{self, Usage};
+use harness::{paths, setup};
 
 #[derive(Parser)]
 #[command(about, disable_help_subcommand = true)]
 struct Cli {
+	/// Build the kernel series that this archive is of (linux-VERSION.tar.xz) from it, now and from
+	/// now on, in place of Debian's package
+	#[arg(long, global = true, value_name = "FILE")]
+	source: Option<PathBuf>,
 	#[command(subcommand)]
 	task: Task,
 }
@@ -87,7 +92,9 @@ fn run(task: Task) -> Result<()> {
 }
 
 fn main() -> ExitCode {
-	match run(Cli::parse().task) {
+	let cli = Cli::parse();
+	let source = cli.source.as_deref().map_or(Ok(()), setup::keep_source);
+	match source.and_then(|()| run(cli.task)) {
 		Ok(()) => ExitCode::SUCCESS,
 		Err(error) => {
 			eprintln!("xtask: {error:#}");
