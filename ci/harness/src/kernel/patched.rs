@@ -164,7 +164,7 @@ fn patch_tree(
 	if lines.next() == Some(base.key.as_str()) && src.exists() {
 		touched.extend(lines.map(str::to_owned));
 	} else {
-		// As long as it is not built, nobody else may begin to.
+		// As long as it is not built, no other process may begin to.
 		let unbuilt = if base.is_done() {
 			None
 		} else {
