@@ -104,6 +104,8 @@ pub trait Kernel: Cpu {
 	/// Whether storage faults of a hash guest may be answered without a full exit: light exits are
 	/// on, and neither the guest nor the host uses the PMU.
 	fn answers_faults(&self, vcpu: VcpuView) -> bool;
+	/// Whether the kernel knows the address as a device's.
+	fn is_known_device(&self, vcpu: VcpuView, kvm: KvmView, address: u64) -> bool;
 	/// Whose a storage fault of a hash guest is. The MMU is off.
 	fn fault_owner(&mut self, vcpu: VcpuView, fault: Fault) -> Owner;
 	/// Counts a storage fault that was answered.

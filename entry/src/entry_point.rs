@@ -71,13 +71,11 @@ fn real_mode_table(
 ) -> &'static FastTable {
 	let vcpu = &context.vcpu;
 	let structures = [vcpu.kvm(), vcpu.vcore(), pointer(*vcpu) as u64];
-	let own = &p9(vcpu).light;
 	if !structures.into_iter().all(linear_map_has) {
-		own.table.set(NO_FAST_TABLE.into());
 		return &NO_FAST;
 	}
-	own.table.set(wanted.into());
 	if wanted >= LIGHT_TABLE {
+		let own = &p9(vcpu).light;
 		let counters = &raw const *counters;
 		own.lpcr.set(lpcr);
 		// Memory of other nodes' CPUs may be in vmalloc space; then nothing is counted.
@@ -87,7 +85,6 @@ fn real_mode_table(
 		});
 	}
 	match wanted {
-		NO_FAST_TABLE => &NO_FAST,
 		FAST_TABLE => &FAST,
 		FAST_LIGHT_TABLE => &FAST_REAL_MODE,
 		LIGHT_TABLE => &REAL_MODE,
@@ -179,7 +176,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 	let wanted = kvm_p9_fast_table.load(Ordering::Relaxed);
 	let table = match (kind, wanted) {
 		(Kind::Radix, FAST_TABLE) => &FAST,
-		(Kind::Radix | Kind::L2, NO_FAST_TABLE) => &NO_FAST,
+		(_, NO_FAST_TABLE) => &NO_FAST,
 		(Kind::Radix, FAST_LIGHT_TABLE) => &FAST_LIGHT,
 		(Kind::Radix, LIGHT_TABLE) => &LIGHT,
 		(Kind::Radix, _) => &TIMED_FAST,

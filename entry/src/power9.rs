@@ -10,16 +10,17 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use ::hpt::fault::{self, Fault, Owner};
-use powerpc::{Counters, Cpu, LIGHT_TABLE, LightCounter, P9Vcpu};
+use hcall::FastTable;
+use powerpc::{Counters, Cpu, LightCounter, P9Vcpu};
 
 use crate::entry_point::{p9, set_fast_table};
-use crate::fast::{self, NO_FAST};
+use crate::fast::{self, FAST_REAL_MODE, NO_FAST, REAL_MODE};
 use crate::hpt::guest::KernelGuest;
 use crate::layout::kernel as layout;
 use crate::light::Registers;
 use crate::switch::{Context, Kernel, Kind, Profile, hfscr, trap};
 use crate::timing::pmu;
-use crate::views::{ExceptionView, NestedView, PacaView, VcpuView};
+use crate::views::{ExceptionView, KvmView, MmioCacheView, NestedView, PacaView, VcpuView};
 
 /// Room for `struct p9_host_os_sprs`, in which the kernel's PMU code keeps the
 /// host's PMU.
@@ -393,8 +394,14 @@ impl Kernel for Power9 {
 
 	#[inline(always)]
 	fn answers_faults(&self, vcpu: VcpuView) -> bool {
-		p9(&vcpu).light.table.get() >= LIGHT_TABLE.into()
-			&& pmu::nobody_has_the_pmu(vcpu, self.paca)
+		let table = p9(&vcpu).fast_table.get().cast::<FastTable>();
+		let with_light = [&raw const FAST_REAL_MODE, &raw const REAL_MODE];
+		with_light.contains(&table) && pmu::nobody_has_the_pmu(vcpu, self.paca)
+	}
+
+	#[inline(always)]
+	fn is_known_device(&self, vcpu: VcpuView, kvm: KvmView, address: u64) -> bool {
+		is_in_mmio_cache(vcpu, kvm, address)
 	}
 
 	#[inline(always)]
@@ -423,6 +430,20 @@ impl Kernel for Power9 {
 		// again.
 		unsafe { ExceptionView::new(self.paca.address().add(offset)) }
 	}
+}
+
+/// Whether C remembers the address as a device's (`mmio_cache_search()`).
+#[inline(never)]
+fn is_in_mmio_cache(vcpu: VcpuView, kvm: KvmView, address: u64) -> bool {
+	/// The smallest page. With another the guest leaves by a longer way.
+	const PAGE_SHIFT: u32 = 12;
+	let updates = kvm.mmio_update();
+	(0..layout::MMIO_CACHE_ENTRIES).any(|number| {
+		let offset = layout::VCPU_MMIO_CACHE + number * layout::SIZEOF_MMIO_CACHE_ENTRY;
+		// SAFETY: an element of the array in the vcpu.
+		let entry = unsafe { MmioCacheView::new(vcpu.address().add(offset)) };
+		(entry.address_of() ^ address) >> PAGE_SHIFT == 0 && entry.update() == updates
+	})
 }
 
 /// POWER9 and a kind of guest.

@@ -190,7 +190,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		unsafe { k.run_guest(context.vcpu) };
 		k.time_guest_exit(context.vcpu);
 		// SAFETY: a hash guest has just left the trampoline.
-		if matches!(P::KIND, Kind::Hash) && unsafe { storage::answer(k, &context, when, lpcr) } {
+		if matches!(P::KIND, Kind::Hash) && unsafe { storage::answer(k, context, when, lpcr) } {
 			continue;
 		}
 		if P::LIGHT

@@ -257,8 +257,18 @@ view! {
 		mmu_notifications / set_mmu_notifications: u64 @ KVM_MMU_SEQUENCE;
 		/// How many MMU notifications are in progress.
 		mmu_notified / set_mmu_notified: u64 @ KVM_MMU_IN_PROGRESS;
+		/// How often what is known of devices went out of date.
+		mmio_update / set_mmio_update: u64 @ KVM_MMIO_UPDATE;
 		/// The segment of a hash guest in real mode, as in an SLB entry.
 		vrma_slb_v / set_vrma_slb_v: u64 @ KVM_VRMA_SLB_V;
+	}
+}
+
+view! {
+	/// `struct mmio_hpte_cache_entry`: an address that is a device's.
+	MmioCacheView {
+		address_of / set_address_of: u64 @ MMIO_CACHE_ADDRESS;
+		update / set_update: u64 @ MMIO_CACHE_UPDATE;
 	}
 }
 

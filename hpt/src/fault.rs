@@ -10,15 +10,13 @@
 
 use crate::lock::Locked;
 use crate::pte::{
-	self, Pte, R_G, R_KEY_HI, R_KEY_LO, R_N, R_PP, R_PP0, V_ABSENT, V_AVPN, V_B_SHIFT, V_FLAGS,
+	self, Pte, R_KEY_HI, R_KEY_LO, R_PP, R_PP0, V_ABSENT, V_AVPN, V_B_SHIFT, V_COMMON, V_FLAGS,
 	V_LARGE, V_LOCK, V_SECONDARY, V_VALID,
 };
-use crate::{Guest, Refusal};
+use crate::{Guest, Hpte, Refusal};
 
 /// In DSISR, and in SRR1 of an instruction storage interrupt: no translation was found.
 pub const NO_HPTE: u32 = 1 << 30;
-/// In SRR1: the page is not executable, or guarded.
-pub const NO_EXECUTE: u32 = 1 << 28;
 /// The page does not allow the access. In DSISR and in SRR1.
 pub const PROTECTION: u32 = 1 << 27;
 /// In DSISR: the access was a store.
@@ -80,46 +78,48 @@ pub fn owner<G: Guest>(guest: &G, fault: Fault) -> Owner {
 #[inline]
 fn look<G: Guest>(guest: &G, fault: Fault) -> Result<Owner, Refusal> {
 	let is_missing = fault.status & NO_HPTE != 0;
-	// A valid HPTE has been there if the fault is for its protection.
-	let in_use = if is_missing {
-		V_VALID | V_ABSENT
-	} else {
-		V_VALID
-	};
-	let Some((index, locked)) = find(guest, &fault, in_use)? else {
+	let wanted = Wanted::of(&fault);
+	let Some((index, hpte)) = find(guest, wanted) else {
 		return Ok(if is_missing {
 			Owner::Guest(fault.status)
 		} else {
 			Owner::Nobody
 		});
 	};
-	if is_missing && locked.v & V_VALID != 0 {
-		return Ok(Owner::Nobody);
+	if is_missing {
+		// Without the lock: to try again, or to leave, is never wrong. An absent HPTE may forbid
+		// the access, too; the host finds out.
+		return Ok(if hpte.v() & V_VALID != 0 {
+			Owner::Nobody
+		} else {
+			Owner::Host
+		});
+	}
+	let locked = Locked::new(hpte)?;
+	if !wanted.fits(locked.pte()) {
+		return Err(Refusal::TooHard);
 	}
 	let guest_r = guest.rev(index).ok_or(Refusal::TooHard)?.guest_r();
 	drop(locked);
-	let status = fault.status & !NO_HPTE;
 	Ok(match forbidden(&fault, guest_r) {
-		Some(reason) => Owner::Guest(status | reason),
+		Some(reason) => Owner::Guest(fault.status | reason),
 		None => Owner::Host,
 	})
 }
 
-/// Why the guest's own HPTE does not allow the access, if it does not.
+/// Why the guest's own HPTE does not allow the access to data, if it does not.
 #[inline]
 fn forbidden(fault: &Fault, guest_r: u64) -> Option<u32> {
 	let key = fault.segment & if fault.is_problem_state { KP } else { KS } != 0;
 	let pp = guest_r & (R_PP0 | R_PP);
-	let may_read = !key || (1..=3).contains(&pp);
-	if fault.is_fetch {
-		if guest_r & (R_N | R_G) != 0 {
-			return Some(NO_EXECUTE);
-		}
-		return (!may_read).then_some(PROTECTION);
-	}
 	let is_store = fault.status & STORE != 0;
-	let may_write = if key { pp == 2 } else { pp <= 2 };
-	if !(if is_store { may_write } else { may_read }) {
+	let is_allowed = match (key, is_store) {
+		(false, false) => true,
+		(false, true) => pp <= 2,
+		(true, false) => (1..=3).contains(&pp),
+		(true, true) => pp == 2,
+	};
+	if !is_allowed {
 		return Some(PROTECTION);
 	}
 	let number = (guest_r & R_KEY_HI) >> 57 | (guest_r & R_KEY_LO) >> 9;
@@ -128,66 +128,87 @@ fn forbidden(fault: &Fault, guest_r: u64) -> Option<u32> {
 	(mask & if is_store { 2 } else { 1 } != 0).then_some(KEY_FAULT)
 }
 
-/// Looks for the HPTE of an access, and locks it.
-#[inline]
-fn find<'g, G: Guest>(
-	guest: &'g G,
-	fault: &Fault,
+/// What the HPTE of an access looks like, and where it is.
+#[derive(Clone, Copy)]
+struct Wanted {
+	/// Bits of which one has to be set.
 	in_use: u64,
-) -> Result<Option<(u64, Locked<'g>)>, Refusal> {
-	let (address, segment) = (fault.address, fault.segment);
-	let base = base_page_shift(segment);
-	let mut mask = B | V_AVPN | V_SECONDARY;
-	let mut wanted = 0;
-	if segment & L != 0 {
-		mask |= V_LARGE;
-		wanted = V_LARGE;
-	}
-	let (size, vsid) = if segment & 1 << V_B_SHIFT != 0 {
-		let vsid = (segment & !B) >> 24;
-		(40, vsid ^ vsid << 25)
-	} else {
-		(28, (segment & !B) >> 12)
-	};
-	let offset = address & ((1 << size) - 1);
-	// The hash tells the low bits of the page number.
-	let low = if base >= 24 {
-		(1 << (base - 16)) - 1
-	} else {
-		V_FLAGS
-	};
-	wanted |= (segment & !((1 << (size - 16)) - 1) | offset >> 16) & !low;
+	/// Bits that have to be as in `value`.
+	mask: u64,
+	/// B, L and AVPN.
+	value: u64,
+	/// Logarithm of the base page size.
+	base: u32,
+	/// The hash.
+	hash: u64,
+}
 
-	let groups = guest.table().len() as u64 / 8;
-	let group_mask = groups.wrapping_sub(1);
-	let mut hash = (vsid ^ offset >> base) & group_mask;
+impl Wanted {
+	#[inline]
+	fn of(fault: &Fault) -> Self {
+		let (address, segment) = (fault.address, fault.segment);
+		let base = base_page_shift(segment);
+		let (size, vsid) = if segment & 1 << V_B_SHIFT != 0 {
+			let vsid = (segment & !B) >> 24;
+			(40, vsid ^ vsid << 25)
+		} else {
+			(28, (segment & !B) >> 12)
+		};
+		let offset = address & ((1 << size) - 1);
+		// The hash tells the low bits of the page number.
+		let low = if base >= 24 {
+			(1 << (base - 16)) - 1
+		} else {
+			V_FLAGS
+		};
+		let large = if segment & L != 0 { V_LARGE } else { 0 };
+		let avpn = (segment & !((1 << (size - 16)) - 1) | offset >> 16) & !low;
+		Self {
+			in_use: if fault.status & NO_HPTE != 0 {
+				V_VALID | V_ABSENT
+			} else {
+				// A valid HPTE has been there if the fault is for its protection.
+				V_VALID
+			},
+			mask: B | V_AVPN | V_SECONDARY | large,
+			value: avpn | large,
+			base,
+			hash: vsid ^ offset >> base,
+		}
+	}
+
+	/// The HPTE is that one, but for its group.
+	#[inline]
+	fn fits(&self, pte: Pte) -> bool {
+		pte.v & self.in_use != 0
+			&& (pte.v ^ self.value) & (self.mask & !V_SECONDARY) == 0
+			&& pte::shifts(pte.v, pte.r).is_some_and(|shifts| shifts.base == self.base)
+	}
+}
+
+/// Looks for the HPTE of an access. The two halves of an HPTE that is being changed need not belong
+/// together.
+#[inline]
+fn find<G: Guest>(guest: &G, wanted: Wanted) -> Option<(u64, &Hpte)> {
+	let group_mask = (guest.table().len() as u64 / 8).wrapping_sub(1);
+	let mut hash = wanted.hash & group_mask;
 	for secondary in [0, V_SECONDARY] {
-		wanted |= secondary;
 		let first = hash << 3;
-		let group = guest
-			.table()
-			.get(first as usize..)
-			.and_then(|from| from.get(..8));
-		for (index, hpte) in (first..).zip(group.unwrap_or_default()) {
-			let fits = |v: u64, r: u64| {
-				let pte = Pte::decode(v, r);
-				pte.v & in_use != 0 && pte.v & mask == wanted
-			};
-			// Without the lock the two halves need not belong together.
-			if !fits(hpte.v() & !V_LOCK, hpte.r()) {
+		let group = guest.table().get(first as usize..)?.get(..8)?;
+		for (index, hpte) in (first..).zip(group) {
+			// B is in the other half, so most HPTEs need one load.
+			let value = (wanted.value | secondary) & !B;
+			let v = hpte.v();
+			if v & wanted.in_use == 0 || (v ^ value) & wanted.mask & V_COMMON != 0 {
 				continue;
 			}
-			let locked = Locked::new(hpte)?;
-			let pte = locked.pte();
-			if fits(pte.v & !V_LOCK, hpte.r())
-				&& pte::shifts(pte.v, pte.r).is_some_and(|shifts| shifts.base == base)
-			{
-				return Ok(Some((index, locked)));
+			if wanted.fits(Pte::decode(v & !V_LOCK, hpte.r())) {
+				return Some((index, hpte));
 			}
 		}
 		hash ^= group_mask;
 	}
-	Ok(None)
+	None
 }
 
 /// Logarithm of a segment's base page size.

@@ -10,7 +10,7 @@ pub const V_B_SHIFT: u32 = 62;
 /// A segment of 1 TiB.
 pub const V_1TB: u64 = 1 << V_B_SHIFT;
 /// What both formats have in common.
-const V_COMMON: u64 = (1 << 52) - 1;
+pub const V_COMMON: u64 = (1 << 52) - 1;
 /// The abbreviated virtual page number, without B.
 pub const V_AVPN: u64 = 0x3fff_ffff_ffff_ff80;
 /// Software: the HPTE is locked.

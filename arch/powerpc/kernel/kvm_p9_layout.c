@@ -206,7 +206,12 @@ int main(void)
 	OFFSET(KVM_NEED_TLB_FLUSH, kvm, arch.need_tlb_flush);
 	DEFINE(SIZEOF_REV, sizeof(struct revmap_entry));
 	DEFINE(SIZEOF_CPUMASK, sizeof(cpumask_t));
-	OFFSET(KVM_MMIO_UPDATE, kvm, arch.mmio_update);
+	FIELD64(KVM_MMIO_UPDATE, kvm, arch.mmio_update);
+	OFFSET(VCPU_MMIO_CACHE, kvm_vcpu, arch.mmio_cache.entry);
+	DEFINE(MMIO_CACHE_ENTRIES, MMIO_HPTE_CACHE_SIZE);
+	DEFINE(SIZEOF_MMIO_CACHE_ENTRY, sizeof(struct mmio_hpte_cache_entry));
+	FIELD64(MMIO_CACHE_ADDRESS, mmio_hpte_cache_entry, eaddr);
+	FIELD64(MMIO_CACHE_UPDATE, mmio_hpte_cache_entry, mmio_update);
 	OFFSET(NESTED_NEED_TLB_FLUSH, kvm_nested_guest, need_tlb_flush);
 	OFFSET(KVM_P9_TABLES, kvm, arch.p9.tables);
 	OFFSET(STT_PAGES, kvmppc_spapr_tce_table, pages);

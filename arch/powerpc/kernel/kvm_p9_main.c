@@ -168,15 +168,19 @@ void __kvm_p9_to_userspace(struct kvm_vcpu *vcpu, int r)
 {
 	struct kvm_p9_served *served = &vcpu->arch.p9_served;
 	struct kvm_p9_stats *stats = READ_ONCE(vcpu->arch.p9.stats);
-	unsigned long number = kvmppc_get_gpr(vcpu, 3);
-	int hcall = kvm_p9_hcall(number);
+	unsigned long number;
+	int hcall;
 
 	if (stats) {
 		WRITE_ONCE(stats->in_userspace, 1);
 		kvm_p9_sched_out(vcpu);
 	}
-	if (r != RESUME_HOST || vcpu->run->exit_reason != KVM_EXIT_PAPR_HCALL ||
-	    hcall == KVM_P9_HCALLS)
+	if (r != RESUME_HOST || vcpu->run->exit_reason != KVM_EXIT_PAPR_HCALL)
+		return;
+	/* The search takes some instructions: for hcalls only */
+	number = kvmppc_get_gpr(vcpu, 3);
+	hcall = kvm_p9_hcall(number);
+	if (hcall == KVM_P9_HCALLS)
 		return;
 
 	WRITE_ONCE(served->userspace[hcall], served->userspace[hcall] + 1);

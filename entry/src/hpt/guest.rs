@@ -288,7 +288,7 @@ impl Guest for KernelGuest<'_> {
 	#[inline(always)]
 	fn forget_devices(&self) {
 		// SAFETY: an atomic64_t.
-		let updates: &AtomicU64 = unsafe { self.shared(layout::KVM_MMIO_UPDATE) };
+		let updates: &AtomicU64 = unsafe { self.shared(layout::KVM_MMIO_UPDATE.offset) };
 		updates.fetch_add(1, Ordering::Relaxed);
 	}
 

@@ -33,13 +33,16 @@ const AIL_3_OFFSET: u64 = 0xc000_0000_0000_4000;
 #[inline(always)]
 pub(super) unsafe fn answer<K: Kernel>(
 	k: &mut K,
-	context: &Context,
+	context: Context,
 	when: Conditions,
 	lpcr: u64,
 ) -> bool {
 	// Interrupts with HSRRs are told by bit 1, which only other paths use.
 	let trap = context.paca.trap() as u32 & !2;
 	matches!(trap, trap::H_DATA_STORAGE | trap::H_INST_STORAGE)
+		&& k.answers_faults(context.vcpu)
+		&& (trap == trap::H_INST_STORAGE
+			|| !k.is_known_device(context.vcpu, context.kvm, k.exception_area(trap).dar()))
 		// SAFETY: the caller's word.
 		&& unsafe { answer_storage(k, context, when, lpcr, trap) }
 }
@@ -50,14 +53,14 @@ pub(super) unsafe fn answer<K: Kernel>(
 #[inline(never)]
 unsafe fn answer_storage<K: Kernel>(
 	k: &mut K,
-	context: &Context,
+	context: Context,
 	when: Conditions,
 	lpcr: u64,
 	trap: u32,
 ) -> bool {
 	let vcpu = context.vcpu;
 	let msr = Msr::from_bits_retain(vcpu.msr());
-	if msr.intersects(Msr::TS) || !k.answers_faults(vcpu) {
+	if msr.intersects(Msr::TS) {
 		return false;
 	}
 	let is_fetch = trap == trap::H_INST_STORAGE;
@@ -89,7 +92,7 @@ unsafe fn answer_storage<K: Kernel>(
 		Owner::Nobody => None,
 		Owner::Guest(status) => Some(status),
 	};
-	save_interrupt_state(k, context, when);
+	save_interrupt_state(k, &context, when);
 	if let Some(status) = status {
 		// The instruction was a prefixed one. A POWER9 has none.
 		let prefixed = msr.bits() & layout::SRR1_PREFIXED as u64;

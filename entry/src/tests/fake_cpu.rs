@@ -96,6 +96,8 @@ pub(super) struct Machine {
 	pub(super) hcall: Option<Light>,
 	/// Storage faults of a hash guest may be answered, and are this one's.
 	pub(super) fault: Option<Owner>,
+	/// This address is a device's.
+	pub(super) device: Option<u64>,
 	/// What was asked of the last one.
 	pub(super) asked: Option<Fault>,
 	/// Registers before and after that, the save area after it, and times.
@@ -188,6 +190,7 @@ impl Machine {
 			light: None,
 			hcall: None,
 			fault: None,
+			device: None,
 			asked: None,
 			seen: None,
 			window_tb: None,
@@ -597,6 +600,10 @@ impl Kernel for Machine {
 
 	fn answers_faults(&self, _: VcpuView) -> bool {
 		self.fault.is_some()
+	}
+
+	fn is_known_device(&self, _: VcpuView, _: KvmView, address: u64) -> bool {
+		self.device == Some(address)
 	}
 
 	fn fault_owner(&mut self, _: VcpuView, fault: Fault) -> Owner {

@@ -42,6 +42,7 @@ proptest! {
 		transaction in prop_oneof![8 => Just(0_u64), 1 => Just(Msr::TS_S.bits())],
 		canary in prop_oneof![8 => Just(false), 1 => Just(true)],
 		dar in any::<u64>(),
+		is_device in prop_oneof![8 => Just(false), 1 => Just(true)],
 		status in prop_oneof![Just(0x4000_0000_u32), Just(0x4200_0000), Just(0x0800_0000)],
 		segment in any::<u64>(),
 		vrma in any::<u64>(),
@@ -56,6 +57,7 @@ proptest! {
 			m.lpcr &= !Lpcr::AIL_3.bits();
 		}
 		m.fault = may_answer.then_some(owner);
+		m.device = is_device.then_some(dar);
 		let mut msr = GUEST_MSR.bits() | Msr::EE.bits() | translation << 4 | transaction;
 		if problem {
 			msr |= Msr::PR.bits();
@@ -77,7 +79,7 @@ proptest! {
 		let (trap, _) = m.run(false);
 
 		let runs = m.events.iter().filter(|e| **e == Event::Guest).count();
-		let asks = may_answer && transaction == 0 && (is_fetch || !canary);
+		let asks = may_answer && transaction == 0 && (is_fetch || !canary && !is_device);
 		let translated = translation & if is_fetch { 2 } else { 1 } != 0;
 		prop_assert_eq!(m.asked, asks.then_some(Fault {
 			address: if is_fetch { nip } else { dar },

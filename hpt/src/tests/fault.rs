@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::fake::{Fake, Host, Obstacle};
-use crate::fault::{Fault, KEY_FAULT, NO_EXECUTE, NO_HPTE, Owner, PROTECTION, STORE, owner};
+use crate::fault::{Fault, KEY_FAULT, NO_HPTE, Owner, PROTECTION, STORE, owner};
 use crate::hcalls::{self, EXACT};
 
 const ENTRIES: u64 = 256;
@@ -222,23 +222,19 @@ fn protection_is_that_of_the_architecture() {
 }
 
 #[test]
-fn a_fetch_needs_an_executable_page() {
-	// With the page absent, or the fetch would be tried again.
-	let fetch = |bits, segment| {
-		let (fake, _) = table(&[(PAGE, false, false)], bits);
-		let mut fault = PAGE.fault(0, NO_HPTE);
+fn a_fetch_leaves_only_for_an_absent_page() {
+	let fetch = |present, page: Virtual, status| {
+		let (fake, _) = table(&[(PAGE, false, present)], 2);
+		let mut fault = page.fault(0, status);
 		fault.is_fetch = true;
-		fault.segment |= segment;
 		owner(&fake, fault)
 	};
-	assert_eq!(fetch(2, 0), Owner::Host);
-	assert_eq!(fetch(2 | 4, 0), Owner::Guest(NO_EXECUTE));
-	assert_eq!(fetch(0, 0x800), Owner::Guest(PROTECTION));
+	let other = Virtual { page: 9, ..PAGE };
+	assert_eq!(fetch(false, PAGE, NO_HPTE), Owner::Host);
+	assert_eq!(fetch(true, PAGE, NO_HPTE), Owner::Nobody);
+	assert_eq!(fetch(true, other, NO_HPTE), Owner::Guest(NO_HPTE));
 	// What is not for want of an HPTE is the guest's at once.
-	let mut fault = PAGE.fault(0, PROTECTION);
-	fault.is_fetch = true;
-	let (fake, _) = table(&[(PAGE, false, true)], 2);
-	assert_eq!(owner(&fake, fault), Owner::Guest(PROTECTION));
+	assert_eq!(fetch(true, PAGE, PROTECTION), Owner::Guest(PROTECTION));
 }
 
 #[test]
@@ -262,12 +258,15 @@ fn storage_keys_forbid_what_the_amr_says() {
 
 #[test]
 fn what_is_locked_is_the_hosts() {
-	let (fake, entered) = table(&[(PAGE, false, false)], 2);
-	let fault = PAGE.fault(0, NO_HPTE);
-	fake.obstruct(Obstacle::Hpte(entered[0].1 as usize));
-	assert_eq!(owner(&fake, fault), Owner::Host);
-	fake.clear();
-	fake.obstruct(Obstacle::Rev(entered[0].1));
-	assert_eq!(owner(&fake, fault), Owner::Host);
-	fake.clear();
+	let (fake, entered) = table(&[(PAGE, false, true)], 3);
+	let fault = PAGE.fault(0, PROTECTION | STORE);
+	for obstacle in [
+		Obstacle::Hpte(entered[0].1 as usize),
+		Obstacle::Rev(entered[0].1),
+	] {
+		fake.obstruct(obstacle);
+		assert_eq!(owner(&fake, fault), Owner::Host);
+		fake.clear();
+		assert_eq!(owner(&fake, fault), Owner::Guest(PROTECTION | STORE));
+	}
 }
