@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use cases::{Case, case};
+use powerpc::SpanKind;
 use protocol::{Column, GuestMode};
 use vmm::machine::Failure;
 
@@ -63,7 +64,7 @@ pub(super) fn times_and_cycles(file: &str) -> Result<(ByPath, ByPath), Failure> 
 		};
 		all.insert((*name).to_owned(), times);
 	}
-	if ticks.len() != 12 || ticks.keys().ne(cycles.keys()) {
+	if ticks.len() != SpanKind::COUNT || ticks.keys().ne(cycles.keys()) {
 		return wrong(format!(
 			"{file} is of {:?} in ticks and {:?} in cycles",
 			ticks.keys(),
