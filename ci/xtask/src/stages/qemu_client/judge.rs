@@ -11,14 +11,14 @@ use crate::client::{Transcript, dmesg, expect};
 /// many thousand times.
 const TAKEN: u64 = 1000;
 
-/// What answers a radix guest or a hash guest at work, each at least so often, and interrupts of
-/// the disk. Requests that are made together share a store and an interrupt, so how many
-/// there are depends on the time of each.
-const ANSWERS: [(&str, &[Mmu]); 4] = [
-	("light_h_cede", &[Mmu::Radix, Mmu::Hash]),
-	("light_store", &[Mmu::Radix]),
-	("fast_h_enter", &[Mmu::Hash]),
-	("fast_h_remove", &[Mmu::Hash]),
+/// What answers a radix guest or a hash guest at work, and how often at least. Requests for the disk
+/// that are made together share a store and an interrupt, so the number of both depends on time.
+const ANSWERS: [(&str, &[Mmu], u64); 4] = [
+	// How often a vcpu has work when it cedes is a matter of time: from 45 to 5991 were seen.
+	("light_h_cede", &[Mmu::Radix, Mmu::Hash], 1),
+	("light_store", &[Mmu::Radix], SOME),
+	("fast_h_enter", &[Mmu::Hash], SOME),
+	("fast_h_remove", &[Mmu::Hash], SOME),
 ];
 const SOME: u64 = STEPS * WORKERS / 16;
 
@@ -77,10 +77,10 @@ impl Boot {
 
 	/// Only the Rust path has fast and light handlers, and not the same for each kind of guest.
 	fn light(self, transcript: &Transcript) -> Result<()> {
-		for (name, of) in ANSWERS {
+		for (name, of, least) in ANSWERS {
 			let value = transcript.counter(name)?;
 			if self.path == "rust" && of.contains(&self.mmu) {
-				ensure!(value >= SOME, "{name} is only {value}");
+				ensure!(value >= least, "{name} is only {value}");
 			} else {
 				ensure!(value == 0, "{name} is {value} in a boot of {self}");
 			}
@@ -250,7 +250,7 @@ Linux ppc64le
 			("200 200 200 200", "200 200 200", "disk"),
 			("200 200 200 200", "error: cells 7+1 are old", "disk"),
 			("interrupts 566", "interrupts 0", "disk interrupts"),
-			("light_h_cede 2306", "light_h_cede 49", "light exits"),
+			("light_h_cede 2306", "light_h_cede 0", "light exits"),
 			("light_store 537", "light_store 0", "light exits"),
 			("counter light_store", "counter other_store", "light exits"),
 			("@guest done", "", "power-off"),
