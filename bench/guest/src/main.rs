@@ -98,6 +98,10 @@ fn enter_page_at(address: u64, memory: u64, page: Page) {
 /// Enters what rounds use besides.
 fn enter_arena() {
 	enter_page(map::DEVICE, Page::Device);
+	// With memory of the host behind it, or the HPTE would be absent for ever: the guest may not
+	// store there, and nothing else is done with the page.
+	// SAFETY: a page that no other code uses.
+	unsafe { ptr::read_volatile(at::<u64>(map::FRESH)) };
 	enter_page_at(map::READ_ONLY, map::FRESH, Page::ReadOnly);
 	for page in 0..map::TOUCH_SIZE >> HASH_PAGE_SHIFT {
 		enter_page(map::TOUCH + (page << HASH_PAGE_SHIFT), Page::Memory);

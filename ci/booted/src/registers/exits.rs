@@ -55,6 +55,39 @@ fn short_exits() -> u64 {
 		.sum()
 }
 
+/// Storage faults of hash guests that were delivered without a full exit so far.
+fn own_faults() -> u64 {
+	let counters = host::counters().unwrap_or_default();
+	let mut counters = counters.into_iter();
+	counters
+		.find(|(name, _)| name == "light_hash_fault")
+		.map_or(0, |(_, count)| count)
+}
+
+/// A hash guest's own faults are delivered without a full exit on the fast path, if the PMU is not
+/// in use, and nowhere else.
+fn check_faults(
+	guest: GuestMode,
+	path: Column,
+	pmu: bool,
+	report: &Report,
+	faults: u64,
+) -> Result<(), Failure> {
+	let kinds = [Kind::Missing, Kind::MissingFetch, Kind::ReadOnly];
+	let own: u64 = kinds.iter().map(|kind| report.kinds[*kind as usize]).sum();
+	let is_right = if guest.is_hash() && path == Column::RustFast && !pmu {
+		faults == own && own > 0
+	} else {
+		faults == 0
+	};
+	if is_right {
+		return Ok(());
+	}
+	Err(Failure::Wrong(format!(
+		"{faults} faults delivered without a full exit, of {own}"
+	)))
+}
+
 /// What rounds on one path came to.
 struct OnPath {
 	digests: Vec<u64>,
@@ -88,7 +121,7 @@ fn on_path(
 	};
 	let mut short_ways = [0; 2];
 	for pmu in [false, true] {
-		let short_before = short_exits();
+		let (short_before, faults_before) = (short_exits(), own_faults());
 		let mut pattern = Pattern::new(seed ^ u64::from(pmu));
 		let mut arena = Arena::new(guest)?;
 		if let Some(controller) = controller {
@@ -145,6 +178,8 @@ fn on_path(
 			.check_events(&report)
 			.map_err(|failure| of_guest(failure, path, pmu))?;
 		short_ways[usize::from(pmu)] = short_exits() - short_before;
+		check_faults(guest, path, pmu, &report, own_faults() - faults_before)
+			.map_err(|failure| of_guest(failure, path, pmu))?;
 		result.digests.push(report.digest);
 		result.rounds += outcome.rounds;
 		result.dec_error = result.dec_error.max(report.dec_error);
