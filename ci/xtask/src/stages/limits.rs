@@ -105,10 +105,8 @@ fn fast_limit(case: &'static Case, limit: f64, series: &Series) -> f64 {
 
 /// Where the Rust path may be above C, and by how much: the full path brings the list of an
 /// H_PUT_TCE_INDIRECT before its entries are looked at, which pays from the second entry on.
-/// For radix guests the shorter way into the guest makes up for most of that.
-const ABOVE_C: [(&Case, GuestMode, f64); 6] = [
-	(case!("h_put_tce_indirect"), GuestMode::Radix, 1.006),
-	(case!("h_put_tce_indirect"), GuestMode::Real, 1.006),
+/// For radix guests the shorter way into the guest makes up for that.
+const ABOVE_C: [(&Case, GuestMode, f64); 4] = [
 	(case!("h_put_tce_indirect"), GuestMode::Hash, 1.035),
 	(case!("h_put_tce_indirect"), GuestMode::HashReal, 1.035),
 	// A hash guest's storage fault is looked at first, and this one is the host's.
