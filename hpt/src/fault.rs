@@ -6,7 +6,8 @@
 //! or instruction storage interrupt. The host's are those for a page that the HPT has, but the host
 //! does not, and for emulated devices.
 //!
-//! The answer is the one of `kvmppc_hpte_hv_fault()` and of its callers.
+//! The answer is the one of `kvmppc_hpte_hv_fault()` and of its callers, but for an absent HPTE that
+//! forbids the access: that fault leaves, and the kernel has the answer.
 
 use crate::lock::Locked;
 use crate::pte::{

@@ -304,7 +304,8 @@ fn find_free<G: Guest>(guest: &G, flags: u64, index: u64) -> Result<(u64, Locked
 			_ => Err(Refusal::PTEG_FULL),
 		};
 	}
-	let first = index & !(GROUP - 1);
+	// As in find(): the branch above can be mispredicted.
+	let first = index & (guest.table().len() as u64).wrapping_sub(1) & !(GROUP - 1);
 	let group: &[Hpte] = guest
 		.table()
 		.get(first as usize..)

@@ -60,15 +60,14 @@ pub(crate) unsafe fn fast<const NUMBER: u64, const HCALL: usize>(p9: NonNull<P9V
 		Number(NUMBER) == Number::GET_TCE,
 		Number(NUMBER) == Number::PUT_TCE,
 	);
-	// The calls are tail calls, so that their stack frames do not add up. SAFETY of each: as the
-	// caller vouches; this one is done.
+	// The calls are tail calls, so that their stack frames do not add up.
 	if !is_get && !is_emulated(stt) {
 		if caller.kvm.radix() == 0 {
 			// Regions of registered memory are in vmalloc space, which a hash guest's
 			// handler does not reach.
 			return Code::TOO_HARD;
 		}
-		// SAFETY: see above.
+		// SAFETY: the trampoline is in the handler of this vcpu, and `caller` is not used any more.
 		return unsafe { fast_hardware::<NUMBER, HCALL>(p9, stt) };
 	}
 	if is_get {
@@ -89,7 +88,7 @@ pub(crate) unsafe fn fast<const NUMBER: u64, const HCALL: usize>(p9: NonNull<P9V
 			return Code::SUCCESS;
 		}
 	}
-	// SAFETY: see above.
+	// SAFETY: the trampoline is in the handler of this vcpu, and `caller` is not used any more.
 	unsafe { fast_emulated::<NUMBER, HCALL>(p9, stt) }
 }
 

@@ -47,7 +47,7 @@ const TLBIEL: u32 = word(274, false);
 /// It must be one of the three above.
 #[inline(always)]
 unsafe fn invalidate<const WORD: u32>(rb: u64, rs: u64) {
-	// SAFETY: the caller's word. tlbie and tlbiel change TLBs only, and a TLB that has less is never
+	// SAFETY: the word is tlbie's or tlbiel's, which change TLBs only, and a TLB that has less is never
 	// wrong. LLVM does not know the form with five operands.
 	unsafe {
 		asm!(
@@ -65,7 +65,7 @@ unsafe fn invalidate<const WORD: u32>(rb: u64, rs: u64) {
 pub(crate) fn local(translations: &[u64]) {
 	ptesync();
 	for &translation in translations {
-		// SAFETY: as `invalidate` asks.
+		// SAFETY: the word is tlbie's or tlbiel's.
 		unsafe { invalidate::<TLBIEL>(translation, 0) };
 	}
 	ptesync();
@@ -79,7 +79,7 @@ pub(crate) fn global(translations: &[u64], lpid: u64, facts: HostFacts, after_st
 	}
 	let mut last = 0;
 	for &translation in translations {
-		// SAFETY: as `invalidate` asks.
+		// SAFETY: the word is tlbie's or tlbiel's.
 		unsafe { invalidate::<TLBIE>(translation, lpid) };
 		last = translation;
 	}
@@ -90,12 +90,12 @@ pub(crate) fn global(translations: &[u64], lpid: u64, facts: HostFacts, after_st
 		/// IS=2: all of LPID 0, partition scoped. The host has no such translations.
 		const ALL_OF_LPID: u64 = 1 << 11;
 		ptesync();
-		// SAFETY: as `invalidate` asks.
+		// SAFETY: the word is tlbie's or tlbiel's.
 		unsafe { invalidate::<TLBIE_RADIX>(ALL_OF_LPID, 0) };
 	}
 	if facts.contains(HostFacts::TLBIE_STQ_BUG) {
 		ptesync();
-		// SAFETY: as `invalidate` asks.
+		// SAFETY: the word is tlbie's or tlbiel's.
 		unsafe { invalidate::<TLBIE>(last, lpid) };
 	}
 	end();
