@@ -2,20 +2,21 @@
 //! The fast handlers, by hcall number. The list is `powerpc::fast_handlers`; each function that a row
 //! names is in scope here.
 
+mod enabled;
 mod hpt;
 pub(crate) mod light;
 mod tce;
 mod timed;
 
 use self::hpt::{h_bulk_remove, h_clear_mod, h_clear_ref, h_enter, h_protect, h_read, h_remove};
-use hcall::{FastTable, Number, null};
+use ::hcall::{FastTable, Number, null};
 use tce::{h_get_tce, h_put_tce, h_put_tce_indirect, h_stuff_tce};
 
 macro_rules! table {
 	($($(#[$doc:meta])* $variant:ident: $number:ident = $function:ident;)*) => {
 		/// The handlers that need nothing of the host's. They also run in real mode, for hash guests.
 		const NOTHING_SWITCHED: FastTable = FastTable::empty()
-			$(.with(Number::$number, $function))*;
+			$(.with(Number::$number, enabled::$function))*;
 
 		/// The same handlers, timed.
 		pub(crate) static TIMED_FAST: FastTable = FastTable::empty()

@@ -52,7 +52,7 @@ mod assertions {
 	const_assert_eq!(kernel::SIZEOF_CPUMASK % 8, 0);
 	const_assert_eq!(Number::NULL.0 as usize, kernel::HCALL_NULL);
 	const_assert_eq!(Code::TOO_HARD.0 as usize, kernel::HCALL_TOO_HARD);
-	// The trampoline reads `enabled_hcalls` for every number in the table.
+	// A handler reads its bit of `enabled_hcalls`.
 	const_assert!(FastTable::LAST.0 as usize <= kernel::HCALL_MAX);
 	const_assert_eq!(kernel::SIZEOF_HOST_OS_SPRS % 8, 0);
 }

@@ -264,6 +264,17 @@ view! {
 	}
 }
 
+impl VcpuView {
+	/// What [`kvm`](Self::kvm) reads. A vcpu is of one VM for as long as it lives, so the read is
+	/// not volatile, and the compiler makes one of several.
+	#[cfg_attr(not(kernel), allow(dead_code))]
+	#[inline(always)]
+	pub fn own_kvm(self) -> u64 {
+		// SAFETY: `new` was promised a structure that has this field at this offset.
+		unsafe { self.0.add(layout::VCPU_KVM.offset).cast::<u64>().read() }
+	}
+}
+
 view! {
 	/// `struct mmio_hpte_cache_entry`: an address that is a device's.
 	MmioCacheView {

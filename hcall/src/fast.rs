@@ -20,8 +20,7 @@ use crate::{Code, Number};
 pub type Handler = unsafe extern "C" fn(NonNull<P9Vcpu>) -> Code;
 
 /// Fast handlers by hcall number, as the trampoline indexes them: 8 bytes each,
-/// zero where there is none. The first is always zero: there the trampoline looks for
-/// numbers that have no place.
+/// zero where there is none.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct FastTable([Option<Handler>; Self::LEN]);
@@ -29,9 +28,11 @@ pub struct FastTable([Option<Handler>; Self::LEN]);
 static_assertions::assert_eq_size!(Option<Handler>, u64);
 
 impl FastTable {
+	/// The logarithm of the length: the trampoline finds a place by a mask.
+	pub const BITS: u32 = 8;
+	const LEN: usize = 1 << Self::BITS;
 	/// The highest number that has a place in the table.
-	pub const LAST: Number = Number::SET_MODE;
-	const LEN: usize = (Self::LAST.0 >> 2) as usize + 1;
+	pub const LAST: Number = Number((Self::LEN as u64 - 1) << 2);
 
 	/// No hcall has a fast handler (`kvm_p9.fast=0`).
 	pub const fn empty() -> Self {
@@ -44,10 +45,12 @@ impl FastTable {
 	}
 
 	/// The same table with a handler for `number`. For constants: a number that has
-	/// no place in the table, or the first, is an error in the program.
+	/// no place in the table is an error in the program.
+	///
+	/// The handler is called whether or not userspace lets the kernel handle the hcall, so it
+	/// has to look ([`Enabled`]).
 	pub const fn with(mut self, number: Number, handler: Handler) -> Self {
 		match number.index(Self::LAST) {
-			Some(0) => panic!("number 0 is what the trampoline makes of those beyond the table"),
 			Some(index) => self.0[index] = Some(handler),
 			None => panic!("number beyond the table"),
 		}
@@ -85,7 +88,10 @@ pub enum Route {
 	Full,
 }
 
-/// The trampoline's decision, for a guest's r3 and SRR1 at the `sc 1`.
+/// What becomes of an hcall, for a guest's r3 and SRR1 at the `sc 1`.
+///
+/// The trampoline decides by the number, problem state and transactions. The handler looks
+/// whether the hcall is enabled, since it knows where its bit is.
 ///
 /// Problem state has no hcalls: what an `sc 1` from there means differs between
 /// radix and hash guests and is the full path's business. So is one made inside
@@ -107,6 +113,7 @@ pub fn route(table: &FastTable, enabled: Enabled<'_>, r3: u64, srr1: Msr) -> Rou
 /// # Safety
 ///
 /// As for any [`Handler`].
+#[inline(always)]
 pub unsafe extern "C" fn null(vcpu: NonNull<P9Vcpu>) -> Code {
 	// SAFETY: a `Handler` gets a valid pointer, and shared access is what `P9Vcpu` allows.
 	unsafe { vcpu.as_ref() }.fast[FastHcall::Null as usize].add(1);
@@ -150,9 +157,9 @@ mod tests {
 	}
 
 	#[test]
-	#[should_panic(expected = "number 0")]
-	fn number_0_has_no_handler() {
-		FastTable::empty().with(Number(0), null);
+	#[should_panic(expected = "number beyond the table")]
+	fn number_beyond_the_table_has_no_handler() {
+		FastTable::empty().with(Number(FastTable::LAST.0 + 4), null);
 	}
 
 	#[test]
@@ -206,32 +213,40 @@ mod tests {
 			prop_assert!(!is_fast(&EMPTY, &words, r3, srr1));
 		}
 
-		/// The trampoline's arithmetic on the number: rotldi, cmpldi and iselgt. No number
-		/// gets it beyond the table, and none that has no place to a handler.
+		/// The trampoline's arithmetic on the number: rldicl to look whether it has a place,
+		/// and rlwinm for the place. Each number gets a place in the table.
 		#[test]
 		fn trampoline_stays_in_the_table(
-			r3 in prop_oneof![any::<u64>(), 0..0x200u64, Just(0), Just(1), Just(u64::MAX),
-				(0..0x200u64).prop_map(|low| low | 1 << 63)],
+			r3 in prop_oneof![any::<u64>(), 0..0x800u64, Just(0), Just(1), Just(u64::MAX),
+				(0..0x800u64).prop_map(|low| low | 1 << 63),
+				(0..0x400u64).prop_map(|low| low | 1 << 32)],
 		) {
-			let rotated = r3.rotate_left(64 - 2);
-			let clamped = if rotated > FastTable::LAST.0 >> 2 { 0 } else { rotated } as usize;
-			prop_assert!(clamped < FastTable::LEN);
-			let number = Number(r3);
-			prop_assert_eq!(clamped, number.index(FastTable::LAST).unwrap_or(0));
-			prop_assert_eq!(ALL.0[clamped].is_some(), ALL.get(number).is_some());
+			let has_no_place = r3.rotate_left(64 - 2 - FastTable::BITS) & (!0 >> FastTable::BITS);
+			let mask = (1u32 << (3 + FastTable::BITS)) - (1 << 3);
+			let offset = ((r3 as u32).rotate_left(1) & mask) as usize;
+			prop_assert!(offset.is_multiple_of(8) && offset / 8 < FastTable::LEN);
+			let index = Number(r3).index(FastTable::LAST);
+			prop_assert_eq!(has_no_place == 0, index.is_some());
+			if let Some(index) = index {
+				prop_assert_eq!(offset / 8, index);
+			}
 		}
 
-		/// The trampoline's arithmetic on the bitmap: rlwinm for the word, neg and
-		/// rldcl for the bit.
+		/// The trampoline's arithmetic on MSR and SRR1: rldicl, rlwimi and cmpldi. An interrupt
+		/// leaves the upper bits of MSR as they are, and \[TS\].
 		#[test]
-		fn trampoline_finds_the_bit(
-			index in 0..=(FastTable::LAST.0 as usize >> 2),
-			words in proptest::array::uniform5(any::<u64>()),
+		fn trampoline_sees_what_is_unusual(
+			upper in any::<u64>(),
+			is_on in any::<bool>(),
+			ts in 0..4u64,
+			srr1 in any::<u64>(),
 		) {
-			let byte = ((index as u32).rotate_left(32 - 3) & (!0u32 >> 3 & !7)) as usize;
-			prop_assert_eq!(byte, index / 64 * 8);
-			let bit = words[byte / 8].rotate_left((index as u32).wrapping_neg() & 63) & 1;
-			prop_assert_eq!(bit != 0, Enabled(&words).contains(index));
+			let usual = (Msr::ME | Msr::IR | Msr::DR | Msr::LE).bits();
+			let off = (Msr::IR | Msr::DR).bits();
+			let msr = upper << 35 | ts << 33 | if is_on { usual } else { usual & !off };
+			let pr = Msr::PR.bits();
+			let seen = msr & ((1 << 35) - 1) & !pr | srr1 & pr;
+			prop_assert_eq!(seen == usual, is_on && ts == 0 && srr1 & pr == 0);
 		}
 	}
 }

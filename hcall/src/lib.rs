@@ -8,12 +8,11 @@
 //!
 //! # What a fast handler may do
 //!
-//! It is called by `kvm_p9_entry.S` with interrupts off, on the host's stack and
-//! TOC, with the MMU on, or off for a hash guest, while every other register is still the guest's:
-//! timebase, LPIDR and PIDR, AMR, DSCR, PMU, FP and vector. So it may use
-//! kernel memory, which on a radix host is mapped for as long as it is
-//! allocated (with the MMU off, that in the linear map), and the registers of the C calling convention. It may not touch
-//! user or guest addresses, read the timebase as if it were the host's, use
+//! It is called by `kvm_p9_entry.S` with interrupts off, on the host's stack, with the MMU on, or
+//! off for a hash guest, while every other register is still the guest's: timebase, LPIDR and
+//! PIDR, AMR, DSCR, PMU, FP and vector. So it may use kernel memory, which on a radix host is
+//! mapped for as long as it is allocated (with the MMU off, that in the linear map), and the
+//! registers of the C calling convention. It may not touch user or guest addresses, read the timebase as if it were the host's, use
 //! floating point, block, fault, allocate or panic;
 //! `cargo xtask gates` proves of the object what can be proved. What it cannot
 //! do at once it answers with [`Code::TOO_HARD`], having changed nothing, and

@@ -94,9 +94,7 @@ impl Number {
 	/// Index into a table or bitmap with a place for every PAPR number up to
 	/// `max`; `None` for a number that has no place there.
 	///
-	/// PAPR numbers are multiples of 4. The trampoline computes the same with one
-	/// rotate and one unsigned compare: a misaligned number becomes huge. It has 0 for
-	/// `None`.
+	/// PAPR numbers are multiples of 4: a misaligned number becomes huge.
 	#[inline]
 	pub const fn index(self, max: Number) -> Option<usize> {
 		let rotated = self.0.rotate_right(2);

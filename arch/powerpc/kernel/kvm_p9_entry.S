@@ -179,29 +179,25 @@ _GLOBAL(kvm_p9_exit_hcall)
 	patch_site 1b patch__kvm_p9_stamp_hcall
 .Lhcall:
 	/*
-	 * PAPR numbers are multiples of 4: rotating puts the low two bits at
-	 * the top, so a misaligned number fails the unsigned compare. What
-	 * fails it becomes 0, which never has a handler. There is no branch for
-	 * it, as one could be mispredicted, and then the guest would choose from
-	 * all of memory what the handler's address is speculatively loaded from.
-	 * isel is not predicted. XER is the guest's still, so nothing may carry.
+	 * PAPR numbers are multiples of 4, and the table has a place for each that is
+	 * small. The branch sends all others to the full path. If it is mispredicted, a
+	 * guest still chooses from the table only: the mask sees to that.
+	 * XER is the guest's still, so nothing may carry.
 	 */
 	ld	r10, HSTATE_KVM_VCPU(r13)
-	rotldi	r12, r3, 64 - 2
-	cmpldi	r12, KVM_P9_ABI_FAST_TABLE_LAST
+	rldicl.	r11, r3, 64 - 2 - KVM_P9_ABI_FAST_TABLE_BITS, KVM_P9_ABI_FAST_TABLE_BITS
+	bne	.Lhcall_full
 	ld	r11, VCPU_P9 + KVM_P9_ABI_VCPU_FAST_TABLE(r10)
-	iselgt	r12, 0, r12
-	std	r0, VCPU_GPR(R0)(r10)
-	sldi	r0, r12, 3
-	ldx	r11, r11, r0
-	cmpdi	r11, 0
-	beq	.Lhcall_full_r0
+	rlwinm	r12, r3, 1, 32 - 3 - KVM_P9_ABI_FAST_TABLE_BITS, 31 - 3
+	ldx	r12, r11, r12
+	cmpdi	r12, 0
+	beq	.Lhcall_full
 
 	/*
 	 * There is a handler. Make room, and read the SPRs together before any
 	 * of them is written: an mfspr after an mtspr waits for it.
 	 */
-	GPRS	std, 1, 8, VCPU_GPR(R1), r10
+	GPRS	std, 0, 8, VCPU_GPR(R0), r10
 	mfspr	r4, SPRN_SRR1
 	mfspr	r5, SPRN_SRR0
 	mflr	r6
@@ -209,43 +205,27 @@ _GLOBAL(kvm_p9_exit_hcall)
 	mfmsr	r8
 
 	/*
-	 * Does userspace let this VM have the hcall handled in the kernel?
-	 * The bitmap's bit r12 is in the doubleword at byte (r12 / 64) * 8.
+	 * The usual case: the thread is in no transaction, and the MMU is on (MSR), and the
+	 * guest was not in problem state (SRR1). An interrupt leaves MSR with these bits and all
+	 * bits below [TS] at one value, so one comparison tells.
 	 */
-	ld	r2, VCPU_KVM(r10)
-	rlwinm	r0, r12, 32 - 3, 3, 28
-	add	r2, r2, r0
-	ld	r2, KVM_ENABLED_HCALLS(r2)
-	neg	r12, r12
-	rldcl.	r2, r2, r12, 63
-	beq	.Lhcall_full_r0_r8
-
-	/*
-	 * Problem state has no hcalls, and a transaction is the full path's
-	 * business.
-	 */
-	andi.	r0, r4, MSR_PR
-	bne	.Lhcall_full_r0_r8
-	rldicl.	r0, r4, 64 - MSR_TS_S_LG, 62
-	bne	.Lhcall_full_r0_r8
+	rldicl	r2, r8, 0, 63 - MSR_TS_T_LG
+	rlwimi	r2, r4, 0, 31 - MSR_PR_LG, 31 - MSR_PR_LG
+	cmpldi	r2, MSR_ME | MSR_IR | MSR_DR | MSR_LE
 
 	std	r9, VCPU_CR(r10)
 	std	r6, VCPU_LR(r10)
 	std	r7, VCPU_XER(r10)
 
 	/*
-	 * The handler touches neither pair, so the way back can be laid now.
-	 * [ME] is set in every guest; saying so again, as the C path does, costs
-	 * one instruction and keeps a guest from ever running without it.
+	 * The handler touches neither pair, so the way back can be laid now. A guest cannot
+	 * clear [ME], and every guest is entered with it.
 	 */
-	ori	r4, r4, MSR_ME
 	mtspr	SPRN_HSRR0, r5
 	mtspr	SPRN_HSRR1, r4
 
-	andi.	r0, r8, MSR_IR
 	ld	r1, HSTATE_HOST_R1(r13)
-	LOAD_PACA_TOC()
-	beq	.Lhcall_mmu_on
+	bne	.Lhcall_unusual
 .Lhcall_in_host:
 	/*
 	 * The call and return below are a pair, so no return of the host's is
@@ -255,8 +235,8 @@ _GLOBAL(kvm_p9_exit_hcall)
 1:	nop
 	patch_site 1b patch__call_kvm_flush_link_stack_p9_rs_fast
 
+	/* r12 is what a function finds its TOC by */
 	addi	r3, r10, VCPU_P9
-	mr	r12, r11
 	mtctr	r12
 	bctrl
 
@@ -287,22 +267,29 @@ _GLOBAL(kvm_p9_exit_hcall)
 	b	.
 
 /*
- * The MMU is off. For a hash guest it stays off: LPCR[HR] is zero, so no address of
- * the host's can be translated. The guest can't change the kind of its MMU while a
- * vcpu runs.
+ * Problem state has no hcalls, and a transaction is the full path's business. Else the MMU is
+ * off. For a hash guest it stays off: LPCR[HR] is zero, so no address of the host's can be
+ * translated. The guest can't change the kind of its MMU while a vcpu runs.
  *
  * A radix guest was in real mode. Without CONFIG_RELOCATABLE the vector's branch
  * has kept the real address, so take the virtual one before the MMU goes on.
  * mtmsrd with L=0 is context synchronising: the next fetch is translated.
  */
-.Lhcall_mmu_on:
-	ld	r12, VCPU_KVM(r10)
-	lbz	r12, KVM_RADIX(r12)
-	cmpwi	r12, 0
+.Lhcall_unusual:
+	andi.	r0, r4, MSR_PR
+	bne	.Lhcall_full_r0_r8
+	rldicl.	r0, r4, 64 - MSR_TS_S_LG, 62
+	bne	.Lhcall_full_r0_r8
+	andi.	r0, r8, MSR_IR
+	ld	r11, VCPU_KVM(r10)
+	bne	.Lhcall_in_host
+	lbz	r11, KVM_RADIX(r11)
+	cmpwi	r11, 0
 	beq	.Lhcall_in_host
-	LOAD_REG_ADDR(r12, 1f)
+	LOAD_PACA_TOC()
+	LOAD_REG_ADDR(r11, 1f)
 	ori	r8, r8, MSR_IR | MSR_DR
-	mtctr	r12
+	mtctr	r11
 	bctr
 1:	mtmsrd	r8, 0
 	b	.Lhcall_in_host
@@ -312,9 +299,8 @@ _GLOBAL(kvm_p9_exit_hcall)
 	mtspr	SPRN_XER, r5
 	mtlr	r4
 .Lhcall_full_r0_r8:
-	GPRS	ld, 1, 8, VCPU_GPR(R1), r10
-.Lhcall_full_r0:
-	ld	r0, VCPU_GPR(R0)(r10)
+	GPRS	ld, 0, 8, VCPU_GPR(R0), r10
+.Lhcall_full:
 	mfspr	r11, SPRN_SRR0
 	mfspr	r12, SPRN_SRR1
 	li	r10, BOOK3S_INTERRUPT_SYSCALL

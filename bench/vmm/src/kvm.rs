@@ -162,13 +162,13 @@ impl Vm {
 		})
 	}
 
-	/// Lets KVM handle an hcall that by default goes to userspace. InvalidInput if it
-	/// can't.
-	pub fn enable_hcall(&self, number: Number) -> Result<()> {
+	/// Lets KVM handle an hcall, or has KVM pass it to userspace. InvalidInput if KVM does not
+	/// know the hcall.
+	pub fn set_hcall(&self, number: Number, in_kernel: bool) -> Result<()> {
 		let cap = abi::EnableCap {
 			cap: abi::KVM_CAP_PPC_ENABLE_HCALL,
 			flags: 0,
-			args: [number.0, 1, 0, 0],
+			args: [number.0, in_kernel.into(), 0, 0],
 			pad: [0; 64],
 		};
 		// SAFETY: the structure is what the request reads; no address in it.

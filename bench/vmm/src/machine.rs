@@ -116,7 +116,7 @@ impl Machine {
 	fn with_threads(config: Config<'_>, threads: u64) -> Result<Self, Failure> {
 		let vm = Vm::new(map::RAM)?;
 		for &number in config.enable {
-			vm.enable_hcall(number).map_err(|e| {
+			vm.set_hcall(number, true).map_err(|e| {
 				if kvm::is_unsupported(&e) {
 					let number = number.0;
 					Failure::Unsupported(format!("this kernel has no hcall {number:#x} to enable"))
@@ -201,6 +201,11 @@ impl Machine {
 			msr: msr.bits(),
 			..abi::Regs::default()
 		})
+	}
+
+	/// Lets KVM handle an hcall, or has KVM pass it to userspace.
+	pub fn set_hcall(&self, number: Number, in_kernel: bool) -> Result<(), Failure> {
+		Ok(self.vm.set_hcall(number, in_kernel)?)
 	}
 
 	/// Guest memory.

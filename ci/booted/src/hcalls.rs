@@ -63,6 +63,67 @@ pub fn disabled(guest: GuestMode, path: Column) -> Verdict {
 	}
 }
 
+/// Every hcall that has a fast or a light handler.
+const HANDLED: [Number; 25] = [
+	Number::BULK_REMOVE,
+	Number::CEDE,
+	Number::CLEAR_MOD,
+	Number::CLEAR_REF,
+	Number::CONFER,
+	Number::CPPR,
+	Number::ENTER,
+	Number::EOI,
+	Number::GET_TCE,
+	Number::IPI,
+	Number::IPOLL,
+	Number::LOGICAL_CI_LOAD,
+	Number::LOGICAL_CI_STORE,
+	Number::NULL,
+	Number::PROD,
+	Number::PROTECT,
+	Number::PUT_TCE,
+	Number::PUT_TCE_INDIRECT,
+	Number::RANDOM,
+	Number::READ,
+	Number::REMOVE,
+	Number::SET_MODE,
+	Number::STUFF_TCE,
+	Number::XIRR,
+	Number::XIRR_X,
+];
+
+/// Each hcall with a handler reaches userspace once userspace has turned it off, also if the vcpu
+/// has run before. NULL is answered while it is on.
+pub fn turned_off(guest: GuestMode, path: Column) -> Verdict {
+	const ROUNDS: usize = 20;
+	choose(path)?;
+	let mut machine = machine(guest, &[Number::NULL])?;
+	for round in 0..ROUNDS {
+		let in_kernel = round % 2 == 0;
+		machine.set_hcall(Number::NULL, in_kernel)?;
+		let result = probe(&mut machine, &[Number::NULL.0])?;
+		check_probe(&result)?;
+		if result.to_userspace.is_empty() != in_kernel {
+			return wrong(format!(
+				"round {round}: NULL, {}, {} userspace",
+				if in_kernel { "on" } else { "off" },
+				if in_kernel { "reached" } else { "did not reach" },
+			));
+		}
+	}
+	for number in HANDLED {
+		machine.set_hcall(number, false)?;
+	}
+	let result = probe(&mut machine, &HANDLED.map(|number| number.0))?;
+	check_probe(&result)?;
+	for (index, number) in HANDLED.iter().enumerate() {
+		if !result.to_userspace.contains_key(&(index as u64)) {
+			return wrong(format!("{:#x} is off, and did not reach userspace", number.0));
+		}
+	}
+	Ok(format!("{} hcalls turned off", HANDLED.len()))
+}
+
 /// What came of probing numbers.
 #[derive(PartialEq, Eq)]
 struct Probed {

@@ -130,6 +130,7 @@ table! {
 	("xics-{guest}",                          GUESTS, NONE,  ByGuest, [],     |t| hcalls::xics(t.guest())),
 	("stores-{guest}",                        GUESTS, NONE,  ByGuest, [Next], |t| stores::stores(t.guest())),
 	("disabled-null-{guest}-{path}",          ALL,    PATHS, ByGuest, [],     |t| hcalls::disabled(t.guest(), t.path())),
+	("disabled-all-{guest}-{path}",           ALL,    PATHS, ByGuest, [Next], |t| hcalls::turned_off(t.guest(), t.path())),
 	("switch-path-{guest}",                   ALL,    NONE,  ByGuest, [],     |t| hcalls::switch_path(t.guest(), t.seed)),
 	("fast-counted-{guest}",                  ALL,    NONE,  ByGuest, [Next], |t| hcalls::fast_counted(t.guest())),
 	("pr-sc1-{path}-null",                    RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), case!("null"))),

@@ -35,7 +35,7 @@ pub fn header() -> String {
 		("TABLE_TIMED_FAST", TIMED_FAST_TABLE.into()),
 		("TABLE_LIGHT", LIGHT_TABLE.into()),
 		("TABLE_FAST_LIGHT", FAST_LIGHT_TABLE.into()),
-		("FAST_TABLE_LAST", FastTable::LAST.0 >> 2),
+		("FAST_TABLE_BITS", FastTable::BITS.into()),
 		("H_NULL", Number::NULL.0),
 		("H_TOO_HARD", Code::TOO_HARD.0 as u64),
 	];

@@ -75,6 +75,7 @@ macro_rules! handlers {
 			/// # Safety
 			///
 			/// The trampoline calls this, for the vcpu that `p9` is part of.
+			#[inline(always)]
 			pub unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>) -> Code {
 				// SAFETY: as the caller vouches.
 				unsafe {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Handlers in the table of fast handlers that make a light exit.
 //!
-//! The trampoline leaves them two arguments more: r4 is SRR1 with \[ME\], and r5 is SRR0.
+//! The trampoline leaves them two arguments more: r4 is SRR1, and r5 is SRR0.
 
 use core::ptr::NonNull;
 
@@ -9,6 +9,7 @@ use hcall::{Code, FastTable, Handler, Number};
 use powerpc::{LightCounter, P9Vcpu};
 
 use crate::entry_point::paca;
+use crate::fast::enabled::{is_enabled, not_enabled};
 use crate::layout::kernel as layout;
 use crate::light::{self, Structures};
 use crate::power9::{Power9, light_registers, pointer};
@@ -35,15 +36,15 @@ pub(crate) const fn with(table: FastTable) -> FastTable {
 	table
 		.with(Number::CEDE, handler(h_cede))
 		.with(Number::PROD, handler(h_prod))
-		.with(Number::CONFER, handler(any))
-		.with(Number::CPPR, handler(any))
-		.with(Number::EOI, handler(any))
-		.with(Number::IPI, handler(any))
-		.with(Number::IPOLL, handler(any))
-		.with(Number::XIRR, handler(any))
-		.with(Number::XIRR_X, handler(any))
-		.with(Number::LOGICAL_CI_LOAD, handler(any))
-		.with(Number::LOGICAL_CI_STORE, handler(any))
+		.with(Number::CONFER, handler(h_confer))
+		.with(Number::CPPR, handler(h_cppr))
+		.with(Number::EOI, handler(h_eoi))
+		.with(Number::IPI, handler(h_ipi))
+		.with(Number::IPOLL, handler(h_ipoll))
+		.with(Number::XIRR, handler(h_xirr))
+		.with(Number::XIRR_X, handler(h_xirr_x))
+		.with(Number::LOGICAL_CI_LOAD, handler(h_logical_ci_load))
+		.with(Number::LOGICAL_CI_STORE, handler(h_logical_ci_store))
 		.with(Number::RANDOM, handler(h_random))
 		.with(Number::SET_MODE, handler(h_set_mode))
 }
@@ -55,6 +56,44 @@ pub(crate) const fn without_exit(table: FastTable) -> FastTable {
 		.with(Number::CEDE, handler(h_cede))
 		.with(Number::RANDOM, handler(h_random_or_full))
 		.with(Number::SET_MODE, handler(h_set_mode))
+}
+
+macro_rules! handlers {
+	($($name:ident: $number:ident = $function:ident;)*) => {
+		$(
+			/// The handler of that hcall, if userspace lets the kernel handle it.
+			///
+			/// # Safety
+			///
+			/// As for any handler in the table.
+			unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
+				// SAFETY: the trampoline calls this, as `$function` requires.
+				unsafe {
+					match is_enabled::<{ Number::$number.0 }>(p9) {
+						true => $function(p9, srr1, srr0),
+						false => not_enabled(),
+					}
+				}
+			}
+		)*
+	};
+}
+
+handlers! {
+	h_cede: CEDE = cede;
+	h_confer: CONFER = any;
+	h_cppr: CPPR = any;
+	h_eoi: EOI = any;
+	h_ipi: IPI = any;
+	h_ipoll: IPOLL = any;
+	h_logical_ci_load: LOGICAL_CI_LOAD = any;
+	h_logical_ci_store: LOGICAL_CI_STORE = any;
+	h_prod: PROD = prod;
+	h_random: RANDOM = random_or_any;
+	h_random_or_full: RANDOM = random_or_full;
+	h_set_mode: SET_MODE = set_mode;
+	h_xirr: XIRR = any;
+	h_xirr_x: XIRR_X = any;
 }
 
 /// The vcpu that `own` is part of.
@@ -84,7 +123,8 @@ pub(crate) fn count(own: &P9Vcpu, which: LightCounter) {
 /// # Safety
 ///
 /// As for any handler in the table.
-unsafe extern "C" fn h_cede(p9: NonNull<P9Vcpu>, srr1: u64, _: u64) -> Code {
+#[inline(always)]
+unsafe fn cede(p9: NonNull<P9Vcpu>, srr1: u64, _: u64) -> Code {
 	// SAFETY: the caller's word.
 	let (own, vcpu) = unsafe { (p9.as_ref(), vcpu(p9)) };
 	let mut power9 = Power9::for_handler(paca());
@@ -104,7 +144,8 @@ unsafe extern "C" fn h_cede(p9: NonNull<P9Vcpu>, srr1: u64, _: u64) -> Code {
 /// # Safety
 ///
 /// As for any handler in the table.
-unsafe extern "C" fn h_prod(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
+#[inline(always)]
+unsafe fn prod(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
 	// SAFETY: the caller's word.
 	let (own, caller) = unsafe { (p9.as_ref(), vcpu(p9)) };
 	if let Some(target) = NonNull::new(own.light.prod_vcpu.get().cast_mut())
@@ -131,7 +172,8 @@ const NO_NUMBER: u64 = u64::MAX;
 /// # Safety
 ///
 /// As for any handler in the table.
-unsafe extern "C" fn h_random(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
+#[inline(always)]
+unsafe fn random_or_any(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
 	// SAFETY: the caller's word.
 	unsafe {
 		match random(p9) {
@@ -146,7 +188,8 @@ unsafe extern "C" fn h_random(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code
 /// # Safety
 ///
 /// As for any handler in the table.
-unsafe extern "C" fn h_random_or_full(p9: NonNull<P9Vcpu>, _: u64, _: u64) -> Code {
+#[inline(always)]
+unsafe fn random_or_full(p9: NonNull<P9Vcpu>, _: u64, _: u64) -> Code {
 	// SAFETY: the caller's word.
 	match unsafe { random(p9) } {
 		true => Code::SUCCESS,
@@ -181,7 +224,8 @@ unsafe fn random(p9: NonNull<P9Vcpu>) -> bool {
 /// # Safety
 ///
 /// As for any handler in the table.
-unsafe extern "C" fn h_set_mode(p9: NonNull<P9Vcpu>, _: u64, _: u64) -> Code {
+#[inline(always)]
+unsafe fn set_mode(p9: NonNull<P9Vcpu>, _: u64, _: u64) -> Code {
 	// SAFETY: the caller's word; a vcpu's vcore lives as long as the vcpu.
 	let (own, vcpu, vcore) = unsafe {
 		let vcpu = vcpu(p9);
@@ -202,6 +246,7 @@ unsafe extern "C" fn h_set_mode(p9: NonNull<P9Vcpu>, _: u64, _: u64) -> Code {
 /// # Safety
 ///
 /// As for any handler in the table.
+#[inline(never)]
 unsafe extern "C" fn any(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
 	// SAFETY: the caller's word.
 	let (own, vcpu) = unsafe { (p9.as_ref(), vcpu(p9)) };

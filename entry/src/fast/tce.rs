@@ -120,6 +120,7 @@ macro_rules! fast {
 			/// # Safety
 			///
 			/// The trampoline calls this, for the vcpu that `p9` is part of.
+			#[inline(always)]
 			pub unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>) -> Code {
 				// SAFETY: as the caller vouches.
 				unsafe { fast::<{ Number::$number.0 }, { FastHcall::$hcall as usize }>(p9) }

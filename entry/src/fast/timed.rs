@@ -73,7 +73,7 @@ macro_rules! timed {
 						p9,
 						SpanKind::fast(FastHcall::$variant),
 						Number::$number,
-						super::$function,
+						super::enabled::$function,
 					)
 				}
 			}

@@ -18,14 +18,6 @@ unsafe extern "C" {
 	safe static kvm_p9_host_facts: u64;
 }
 
-/// The factor of hash_64(). To load it takes two instructions, and to build it five.
-#[inline(always)]
-fn hash_factor() -> u64 {
-	static FACTOR: u64 = layout::HASH_64_FACTOR as u64;
-	// SAFETY: a constant of this object. Volatile, so that the compiler does not know the value.
-	unsafe { (&raw const FACTOR).read_volatile() }
-}
-
 /// Tables that may share a bucket before a handler gives up looking.
 pub(crate) const LONGEST_CHAIN: usize = 8;
 
@@ -82,7 +74,7 @@ impl<'a> HcallContext<'a> {
 		// with the part, its type allows.
 		unsafe {
 			let vcpu = VcpuView::new(p9.cast().sub(layout::VCPU_P9));
-			let kvm = NonNull::new_unchecked(vcpu.kvm() as *mut u8);
+			let kvm = NonNull::new_unchecked(vcpu.own_kvm() as *mut u8);
 			Self {
 				p9: p9.as_ref(),
 				vcpu,
@@ -96,9 +88,10 @@ impl<'a> HcallContext<'a> {
 	#[inline]
 	pub(crate) fn table(&self) -> Result<SttView, Refusal> {
 		let liobn = self.vcpu.gpr4();
-		// hash_64() of linux/hash.h.
-		let hash = liobn.wrapping_mul(hash_factor());
-		let bucket = (hash >> (64 - layout::KVM_P9_TABLE_BITS)) as usize;
+		// hash_32() of linux/hash.h: a LIOBN has 32 bits, and two that differ above share a
+		// bucket.
+		let hash = (liobn as u32).wrapping_mul(layout::HASH_32_FACTOR as u32);
+		let bucket = (hash >> (32 - layout::KVM_P9_TABLE_BITS)) as usize;
 		let buckets = self.kvm.address();
 		// SAFETY: the array has 1 << KVM_P9_TABLE_BITS elements, which others write.
 		let mut next = unsafe {
