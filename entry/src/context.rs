@@ -5,7 +5,7 @@
 use core::ptr::NonNull;
 
 use ::hpt::fault::{Fault, Owner};
-use powerpc::Cpu;
+use powerpc::{Cpu, Stored};
 
 use crate::light::Registers;
 use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
@@ -93,7 +93,7 @@ pub trait Kernel: Cpu {
 	/// guest nor the host uses the PMU.
 	fn light_find_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>>;
 	/// Answers the store, or changes nothing. Called in [`light::window`](crate::light::window).
-	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> bool;
+	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> Stored;
 	/// Whether an interrupt of the host can be served in a light exit: there is no work for the
 	/// run loop, and the guest may be entered again as it was.
 	fn light_may_serve(&mut self, vcpu: VcpuView) -> bool;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The guest's instruction: a walk of a radix guest's tables.
 //!
-//! A store to a device has to be emulated, and a POWER9 does not tell the instruction. The guest's
+//! An access to a device has to be emulated, and a POWER9 does not tell the instruction. The guest's
 //! quadrants could be read while its LPIDR is loaded (Power ISA 3.0B, Book III, 5.7.5.1), but QEMU
 //! takes the addresses in a guest's tables for real addresses then, so nothing of that could be
 //! tested. This walk reads the tables as the hypervisor reads any memory of the guest.
@@ -15,6 +15,9 @@ use crate::views::{KvmView, VcpuView};
 
 /// The bits of an effective address that are always 0 (EA bits 2 to 11): else a segment interrupt.
 const EA_ZERO: u64 = 0x3ff << 52;
+
+/// The bits of an effective address that real mode uses.
+const REAL_MODE: u64 = (1 << 60) - 1;
 
 /// Process table, as `kvm->arch.process_table` has it: where it is (PRTB), and the logarithm of its
 /// size in 4 KiB (PRTS).
@@ -56,6 +59,26 @@ pub fn instruction(
 	mut read: impl FnMut(u64) -> Option<u64>,
 ) -> Option<u32> {
 	let nia = vcpu.nip();
+	let msr = Msr::from_bits_retain(vcpu.msr());
+	let address = match msr.contains(Msr::IR) {
+		true => relocated(vcpu, kvm, nia, msr.contains(Msr::PR), &mut read)?,
+		// Real mode ignores the upper bits (Power ISA 3.0B, Book III, 5.7.3.1).
+		false => nia & REAL_MODE,
+	};
+	let word = read(address & !7)?;
+	// The host is little-endian.
+	Some((word >> (8 * (address & 4))) as u32)
+}
+
+/// The guest real address of `nia`, which the guest executes with translation on.
+#[inline(always)]
+fn relocated(
+	vcpu: VcpuView,
+	kvm: KvmView,
+	nia: u64,
+	user: bool,
+	read: impl FnMut(u64) -> Option<u64>,
+) -> Option<u64> {
 	let pid = match nia >> 62 {
 		0 => vcpu.pid().into(),
 		3 => 0,
@@ -65,11 +88,7 @@ pub fn instruction(
 	if nia & EA_ZERO != 0 {
 		return None;
 	}
-	let user = Msr::from_bits_retain(vcpu.msr()).contains(Msr::PR);
-	let address = translate(kvm.process_table(), pid, nia, user, &mut read)?;
-	let word = read(address & !7)?;
-	// The host is little-endian.
-	Some((word >> (8 * (address & 4))) as u32)
+	translate(kvm.process_table(), pid, nia, user, read)
 }
 
 /// The guest real address of what problem state, or else the guest's kernel, executes at `nia`.
@@ -135,7 +154,7 @@ mod kernel {
 	}
 
 	/// Puts the instruction at the vcpu's NIA into the vcpu, as its last, and returns whether it
-	/// was to be had. Called by `kvm_p9_light_store()`.
+	/// was to be had. Called by the glue in a light exit, and after a full one.
 	///
 	/// # Safety
 	///

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use ::hpt::fault::{self, Fault, Owner};
 use hcall::FastTable;
-use powerpc::{Counters, Cpu, LightCounter, P9Vcpu};
+use powerpc::{Counters, Cpu, LightCounter, P9Vcpu, Stored};
 
 use crate::entry_point::{p9, set_fast_table};
 use crate::fast::{self, FAST_REAL_MODE, NO_FAST, REAL_MODE};
@@ -34,7 +34,7 @@ unsafe extern "C" {
 	fn kvm_p9_load_vectors(fp: *const u8, vr: *const u8);
 	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
 	fn kvm_p9_light_find_device(vcpu: *mut u8, address: u64) -> *mut u8;
-	fn kvm_p9_light_store(vcpu: *mut u8, device: *mut u8) -> bool;
+	fn kvm_p9_light_store(vcpu: *mut u8, device: *mut u8) -> c_int;
 	fn kvm_p9_light_may_serve(vcpu: *mut u8) -> bool;
 	fn kvm_p9_light_serve(vcpu: *mut u8, trap: c_int) -> u64;
 	fn kvm_p9_flush_guest_tlb(kvm: *mut u8, wanted: *mut u8, pcpu: c_int);
@@ -374,9 +374,10 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
-	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> bool {
+	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> Stored {
 		// SAFETY: called in the window that it is made for. SRCU keeps the device.
-		unsafe { kvm_p9_light_store(pointer(vcpu), device.as_ptr()) }
+		let stored = unsafe { kvm_p9_light_store(pointer(vcpu), device.as_ptr()) };
+		Stored::from_glue(stored)
 	}
 
 	#[inline(always)]

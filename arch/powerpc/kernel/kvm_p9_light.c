@@ -102,14 +102,23 @@ static __always_inline bool kvm_p9_has_work(struct kvm_vcpu *vcpu)
 }
 
 /*
- * The handler may have left work for this task or this CPU for which no interrupt comes. Send
- * one: it ends the guest's run at once, and the run loop looks at all of it. Work from
- * elsewhere comes with an interrupt of its own.
+ * The handler may have left work for this task or this CPU for which no interrupt comes. Work
+ * from elsewhere comes with an interrupt of its own.
+ */
+static __always_inline bool kvm_p9_light_left_work(struct kvm_vcpu *vcpu)
+{
+	return unlikely(kvm_p9_has_work(vcpu) ||
+			timer_get_next_tb() < vcpu->arch.p9.light.limit ||
+			vcpu->arch.doorbell_request);
+}
+
+/*
+ * After an hcall, which the trampoline returns from: if there is work, send an interrupt. It ends
+ * the guest's run at once, and the run loop looks at all of the work.
  */
 static __always_inline void kvm_p9_light_look_for_work(struct kvm_vcpu *vcpu)
 {
-	if (likely(!kvm_p9_has_work(vcpu) && timer_get_next_tb() >= vcpu->arch.p9.light.limit &&
-		   !vcpu->arch.doorbell_request))
+	if (likely(!kvm_p9_light_left_work(vcpu)))
 		return;
 
 	ppc_msgsnd_sync();
@@ -266,7 +275,7 @@ failed:
 }
 
 /* Have Rust look for the instruction, in the guest's memory, without sleeping for it */
-static __always_inline bool kvm_p9_light_fetch(struct kvm_vcpu *vcpu)
+static __always_inline bool kvm_p9_find_instruction(struct kvm_vcpu *vcpu)
 {
 	bool done;
 
@@ -278,16 +287,35 @@ static __always_inline bool kvm_p9_light_fetch(struct kvm_vcpu *vcpu)
 		user_read_access_end();
 	}
 	pagefault_enable();
+	return done;
+}
+
+static __always_inline bool kvm_p9_light_fetch(struct kvm_vcpu *vcpu)
+{
+	bool done = kvm_p9_find_instruction(vcpu);
+
 	if (unlikely(!done))
 		kvm_p9_light_count(vcpu, KVM_P9_FULL_FETCH);
 	return done;
 }
 
 /*
- * The range of an eventfd for stores of any length has length 0. The store to another device needs
- * the instruction.
+ * The same after a full exit. An L2's tables are other ones, and a hash guest has no such tables.
+ * If the instruction is not to be had here, the caller loads it.
  */
-noinstr bool kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range)
+void __kvm_p9_fetch_instruction(struct kvm_vcpu *vcpu)
+{
+	if (vcpu->arch.last_inst == KVM_INST_FETCH_FAILED && kvm_is_radix(vcpu->kvm) &&
+	    !vcpu->arch.nested)
+		kvm_p9_find_instruction(vcpu);
+}
+EXPORT_SYMBOL_GPL(__kvm_p9_fetch_instruction);
+
+/*
+ * The range of an eventfd for stores of any length has length 0. The store to another device needs
+ * the instruction. Return one of KVM_P9_ABI_STORE_.
+ */
+noinstr int kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range)
 {
 	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
 	gpa_t gpa = kvm_p9_fault_address(vcpu);
@@ -299,11 +327,16 @@ noinstr bool kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range
 	else
 		done = kvm_p9_light_fetch(vcpu) && ops->store(vcpu, gpa);
 	kvm_p9_light_end(vcpu);
-	if (done) {
-		/* A POWER9 has no prefixed instructions */
-		kvmppc_set_pc(vcpu, kvmppc_get_pc(vcpu) + 4);
-		vcpu->stat.sum_exits++;
-		kvm_p9_light_look_for_work(vcpu);
+	if (!done)
+		return KVM_P9_ABI_STORE_REFUSED;
+
+	/* A POWER9 has no prefixed instructions */
+	kvmppc_set_pc(vcpu, kvmppc_get_pc(vcpu) + 4);
+	vcpu->stat.sum_exits++;
+	/* Most often the task that the eventfd is for, woken on this CPU */
+	if (kvm_p9_light_left_work(vcpu)) {
+		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_WORK);
+		return KVM_P9_ABI_STORE_DONE_LEAVE;
 	}
-	return done;
+	return KVM_P9_ABI_STORE_DONE;
 }

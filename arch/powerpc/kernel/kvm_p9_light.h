@@ -48,7 +48,7 @@ static __always_inline const struct kvm_io_range *kvm_p9_find_range(const struct
 
 /* For entry/src/power9.rs and entry/src/fast/light.rs */
 long kvm_p9_light_hcall(struct kvm_vcpu *vcpu);
-bool kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range);
+int kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range);
 const struct kvm_io_range *kvm_p9_light_find_device(struct kvm_vcpu *vcpu, gpa_t gpa);
 bool kvm_p9_light_read(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *value);
 bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu);

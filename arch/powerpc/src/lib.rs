@@ -16,13 +16,13 @@ pub use abi::fast::FastHcall;
 pub use abi::host::{
 	FAST_LIGHT_TABLE, FAST_TABLE, HostFacts, LIGHT_TABLE, NO_FAST_TABLE, TIMED_FAST_TABLE,
 };
-pub use abi::light::{Light, LightCounter};
+pub use abi::light::{Light, LightCounter, Stored};
 pub use abi::stats::{
 	BUCKETS, Cycles, Distribution, EVENTS, Event, LONGEST_WITH_CYCLES, PathStats, Place,
 	SHORTEST_BITS, SpanKind, Stats, TimingFlags,
 };
 pub use abi::tce_call::{Needs, TceCall};
-pub use abi::vcpu::{LIST_ENTRIES, P9Vcpu};
+pub use abi::vcpu::{LIST_ENTRIES, P9Vcpu, TCE_LISTS};
 pub use cpu::Cpu;
 pub use msr::{Lpcr, Mmcr0, Msr};
 pub use spr::{Spr, SprField};

@@ -63,10 +63,10 @@ pub fn disabled(guest: GuestMode, path: Column) -> Verdict {
 	}
 }
 
-/// Every hcall that has a fast or a light handler.
-const HANDLED: [Number; 25] = [
+/// Every hcall that has a fast or a light handler, but for H_CEDE: KVM does not pass that to userspace
+/// on a POWER9.
+const HANDLED: [Number; 24] = [
 	Number::BULK_REMOVE,
-	Number::CEDE,
 	Number::CLEAR_MOD,
 	Number::CLEAR_REF,
 	Number::CONFER,
@@ -107,7 +107,11 @@ pub fn turned_off(guest: GuestMode, path: Column) -> Verdict {
 			return wrong(format!(
 				"round {round}: NULL, {}, {} userspace",
 				if in_kernel { "on" } else { "off" },
-				if in_kernel { "reached" } else { "did not reach" },
+				if in_kernel {
+					"reached"
+				} else {
+					"did not reach"
+				},
 			));
 		}
 	}
@@ -118,7 +122,10 @@ pub fn turned_off(guest: GuestMode, path: Column) -> Verdict {
 	check_probe(&result)?;
 	for (index, number) in HANDLED.iter().enumerate() {
 		if !result.to_userspace.contains_key(&(index as u64)) {
-			return wrong(format!("{:#x} is off, and did not reach userspace", number.0));
+			return wrong(format!(
+				"{:#x} is off, and did not reach userspace",
+				number.0
+			));
 		}
 	}
 	Ok(format!("{} hcalls turned off", HANDLED.len()))

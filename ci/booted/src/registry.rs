@@ -170,6 +170,7 @@ table! {
 
 	// TCE tables.
 	("tce-diff-{guest}",                      ALL,    NONE,  ByGuest, [Next], |t| tce::differential(t.guest(), t.seed, t.amounts.tce_calls)),
+	("tce-lists-{guest}-{path}",              ALL,    PATHS, ByGuest, [Next], |t| tce::several_lists(t.guest(), t.path())),
 	("tce-moving-list-{guest}-{path}",        ALL,    PATHS, ByGuest, [],     |t| tce::moving_list(t.guest(), t.path())),
 	("tce-closing-table-{guest}-{path}",      GUESTS, PATHS, ByGuest, [],     |t| tce::closing_table(t.guest(), t.path())),
 

@@ -612,6 +612,91 @@ fn write_and_read(machine: &mut Machine) -> Result<Vec<(usize, u64)>, Failure> {
 		.collect())
 }
 
+/// A guest takes its lists from several pages in turn, and reads what it wrote. The pages that a
+/// vcpu remembers are enough for fast handlers to answer all but the first hcalls. With one page
+/// more the answers are the same.
+pub fn several_lists(guest: GuestMode, path: Column) -> Result<String, Failure> {
+	const ROUNDS: u64 = 20;
+	/// Of one list.
+	const ENTRIES: u64 = 8;
+	/// The kernel's KVM_P9_TCE_LISTS.
+	const REMEMBERED: u64 = 4;
+	host::choose(path).map_err(Failure::Unsupported)?;
+	let mut machine = Machine::new(Config {
+		guest,
+		enable: &TCES,
+		window: true,
+	})?;
+	let entry = |page: u64, index: u64| map::tce((page * 100 + index) % 512);
+	let mut served = Vec::new();
+	for pages in [REMEMBERED, REMEMBERED + 1] {
+		for page in 0..pages {
+			let list = core::array::from_fn(|index| entry(page, index as u64));
+			// Not at the beginning of the page, for most.
+			write_list(machine.memory(), list_of(page), &list);
+		}
+		let calls = (0..pages * ROUNDS).flat_map(|n| {
+			let page = n % pages;
+			let first = (page * 64) << map::TCE_SHIFT;
+			let last = first + ((ENTRIES - 1) << map::TCE_SHIFT);
+			[
+				(
+					Number::PUT_TCE_INDIRECT,
+					[map::LIOBN, first, list_of(page), ENTRIES],
+				),
+				(Number::GET_TCE, [map::LIOBN, last, 0, 0]),
+			]
+		});
+		let calls: Vec<_> = calls.collect();
+		let place = |index: usize| map::CALLS + (index * size_of::<Call>()) as u64;
+		for (index, &(number, args)) in calls.iter().enumerate() {
+			let call = Call {
+				number: number.0,
+				args,
+				..Call::default()
+			};
+			machine.memory().write(place(index), call);
+		}
+		let before = fast()?;
+		let command = Command {
+			job: Job::CALLS,
+			iterations: calls.len() as u64,
+			..Command::default()
+		};
+		machine.perform(command, LIMIT, |_| {})?;
+		served.push(fast()? - before);
+		for (index, (number, args)) in calls.iter().enumerate() {
+			let done: Call = machine.memory().read(place(index));
+			let page = index as u64 / 2 % pages;
+			let is_right = done.code as i64 == Code::SUCCESS.0
+				&& (*number != Number::GET_TCE || done.r4 == entry(page, ENTRIES - 1));
+			if !is_right {
+				return Err(Failure::Wrong(format!(
+					"hcall {:#x} {args:x?} of {pages} pages returned {} and r4 {:#x}",
+					number.0, done.code as i64, done.r4
+				)));
+			}
+		}
+	}
+	// H_GET_TCE is always fast, and each page's first list is not. The very first may find no page of
+	// the table before it looks for its list, which is remembered one round later then.
+	let (least, few) = (2 * REMEMBERED * ROUNDS - REMEMBERED - 1, served[0]);
+	let what = format!("{few} and {} hcalls fast", served[1]);
+	let is_right = match path {
+		Column::RustFast => few >= least && served[1] >= (REMEMBERED + 1) * ROUNDS,
+		_ => served == [0, 0],
+	};
+	match is_right {
+		true => Ok(what),
+		false => Err(Failure::Wrong(format!("{what}, of {least} at least"))),
+	}
+}
+
+/// A list in a host page of its own.
+fn list_of(page: u64) -> u64 {
+	map::TCE_LIST + page * PAGE + page % 3 * LIST
+}
+
 /// A guest reads and writes a table while userspace closes it and opens another, and
 /// looks at memory that comes free for entries which came too late.
 pub fn closing_table(guest: GuestMode, path: Column) -> Result<String, Failure> {

@@ -3,7 +3,7 @@
 
 use core::ptr::NonNull;
 
-use powerpc::{Msr, Spr};
+use powerpc::{Msr, Spr, Stored};
 
 use super::enter::{self, Host};
 use super::facilities::{self, has_tm};
@@ -135,7 +135,8 @@ fn find_device_at<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<NonNull<u8>> {
 }
 
 /// Tries to answer such a store by a light exit. If the store is answered, the guest can go
-/// straight on, and the result is `None`. If not, the exit goes on as a full one.
+/// straight on, and the result is `None`. If not, the exit goes on as a full one. So it does if there
+/// is work for the run loop: then nothing has happened in the guest, for which the exit would be.
 ///
 /// # Safety
 ///
@@ -162,10 +163,17 @@ pub(super) unsafe fn leave_lightly<K: Kernel>(
 	let registers = k.light(vcpu);
 	// SAFETY: the guest's context is loaded, which this function requires. What an interrupt overwrites is saved, and is loaded again on
 	// both ways: by the loop that called this, or by the next full entry.
-	let (answered, _) =
+	let (stored, _) =
 		unsafe { light::window(k, structures, registers, |k| k.light_store(vcpu, device)) };
-	if !answered {
-		return Some(out);
+	match stored {
+		Stored::Refused => return Some(out),
+		Stored::DoneLeave => {
+			return Some(Out {
+				trap: trap::NONE,
+				..out
+			});
+		}
+		Stored::Done => {}
 	}
 	// SAFETY: as on the way in.
 	unsafe { enter::load_way_in(k, vcpu) };

@@ -6,7 +6,7 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, fence};
 
-use powerpc::P9Vcpu;
+use powerpc::{P9Vcpu, TCE_LISTS};
 use tce::{GuestMemory, List, Range, Refusal, Tce, TooHard};
 
 use super::at;
@@ -81,6 +81,36 @@ impl Memory<'_> {
 		let range = range(unsafe { SlotView::new(last) });
 		range.contains(address).then_some(range)
 	}
+
+	/// The list, if the vcpu remembers its page at place `n`.
+	#[inline(always)]
+	fn remembered(&self, n: usize, address: u64) -> Option<ListPage<'_>> {
+		let p9 = self.caller.p9;
+		if p9.tce_list_gfn.get(n)?.get() != address >> layout::PAGE_SHIFT
+			|| p9.tce_list_generation.get(n)?.get() != self.slots.generation()
+		{
+			return None;
+		}
+		p9.tce_list_busy.store(1, Ordering::Relaxed);
+		let guard = Busy(p9);
+		// The notifier has a full barrier between its two steps as well.
+		fence(Ordering::SeqCst);
+		// Null if the notifier has reset it. The page may have come back at another place.
+		let page = NonNull::new(p9.tce_list_page.get(n)?.load(Ordering::Relaxed))?;
+		let offset = address as usize & ((1 << layout::PAGE_SHIFT) - 1);
+		Some(ListPage {
+			// SAFETY: the offset is inside the page.
+			list: unsafe { page.byte_add(offset) },
+			_guard: Some(guard),
+		})
+	}
+
+	/// The same for all places but the first.
+	#[cold]
+	#[inline(never)]
+	fn remembered_elsewhere(&self, address: u64) -> Option<ListPage<'_>> {
+		(1..TCE_LISTS).find_map(|n| self.remembered(n, address))
+	}
 }
 
 impl GuestMemory for Memory<'_> {
@@ -108,21 +138,12 @@ impl GuestMemory for Memory<'_> {
 				_guard: None,
 			});
 		}
-		if p9.tce_list_gfn.get() == address >> layout::PAGE_SHIFT
-			&& p9.tce_list_generation.get() == self.slots.generation()
-		{
-			p9.tce_list_busy.store(1, Ordering::Relaxed);
-			let guard = Busy(p9);
-			// The notifier has a full barrier between its two steps as well.
-			fence(Ordering::SeqCst);
-			if let Some(page) = NonNull::new(p9.tce_list_page.load(Ordering::Relaxed)) {
-				let offset = address as usize & ((1 << layout::PAGE_SHIFT) - 1);
-				return Some(ListPage {
-					// SAFETY: the offset is inside the page.
-					list: unsafe { page.byte_add(offset) },
-					_guard: Some(guard),
-				});
-			}
+		// Most guests have one page for all their lists.
+		if let Some(list) = self.remembered(0, address) {
+			return Some(list);
+		}
+		if let Some(list) = self.remembered_elsewhere(address) {
+			return Some(list);
 		}
 		p9.tce_list_wanted.set(1);
 		None

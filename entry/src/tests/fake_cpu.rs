@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::ptr::NonNull;
 
 use ::hpt::fault::{Fault, Owner};
-use powerpc::{Cpu, Lpcr, Msr, Spr};
+use powerpc::{Cpu, Lpcr, Msr, Spr, Stored};
 
 use crate::layout::kernel as layout;
 use crate::light::Registers;
@@ -122,6 +122,8 @@ pub(super) type Seen = (BTreeMap<u16, u64>, BTreeMap<u16, u64>, [u64; 8], [u64; 
 pub(super) struct Light {
 	/// The handler answers, or after interrupts there is no work for the run loop.
 	pub(super) answers: bool,
+	/// A store leaves work for the run loop.
+	pub(super) leaves_work: bool,
 	/// Interrupts of the host can be served.
 	pub(super) may_serve: bool,
 	/// The host takes an interrupt.
@@ -644,14 +646,18 @@ impl Kernel for Machine {
 		Some(NonNull::dangling())
 	}
 
-	fn light_store(&mut self, vcpu: VcpuView, _: NonNull<u8>) -> bool {
+	fn light_store(&mut self, vcpu: VcpuView, _: NonNull<u8>) -> Stored {
 		let light = self.light.expect("light exits are on");
 		assert_eq!(vcpu.pid(), self.guest_writes[&Spr::PIDR.0] as u32);
 		self.in_window(light);
-		if light.answers {
-			vcpu.set_nip(vcpu.nip() + 4);
+		if !light.answers {
+			return Stored::Refused;
 		}
-		light.answers
+		vcpu.set_nip(vcpu.nip() + 4);
+		match light.leaves_work {
+			true => Stored::DoneLeave,
+			false => Stored::Done,
+		}
 	}
 }
 

@@ -55,6 +55,30 @@ impl Light {
 	}
 }
 
+/// What became of a store in a light exit. The glue has the values as `KVM_P9_ABI_STORE_`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum Stored {
+	/// Nothing has changed: the exit has to be a full one.
+	Refused = 0,
+	/// The device has the store, and the guest can go on.
+	Done = 1,
+	/// The device has the store, and there is work for the run loop.
+	DoneLeave = 2,
+}
+
+impl Stored {
+	/// By the value that the glue returned. The glue has no other values; an unknown one leaves the
+	/// guest, after which nothing depends on it.
+	pub const fn from_glue(value: i32) -> Self {
+		match value {
+			0 => Self::Refused,
+			1 => Self::Done,
+			_ => Self::DoneLeave,
+		}
+	}
+}
+
 impl Default for Light {
 	fn default() -> Self {
 		Self::new()

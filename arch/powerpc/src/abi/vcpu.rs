@@ -15,6 +15,9 @@ use super::stats::Stats;
 /// Entries of the longest list that H_PUT_TCE_INDIRECT takes.
 pub const LIST_ENTRIES: usize = 512;
 
+/// Pages with such lists that a vcpu remembers (`KVM_P9_TCE_LISTS`).
+pub const TCE_LISTS: usize = 4;
+
 shared! {
 	/// Our part of `struct kvm_vcpu_arch`, in the kernel's `asm/kvm_host.h`.
 	///
@@ -27,15 +30,17 @@ shared! {
 		pub fast_table: Cell<*const c_void>,
 		/// Hcalls that each fast handler answered, by [`FastHcall`].
 		pub fast: [Counter; FastHcall::COUNT],
-		/// Guest frame of the page that `tce_list_page` is.
-		pub tce_list_gfn: Cell<u64>,
-		/// Generation of the memory slots for which that holds.
-		pub tce_list_generation: Cell<u64>,
-		/// Kernel address of a page of the guest's, or null. Any CPU may reset it at any
+		/// Guest frames of the pages that `tce_list_page` has.
+		pub tce_list_gfn: [Cell<u64>; TCE_LISTS],
+		/// Generations of the memory slots for which that holds.
+		pub tce_list_generation: [Cell<u64>; TCE_LISTS],
+		/// Kernel addresses of pages of the guest's, or null. Any CPU may reset one at any
 		/// time, and then waits for `tce_list_busy` before it lets go of the page.
-		pub tce_list_page: AtomicPtr<u64>,
-		/// Not 0 while a handler reads the page.
+		pub tce_list_page: [AtomicPtr<u64>; TCE_LISTS],
+		/// Not 0 while a handler reads a page.
 		pub tce_list_busy: AtomicU64,
+		/// Which of the pages the kernel replaces next.
+		pub tce_list_next: Cell<u64>,
 		/// Not 0 asks the C handler, which runs next, to remember its list's page.
 		pub tce_list_wanted: Cell<u64>,
 		/// The list of an H_PUT_TCE_INDIRECT, while its handler runs, or when the kernel
@@ -59,10 +64,11 @@ impl P9Vcpu {
 		Self {
 			fast_table: Cell::new(ptr::null()),
 			fast: [const { Counter::new(0) }; FastHcall::COUNT],
-			tce_list_gfn: Cell::new(0),
-			tce_list_generation: Cell::new(0),
-			tce_list_page: AtomicPtr::new(ptr::null_mut()),
+			tce_list_gfn: [const { Cell::new(0) }; TCE_LISTS],
+			tce_list_generation: [const { Cell::new(0) }; TCE_LISTS],
+			tce_list_page: [const { AtomicPtr::new(ptr::null_mut()) }; TCE_LISTS],
 			tce_list_busy: AtomicU64::new(0),
+			tce_list_next: Cell::new(0),
 			tce_list_wanted: Cell::new(0),
 			tce_list: [const { Cell::new(0) }; LIST_ENTRIES],
 			stats: AtomicPtr::new(ptr::null_mut()),
