@@ -255,13 +255,27 @@ pub struct Turns {
 	pub rounds: [u64; 2],
 	/// A code that an hcall should not have had.
 	pub bad: u64,
+	/// The timebase before the H_PROD that ended the last turn.
+	pub prodded_at: u64,
+	/// Of each: how often it was woken for its turn.
+	pub wakes: [u64; 2],
+	/// Of each: ticks of the timebase from that H_PROD to its first instruction after H_CEDE, all
+	/// wake-ups together.
+	pub ticks: [u64; 2],
+	/// If not 0, the first vcpu does not sleep, and lets so many other threads run before each
+	/// H_PROD: then the second one sleeps by that time.
+	pub pause: u64,
 }
 
-assert_eq_size!(Turns, [u64; 5]);
+assert_eq_size!(Turns, [u64; 11]);
 const_assert_eq!(offset_of!(Turns, turn), 0);
 const_assert_eq!(offset_of!(Turns, stop), 8);
 const_assert_eq!(offset_of!(Turns, rounds), 16);
 const_assert_eq!(offset_of!(Turns, bad), 32);
+const_assert_eq!(offset_of!(Turns, prodded_at), 40);
+const_assert_eq!(offset_of!(Turns, wakes), 48);
+const_assert_eq!(offset_of!(Turns, ticks), 64);
+const_assert_eq!(offset_of!(Turns, pause), 80);
 
 impl Contender {
 	/// Entries that it works on, and a few more behind them: at most this many at once,

@@ -226,8 +226,8 @@ impl Machine {
 	}
 
 	/// Two vcpus that wake each other, with the block at [`map::CONTENDERS`].
-	pub fn take_turns(&self, ids: [u64; 2]) -> Result<[Vcpu; 2], Failure> {
-		self.vm.memory.write(map::CONTENDERS, Turns::default());
+	pub fn take_turns(&self, ids: [u64; 2], block: Turns) -> Result<[Vcpu; 2], Failure> {
+		self.vm.memory.write(map::CONTENDERS, block);
 		let vcpu = |own: usize| {
 			self.other_vcpu(ids[own], |gpr| {
 				gpr[22] = map::CONTENDERS;

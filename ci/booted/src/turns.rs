@@ -12,7 +12,7 @@ use vmm::kvm::{Exit, Vcpu};
 use vmm::machine::{Failure, Machine};
 use vmm::timer::Timer;
 
-use crate::common::{Verdict, choose, counter, counters, machine, wrong};
+use crate::common::{Verdict, choose, counter, counters, machine, named, wrong};
 use crate::cpus::move_to_cpu;
 
 const IDS: [u64; 2] = [1, 2];
@@ -37,7 +37,7 @@ fn run(vcpu: &mut Vcpu, cpu: usize) -> Result<(), Failure> {
 }
 
 /// Waits until time is over, or no vcpu moves.
-fn watch(machine: &Machine, time: Duration) -> Result<(), Failure> {
+pub fn watch(machine: &Machine, time: Duration) -> Result<(), Failure> {
 	let end = Instant::now() + time;
 	let (mut last, mut since) = ([0; 2], Instant::now());
 	while Instant::now() < end {
@@ -52,39 +52,56 @@ fn watch(machine: &Machine, time: Duration) -> Result<(), Failure> {
 	Ok(())
 }
 
+/// Two vcpus take turns, each on its CPU, while `meanwhile` runs. Says what they did. For `pause` see
+/// [`Turns`].
+pub fn play(
+	places: [usize; 2],
+	pause: u64,
+	meanwhile: impl FnOnce(&Machine) -> Result<(), Failure>,
+) -> Result<Turns, Failure> {
+	let machine = machine(GuestMode::Radix, &[])?;
+	let block = Turns {
+		pause,
+		..Turns::default()
+	};
+	let mut vcpus = machine.take_turns(IDS, block)?;
+	let results = std::thread::scope(|scope| {
+		let threads: Vec<_> = vcpus
+			.iter_mut()
+			.zip(places)
+			.map(|(vcpu, cpu)| scope.spawn(move || run(vcpu, cpu)))
+			.collect();
+		let watched = meanwhile(&machine);
+		machine.memory().write(map::CONTENDERS + 8, 1_u64);
+		let ended = threads
+			.into_iter()
+			.map(|thread| thread.join().expect("it doesn't panic"));
+		core::iter::once(watched).chain(ended).collect::<Vec<_>>()
+	});
+	results.into_iter().collect::<Result<(), Failure>>()?;
+	let turns = turns(&machine);
+	let [first, second] = turns.rounds;
+	if turns.bad != 0 || first.abs_diff(second) > 1 || first < ENOUGH {
+		return wrong(format!("{:?} turns, code {:#x}", turns.rounds, turns.bad));
+	}
+	Ok(turns)
+}
+
 /// On two CPUs, then on one, for some time each.
 pub fn wake_each_other(path: Column, time: Duration) -> Verdict {
 	choose(path)?;
 	let mut told = vec![];
 	for (what, places) in [("apart", [0, 1]), ("together", [0, 0])] {
-		let machine = machine(GuestMode::Radix, &[])?;
-		let mut vcpus = machine.take_turns(IDS)?;
 		let before = counters().unwrap_or_default();
-		let results = std::thread::scope(|scope| {
-			let threads: Vec<_> = vcpus
-				.iter_mut()
-				.zip(places)
-				.map(|(vcpu, cpu)| scope.spawn(move || run(vcpu, cpu)))
-				.collect();
-			let watched = watch(&machine, time);
-			machine.memory().write(map::CONTENDERS + 8, 1_u64);
-			let ended = threads
-				.into_iter()
-				.map(|thread| thread.join().expect("it doesn't panic"));
-			core::iter::once(watched).chain(ended).collect::<Vec<_>>()
-		});
-		results.into_iter().collect::<Result<(), Failure>>()?;
-		let Turns { rounds, bad, .. } = turns(&machine);
-		let [first, second] = rounds;
-		if bad != 0 || first.abs_diff(second) > 1 || first < ENOUGH {
-			return wrong(format!("{what}: {rounds:?} turns, code {:#x}", bad));
-		}
-		let mut line = format!("{what}: {} turns", first + second);
+		let turns = play(places, 0, |machine| watch(machine, time))
+			.map_err(|failure| named(failure, what))?;
+		let count: u64 = turns.rounds.iter().sum();
+		let mut line = format!("{what}: {count} turns");
 		if path == Column::RustFast {
 			let after = counters()?;
 			let grown = |name| counter(&after, name) - counter(&before, name);
 			let (prods, cedes) = (grown("light_h_prod"), grown("light_h_cede"));
-			if prods < (first + second) / 2 {
+			if prods < count / 2 {
 				return wrong(format!("{line}, but only {prods} light H_PROD"));
 			}
 			line += &format!(", {prods} light H_PROD, {cedes} light H_CEDE");
