@@ -15,6 +15,8 @@ mod cpus;
 #[cfg(target_arch = "powerpc64")]
 mod disturb;
 #[cfg(target_arch = "powerpc64")]
+mod halt;
+#[cfg(target_arch = "powerpc64")]
 mod hcalls;
 #[cfg(target_arch = "powerpc64")]
 mod hostile_vmm;

@@ -109,7 +109,7 @@ use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
-		disturb, hcalls, hostile_vmm, page_table, soak, stats, stores, storms, tce, turns,
+		disturb, halt, hcalls, hostile_vmm, page_table, soak, stats, stores, storms, tce, turns,
 		user_regs,
 	},
 	cases::case,
@@ -168,6 +168,10 @@ table! {
 	("resched-storm-{guest}-{path}-null",     ALL,    PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), case!("null"))),
 	("resched-storm-{guest}-{path}-h_prod",   GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), case!("h_prod"))),
 
+	// Halt polling.
+	("halt-poll-wake-up",                     RADIX,  NONE,  On(First), [Next], |_| halt::wake_up()),
+	("halt-poll-ends-{path}",                 RADIX,  RUST,  On(First), [],   |t| halt::ends(t.path())),
+
 	// TCE tables.
 	("tce-diff-{guest}",                      ALL,    NONE,  ByGuest, [Next], |t| tce::differential(t.guest(), t.seed, t.amounts.tce_calls)),
 	("tce-lists-{guest}-{path}",              ALL,    PATHS, ByGuest, [Next], |t| tce::several_lists(t.guest(), t.path())),
@@ -204,6 +208,8 @@ table! {
 	("smp-tce-hw-attach-{path}",              RADIX,  PATHS, On(Smp), [],     |t| contend::contend(t.path(), t.seed, Meanwhile::Attachments, Duration::from_secs(6))),
 	("smp-tce-hw-remove-{path}",              RADIX,  PATHS, On(Smp), [],     |t| contend::contend(t.path(), t.seed, Meanwhile::Removals, Duration::from_secs(6))),
 	("smp-prod-cede-{path}",                  RADIX,  PATHS, On(Smp), [],     |t| turns::wake_each_other(t.path(), Duration::from_secs(4))),
+	("smp-halt-poll-turns-{path}",            RADIX,  RUST,  On(Smp), [],     |t| halt::turns_while_polling(t.path(), Duration::from_secs(3))),
+	("smp-halt-poll-switch",                  RADIX,  NONE,  On(Smp), [],     |t| halt::switch(t.seed, Duration::from_secs(5))),
 	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [],     |t| disturb::registers(t.path(), t.seed, Duration::from_secs(6))),
 	("smp-soak",                              RADIX,  NONE,  On(Soak), [],    |t| soak::all(t.seed, Duration::from_secs(60 * t.amounts.soak_minutes))),
 
