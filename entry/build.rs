@@ -19,7 +19,7 @@ use powerpc::SprField;
 
 /// Values, rather than offsets, that the host's tests see. The kernel's own, as of
 /// Linux 6.12; a test that depends on one says so.
-const VALUES: [(&str, i64); 20] = [
+const VALUES: [(&str, i64); 50] = [
 	("GUEST_MODE_NONE", 0),
 	("GUEST_MODE_P9_RS", 6),
 	("INST_FETCH_FAILED", -1),
@@ -41,6 +41,36 @@ const VALUES: [(&str, i64); 20] = [
 	("SLB_VALID", 1 << 27),
 	("HAVE_TM", 1),
 	("HAVE_TIMING", 0),
+	("HAVE_QUEUED_SPINLOCK", 1),
+	("SPINLOCK_LOCKED", 1),
+	("SPINLOCK_OWNER_SHIFT", 1),
+	("SPINLOCK_TAIL", 0xfffe_0000),
+	("XA_NODE_SLOTS", 4096),
+	("XA_SLOTS", 64),
+	("VP_QUEUES", 4096),
+	("VP_QUEUE_COUNT", 8),
+	("SIZEOF_QUEUE", 4096),
+	("VP_IPI_DATA", 9 * 4096),
+	("XIVE_BLOCKS", 4096),
+	("XICS_BLOCKS", 1024),
+	("XICS_BLOCK_SHIFT", 10),
+	("BLOCK_SOURCES", 4096),
+	("SIZEOF_SOURCE", 2 * 4096),
+	("SOURCE_IPI_DATA", 4096),
+	("XICS_IRQ_IPI", 2),
+	("XICS_IRQ_DUMMY", 1),
+	("XICS_MASKED", 0xff),
+	("ESB_FLAG_STORE_EOI", 1),
+	("ESB_FLAG_LSI", 2),
+	("ESB_STORE_EOI", 0x400),
+	("ESB_LOAD_EOI", 0),
+	("ESB_SET_PQ_00", 0xc00),
+	("ESB_Q", 1),
+	("TIMA_ACK", 0x810),
+	("TIMA_ACK_INTERRUPT", 0x80),
+	("TIMA_OS", 0x10),
+	("TIMA_CPPR", 0x11),
+	("TIMA_SET_PENDING", 0x812),
 ];
 
 /// Where `kvm_p9_layout.c` is in this checkout. A kernel tree that contains the sources has the file

@@ -9,6 +9,7 @@ mod tce;
 mod timed;
 
 use self::hpt::{h_bulk_remove, h_clear_mod, h_clear_ref, h_enter, h_protect, h_read, h_remove};
+use crate::xics::hcalls::*;
 use ::hcall::{FastTable, Number, null};
 use tce::{h_get_tce, h_put_tce, h_put_tce_indirect, h_stuff_tce};
 

@@ -33,6 +33,7 @@ pub mod fetch;
 mod hpt;
 mod layout;
 pub mod light;
+pub(crate) mod lock;
 #[cfg(kernel)]
 mod power9;
 pub mod radix;
@@ -44,5 +45,6 @@ mod tce;
 mod tests;
 pub mod timing;
 pub mod views;
+pub mod xics;
 
 pub use choose::{EntryPath, GuestFacts, choose};

@@ -125,6 +125,10 @@ view! {
 		prodded / set_prodded: u8 @ VCPU_PRODDED;
 		load_ebb / set_load_ebb: u8 @ VCPU_LOAD_EBB;
 		load_tm / set_load_tm: u8 @ VCPU_LOAD_TM;
+		/// The kind of interrupt controller that the vcpu is connected to.
+		irq_type / set_irq_type: u32 @ VCPU_IRQ_TYPE;
+		/// What KVM keeps of it for the XIVE, or 0.
+		xive_vcpu / set_xive_vcpu: u64 @ VCPU_XIVE_VCPU;
 		/// The vcpu's interrupt context is on this CPU.
 		xive_pushed / set_xive_pushed: u8 @ VCPU_XIVE_PUSHED;
 		/// How many entries of `slb` are in use.
@@ -257,6 +261,12 @@ view! {
 		mmu_notifications / set_mmu_notifications: u64 @ KVM_MMU_SEQUENCE;
 		/// How many MMU notifications are in progress.
 		mmu_notified / set_mmu_notified: u64 @ KVM_MMU_IN_PROGRESS;
+		/// The interrupt controller, if it uses the host's XIVE.
+		xive / set_xive: u64 @ KVM_XIVE;
+		/// The XArray of vcpus: its root.
+		vcpus / set_vcpus: u64 @ KVM_VCPUS;
+		/// How many vcpus are in use.
+		online_vcpus / set_online_vcpus: u32 @ KVM_ONLINE_VCPUS;
 		/// How often what is known of devices went out of date.
 		mmio_update / set_mmio_update: u64 @ KVM_MMIO_UPDATE;
 		/// The segment of a hash guest in real mode, as in an SLB entry.
@@ -297,6 +307,10 @@ view! {
 		hsrr_valid / set_hsrr_valid: u8 @ PACA_HSRR_VALID;
 		/// The host uses the PMU.
 		pmcregs_in_use / set_pmcregs_in_use: u8 @ PACA_PMCREGS_IN_USE;
+		/// The XIVE's thread interrupt management area, where the kernel has mapped it.
+		tima_virt / set_tima_virt: u64 @ PACA_TIMA_VIRT;
+		/// The same, as a real address.
+		tima_phys / set_tima_phys: u64 @ PACA_TIMA_PHYS;
 	}
 }
 
@@ -426,5 +440,129 @@ view! {
 		hpas / set_hpas: u64 @ REGION_HPAS;
 		/// Where a device's memory begins.
 		device / set_device: u64 @ REGION_DEV_HPA;
+	}
+}
+
+view! {
+	/// `struct xa_node`: a node of an XArray.
+	XaNodeView {
+		/// How many bits of an index are below this node.
+		shift / set_shift: u8 @ XA_NODE_SHIFT;
+	}
+}
+
+view! {
+	/// `struct kvmppc_xive_vcpu`: a vcpu's interrupt presentation. Other vcpus write the MFRR, and read
+	/// all fields.
+	PresentationView {
+		/// The vcpu's number, as the guest knows it.
+		server / set_server: u32 @ VP_SERVER;
+		/// The guest's CPPR.
+		cppr / set_cppr: u8 @ VP_CPPR;
+		/// The CPPR in the XIVE.
+		hw_cppr / set_hw_cppr: u8 @ VP_HW_CPPR;
+		/// The priority of its IPI, or [`layout::XICS_MASKED`] if there is none.
+		mfrr / set_mfrr: u8 @ VP_MFRR;
+		/// Priorities whose queues may have interrupts, as bits.
+		pending / set_pending: u8 @ VP_PENDING;
+		stat_xirr / set_stat_xirr: u64 @ VP_STAT_XIRR;
+		stat_ipoll / set_stat_ipoll: u64 @ VP_STAT_IPOLL;
+		stat_cppr / set_stat_cppr: u64 @ VP_STAT_CPPR;
+		stat_eoi / set_stat_eoi: u64 @ VP_STAT_EOI;
+		stat_ipi / set_stat_ipi: u64 @ VP_STAT_IPI;
+	}
+}
+
+impl PresentationView {
+	/// The queue of a priority.
+	#[inline(always)]
+	pub fn queue(self, priority: u32) -> Option<QueueView> {
+		let index = priority as usize;
+		if index >= layout::VP_QUEUE_COUNT {
+			return None;
+		}
+		// SAFETY: an element of an array of that many in this structure.
+		unsafe {
+			let array = self.0.add(layout::VP_QUEUES);
+			Some(QueueView::new(array.add(index * layout::SIZEOF_QUEUE)))
+		}
+	}
+
+	/// The ESB of the interrupt that tells the vcpu of a new MFRR.
+	#[inline(always)]
+	pub fn ipi(self) -> EsbView {
+		// SAFETY: a part of this structure.
+		unsafe { EsbView::new(self.0.add(layout::VP_IPI_DATA)) }
+	}
+}
+
+view! {
+	/// `struct xive_q`: an event queue. The XIVE writes entries; the vcpu that reads them writes
+	/// index and toggle.
+	QueueView {
+		/// The page of entries, or 0.
+		page / set_page: u64 @ QUEUE_PAGE;
+		/// How many entries there are, less 1.
+		mask / set_mask: u32 @ QUEUE_MASK;
+		/// The next entry.
+		index / set_index: u32 @ QUEUE_INDEX;
+		/// The top bit of an entry that was there in the last round.
+		toggle / set_toggle: u32 @ QUEUE_TOGGLE;
+		/// How many interrupts are routed here: atomic.
+		count / set_count: u32 @ QUEUE_COUNT;
+		/// How many of them left while the queue may have had entries: atomic.
+		left / set_left: u32 @ QUEUE_LEFT;
+	}
+}
+
+view! {
+	/// `struct kvmppc_xive_irq_state`: a source of interrupts.
+	SourceView {
+		/// The priority that the guest has set, or [`layout::XICS_MASKED`].
+		priority / set_priority: u8 @ SOURCE_PRIORITY;
+		/// An H_EOI is in progress.
+		in_eoi / set_in_eoi: u8 @ SOURCE_IN_EOI;
+		/// Of a masked interrupt: P when it was masked.
+		old_p / set_old_p: u8 @ SOURCE_OLD_P;
+		/// Level-sensitive, of an emulated device.
+		lsi / set_lsi: u8 @ SOURCE_LSI;
+		/// Of such: the level.
+		asserted / set_asserted: u8 @ SOURCE_ASSERTED;
+		/// The server that gets it.
+		server / set_server: u32 @ SOURCE_SERVER;
+		/// The number in the XIVE, if it is a passed-through device's, or 0.
+		pt_number / set_pt_number: u32 @ SOURCE_PT_NUMBER;
+		/// The ESB of the passed-through device's interrupt.
+		pt_data / set_pt_data: u64 @ SOURCE_PT_DATA;
+	}
+}
+
+impl SourceView {
+	/// The ESB that the source has now.
+	#[inline(always)]
+	pub fn esb(self) -> Option<EsbView> {
+		if self.pt_number() != 0 {
+			let passed_through = NonNull::new(self.pt_data() as *mut u8)?;
+			// SAFETY: the host's interrupt, which stays until it is unmapped. To unmap it, KVM masks
+			// the source, and waits for an H_EOI in progress.
+			return Some(unsafe { EsbView::new(passed_through) });
+		}
+		// SAFETY: a part of this structure.
+		Some(unsafe { EsbView::new(self.0.add(layout::SOURCE_IPI_DATA)) })
+	}
+}
+
+view! {
+	/// `struct xive_irq_data`: the event state buffer (ESB) of an interrupt.
+	EsbView {
+		flags / set_flags: u64 @ ESB_FLAGS;
+		/// The page for EOI, as a real address.
+		eoi_real / set_eoi_real: u64 @ ESB_EOI_PAGE;
+		/// The same, where the kernel has mapped it.
+		eoi_mapped / set_eoi_mapped: u64 @ ESB_EOI_MMIO;
+		/// The page to trigger the interrupt, as a real address, or 0.
+		trigger_real / set_trigger_real: u64 @ ESB_TRIG_PAGE;
+		/// The same, where the kernel has mapped it, or 0.
+		trigger_mapped / set_trigger_mapped: u64 @ ESB_TRIG_MMIO;
 	}
 }

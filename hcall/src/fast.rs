@@ -57,6 +57,15 @@ impl FastTable {
 		self
 	}
 
+	/// The same table with a handler for `number`, if the table has none. For constants, as
+	/// [`Self::with`].
+	pub const fn or(self, number: Number, handler: Handler) -> Self {
+		match number.index(Self::LAST) {
+			Some(index) if self.0[index].is_some() => self,
+			_ => self.with(number, handler),
+		}
+	}
+
 	/// The handler for `number`.
 	#[inline]
 	pub fn get(&self, number: Number) -> Option<Handler> {

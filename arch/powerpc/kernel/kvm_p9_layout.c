@@ -8,6 +8,7 @@
 #include <linux/kvm_host.h>
 #include <linux/rbtree.h>
 #include <linux/sched.h>
+#include <linux/xarray.h>
 #include <asm/exception-64s.h>
 #include <asm/hvcall.h>
 #include <asm/hw_irq.h>
@@ -20,8 +21,12 @@
 #include <asm/page.h>
 #include <asm/reg.h>
 #include <asm/tce.h>
+#include <asm/xics.h>
+#include <asm/xive-regs.h>
+#include <asm/xive.h>
 
 #include "book3s_hv.h"
+#include "book3s_xive.h"
 #include "kvm_p9.h"
 
 /* A field that Rust uses, and its width in bits */
@@ -53,6 +58,8 @@ int main(void)
 	FIELD8(VCPU_PRODDED, kvm_vcpu, arch.prodded);
 	FIELD8(VCPU_LOAD_EBB, kvm_vcpu, arch.load_ebb);
 	FIELD8(VCPU_LOAD_TM, kvm_vcpu, arch.load_tm);
+	FIELD32(VCPU_IRQ_TYPE, kvm_vcpu, arch.irq_type);
+	FIELD64(VCPU_XIVE_VCPU, kvm_vcpu, arch.xive_vcpu);
 	FIELD8(VCPU_XIVE_PUSHED, kvm_vcpu, arch.xive_pushed);
 	FIELD32(VCPU_SLB_MAX, kvm_vcpu, arch.slb_max);
 	FIELD32(VCPU_SLB_NR, kvm_vcpu, arch.slb_nr);
@@ -121,6 +128,46 @@ int main(void)
 	FIELD64(KVM_MMU_SEQUENCE, kvm, mmu_invalidate_seq);
 	FIELD64(KVM_MMU_IN_PROGRESS, kvm, mmu_invalidate_in_progress);
 
+	FIELD64(KVM_XIVE, kvm, arch.xive);
+	FIELD64(KVM_VCPUS, kvm, vcpu_array.xa_head);
+	FIELD32(KVM_ONLINE_VCPUS, kvm, online_vcpus);
+
+	/* struct xa_node */
+	FIELD8(XA_NODE_SHIFT, xa_node, shift);
+
+	/* struct kvmppc_xive_vcpu and xive_q */
+	FIELD32(VP_SERVER, kvmppc_xive_vcpu, server_num);
+	FIELD8(VP_CPPR, kvmppc_xive_vcpu, cppr);
+	FIELD8(VP_HW_CPPR, kvmppc_xive_vcpu, hw_cppr);
+	FIELD8(VP_MFRR, kvmppc_xive_vcpu, mfrr);
+	FIELD8(VP_PENDING, kvmppc_xive_vcpu, pending);
+	FIELD64(VP_STAT_XIRR, kvmppc_xive_vcpu, stat_vm_h_xirr);
+	FIELD64(VP_STAT_IPOLL, kvmppc_xive_vcpu, stat_vm_h_ipoll);
+	FIELD64(VP_STAT_CPPR, kvmppc_xive_vcpu, stat_vm_h_cppr);
+	FIELD64(VP_STAT_EOI, kvmppc_xive_vcpu, stat_vm_h_eoi);
+	FIELD64(VP_STAT_IPI, kvmppc_xive_vcpu, stat_vm_h_ipi);
+	FIELD64(QUEUE_PAGE, xive_q, qpage);
+	FIELD32(QUEUE_MASK, xive_q, msk);
+	FIELD32(QUEUE_INDEX, xive_q, idx);
+	FIELD32(QUEUE_TOGGLE, xive_q, toggle);
+	FIELD32(QUEUE_COUNT, xive_q, count);
+	FIELD32(QUEUE_LEFT, xive_q, pending_count);
+
+	/* struct kvmppc_xive_irq_state and xive_irq_data */
+	FIELD8(SOURCE_PRIORITY, kvmppc_xive_irq_state, guest_priority);
+	FIELD8(SOURCE_IN_EOI, kvmppc_xive_irq_state, in_eoi);
+	FIELD8(SOURCE_OLD_P, kvmppc_xive_irq_state, old_p);
+	FIELD8(SOURCE_LSI, kvmppc_xive_irq_state, lsi);
+	FIELD8(SOURCE_ASSERTED, kvmppc_xive_irq_state, asserted);
+	FIELD32(SOURCE_SERVER, kvmppc_xive_irq_state, act_server);
+	FIELD32(SOURCE_PT_NUMBER, kvmppc_xive_irq_state, pt_number);
+	FIELD64(SOURCE_PT_DATA, kvmppc_xive_irq_state, pt_data);
+	FIELD64(ESB_FLAGS, xive_irq_data, flags);
+	FIELD64(ESB_EOI_PAGE, xive_irq_data, eoi_page);
+	FIELD64(ESB_EOI_MMIO, xive_irq_data, eoi_mmio);
+	FIELD64(ESB_TRIG_PAGE, xive_irq_data, trig_page);
+	FIELD64(ESB_TRIG_MMIO, xive_irq_data, trig_mmio);
+
 	/* struct mm_struct, and the regions that it has registered for DMA */
 	FIELD64(MM_PGD, mm_struct, pgd);
 	FIELD64(MM_REGIONS, mm_struct, context.iommu_group_mem_list.next);
@@ -177,6 +224,8 @@ int main(void)
 	FIELD8(PACA_SRR_VALID, paca_struct, srr_valid);
 	FIELD8(PACA_HSRR_VALID, paca_struct, hsrr_valid);
 	FIELD8(PACA_PMCREGS_IN_USE, paca_struct, pmcregs_in_use);
+	FIELD64(PACA_TIMA_VIRT, paca_struct, kvm_hstate.xive_tima_virt);
+	FIELD64(PACA_TIMA_PHYS, paca_struct, kvm_hstate.xive_tima_phys);
 
 	/* struct task_struct */
 	FIELD64(TASK_USER_REGS, task_struct, thread.regs);
@@ -212,6 +261,16 @@ int main(void)
 	DEFINE(SIZEOF_MMIO_CACHE_ENTRY, sizeof(struct mmio_hpte_cache_entry));
 	FIELD64(MMIO_CACHE_ADDRESS, mmio_hpte_cache_entry, eaddr);
 	FIELD64(MMIO_CACHE_UPDATE, mmio_hpte_cache_entry, mmio_update);
+	OFFSET(XA_NODE_SLOTS, xa_node, slots);
+	DEFINE(XA_SLOTS, XA_CHUNK_SIZE);
+	OFFSET(VP_QUEUES, kvmppc_xive_vcpu, queues);
+	DEFINE(VP_QUEUE_COUNT, KVMPPC_XIVE_Q_COUNT);
+	DEFINE(SIZEOF_QUEUE, sizeof(struct xive_q));
+	OFFSET(VP_IPI_DATA, kvmppc_xive_vcpu, vp_ipi_data);
+	OFFSET(XIVE_BLOCKS, kvmppc_xive, src_blocks);
+	OFFSET(BLOCK_SOURCES, kvmppc_xive_src_block, irq_state);
+	DEFINE(SIZEOF_SOURCE, sizeof(struct kvmppc_xive_irq_state));
+	OFFSET(SOURCE_IPI_DATA, kvmppc_xive_irq_state, ipi_data);
 	OFFSET(NESTED_NEED_TLB_FLUSH, kvm_nested_guest, need_tlb_flush);
 	OFFSET(KVM_P9_TABLES, kvm, arch.p9.tables);
 	OFFSET(KVM_ENABLED_HCALLS, kvm, arch.enabled_hcalls);
@@ -274,17 +333,36 @@ int main(void)
 	DEFINE(SRR1_PREFIXED, SRR1_PREFIXED);
 	DEFINE(DSISR_ODD, DSISR_UNSUPP_MMU | DSISR_BADACCESS | DSISR_PRTABLE_FAULT | DSISR_SET_RC);
 	DEFINE(FEATURE_TM_ASSIST, CPU_FTR_P9_TM_HV_ASSIST);
+	DEFINE(IRQ_TYPE_XICS, KVMPPC_IRQ_XICS);
+	DEFINE(XICS_BLOCKS, KVMPPC_XICS_MAX_ICS_ID + 1);
+	DEFINE(XICS_BLOCK_SHIFT, KVMPPC_XICS_ICS_SHIFT);
+	DEFINE(XICS_IRQ_IPI, XICS_IPI);
+	DEFINE(XICS_IRQ_DUMMY, XICS_DUMMY);
+	DEFINE(XICS_MASKED, MASKED);
+	DEFINE(ESB_FLAG_STORE_EOI, XIVE_IRQ_FLAG_STORE_EOI);
+	DEFINE(ESB_FLAG_LSI, XIVE_IRQ_FLAG_LSI);
+	DEFINE(ESB_STORE_EOI, XIVE_ESB_STORE_EOI);
+	DEFINE(ESB_LOAD_EOI, XIVE_ESB_LOAD_EOI);
+	DEFINE(ESB_SET_PQ_00, XIVE_ESB_SET_PQ_00);
+	DEFINE(ESB_Q, XIVE_ESB_VAL_Q);
+	DEFINE(TIMA_ACK, TM_SPC_ACK_OS_REG);
+	DEFINE(TIMA_ACK_INTERRUPT, TM_QW1_NSR_EO);
+	DEFINE(TIMA_OS, TM_QW1_OS);
+	DEFINE(TIMA_CPPR, TM_QW1_OS + TM_CPPR);
+	DEFINE(TIMA_SET_PENDING, TM_SPC_SET_OS_PENDING);
 
 	/* What is configured in or out */
 	DEFINE(HAVE_QUEUED_SPINLOCK, IS_ENABLED(CONFIG_PPC_QUEUED_SPINLOCKS) &&
 				     !IS_ENABLED(CONFIG_PREEMPT_RT));
 #if defined(CONFIG_PPC_QUEUED_SPINLOCKS) && !defined(CONFIG_PREEMPT_RT)
+	OFFSET(BLOCK_LOCK, kvmppc_xive_src_block, lock.val);
 	OFFSET(KVM_MMU_LOCK, kvm, mmu_lock.rlock.raw_lock.val);
 	DEFINE(SPINLOCK_LOCKED, _Q_LOCKED_VAL);
 	DEFINE(SPINLOCK_OWNER_SHIFT, _Q_OWNER_CPU_OFFSET);
 	DEFINE(SPINLOCK_TAIL, _Q_TAIL_CPU_MASK);
 #else
-	/* No handler takes the lock */
+	/* No handler takes a lock */
+	DEFINE(BLOCK_LOCK, 0);
 	DEFINE(KVM_MMU_LOCK, 0);
 	DEFINE(SPINLOCK_LOCKED, 0);
 	DEFINE(SPINLOCK_OWNER_SHIFT, 0);

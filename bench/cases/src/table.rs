@@ -211,7 +211,8 @@ pub const CASES: &[Case] = &[
 		number: Number::XIRR,
 		args: [u64::MAX, 0, 0, 0],
 		setup: Setup::Xics,
-		fast: Some("light_h_xics"),
+		fast: Some("fast_h_xirr"),
+		real_mode: true,
 		evidence: &[Evidence::LastR4(0)],
 		..HCALL
 	},

@@ -13,7 +13,7 @@
 //! - The code of a fast hcall, trampoline and handlers, uses a short list of SPRs. LPIDR,
 //!   PIDR, LPCR, the timebase and the PMU are not on the list. Only timed handlers
 //!   (`kvm_p9.stats`), which have a table of their own, and the function that stamps the
-//!   arrival of an hcall read the timebase and the counter of cycles.
+//!   arrival of an hcall read the timebase and the counter of cycles. H_XIRR_X reads the timebase.
 //! - Handlers call no function of the kernel, and so none that could block, with two
 //!   exceptions: `kvm_p9_tce_kill()` in the glue invalidates the TCE caches of the PHBs
 //!   through firmware. That function calls nothing else and touches no SPR but (H)SRR0/1.
@@ -36,7 +36,7 @@ use kbuild::object::ENTRY_POINTS;
 use crate::insn::SprAccess;
 use crate::object::{Function, ObjectFile};
 
-/// Of the Rust object, in bytes.
+/// Of the Rust object, in bytes. Hcalls of XICS are some 7 KiB of them.
 const MAX_TEXT: u64 = 96 * 1024;
 /// Of any entry point, in bytes, without what the kernel's functions use.
 const MAX_STACK: u32 = 1024;
@@ -78,6 +78,10 @@ const GLUE_MAY: [&str; 2] = [".TOC.", "__opal_call"];
 
 /// What handlers that are timed may read besides: the timebase, and PMC6 (cycles).
 const CLOCKS: [u16; 2] = [268, 792];
+
+/// What the fast handler of H_XIRR_X reads besides: the guest's timebase, which the guest asks for.
+const TIMEBASE: u16 = 268;
+const TIMEBASE_FUNCTION: &str = "entry::fast::enabled::h_xirr_x";
 
 /// SPRs that a light exit may use besides: the MMU context, the timebase, the decrementers,
 /// the registers of user access, what an interrupt of the host overwrites, and what H_SET_MODE
@@ -157,6 +161,8 @@ enum Way {
 	Fast,
 	/// A fast handler that is timed.
 	Timed,
+	/// The fast handler of H_XIRR_X, which gives the guest its timebase.
+	Timebase,
 	/// A light exit.
 	Light,
 }
@@ -167,6 +173,7 @@ impl Way {
 		let plain = format!("{:#}", rustc_demangle::demangle(name));
 		match plain {
 			_ if is_timed(name) => Self::Timed,
+			_ if plain == TIMEBASE_FUNCTION => Self::Timebase,
 			_ if plain.contains("entry::fast::light::") || plain.contains("entry::light::") => {
 				Self::Light
 			}
@@ -189,7 +196,11 @@ impl Function {
 			.iter()
 			.filter_map(|insn| insn.spr())
 			.filter(|access| match access {
-				SprAccess::Read(spr) => way != Way::Timed || !CLOCKS.contains(spr),
+				SprAccess::Read(spr) => match way {
+					Way::Timed => !CLOCKS.contains(spr),
+					Way::Timebase => *spr != TIMEBASE,
+					_ => true,
+				},
 				SprAccess::Write(_) => true,
 			})
 			.find(|access| {
@@ -650,6 +661,12 @@ mod tests {
 		}
 		for word in [mttbl, mtpmc6, mfpmc5, mfmmcr0] {
 			assert_eq!(broken_with(timed, word), ["handlers leave SPRs alone"]);
+		}
+		let h_xirr_x = "_RNvNtNtCs6zBCXFne6mQ_5entry4fast7enabled8h_xirr_x";
+		let h_xirr = "_RNvNtNtCs6zBCXFne6mQ_5entry4fast7enabled6h_xirr";
+		assert!(broken_with(h_xirr_x, mftb).is_empty());
+		for (name, word) in [(h_xirr_x, mttbl), (h_xirr_x, mfpmc6), (h_xirr, mftb)] {
+			assert_eq!(broken_with(name, word), ["handlers leave SPRs alone"]);
 		}
 	}
 

@@ -31,18 +31,19 @@ const fn handler(light: Light) -> Handler {
 	unsafe { core::mem::transmute::<Light, Handler>(light) }
 }
 
-/// The table with light handlers.
+/// The table with light handlers. The hcalls of XICS have fast handlers; if the table has none of them, C
+/// answers in a light exit.
 pub(crate) const fn with(table: FastTable) -> FastTable {
 	table
 		.with(Number::CEDE, handler(h_cede))
 		.with(Number::PROD, handler(h_prod))
 		.with(Number::CONFER, handler(h_confer))
-		.with(Number::CPPR, handler(h_cppr))
-		.with(Number::EOI, handler(h_eoi))
-		.with(Number::IPI, handler(h_ipi))
-		.with(Number::IPOLL, handler(h_ipoll))
-		.with(Number::XIRR, handler(h_xirr))
-		.with(Number::XIRR_X, handler(h_xirr_x))
+		.or(Number::CPPR, handler(h_cppr))
+		.or(Number::EOI, handler(h_eoi))
+		.or(Number::IPI, handler(h_ipi))
+		.or(Number::IPOLL, handler(h_ipoll))
+		.or(Number::XIRR, handler(h_xirr))
+		.or(Number::XIRR_X, handler(h_xirr_x))
 		.with(Number::LOGICAL_CI_LOAD, handler(h_logical_ci_load))
 		.with(Number::LOGICAL_CI_STORE, handler(h_logical_ci_store))
 		.with(Number::RANDOM, handler(h_random))

@@ -9,9 +9,10 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use ::hpt::{Guest, HostEntry, Hpte, Refusal, Rev, Slot};
 use powerpc::HostFacts;
 
-use super::host::{self, MmuLock};
+use super::host;
 use super::tlb;
 use crate::layout::kernel as layout;
+use crate::lock::SpinLock;
 use crate::radix::{Malformed, PRESENT, walk};
 use crate::tce::at;
 use crate::tce::guest_memory::{range, search};
@@ -264,7 +265,7 @@ impl Guest for KernelGuest<'_> {
 		}
 		// SAFETY: the lock word of `mmu_lock`.
 		let word: &AtomicU32 = unsafe { self.shared(layout::KVM_MMU_LOCK) };
-		let _lock = MmuLock::try_new(word, self.cpu).ok_or(Refusal::TooHard)?;
+		let _lock = SpinLock::try_new(word, self.cpu).ok_or(Refusal::TooHard)?;
 		if self.is_invalidated(notifications) {
 			return Ok(None);
 		}

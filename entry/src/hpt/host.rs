@@ -2,47 +2,12 @@
 //! The host's page of an address of the VMM, under `mmu_lock`.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use ::hpt::{HostEntry, HostPage, Refusal};
 
 use crate::layout::kernel as layout;
 use crate::radix::{Found, LEAF, PRESENT};
-
-/// `kvm->mmu_lock`, as `queued_spin_trylock()` takes it and `queued_spin_unlock()` leaves it
-/// (asm/qspinlock.h).
-pub(super) struct MmuLock<'a>(&'a AtomicU32);
-
-impl<'a> MmuLock<'a> {
-	/// Takes the lock, if it is free.
-	#[inline(always)]
-	pub(super) fn try_new(word: &'a AtomicU32, cpu: u16) -> Option<Self> {
-		if layout::HAVE_QUEUED_SPINLOCK == 0 {
-			return None;
-		}
-		let tail = layout::SPINLOCK_TAIL as u32;
-		let old = word.load(Ordering::Relaxed);
-		let new = old & tail
-			| layout::SPINLOCK_LOCKED as u32
-			| u32::from(cpu) << layout::SPINLOCK_OWNER_SHIFT;
-		if old & !tail != 0 {
-			return None;
-		}
-		word.compare_exchange(old, new, Ordering::Acquire, Ordering::Relaxed)
-			.is_ok()
-			.then(|| Self(word))
-	}
-}
-
-impl Drop for MmuLock<'_> {
-	#[inline(always)]
-	fn drop(&mut self) {
-		// SAFETY: the low half of the word on a little-endian CPU: `locked` of the union, the
-		// only half that the kernel writes to unlock. Queued CPUs change the other half meanwhile.
-		let locked = unsafe { AtomicU16::from_ptr(self.0.as_ptr().cast()) };
-		locked.store(0, Ordering::Release);
-	}
-}
 
 /// What the kernel's page table entry says. Marks a present page as referenced, and as dirty if it
 /// is to be written and may be.

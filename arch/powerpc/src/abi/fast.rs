@@ -36,6 +36,16 @@ macro_rules! fast_handlers {
 			Protect: PROTECT = h_protect;
 			/// H_BULK_REMOVE.
 			BulkRemove: BULK_REMOVE = h_bulk_remove;
+			/// H_XIRR.
+			Xirr: XIRR = h_xirr;
+			/// H_XIRR_X.
+			XirrX: XIRR_X = h_xirr_x;
+			/// H_EOI.
+			Eoi: EOI = h_eoi;
+			/// H_IPI.
+			Ipi: IPI = h_ipi;
+			/// H_IPOLL.
+			Ipoll: IPOLL = h_ipoll;
 		}
 	};
 }
