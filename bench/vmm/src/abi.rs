@@ -201,6 +201,15 @@ pub struct CreateDevice {
 assert_eq_size!(CreateDevice, [u32; 3]);
 const_assert_eq!(offset_of!(CreateDevice, fd), 4);
 
+/// A line of an interrupt controller (KVM_IRQ_LINE).
+#[repr(C)]
+pub struct IrqLevel {
+	pub irq: u32,
+	pub level: u32,
+}
+
+assert_eq_size!(IrqLevel, [u32; 2]);
+
 /// An attribute of such a device (KVM_SET_DEVICE_ATTR); `addr` points to its value.
 #[repr(C)]
 pub struct DeviceAttr {
@@ -360,6 +369,8 @@ pub const KVM_SET_ONE_REG: Ioctl = libc::_IOW::<OneReg>(KVMIO, 0xac);
 pub const KVM_PPC_CONFIGURE_V3_MMU: Ioctl = libc::_IOW::<MmuV3Config>(KVMIO, 0xaf);
 pub const KVM_CREATE_DEVICE: Ioctl = libc::_IOWR::<CreateDevice>(KVMIO, 0xe0);
 pub const KVM_SET_DEVICE_ATTR: Ioctl = libc::_IOW::<DeviceAttr>(KVMIO, 0xe1);
+pub const KVM_GET_DEVICE_ATTR: Ioctl = libc::_IOW::<DeviceAttr>(KVMIO, 0xe2);
+pub const KVM_IRQ_LINE: Ioctl = libc::_IOW::<IrqLevel>(KVMIO, 0x61);
 
 /// Type of a VM that KVM-HV runs.
 pub const KVM_VM_PPC_HV: u64 = 1;
@@ -384,6 +395,8 @@ pub const KVM_PPC_MMUV3_GTSE: u64 = 2;
 /// and the one of a POWER9.
 pub const KVM_DEV_TYPE_XICS: u32 = 3;
 pub const KVM_DEV_TYPE_XIVE: u32 = 9;
+/// Attributes of the first that are its sources.
+pub const KVM_DEV_XICS_GRP_SOURCES: u32 = 1;
 pub const KVM_CAP_IRQ_XICS: u32 = 92;
 pub const KVM_CAP_PPC_IRQ_XIVE: u32 = 169;
 /// The state of a vcpu in one, and in the other.

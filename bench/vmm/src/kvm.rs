@@ -14,7 +14,7 @@ use std::sync::Arc;
 use hcall::Number;
 
 use crate::abi;
-pub use devices::{Event, Vfio, Window, Windows};
+pub use devices::{Event, Vfio, Window, Windows, set_source, source};
 pub use memory::{Memory, Plain};
 pub use vcpu::{Controller, Exit, Vcpu, VectorRegs};
 
@@ -280,6 +280,16 @@ impl Vm {
 			Controller::Xive => (abi::KVM_DEV_TYPE_XIVE, "KVM_CREATE_DEVICE(XIVE)"),
 		};
 		self.create_device(device).map_err(failed(name))
+	}
+
+	/// A device sends an interrupt, or sets the level of a level-sensitive one.
+	pub fn set_irq(&self, irq: u32, level: bool) -> Result<()> {
+		let line = abi::IrqLevel {
+			irq,
+			level: level.into(),
+		};
+		// SAFETY: the structure is what the request reads.
+		unsafe { ioctl_in(&self.fd, abi::KVM_IRQ_LINE, &line) }.map_err(failed("KVM_IRQ_LINE"))
 	}
 
 	fn create_device(&self, kind: u32) -> Result<OwnedFd> {

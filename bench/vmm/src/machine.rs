@@ -183,6 +183,34 @@ impl Machine {
 		Ok(())
 	}
 
+	/// A vcpu that is a server of the interrupt controller, and does not run.
+	pub fn connect_other(&self, kind: Controller, server: u64) -> Result<Vcpu, Failure> {
+		let vcpu = self.vm.create_vcpu(server)?;
+		vcpu.enable_papr()?;
+		vcpu.connect(kind, self.controller()?, server)?;
+		Ok(vcpu)
+	}
+
+	fn controller(&self) -> Result<&OwnedFd, Failure> {
+		let none = || Failure::Wrong("no interrupt controller".into());
+		self.controller.as_ref().ok_or_else(none)
+	}
+
+	/// Sets a source of the interrupt controller: KVM_DEV_XICS_GRP_SOURCES.
+	pub fn set_source(&self, irq: u64, state: u64) -> Result<(), Failure> {
+		Ok(kvm::set_source(self.controller()?, irq, state)?)
+	}
+
+	/// Its state. KVM masks all sources for that, and unmasks them.
+	pub fn source(&self, irq: u64) -> Result<u64, Failure> {
+		Ok(kvm::source(self.controller()?, irq)?)
+	}
+
+	/// A device sends an interrupt, or sets the level of a level-sensitive one.
+	pub fn set_irq(&self, irq: u64, level: bool) -> Result<(), Failure> {
+		Ok(self.vm.set_irq(irq as u32, level)?)
+	}
+
 	/// Makes a vcpu one of this machine's; says what registers it starts with.
 	fn prepare(&self, vcpu: &Vcpu, id: u64) -> Result<abi::Regs, Failure> {
 		let mut lpcr = Lpcr::ILE;
@@ -226,14 +254,26 @@ impl Machine {
 	}
 
 	/// Two vcpus that wake each other, with the block at [`map::CONTENDERS`].
-	pub fn take_turns(&self, ids: [u64; 2], block: Turns) -> Result<[Vcpu; 2], Failure> {
+	///
+	/// With XICS, which the machine has to have then, they wake each other by interrupts.
+	pub fn take_turns(
+		&self,
+		ids: [u64; 2],
+		block: Turns,
+		by_xics: bool,
+	) -> Result<[Vcpu; 2], Failure> {
 		self.vm.memory.write(map::CONTENDERS, block);
 		let vcpu = |own: usize| {
-			self.other_vcpu(ids[own], |gpr| {
+			let vcpu = self.other_vcpu(ids[own], |gpr| {
 				gpr[22] = map::CONTENDERS;
 				gpr[23] = own as u64;
+				gpr[24] = if by_xics { ids[own] } else { 0 };
 				gpr[25] = ids[1 - own];
-			})
+			})?;
+			if by_xics {
+				vcpu.connect(Controller::Xics, self.controller()?, ids[own])?;
+			}
+			Ok::<_, Failure>(vcpu)
 		};
 		Ok([vcpu(0)?, vcpu(1)?])
 	}

@@ -102,7 +102,7 @@ fn measure(path: Column, window: u64) -> Result<(u64, u64, Halts), Failure> {
 	choose(path)?;
 	let _parameters = Parameters::set(&[(CEILING, window)])?;
 	let mut halts = Halts::default();
-	let turns = turns::play([0, 1], PAUSE, |machine| {
+	let turns = turns::play([0, 1], PAUSE, false, |machine| {
 		turns::watch(machine, Duration::from_millis(50))?;
 		// The statistics are gone with the VM.
 		halts = Halts::now()?;
@@ -175,7 +175,7 @@ const TRIES: u32 = 10;
 /// A vcpu that nothing wakes: it is never its turn.
 fn sleeper() -> Result<(Machine, Vcpu), Failure> {
 	let machine = machine(GuestMode::Radix, &[])?;
-	let [_, sleeper] = machine.take_turns([1, 2], Turns::default())?;
+	let [_, sleeper] = machine.take_turns([1, 2], Turns::default(), false)?;
 	Ok((machine, sleeper))
 }
 
@@ -345,7 +345,7 @@ pub fn turns_while_polling(path: Column, time: Duration) -> Verdict {
 	let mut told = vec![];
 	for (what, places) in [("apart", [0, 1]), ("together", [0, 0])] {
 		let mut halts = Halts::default();
-		let turns = turns::play(places, 0, |machine| {
+		let turns = turns::play(places, 0, false, |machine| {
 			turns::watch(machine, time)?;
 			halts = Halts::now()?;
 			Ok(())
@@ -371,7 +371,7 @@ pub fn switch(seed: u64, time: Duration) -> Verdict {
 	let _kept = kept.into_iter().collect::<Result<Vec<_>, _>>()?;
 	let mut changes = 0;
 	let mut halts = Halts::default();
-	let turns = turns::play([0, 1], 0, |machine| {
+	let turns = turns::play([0, 1], 0, false, |machine| {
 		let stop = AtomicBool::new(false);
 		std::thread::scope(|scope| {
 			let switcher = scope.spawn(|| {

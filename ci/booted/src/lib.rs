@@ -48,3 +48,5 @@ mod turns;
 mod user_regs;
 #[cfg(target_arch = "powerpc64")]
 mod vfio;
+#[cfg(target_arch = "powerpc64")]
+mod xics;

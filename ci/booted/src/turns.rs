@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Two vcpus that wake each other with H_PROD, and sleep with H_CEDE.
+//! Two vcpus that wake each other with H_PROD, or with interrupts of XICS, and sleep with H_CEDE.
 //!
 //! Nothing else wakes them: no signal, no interrupt and no decrementer of their own. A wake-up
 //! that is lost is the end of it, and the test sees that nothing moves any more.
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use protocol::block::Turns;
 use protocol::{Column, GuestMode, map, private};
-use vmm::kvm::{Exit, Vcpu};
+use vmm::kvm::{Controller, Exit, Vcpu};
 use vmm::machine::{Failure, Machine};
 use vmm::timer::Timer;
 
@@ -57,14 +57,18 @@ pub fn watch(machine: &Machine, time: Duration) -> Result<(), Failure> {
 pub fn play(
 	places: [usize; 2],
 	pause: u64,
+	by_xics: bool,
 	meanwhile: impl FnOnce(&Machine) -> Result<(), Failure>,
 ) -> Result<Turns, Failure> {
-	let machine = machine(GuestMode::Radix, &[])?;
+	let mut machine = machine(GuestMode::Radix, &[])?;
+	if by_xics {
+		machine.add_controller(Controller::Xics)?;
+	}
 	let block = Turns {
 		pause,
 		..Turns::default()
 	};
-	let mut vcpus = machine.take_turns(IDS, block)?;
+	let mut vcpus = machine.take_turns(IDS, block, by_xics)?;
 	let results = std::thread::scope(|scope| {
 		let threads: Vec<_> = vcpus
 			.iter_mut()
@@ -88,23 +92,28 @@ pub fn play(
 }
 
 /// On two CPUs, then on one, for some time each.
-pub fn wake_each_other(path: Column, time: Duration) -> Verdict {
+pub fn wake_each_other(path: Column, time: Duration, by_xics: bool) -> Verdict {
 	choose(path)?;
 	let mut told = vec![];
 	for (what, places) in [("apart", [0, 1]), ("together", [0, 0])] {
 		let before = counters().unwrap_or_default();
-		let turns = play(places, 0, |machine| watch(machine, time))
+		let turns = play(places, 0, by_xics, |machine| watch(machine, time))
 			.map_err(|failure| named(failure, what))?;
 		let count: u64 = turns.rounds.iter().sum();
 		let mut line = format!("{what}: {count} turns");
 		if path == Column::RustFast {
 			let after = counters()?;
 			let grown = |name| counter(&after, name) - counter(&before, name);
-			let (prods, cedes) = (grown("light_h_prod"), grown("light_h_cede"));
-			if prods < count / 2 {
-				return wrong(format!("{line}, but only {prods} light H_PROD"));
+			// Each turn has an IPI and its H_EOI.
+			let names = match by_xics {
+				true => ["fast_h_ipi", "fast_h_eoi"],
+				false => ["light_h_prod", "light_h_cede"],
+			};
+			let [wakes, others] = names.map(grown);
+			if wakes < count / 2 || (by_xics && others < count / 2) {
+				return wrong(format!("{line}, but {names:?} {wakes} and {others}"));
 			}
-			line += &format!(", {prods} light H_PROD, {cedes} light H_CEDE");
+			line += &format!(", {names:?} {wakes} and {others}");
 		}
 		told.push(line);
 	}

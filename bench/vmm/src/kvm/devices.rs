@@ -54,6 +54,34 @@ impl Vfio {
 	}
 }
 
+/// An attribute that is a source of XICS, whose state is at `addr`.
+fn source_attr(irq: u64, addr: u64) -> abi::DeviceAttr {
+	abi::DeviceAttr {
+		flags: 0,
+		group: abi::KVM_DEV_XICS_GRP_SOURCES,
+		attr: irq,
+		addr,
+	}
+}
+
+/// Sets a source of an interrupt controller with the interface of XICS.
+pub fn set_source(controller: &OwnedFd, irq: u64, state: u64) -> Result<()> {
+	let attr = source_attr(irq, (&raw const state).expose_provenance() as u64);
+	// SAFETY: the request reads the structure, and the 64 bits that it points to.
+	unsafe { ioctl_in(controller, abi::KVM_SET_DEVICE_ATTR, &attr) }
+		.map_err(failed("KVM_SET_DEVICE_ATTR(XICS)"))
+}
+
+/// The state of a source.
+pub fn source(controller: &OwnedFd, irq: u64) -> Result<u64> {
+	let mut state = 0_u64;
+	let attr = source_attr(irq, (&raw mut state).expose_provenance() as u64);
+	// SAFETY: the request reads the structure, and writes the 64 bits that it points to.
+	unsafe { ioctl_in(controller, abi::KVM_GET_DEVICE_ATTR, &attr) }
+		.map_err(failed("KVM_GET_DEVICE_ATTR(XICS)"))?;
+	Ok(state)
+}
+
 /// What creates windows for a VM.
 pub struct Windows(pub(super) OwnedFd);
 

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Hcalls of XICS: the same answers on all paths, and each interrupt once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hcall::{Code, Number};
+use protocol::block::Call;
+use protocol::{Column, Command, GuestMode, Job};
+use vmm::kvm::Controller;
+use vmm::machine::{Failure, Machine};
+
+use crate::common::{Counters, PATHS, Verdict, choose, counter, counters, machine, wrong};
+use crate::tce::{Random, perform};
+
+/// Longer than any test's guest takes, in the emulated host's time.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A CPPR that lets all through, in the upper byte of an XIRR.
+const ALL: u64 = 0xff00_0000;
+/// The interrupt number of IPIs.
+const IPI: u64 = 2;
+const NUMBER: u64 = 0xff_ffff;
+
+/// The counters of the fast handlers.
+const FAST: [&str; 6] = [
+	"fast_h_xirr",
+	"fast_h_xirr_x",
+	"fast_h_eoi",
+	"fast_h_ipi",
+	"fast_h_ipoll",
+	"fast_h_cppr",
+];
+
+/// What they answered.
+fn fast(counters: &Counters) -> u64 {
+	FAST.iter().map(|name| counter(counters, name)).sum()
+}
+
+/// A vcpu with XICS sends an interrupt to itself, accepts it and ends it; and what is wrong gets
+/// its code. Each path has to find what C finds.
+pub fn calls(guest: GuestMode) -> Verdict {
+	/// What to ask, and the code.
+	const CALLS: [(Number, [u64; 4], Code); 12] = [
+		(Number::CPPR, [0xff, 0, 0, 0], Code::SUCCESS),
+		(Number::XIRR, [0; 4], Code::SUCCESS),
+		(Number::IPI, [0, 4, 0, 0], Code::SUCCESS),
+		(Number::IPOLL, [0; 4], Code::SUCCESS),
+		(Number::XIRR, [0; 4], Code::SUCCESS),
+		(Number::XIRR, [0; 4], Code::SUCCESS),
+		(Number::IPI, [0, 0xff, 0, 0], Code::SUCCESS),
+		(Number::EOI, [ALL | IPI, 0, 0, 0], Code::SUCCESS),
+		(Number::XIRR_X, [0; 4], Code::SUCCESS),
+		(Number::EOI, [ALL | 0x1234, 0, 0, 0], Code::PARAMETER),
+		(Number::IPI, [77, 4, 0, 0], Code::PARAMETER),
+		(Number::IPOLL, [u64::MAX, 0, 0, 0], Code::PARAMETER),
+	];
+	/// The place of the H_XIRR that accepts it.
+	const ACCEPTS: usize = 4;
+	let mut first: Option<Vec<u64>> = None;
+	for path in PATHS {
+		choose(path)?;
+		let mut machine = machine(guest, &[])?;
+		machine.add_controller(Controller::Xics)?;
+		// Until the guest has said that it does not use the PMU, nothing is fast.
+		perform(&mut machine, &[call(Number::IPI, [0, 0xff]); 2])?;
+		let before = counters()?;
+		let mut found = vec![];
+		for (number, args, code) in CALLS {
+			let command = Command {
+				job: Job::BENCH,
+				number: number.0,
+				args,
+				code: code.0,
+				iterations: 1,
+				batches: 1,
+				..Command::default()
+			};
+			let outcome = machine.perform(command, LIMIT, |_| {})?;
+			if outcome.mismatches != 0 {
+				let code = outcome.wrong_code as i64;
+				let (path, number) = (path.name(), number.0);
+				return wrong(format!("{path}: {number:#x} {args:x?}: code {code}"));
+			}
+			found.push(outcome.last_r4);
+		}
+		if found[ACCEPTS] != ALL | IPI {
+			return wrong(format!("{}: accepted {:#x}", path.name(), found[ACCEPTS]));
+		}
+		if first.get_or_insert_with(|| found.clone()) != &found {
+			return wrong(format!("{}: {found:x?}, with C {first:x?}", path.name()));
+		}
+		let after = counters()?;
+		let grown = FAST.map(|name| counter(&after, name) - counter(&before, name));
+		let fast = grown.iter().sum::<u64>();
+		let expected = if path == Column::RustFast {
+			CALLS.len() as u64
+		} else {
+			0
+		};
+		if fast < expected || (expected == 0 && fast != 0) {
+			return wrong(format!("{}: {grown:?} by fast handlers", path.name()));
+		}
+	}
+	Ok(format!(
+		"{} hcalls: {:x?}",
+		CALLS.len(),
+		first.unwrap_or_default()
+	))
+}
+
+/// The sources: number, priority, whether it is level-sensitive.
+const SOURCES: [(u64, u64, bool); 8] = [
+	(0x10, 5, false),
+	(0x11, 5, false),
+	(0x12, 4, false),
+	(0x13, 6, false),
+	(0x14, 0, false),
+	(0x15, 5, true),
+	(0x16, 7, true),
+	(0x1234, 3, false),
+];
+
+/// A vcpu that does not run is this server.
+const OTHER: u64 = 1;
+
+/// A machine on one path.
+struct Side {
+	path: Column,
+	machine: Machine,
+	/// XIRRs that the guest accepted and did not end.
+	accepted: Vec<u64>,
+	/// Sources that userspace has masked.
+	masked: BTreeMap<u64, bool>,
+	/// Of each source: interrupts sent, accepted, and whether one was accepted after the last was sent.
+	counts: BTreeMap<u64, (u64, u64, bool)>,
+	log: Vec<[u64; 4]>,
+	_other: vmm::kvm::Vcpu,
+}
+
+impl Side {
+	fn new(guest: GuestMode, path: Column) -> Result<Self, Failure> {
+		choose(path)?;
+		let mut machine = machine(guest, &[])?;
+		machine.add_controller(Controller::Xics)?;
+		let other = machine.connect_other(Controller::Xics, OTHER)?;
+		for (irq, priority, is_level) in SOURCES {
+			machine.set_source(irq, source(priority, is_level, 0))?;
+		}
+		Ok(Self {
+			path,
+			machine,
+			accepted: vec![],
+			masked: BTreeMap::new(),
+			counts: SOURCES.map(|(irq, ..)| (irq, (0, 0, true))).into(),
+			log: vec![],
+			_other: other,
+		})
+	}
+
+	/// Has the guest do the calls, and keeps what came of them.
+	fn perform(&mut self, calls: &[Call]) -> Result<(), Failure> {
+		choose(self.path)?;
+		let (done, to_userspace) = perform(&mut self.machine, calls)?;
+		if !to_userspace.is_empty() {
+			return wrong(format!("{:x?} went to userspace", calls[to_userspace[0]]));
+		}
+		for call in done {
+			self.log
+				.push([call.number, call.args[0], call.code, call.r4]);
+			let accepts = [Number::XIRR.0, Number::XIRR_X.0].contains(&call.number);
+			if accepts && call.r4 & NUMBER != 0 {
+				self.accepted.push(call.r4);
+				if let Some(counts) = self.counts.get_mut(&(call.r4 & NUMBER)) {
+					(counts.1, counts.2) = (counts.1 + 1, true);
+				}
+			}
+		}
+		Ok(())
+	}
+
+	/// What devices and userspace do between two batches of hcalls.
+	fn meanwhile(&mut self, random: &mut Random) -> Result<(), Failure> {
+		for _ in 0..random.below(6) {
+			let (irq, _, is_level) = random.of(&SOURCES);
+			let is_set = !is_level || random.chance(50);
+			// Setting the state of a masked source would lose it.
+			if self.masked.get(&irq) == Some(&true) {
+				continue;
+			}
+			self.machine.set_irq(irq, is_set)?;
+			if is_set && !is_level {
+				let counts = self.counts.get_mut(&irq).expect("a source");
+				(counts.0, counts.2) = (counts.0 + 1, false);
+			}
+		}
+		if random.chance(20) {
+			let (irq, priority, is_level) = random.of(&SOURCES);
+			self.mask(irq, priority, is_level)?;
+		}
+		Ok(())
+	}
+
+	/// Masks a source, or unmasks it, as a VMM does that saves the state of all and sets it again. One
+	/// that is in a queue would be sent again.
+	fn mask(&mut self, irq: u64, priority: u64, is_level: bool) -> Result<(), Failure> {
+		let mut state = 0;
+		for (other, ..) in SOURCES {
+			let one = self.machine.source(other)?;
+			self.log.push([other, one, 0, 0]);
+			if other == irq {
+				state = one;
+			}
+		}
+		let mask = self.masked.get(&irq) != Some(&true);
+		if state & PENDING == 0 || !mask {
+			let flags = state & (PENDING | PRESENTED | QUEUED) | if mask { MASKED } else { 0 };
+			let state = source(priority, is_level, flags);
+			self.machine.set_source(irq, state)?;
+			self.masked.insert(irq, mask);
+		}
+		Ok(())
+	}
+
+	/// Priorities of a guest without an interrupt. With one that is signalled, QEMU's XIVE lets the guest
+	/// accept it although the CPPR has been lowered, and the kernel prints that.
+	fn priorities(&mut self, random: &mut Random) -> Result<(), Failure> {
+		self.quiesce()?;
+		let mut calls = vec![];
+		for _ in 0..8 {
+			let value = random.of(&PRIORITIES) | random.of(&[0, 0, 0x100, 1 << 63]);
+			calls.push(call(Number::CPPR, [value, 0]));
+			calls.push(call(Number::IPOLL, [0, 0]));
+		}
+		calls.push(call(Number::CPPR, [0xff, 0]));
+		self.perform(&calls)
+	}
+
+	/// Has the guest end all that it has, and accept and end what comes.
+	fn quiesce(&mut self) -> Result<(), Failure> {
+		self.perform(&[call(Number::IPI, [0, 0xff]), call(Number::CPPR, [0xff, 0])])?;
+		for (irq, _, is_level) in SOURCES {
+			if is_level {
+				self.machine.set_irq(irq, false)?;
+			}
+		}
+		for _ in 0..50 {
+			let ends: Vec<_> = self
+				.accepted
+				.drain(..)
+				.rev()
+				.map(|xirr| call(Number::EOI, [ALL | xirr & NUMBER, 0]))
+				.collect();
+			let had = ends.len();
+			self.perform(&ends)?;
+			self.perform(&[call(Number::XIRR, [0, 0]); 8])?;
+			if had == 0 && self.accepted.is_empty() {
+				return Ok(());
+			}
+		}
+		wrong(format!("{:x?} do not end", self.accepted))
+	}
+
+	/// Unmasks all, and accepts what is left.
+	fn drain(&mut self) -> Result<(), Failure> {
+		for (irq, priority, is_level) in SOURCES {
+			if self.masked.get(&irq) == Some(&true) {
+				self.mask(irq, priority, is_level)?;
+			}
+		}
+		self.quiesce()
+	}
+}
+
+const PRIORITY_SHIFT: u32 = 32;
+const LEVEL: u64 = 1 << 40;
+const MASKED: u64 = 1 << 41;
+const PENDING: u64 = 1 << 42;
+const PRESENTED: u64 = 1 << 43;
+const QUEUED: u64 = 1 << 44;
+
+/// A source for the first vcpu, as KVM_DEV_XICS_GRP_SOURCES has it.
+fn source(priority: u64, is_level: bool, flags: u64) -> u64 {
+	priority << PRIORITY_SHIFT | if is_level { LEVEL } else { 0 } | flags
+}
+
+fn call(number: Number, [first, second]: [u64; 2]) -> Call {
+	Call {
+		number: number.0,
+		args: [first, second, 0, 0],
+		..Call::default()
+	}
+}
+
+const PRIORITIES: [u64; 9] = [0, 3, 4, 5, 6, 7, 0xfe, 0xff, 0xff];
+
+/// A random hcall. Ends one of the accepted interrupts, each once. None lowers the CPPR but H_XIRR.
+fn random_call(random: &mut Random, accepted: &mut Vec<u64>) -> Call {
+	let server = random.of(&[0, 0, 0, OTHER, OTHER, 2, 1 << 32, 0xffff_ffff, u64::MAX]);
+	let odd = [0, 1, IPI, 0x17, 0x1235, 0x7_0000, NUMBER];
+	match random.below(100) {
+		0..30 => call(Number::XIRR, [0, 0]),
+		30..35 => call(Number::XIRR_X, [0, 0]),
+		35..68 if !accepted.is_empty() => {
+			let which = random.below(accepted.len() as u64) as usize;
+			let irq = accepted.remove(which) & NUMBER;
+			call(Number::EOI, [ALL | irq | random.of(&[0, 1 << 32]), 0])
+		}
+		35..74 => call(Number::EOI, [ALL | random.of(&odd), 0]),
+		74..78 => call(Number::CPPR, [random.of(&[0xff, 0x1ff]), 0]),
+		78..92 => {
+			let priority = random.of(&PRIORITIES) | random.of(&[0, 0, 0x100]);
+			call(Number::IPI, [server, priority])
+		}
+		_ => call(Number::IPOLL, [server, 0]),
+	}
+}
+
+/// Machines alike, one for each path, do the same random hcalls while devices send interrupts.
+pub fn differential(guest: GuestMode, seed: u64, calls: u64) -> Verdict {
+	const BATCH: u64 = 16;
+	const CALLS: [Number; 5] = [
+		Number::XIRR,
+		Number::XIRR_X,
+		Number::EOI,
+		Number::IPI,
+		Number::CPPR,
+	];
+	let before = counters()?;
+	let mut answered = 0;
+	let mut logs = vec![];
+	let mut told = vec![];
+	for path in PATHS {
+		let mut random = Random(seed);
+		let mut side = Side::new(guest, path)?;
+		let start = counters()?;
+		let mut done = 0;
+		while done < calls {
+			if random.chance(10) {
+				side.priorities(&mut random)?;
+			}
+			side.meanwhile(&mut random)?;
+			let mut accepted = side.accepted.clone();
+			let batch: Vec<_> = (0..1 + random.below(BATCH))
+				.map(|_| random_call(&mut random, &mut accepted))
+				.collect();
+			side.accepted = accepted;
+			side.perform(&batch)?;
+			done += batch.len() as u64;
+		}
+		side.drain()?;
+		for (irq, (sent, accepted, is_last)) in &side.counts {
+			let is_level = SOURCES.iter().any(|(n, _, level)| n == irq && *level);
+			if !is_level && (!is_last || accepted > sent || *accepted == 0) {
+				return wrong(format!(
+					"{}: interrupt {irq:#x}: {accepted} of {sent}",
+					path.name()
+				));
+			}
+		}
+		told = side
+			.counts
+			.values()
+			.map(|&(sent, accepted, _)| (sent, accepted))
+			.collect();
+		if path == Column::RustFast {
+			answered = fast(&counters()?) - fast(&start);
+		}
+		logs.push((path, side.log));
+	}
+	let (_, first) = &logs[0];
+	for (path, log) in &logs[1..] {
+		if let Some(place) = (0..first.len()).find(|&n| log.get(n) != first.get(n)) {
+			let (found, expected) = (log.get(place), &first[place]);
+			return wrong(format!(
+				"{}: {place}: {found:x?}, C {expected:x?}",
+				path.name()
+			));
+		}
+	}
+	// All but H_IPOLL of another vcpu. The log has the states of sources, too.
+	let is_fast = |call: &&[u64; 4]| match Number(call[0]) {
+		Number::IPOLL => call[1] != OTHER && call[1] != 1 << 32,
+		number => CALLS.contains(&number),
+	};
+	let made = first.iter().filter(is_fast).count() as u64;
+	if answered + 2 < made {
+		return wrong(format!("{answered} of {made} by fast handlers"));
+	}
+	let full = fast(&counters()?) - fast(&before) - answered;
+	if full != 0 {
+		return wrong(format!("{full} by fast handlers that are off"));
+	}
+	Ok(format!(
+		"{made} hcalls, {answered} fast; sent and accepted: {told:?}"
+	))
+}
