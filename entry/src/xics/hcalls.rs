@@ -9,8 +9,8 @@ use core::sync::atomic::AtomicU32;
 use hcall::Code;
 
 use super::{
-	Bus, IPI, MASKED, Presenter, Scan, TooHard, end, eoi_page, priority_from_guest, trigger,
-	try_lock,
+	Bus, Cursor, DUMMY, IPI, MASKED, MOST, Presenter, Scan, TooHard, end, eoi_page,
+	priority_from_guest, trigger, try_lock,
 };
 use crate::layout::kernel as layout;
 use crate::views::SourceView;
@@ -152,6 +152,57 @@ pub fn ipoll<B: Bus>(presenter: &Presenter<'_, B>, server: u64) -> Result<(Code,
 	Ok((Code::SUCCESS, xirr_of(irq, own.cppr())))
 }
 
+/// Whether a queue below the CPPR has an interrupt that was routed to another vcpu since. It would
+/// wait there until the CPPR is raised again.
+#[inline(always)]
+fn has_rerouted<B: Bus>(presenter: &Presenter<'_, B>, cppr: u8) -> Result<bool, TooHard> {
+	let mut left = MOST;
+	let mut priority = u32::from(cppr);
+	while let Some(queue) = presenter.own.queue(priority) {
+		let mut cursor = Cursor::new(queue);
+		loop {
+			let irq = match cursor.next() {
+				0 => break,
+				irq => irq,
+			};
+			if irq != IPI
+				&& irq != DUMMY
+				&& let Some((source, _)) = presenter.source(irq)
+				&& source.server() != presenter.own.server()
+			{
+				return Ok(true);
+			}
+			left -= 1;
+			if left == 0 {
+				return Err(TooHard);
+			}
+		}
+		priority += 1;
+	}
+	Ok(false)
+}
+
+/// H_CPPR: sets the CPPR.
+#[inline(always)]
+pub fn cppr<B: Bus>(presenter: &Presenter<'_, B>, cppr: u64) -> Result<Code, TooHard> {
+	let own = presenter.own;
+	let cppr = priority_from_guest(cppr as u8);
+	let is_raised = cppr > own.cppr();
+	if !is_raised && has_rerouted(presenter, cppr)? {
+		// C takes such interrupts out of the queue, and has them sent again.
+		return Err(TooHard);
+	}
+	own.set_stat_cppr(own.stat_cppr().wrapping_add(1));
+	own.set_cppr(cppr);
+	// Between the CPPR and the MFRR below, as in H_IPI.
+	presenter.bus.sync();
+	if is_raised {
+		presenter.push_pending();
+	}
+	presenter.write_cppr(cppr);
+	Ok(Code::SUCCESS)
+}
+
 #[cfg(kernel)]
 pub(crate) use handlers::*;
 
@@ -214,6 +265,11 @@ mod handlers {
 				vcpu.set_gpr4(xirr);
 			}
 			Ok(code)
+		}
+
+		/// H_CPPR(CPPR).
+		h_cppr = Cppr, |presenter, vcpu| {
+			super::cppr(presenter, vcpu.gpr4())
 		}
 	}
 }

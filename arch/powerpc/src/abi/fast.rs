@@ -46,6 +46,8 @@ macro_rules! fast_handlers {
 			Ipi: IPI = h_ipi;
 			/// H_IPOLL.
 			Ipoll: IPOLL = h_ipoll;
+			/// H_CPPR.
+			Cppr: CPPR = h_cppr;
 		}
 	};
 }
