@@ -11,3 +11,4 @@ mod radix;
 mod registers;
 mod storage;
 mod strategies;
+mod xics;

@@ -15,8 +15,8 @@
 //!   and H_CPPR write the CPPR, and then read the MFRR. A full barrier is between the two on both
 //!   sides, so one of them sees the other.
 //! - Entries of a queue: the XIVE.
-//! - A source: whoever has the lock of its block, and H_EOI. H_EOI sets `in_eoi`, and then looks
-//!   whether the source is masked; who masks a source marks it, and then looks at `in_eoi`, again with
+//! - A source: the CPU that has the lock of its block, and H_EOI. H_EOI sets `in_eoi`, and then looks
+//!   whether the source is masked. The kernel masks a source, and then looks at `in_eoi`, again with
 //!   a full barrier between the two.
 //!
 //! # What keeps the structures alive

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The hcalls, and their fast handlers.
 //!
-//! C counts each hcall in the vcpu's statistics, whatever it answers. So does each body here, unless C
+//! C counts each hcall in the statistics of the vcpu, with any answer. So does each body here, unless C
 //! has to answer.
 
 use core::sync::atomic::AtomicU32;
@@ -85,7 +85,7 @@ pub fn eoi<B: Bus>(presenter: &Presenter<'_, B>, xirr: u64) -> Result<Code, TooH
 	};
 	if let Some((source, lock)) = source {
 		source.set_in_eoi(1);
-		// Whoever masks the source sees `in_eoi`, or this hcall sees that it is masked.
+		// The CPU that masks the source sees `in_eoi`, or this hcall sees that the source is masked.
 		presenter.bus.sync();
 		if let Err(TooHard) = end_at_source(presenter, source, lock) {
 			source.set_in_eoi(0);
