@@ -275,7 +275,7 @@ failed:
 }
 
 /* Have Rust look for the instruction, in the guest's memory, without sleeping for it */
-static __always_inline bool kvm_p9_find_instruction(struct kvm_vcpu *vcpu)
+noinstr bool kvm_p9_find_instruction(struct kvm_vcpu *vcpu)
 {
 	bool done;
 
@@ -298,18 +298,6 @@ static __always_inline bool kvm_p9_light_fetch(struct kvm_vcpu *vcpu)
 		kvm_p9_light_count(vcpu, KVM_P9_FULL_FETCH);
 	return done;
 }
-
-/*
- * The same after a full exit. An L2's tables are other ones, and a hash guest has no such tables.
- * If the instruction is not to be had here, the caller loads it.
- */
-void __kvm_p9_fetch_instruction(struct kvm_vcpu *vcpu)
-{
-	if (vcpu->arch.last_inst == KVM_INST_FETCH_FAILED && kvm_is_radix(vcpu->kvm) &&
-	    !vcpu->arch.nested)
-		kvm_p9_find_instruction(vcpu);
-}
-EXPORT_SYMBOL_GPL(__kvm_p9_fetch_instruction);
 
 /*
  * The range of an eventfd for stores of any length has length 0. The store to another device needs

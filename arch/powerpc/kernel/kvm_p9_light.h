@@ -54,6 +54,9 @@ bool kvm_p9_light_read(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *value);
 bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu);
 u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap);
 
+/* For kvm_p9_main.c */
+bool kvm_p9_find_instruction(struct kvm_vcpu *vcpu);
+
 /* entry/src/fetch.rs */
 bool kvm_p9_fetch(struct kvm_vcpu *vcpu);
 

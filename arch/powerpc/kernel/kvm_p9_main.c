@@ -19,6 +19,7 @@
 
 #include "book3s_hv.h"
 #include "kvm_p9.h"
+#include "kvm_p9_light.h"
 
 /* Structures and enumerations of kernel headers are what Rust takes them for */
 KVM_P9_ABI_ASSERT();
@@ -190,6 +191,24 @@ void __kvm_p9_to_userspace(struct kvm_vcpu *vcpu, int r)
 		WRITE_ONCE(served->full[hcall], served->full[hcall] - 1);
 }
 EXPORT_SYMBOL_GPL(__kvm_p9_to_userspace);
+
+/*
+ * Find an instruction that is emulated after a full exit. An L2's tables are other ones, and a
+ * hash guest has no such tables. If the instruction is not to be had here, the caller loads it.
+ */
+void __kvm_p9_fetch_instruction(struct kvm_vcpu *vcpu)
+{
+	int idx;
+
+	if (vcpu->arch.last_inst != KVM_INST_FETCH_FAILED || !kvm_is_radix(vcpu->kvm) ||
+	    vcpu->arch.nested)
+		return;
+	/* For the memory slots */
+	idx = srcu_read_lock(&vcpu->kvm->srcu);
+	kvm_p9_find_instruction(vcpu);
+	srcu_read_unlock(&vcpu->kvm->srcu, idx);
+}
+EXPORT_SYMBOL_GPL(__kvm_p9_fetch_instruction);
 
 static int __init kvm_p9_init(void)
 {
