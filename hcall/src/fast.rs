@@ -172,6 +172,27 @@ mod tests {
 	}
 
 	#[test]
+	fn a_handler_stays_if_another_is_offered() {
+		/// Another one.
+		unsafe extern "C" fn other(_: NonNull<P9Vcpu>) -> Code {
+			Code::FUNCTION
+		}
+		let answer = |table: FastTable| {
+			let handler = table.get(Number::NULL).unwrap();
+			let vcpu = P9Vcpu::new();
+			// SAFETY: the vcpu is a local variable, and this thread alone uses it.
+			unsafe { handler(NonNull::from(&vcpu)) }
+		};
+		let null = FastTable::null;
+		assert_eq!(
+			answer(FastTable::empty().or(Number::NULL, other)),
+			Code::FUNCTION
+		);
+		assert_eq!(answer(null().or(Number::NULL, other)), Code::SUCCESS);
+		assert_eq!(answer(null().with(Number::NULL, other)), Code::FUNCTION);
+	}
+
+	#[test]
 	fn problem_state_and_transactions_take_the_full_path() {
 		let on = bitmap(&[Number::NULL]);
 		for bit in [Msr::PR, Msr::TS_S, Msr::TS_T] {
