@@ -216,6 +216,36 @@ pub const CASES: &[Case] = &[
 		evidence: &[Evidence::LastR4(0)],
 		..HCALL
 	},
+	// The second one, here of an IPI.
+	Case {
+		name: "h_eoi",
+		number: Number::EOI,
+		args: [0xff00_0002, 0, 0, 0],
+		setup: Setup::Xics,
+		fast: Some("fast_h_eoi"),
+		real_mode: true,
+		..HCALL
+	},
+	// Takes an IPI back, as a guest does that has accepted it.
+	Case {
+		name: "h_ipi",
+		number: Number::IPI,
+		args: [0, 0xff, 0, 0],
+		setup: Setup::Xics,
+		fast: Some("fast_h_ipi"),
+		real_mode: true,
+		..HCALL
+	},
+	// The CPPR stays: all queues are looked at.
+	Case {
+		name: "h_cppr",
+		number: Number::CPPR,
+		args: [0, 0, 0, 0],
+		setup: Setup::Xics,
+		fast: Some("fast_h_cppr"),
+		real_mode: true,
+		..HCALL
+	},
 	// A vcpu whose decrementer has run out: KVM finds that there is work, does not put the
 	// vcpu to sleep, and delivers the decrementer interrupt. The figure includes setting
 	// the decrementer and the guest's ten instructions in the interrupt.
