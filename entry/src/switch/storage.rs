@@ -95,7 +95,7 @@ unsafe fn answer_storage<K: Kernel>(
 	save_interrupt_state(k, &context, when);
 	if let Some(status) = status {
 		// The instruction was a prefixed one. A POWER9 has none.
-		let prefixed = msr.bits() & layout::SRR1_PREFIXED as u64;
+		let prefixed = msr.bits() & layout::SRR1_IS_PREFIXED as u64;
 		if is_fetch {
 			interrupt(vcpu, lpcr, INST_STORAGE, u64::from(status) | prefixed);
 		} else {
