@@ -243,6 +243,7 @@ fn add_rust_inputs(inputs: &mut Inputs) -> Result<()> {
 		"arch/powerpc/build.rs",
 		"entry",
 		"hcall",
+		"hpt",
 		"tce",
 		"ci/kbuild",
 		"Cargo.toml",
