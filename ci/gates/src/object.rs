@@ -43,6 +43,9 @@ const TEXT: &str = ".noinstr.text";
 /// The section of places that depend on what the CPU can do.
 pub const FEATURES: &str = "__ftr_fixup";
 
+/// The section of places at which the function tracer patches code.
+const TRACED: &str = "__patchable_function_entries";
+
 /// An object file, as far as the gates look at it.
 #[derive(Debug)]
 pub struct ObjectFile {
@@ -55,6 +58,8 @@ pub struct ObjectFile {
 	pub text: u64,
 	/// Functions that are not in [`TEXT`].
 	pub elsewhere: BTreeSet<String>,
+	/// Functions that the function tracer can patch without a call in them.
+	pub traceable: BTreeSet<String>,
 }
 
 impl ObjectFile {
@@ -116,6 +121,7 @@ impl ObjectFile {
 		}
 
 		let mut pointed_at = BTreeSet::new();
+		let mut traceable = BTreeSet::new();
 		let (mut writable, mut text) = (0, 0);
 		for section in file.sections() {
 			let name = section.name()?;
@@ -147,6 +153,7 @@ impl ObjectFile {
 					}
 					// Says where the kernel patches code, and is no table of handlers.
 					None if name == FEATURES => {}
+					None if name == TRACED => traceable.extend(inside),
 					None => pointed_at.extend(inside),
 				}
 			}
@@ -159,6 +166,7 @@ impl ObjectFile {
 			writable,
 			text,
 			elsewhere,
+			traceable,
 		})
 	}
 

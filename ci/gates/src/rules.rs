@@ -154,6 +154,21 @@ const GLUE: [&str; 9] = [
 /// allowed.
 const BY_POINTER: [&str; 1] = ["kvm_p9_light_traced"];
 
+/// What the Rust object takes besides where an option is on.
+const TAKEN_WITH: [(&str, &str); 1] = [("CONFIG_KVM_BOOK3S_HV_P9_TIMING=y", "accumulate_time")];
+
+/// What the compiler adds to functions where an option asks for it: the kernel's functions of which
+/// the names begin so. They depend on the context of the host.
+const INSTRUMENTATION: [&str; 7] = [
+	"_mcount",
+	"__asan_",
+	"__cyg_profile_",
+	"__gcov_",
+	"__sanitizer_cov_",
+	"__tsan_",
+	"__ubsan_",
+];
+
 /// How a function is reached, which decides what it may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
@@ -211,34 +226,82 @@ impl Function {
 	}
 }
 
+/// The objects that the gates look at.
+struct Objects {
+	rust: ObjectFile,
+	trampoline: ObjectFile,
+	vectors: ObjectFile,
+	glue: BTreeMap<&'static str, ObjectFile>,
+	/// What the Rust object may take from the kernel.
+	allowed: BTreeSet<String>,
+}
+
+impl Objects {
+	fn read(tree: &Path) -> Result<Self> {
+		let kvm = tree.join("arch/powerpc/kvm");
+		let object = |name: &str| ObjectFile::read(&kvm.join(format!("kvm_p9_{name}.o")));
+		let mut glue = BTreeMap::new();
+		for name in GLUE {
+			glue.insert(name, object(name)?);
+		}
+		Ok(Self {
+			rust: object("rust")?,
+			trampoline: object("entry")?,
+			vectors: object("vectors")?,
+			glue,
+			allowed: allow_list(&paths::root().join("entry/undefined.allow"))?,
+		})
+	}
+
+	/// The rules that hold in each configuration of the kernel.
+	fn findings(&self) -> Vec<Finding> {
+		let assembly = [&self.trampoline, &self.vectors];
+		rust_findings(&self.rust, &self.allowed)
+			.into_iter()
+			.chain(trampoline_findings(&self.trampoline))
+			.chain(glue_findings(&self.glue["tce"]))
+			.chain(probe_findings(&self.rust, &assembly, &self.glue))
+			.collect()
+	}
+
+	fn light(&self) -> [&ObjectFile; 2] {
+		[&self.glue["light"], &self.glue["light_hv"]]
+	}
+}
+
 /// The gates, for the objects in the kernel tree that was built at `tree`, and a table of
 /// what its functions take.
 pub fn run(tree: &Path) -> Result<Found> {
-	let kvm = tree.join("arch/powerpc/kvm");
-	let rust = ObjectFile::read(&kvm.join("kvm_p9_rust.o"))?;
-	let trampoline = ObjectFile::read(&kvm.join("kvm_p9_entry.o"))?;
-	let vectors = ObjectFile::read(&kvm.join("kvm_p9_vectors.o"))?;
-	let mut glue = BTreeMap::new();
-	for name in GLUE {
-		let object = ObjectFile::read(&kvm.join(format!("kvm_p9_{name}.o")))?;
-		glue.insert(name, object);
-	}
-	let allowed = allow_list(&paths::root().join("entry/undefined.allow"))?;
-
-	let findings = rust_findings(&rust, &allowed)
+	let objects = Objects::read(tree)?;
+	let findings = objects
+		.findings()
 		.into_iter()
-		.chain(trampoline_findings(&trampoline))
-		.chain(glue_findings(&glue["tce"]))
-		.chain(light_findings(&[&glue["light"], &glue["light_hv"]]))
-		.chain(probe_findings(&rust, &[&trampoline, &vectors], &glue));
+		.chain(light_findings(&objects.light()));
 	let checks = findings.map(|(rule, broken)| {
 		let complaint = (!broken.is_empty()).then(|| broken.join("; "));
 		Check::new(format!("object: {rule}"), complaint)
 	});
 	Ok(Found {
-		text: table(&rust),
+		text: table(&objects.rust),
 		checks: checks.collect(),
 	})
+}
+
+/// What breaks the rules in a tree of another configuration than that of the tests. The list of
+/// what light exits may call is left out: options add to what the kernel's own functions call.
+pub fn of_configuration(tree: &Path) -> Result<Vec<String>> {
+	let mut objects = Objects::read(tree)?;
+	let config = fs::read_to_string(tree.join(".config"))?;
+	for (option, symbol) in TAKEN_WITH {
+		if config.lines().any(|line| line == option) {
+			objects.allowed.insert(symbol.to_owned());
+		}
+	}
+	let findings = objects.findings();
+	let broken = findings.into_iter().filter(|(_, what)| !what.is_empty());
+	Ok(broken
+		.map(|(rule, what)| format!("{rule}: {}", what.join(", ")))
+		.collect())
 }
 
 fn rust_findings(rust: &ObjectFile, allowed: &BTreeSet<String>) -> Vec<Finding> {
@@ -424,6 +487,7 @@ fn probe_findings(
 		.chain(BY_POINTER)
 		.collect();
 	let mut seen = BTreeSet::new();
+	let mut instrumented = Vec::new();
 	while let Some(name) = todo.pop() {
 		// The kernel's own functions are called in the same context by the C path.
 		for object in glue.values() {
@@ -443,13 +507,30 @@ fn probe_findings(
 			if object.elsewhere.contains(name) {
 				broken.insert(name);
 			}
+			let added = function.outside.iter().filter(|to| is_added(to));
+			let added = added.map(|to| format!("{name}: {to}"));
+			instrumented.extend(added);
+			if object.traceable.contains(name) {
+				instrumented.push(format!("{name}: function tracer"));
+			}
 		}
 	}
 	let missing = BY_POINTER.iter().chain([&GLUE_FUNCTION]);
 	let missing = missing.filter(|name| !seen.contains(**name));
 	let missing = missing.map(|name| format!("there is no {name}"));
 	let what = broken.into_iter().cloned().chain(missing).collect();
-	vec![("no function takes a probe in a guest's context", what)]
+	vec![
+		("no function takes a probe in a guest's context", what),
+		(
+			"no function is instrumented in a guest's context",
+			instrumented,
+		),
+	]
+}
+
+/// Whether the compiler adds calls of this function.
+fn is_added(name: &str) -> bool {
+	INSTRUMENTATION.iter().any(|start| name.starts_with(start))
 }
 
 fn some(broken: bool, what: impl FnOnce() -> String) -> Vec<String> {
@@ -549,6 +630,7 @@ mod tests {
 			writable: 0,
 			text: 64,
 			elsewhere: BTreeSet::new(),
+			traceable: BTreeSet::new(),
 		}
 	}
 
@@ -752,6 +834,37 @@ mod tests {
 		}
 		let none = probe_findings(&good(), &[], &BTreeMap::new());
 		assert_eq!(none[0].1.len(), 2);
+	}
+
+	#[test]
+	fn glue_in_a_guests_context_is_not_instrumented() {
+		let name = |name: &str| String::from(name);
+		let broken = |change: &dyn Fn(&mut ObjectFile)| {
+			let mut rust = good();
+			rust.undefined = [GLUE_FUNCTION].map(name).into();
+			let mut glue = good();
+			glue.functions = [GLUE_FUNCTION, "init"]
+				.map(|one| (name(one), function(&[])))
+				.into();
+			change(&mut glue);
+			probe_findings(&rust, &[], &BTreeMap::from([("tce", glue)]))[1]
+				.1
+				.clone()
+		};
+		let calls = |glue: &mut ObjectFile, from: &str, to: &str| {
+			let from = glue.functions.get_mut(from).unwrap();
+			from.outside.insert(to.to_owned());
+		};
+		assert!(broken(&|glue| calls(glue, GLUE_FUNCTION, "__opal_call")).is_empty());
+		assert!(broken(&|glue| calls(glue, "init", "_mcount")).is_empty());
+		assert_eq!(
+			broken(&|glue| calls(glue, GLUE_FUNCTION, "__asan_load8_noabort")),
+			["kvm_p9_tce_kill: __asan_load8_noabort"]
+		);
+		assert_eq!(
+			broken(&|glue| glue.traceable = BTreeSet::from([name(GLUE_FUNCTION)])),
+			["kvm_p9_tce_kill: function tracer"]
+		);
 	}
 
 	#[test]
