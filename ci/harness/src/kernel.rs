@@ -24,11 +24,13 @@ use self::patched::patched_image;
 
 mod base;
 mod config;
+mod configured;
 mod image;
 mod make;
 mod patched;
 mod series;
 
+pub use self::configured::{Configurations, Configured};
 pub use self::image::Image;
 pub use self::make::strip;
 pub use self::patched::{apply, touched_files};

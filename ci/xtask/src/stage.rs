@@ -34,6 +34,9 @@ pub struct Args {
 	/// Only these booted tests, by name or by the start of it, separated by commas
 	#[arg(long, value_name = "NAMES", value_delimiter = ',')]
 	pub booted: Vec<String>,
+	/// Only these configurations of stage `configs`, separated by commas
+	#[arg(long, value_name = "NAMES", value_delimiter = ',')]
+	pub configs: Vec<String>,
 	/// Run the soak stage, too: everything at once on two CPUs for this time; and I/O on a
 	/// passed-through disk for this time, in place of the short run
 	#[arg(long, value_name = "MINUTES", num_args = 0..=1, require_equals = true, default_missing_value = "10")]
@@ -44,8 +47,8 @@ pub struct Args {
 	/// Test these kernel series, separated by commas [default: 6.12; all with --all]
 	#[arg(long, value_name = "SERIES", value_delimiter = ',')]
 	pub series: Vec<String>,
-	/// Only these stages: host, format, docs, prose, lint, kernel, series, off, tree, gates, booted,
-	/// mitigations, timing, client, nested, passthrough, 7.3, stock, bench, report, soak
+	/// Only these stages: host, format, docs, prose, lint, kernel, series, off, tree, configs, gates,
+	/// booted, mitigations, timing, client, nested, passthrough, 7.3, stock, bench, report, soak
 	#[arg(value_name = "STAGE")]
 	pub stages: Vec<String>,
 }

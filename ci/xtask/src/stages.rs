@@ -15,6 +15,7 @@ use harness::process::{self, Usage, say};
 use crate::stage::{Args, Need, Part, Stage, log_path};
 
 mod booted;
+mod configs;
 mod docs;
 mod format;
 pub mod gates;
@@ -47,6 +48,7 @@ const STAGES: &[Stage] = &[
 	series::STAGE,
 	off::STAGE,
 	whole_tree::STAGE,
+	configs::STAGE,
 	gates::STAGE,
 	booted::STAGE,
 	mitigations::STAGE,

@@ -51,7 +51,7 @@ pub(super) fn check_config(config: &Path, fragment: &str) -> Result<()> {
 }
 
 /// The lines of a fragment that a configuration does not have.
-fn lost_lines<'a>(config: &str, fragment: &'a str) -> Vec<&'a str> {
+pub(super) fn lost_lines<'a>(config: &str, fragment: &'a str) -> Vec<&'a str> {
 	let is_set = |key: &str| {
 		config
 			.lines()

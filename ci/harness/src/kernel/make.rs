@@ -45,11 +45,14 @@ pub(super) fn build_kvm(
 	prepare: impl FnOnce(&mut Command) -> Result<()>,
 ) -> Result<()> {
 	let mut make = make_alone(src);
-	make.arg(format!("-j{}", cores())).arg("arch/powerpc/kvm/");
 	prepare(&mut make)?;
-	process::logged(&mut make, &log_path(name), name, |line| {
-		line.starts_with("  ")
-	})
+	build_kvm_in(make, &log_path(name), name)
+}
+
+/// Builds the folder of KVM with this make.
+pub(super) fn build_kvm_in(mut make: Command, log: &Path, what: &str) -> Result<()> {
+	make.arg(format!("-j{}", cores())).arg("arch/powerpc/kvm/");
+	process::logged(&mut make, log, what, |line| line.starts_with("  "))
 }
 
 pub(super) fn build_vmlinux(
