@@ -42,14 +42,16 @@ pub struct Kmsg(File);
 impl Kmsg {
 	/// From now on.
 	pub fn from_now() -> Result<Self> {
-		let mut kmsg = Self(
-			File::options()
-				.read(true)
-				.custom_flags(libc::O_NONBLOCK)
-				.open("/dev/kmsg")?,
-		);
+		let mut kmsg = Self::from_boot()?;
 		kmsg.complaints()?;
 		Ok(kmsg)
+	}
+
+	/// From the oldest message that the kernel has kept.
+	pub fn from_boot() -> Result<Self> {
+		let mut options = File::options();
+		let options = options.read(true).custom_flags(libc::O_NONBLOCK);
+		Ok(Self(options.open("/dev/kmsg")?))
 	}
 
 	/// Every message since the last call that is a warning or worse, from any part of the

@@ -20,16 +20,19 @@ pub enum Boot {
 	Soak,
 	/// A kernel with CONFIG_KVM_BOOK3S_HV_P9_TIMING, in the timing stage.
 	Timing,
+	/// A kernel with lockdep and other checks, in the debug stage.
+	Debug,
 }
 
 impl Boot {
 	/// All of them.
-	pub const ALL: [Self; 5] = [
+	pub const ALL: [Self; 6] = [
 		Self::First,
 		Self::Second,
 		Self::Smp,
 		Self::Soak,
 		Self::Timing,
+		Self::Debug,
 	];
 
 	/// Its name in the list of tests.
@@ -40,6 +43,7 @@ impl Boot {
 			Self::Smp => "smp",
 			Self::Soak => "soak",
 			Self::Timing => "timing",
+			Self::Debug => "debug",
 		}
 	}
 }
@@ -61,6 +65,8 @@ pub enum Also {
 	Next,
 	/// The same, if its path is one of Rust.
 	NextRust,
+	/// In the debug stage, if its path is that with fast handlers, or if the test chooses paths.
+	Checked,
 }
 
 /// A row of the table.
@@ -109,8 +115,8 @@ use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
-		disturb, halt, hcalls, hostile_vmm, page_table, soak, stats, stores, storms, tce, turns,
-		user_regs, xics,
+		checked, disturb, halt, hcalls, hostile_vmm, page_table, soak, stats, stores, storms, tce,
+		turns, user_regs, xics,
 	},
 	cases::case,
 	std::time::Duration,
@@ -127,12 +133,12 @@ table! {
 	("probe-{guest}-{path}-null-off",         ALL,    RUST,  ByGuest, [Next], |t| hcalls::probe_rust(t.guest(), t.path(), false)),
 	("probe-{guest}-{path}-null-on",          ALL,    RUST,  ByGuest, [Next], |t| hcalls::probe_rust(t.guest(), t.path(), true)),
 	("set-mode-{guest}-{path}",               ALL,    PATHS, ByGuest, [],     |t| hcalls::set_mode(t.guest(), t.path())),
-	("xics-{guest}",                          ALL,    NONE,  ByGuest, [Next], |t| xics::calls(t.guest())),
-	("xics-diff-{guest}",                     ALL,    NONE,  ByGuest, [Next], |t| xics::differential(t.guest(), t.seed, t.amounts.tce_calls)),
-	("stores-{guest}",                        GUESTS, NONE,  ByGuest, [Next], |t| stores::stores(t.guest())),
+	("xics-{guest}",                          ALL,    NONE,  ByGuest, [Next, Checked], |t| xics::calls(t.guest())),
+	("xics-diff-{guest}",                     ALL,    NONE,  ByGuest, [Next, Checked], |t| xics::differential(t.guest(), t.seed, t.amounts.tce_calls)),
+	("stores-{guest}",                        GUESTS, NONE,  ByGuest, [Next, Checked], |t| stores::stores(t.guest())),
 	("disabled-null-{guest}-{path}",          ALL,    PATHS, ByGuest, [],     |t| hcalls::disabled(t.guest(), t.path())),
 	("disabled-all-{guest}-{path}",           ALL,    PATHS, ByGuest, [Next], |t| hcalls::turned_off(t.guest(), t.path())),
-	("switch-path-{guest}",                   ALL,    NONE,  ByGuest, [],     |t| hcalls::switch_path(t.guest(), t.seed)),
+	("switch-path-{guest}",                   ALL,    NONE,  ByGuest, [Checked],     |t| hcalls::switch_path(t.guest(), t.seed)),
 	("fast-counted-{guest}",                  ALL,    NONE,  ByGuest, [Next], |t| hcalls::fast_counted(t.guest())),
 	("pr-sc1-{path}-null",                    RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), case!("null"))),
 	("pr-sc1-{path}-h_prod",                  RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), case!("h_prod"))),
@@ -148,12 +154,12 @@ table! {
 	("registers-hcall-{guest}-{path}-h_prod", ALL,    PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("h_prod"), t.seed)),
 	("registers-hcall-{guest}-{path}-unknown", ALL,    PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("unknown"), t.seed)),
 	("registers-hcall-{guest}-rust-fast-timed", ALL,    NONE, ByGuest, [Mitigations, Next], |t| hcall::survive_timed(t.guest(), t.seed)),
-	("registers-exits-{guest}",               ALL,    NONE,  ByGuest, [],     |t| exits::compare(t.guest(), PATHS, None, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}",               ALL,    NONE,  ByGuest, [Checked],     |t| exits::compare(t.guest(), PATHS, None, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	// The same with the vcpu's interrupt context loaded.
-	("registers-exits-{guest}-xics",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xics), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
-	("registers-exits-{guest}-xive",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xive), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}-xics",          RADIX,  NONE,  On(Second), [Checked], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xics), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}-xive",          RADIX,  NONE,  On(Second), [Checked], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xive), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-timed",         GUESTS, NONE,  ByGuest, [],     |t| exits::compare_timed(t.guest(), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
-	("registers-exits-{guest}-migrate",       GUESTS, NONE,  ByGuest, [],     |t| exits::migrate(t.guest(), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}-migrate",       GUESTS, NONE,  ByGuest, [Checked],     |t| exits::migrate(t.guest(), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
 
 	("decrementer-expired-{guest}-{path}",    GUESTS, PATHS, ByGuest, [],     |t| decrementer::expired(t.guest(), t.path())),
 	("registers-one-reg-{guest}-{path}",      ALL,    PATHS, ByGuest, [],     |t| one_reg::all(t.guest(), t.path(), t.seed)),
@@ -161,12 +167,12 @@ table! {
 	// Registers of the process that calls KVM_RUN.
 	("user-fp-{guest}-{path}",                GUESTS, PATHS, ByGuest, [NextRust], |t| user_regs::fp(t.guest(), t.path(), t.seed)),
 	("user-regs-{guest}-{path}-idle",         GUESTS, PATHS, ByGuest, [],     |t| user_regs::kept(t.guest(), t.path(), false, t.seed)),
-	("user-regs-{guest}-{path}-busy",         GUESTS, PATHS, ByGuest, [],     |t| user_regs::kept(t.guest(), t.path(), true, t.seed)),
+	("user-regs-{guest}-{path}-busy",         GUESTS, PATHS, ByGuest, [Checked],     |t| user_regs::kept(t.guest(), t.path(), true, t.seed)),
 
 	// Storms of hcalls.
-	("signal-storm-{guest}-{path}-null",      ALL,    PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), case!("null"))),
+	("signal-storm-{guest}-{path}-null",      ALL,    PATHS, ByGuest, [Checked],     |t| storms::signal(t.guest(), t.path(), case!("null"))),
 	("signal-storm-{guest}-{path}-h_prod",    GUESTS, PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), case!("h_prod"))),
-	("resched-storm-{guest}-{path}-null",     ALL,    PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), case!("null"))),
+	("resched-storm-{guest}-{path}-null",     ALL,    PATHS, ByGuest, [Checked],     |t| storms::resched(t.guest(), t.path(), case!("null"))),
 	("resched-storm-{guest}-{path}-h_prod",   GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), case!("h_prod"))),
 
 	// Halt polling.
@@ -174,46 +180,49 @@ table! {
 	("halt-poll-ends-{path}",                 RADIX,  RUST,  On(First), [],   |t| halt::ends(t.path())),
 
 	// TCE tables.
-	("tce-diff-{guest}",                      ALL,    NONE,  ByGuest, [Next], |t| tce::differential(t.guest(), t.seed, t.amounts.tce_calls)),
-	("tce-lists-{guest}-{path}",              ALL,    PATHS, ByGuest, [Next], |t| tce::several_lists(t.guest(), t.path())),
-	("tce-moving-list-{guest}-{path}",        ALL,    PATHS, ByGuest, [],     |t| tce::moving_list(t.guest(), t.path())),
-	("tce-closing-table-{guest}-{path}",      GUESTS, PATHS, ByGuest, [],     |t| tce::closing_table(t.guest(), t.path())),
+	("tce-diff-{guest}",                      ALL,    NONE,  ByGuest, [Next, Checked], |t| tce::differential(t.guest(), t.seed, t.amounts.tce_calls)),
+	("tce-lists-{guest}-{path}",              ALL,    PATHS, ByGuest, [Next, Checked], |t| tce::several_lists(t.guest(), t.path())),
+	("tce-moving-list-{guest}-{path}",        ALL,    PATHS, ByGuest, [Checked],     |t| tce::moving_list(t.guest(), t.path())),
+	("tce-closing-table-{guest}-{path}",      GUESTS, PATHS, ByGuest, [Checked],     |t| tce::closing_table(t.guest(), t.path())),
 
 	// The page table of a hash guest.
-	("hpt-diff-{guest}",                      HASH,   NONE,  ByGuest, [],     |t| page_table::differential(t.guest(), t.seed, t.amounts.tce_calls)),
+	("hpt-diff-{guest}",                      HASH,   NONE,  ByGuest, [Checked],     |t| page_table::differential(t.guest(), t.seed, t.amounts.tce_calls)),
 
 	// What kvm-p9 tells operators.
-	("stats-times-{guest}",                   ALL,    NONE,  ByGuest, [],     |t| stats::counted(t.guest())),
+	("stats-times-{guest}",                   ALL,    NONE,  ByGuest, [Checked],     |t| stats::counted(t.guest())),
 	("stats-cycles-{guest}",                  GUESTS, NONE,  ByGuest, [],     |t| stats::cycles(t.guest())),
 	("stats-cycles-guest-pmu-{guest}",        GUESTS, NONE,  ByGuest, [],     |t| stats::guest_has_the_pmu(t.guest())),
 	("stats-cycles-perf-{guest}",             GUESTS, NONE,  ByGuest, [],     |t| stats::perf_has_the_pmu(t.guest())),
-	("stats-cycles-perf-comes-{guest}",       GUESTS, NONE,  ByGuest, [],     |t| stats::perf_comes_and_goes(t.guest())),
+	("stats-cycles-perf-comes-{guest}",       GUESTS, NONE,  ByGuest, [Checked],     |t| stats::perf_comes_and_goes(t.guest())),
 	("stats-later-vcpu-{guest}",              GUESTS, NONE,  ByGuest, [],     |t| stats::later_vcpu(t.guest())),
 	("stats-off-is-free-{guest}",             GUESTS, NONE,  ByGuest, [],     |t| stats::free(t.guest())),
-	("stats-vms-{guest}",                     GUESTS, NONE,  ByGuest, [],     |t| stats::by_vm(t.guest())),
-	("trace-fast-hcall-{guest}",              GUESTS, NONE,  ByGuest, [],     |t| stats::traced(t.guest())),
+	("stats-vms-{guest}",                     GUESTS, NONE,  ByGuest, [Checked],     |t| stats::by_vm(t.guest())),
+	("trace-fast-hcall-{guest}",              GUESTS, NONE,  ByGuest, [Checked],     |t| stats::traced(t.guest())),
 
 	// A VMM that means harm.
-	("hostile-{path}",                        RADIX,  RUST,  On(First), [],   |t| hostile_vmm::differential(t.path(), t.seed, t.amounts.rounds / hostile_vmm::ROUNDS_OF_CASE)),
+	("hostile-{path}",                        RADIX,  RUST,  On(First), [Checked],   |t| hostile_vmm::differential(t.path(), t.seed, t.amounts.rounds / hostile_vmm::ROUNDS_OF_CASE)),
 
 	// TCE tables that hardware follows.
-	("tce-hw-dma-{path}",                     RADIX,  PATHS, On(First), [],   |t| translation::translation(t.guest(), t.path())),
-	("tce-hw-count-{path}",                   RADIX,  PATHS, On(First), [],   |t| counts::counts(t.guest(), t.path())),
+	("tce-hw-dma-{path}",                     RADIX,  PATHS, On(First), [Checked],   |t| translation::translation(t.guest(), t.path())),
+	("tce-hw-count-{path}",                   RADIX,  PATHS, On(First), [Checked],   |t| counts::counts(t.guest(), t.path())),
 	("tce-hw-list-unmap-{path}",              RADIX,  PATHS, On(First), [],   |t| counts::list_unmaps(t.guest(), t.path())),
 	("tce-hw-slot-end-{path}",                RADIX,  PATHS, On(First), [],   |t| translation::slot_end(t.guest(), t.path())),
-	("tce-hw-diff-{path}",                    RADIX,  RUST,  On(First), [],   |t| differential::differential(t.guest(), t.path(), t.seed, t.amounts.tce_calls / 4)),
+	("tce-hw-diff-{path}",                    RADIX,  RUST,  On(First), [Checked],   |t| differential::differential(t.guest(), t.path(), t.seed, t.amounts.tce_calls / 4)),
 
 	// On CPUs that run at the same time.
-	("smp-tce-contend",                       RADIX,  NONE,  On(Smp), [],     |t| soak::contend(t.guest(), t.seed, Duration::from_secs(8))),
-	("smp-tce-hw-contend-{path}",             RADIX,  PATHS, On(Smp), [],     |t| contend::contend(t.path(), t.seed, Meanwhile::Registrations, Duration::from_secs(6))),
-	("smp-tce-hw-attach-{path}",              RADIX,  PATHS, On(Smp), [],     |t| contend::contend(t.path(), t.seed, Meanwhile::Attachments, Duration::from_secs(6))),
-	("smp-tce-hw-remove-{path}",              RADIX,  PATHS, On(Smp), [],     |t| contend::contend(t.path(), t.seed, Meanwhile::Removals, Duration::from_secs(6))),
-	("smp-prod-cede-{path}",                  RADIX,  PATHS, On(Smp), [],     |t| turns::wake_each_other(t.path(), Duration::from_secs(4), false)),
-	("smp-xics-ipi-{path}",                   RADIX,  PATHS, On(Smp), [],     |t| turns::wake_each_other(t.path(), Duration::from_secs(4), true)),
-	("smp-halt-poll-turns-{path}",            RADIX,  RUST,  On(Smp), [],     |t| halt::turns_while_polling(t.path(), Duration::from_secs(3))),
-	("smp-halt-poll-switch",                  RADIX,  NONE,  On(Smp), [],     |t| halt::switch(t.seed, Duration::from_secs(5))),
-	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [],     |t| disturb::registers(t.path(), t.seed, Duration::from_secs(6))),
+	("smp-tce-contend",                       RADIX,  NONE,  On(Smp), [Checked],     |t| soak::contend(t.guest(), t.seed, Duration::from_secs(8))),
+	("smp-tce-hw-contend-{path}",             RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Registrations, Duration::from_secs(6))),
+	("smp-tce-hw-attach-{path}",              RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Attachments, Duration::from_secs(6))),
+	("smp-tce-hw-remove-{path}",              RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Removals, Duration::from_secs(6))),
+	("smp-prod-cede-{path}",                  RADIX,  PATHS, On(Smp), [Checked],     |t| turns::wake_each_other(t.path(), Duration::from_secs(4), false)),
+	("smp-xics-ipi-{path}",                   RADIX,  PATHS, On(Smp), [Checked],     |t| turns::wake_each_other(t.path(), Duration::from_secs(4), true)),
+	("smp-halt-poll-turns-{path}",            RADIX,  RUST,  On(Smp), [Checked],     |t| halt::turns_while_polling(t.path(), Duration::from_secs(3))),
+	("smp-halt-poll-switch",                  RADIX,  NONE,  On(Smp), [Checked],     |t| halt::switch(t.seed, Duration::from_secs(5))),
+	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [Checked],     |t| disturb::registers(t.path(), t.seed, Duration::from_secs(6))),
 	("smp-soak",                              RADIX,  NONE,  On(Soak), [],    |t| soak::all(t.seed, Duration::from_secs(60 * t.amounts.soak_minutes))),
+
+	// The last of a machine whose kernel checks itself.
+	("no-report-since-boot",                  RADIX,  NONE,  On(Boot::Debug), [], |_| checked::no_report_since_boot()),
 
 	// The kernel's own account of where time goes.
 	("timings-{guest}",                       GUESTS, NONE,  On(Timing), [],  |t| stats::timings(t.guest())),
@@ -235,6 +244,10 @@ impl Test {
 	pub fn is_also(&self, also: Also) -> bool {
 		match also {
 			Also::Mitigations => self.row.also.contains(&also),
+			Also::Checked => {
+				let path = matches!(self.path, None | Some(Column::RustFast));
+				self.row.also.contains(&also) && path
+			}
 			Also::Next | Also::NextRust => {
 				let rust = matches!(self.path, Some(Column::RustFull | Column::RustFast));
 				self.guest == GuestMode::Radix
@@ -328,7 +341,7 @@ mod tests {
 		for boot in Boot::ALL {
 			for test in tests.iter().filter(|test| test.boot == boot) {
 				write!(text, "{} {}", boot.name(), test.name).unwrap();
-				for also in [Also::Mitigations, Also::Next] {
+				for also in [Also::Mitigations, Also::Next, Also::Checked] {
 					if test.is_also(also) {
 						write!(text, " +{}", format!("{also:?}").to_lowercase()).unwrap();
 					}
@@ -377,7 +390,7 @@ mod tests {
 				boot.name()
 			);
 		}
-		for also in [Also::Mitigations, Also::Next] {
+		for also in [Also::Mitigations, Also::Next, Also::Checked] {
 			assert!(tests.iter().any(|test| test.is_also(also)), "{also:?}");
 		}
 	}

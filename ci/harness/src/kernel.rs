@@ -69,24 +69,27 @@ pub fn build_off(series: &'static Series) -> Result<Image> {
 	patched_image(&base, &series.patches()?, &folder, &name, false, "", false)
 }
 
-/// Builds the patched kernel with one more option, from the tree that is there for the
-/// one without: `--config-extra` would build a whole stock kernel first.
-pub fn build_option(series: &'static Series, option: &str) -> Result<Image> {
+/// Builds the patched kernel with more options, from the tree that is there for the one
+/// without: `--config-extra` would build a whole stock kernel first. `what` ends the kernel's name.
+pub fn build_options(series: &'static Series, what: &str, options: &[&str]) -> Result<Image> {
 	let base = Base::find(series, &[])?;
-	let name = format!("{}-{}", series.name, option.to_lowercase());
+	let name = format!("{}-{what}", series.name);
 	let folder = paths::target().join("kernel").join(&name);
 	let _lock = process::lock(
 		&process::beside(&folder, ".lock"),
 		&format!("kernel {name}"),
 	)?;
-	let option = format!("CONFIG_{option}=y\n");
+	let options: String = options
+		.iter()
+		.map(|option| format!("CONFIG_{option}=y\n"))
+		.collect();
 	patched_image(
 		&base,
 		&series.patches()?,
 		&folder,
 		&name,
 		series.rust,
-		&option,
+		&options,
 		false,
 	)
 }

@@ -21,7 +21,11 @@ const ATTEMPTS: usize = 3;
 
 /// The booted tests that are run, of those that are wanted.
 pub fn chosen_tests(args: &Args, wanted: impl Fn(&Test) -> bool) -> Result<Vec<Test>> {
-	let on_request = [registry::Boot::Soak, registry::Boot::Timing];
+	let on_request = [
+		registry::Boot::Soak,
+		registry::Boot::Timing,
+		registry::Boot::Debug,
+	];
 	let mut tests = registry::tests();
 	tests.retain(|test| !on_request.contains(&test.boot));
 	for start in &args.booted {
@@ -107,9 +111,16 @@ pub struct Boot {
 	tests: Vec<String>,
 	icount: bool,
 	limits: Limits,
+	/// How much there is of what the command line does not say.
+	usual: Amounts,
 }
 
 impl Boot {
+	/// Less or more than usual.
+	pub fn with(self, usual: Amounts) -> Self {
+		Self { usual, ..self }
+	}
+
 	/// A machine that counts instructions: times in its tests are its own, however busy this
 	/// one is.
 	pub fn counted(args: &Args, log: String, append: &'static str, tests: Vec<String>) -> Self {
@@ -125,6 +136,7 @@ impl Boot {
 				total: Duration::from_secs(3600) + 2 * long,
 				silence: Duration::from_secs(300) + long,
 			},
+			usual: Amounts::default(),
 		}
 	}
 
@@ -144,6 +156,7 @@ impl Boot {
 				total: limit,
 				silence: limit,
 			},
+			usual: Amounts::default(),
 		}
 	}
 }
@@ -162,7 +175,7 @@ pub fn boot(args: &Args, image: &Image, boot: Boot) -> Result<Vec<Check>> {
 	let programs = programs::build()?;
 	let seed = seed(args)?;
 	let log = boot.log.as_str();
-	let usual = Amounts::default();
+	let usual = boot.usual;
 	let job = booted::job::Job {
 		tests: boot.tests.clone(),
 		seed,

@@ -16,6 +16,7 @@ use crate::stage::{Args, Need, Part, Stage, log_path};
 
 mod booted;
 mod configs;
+mod debug;
 mod docs;
 mod format;
 pub mod gates;
@@ -53,6 +54,7 @@ const STAGES: &[Stage] = &[
 	booted::STAGE,
 	mitigations::STAGE,
 	timing::STAGE,
+	debug::STAGE,
 	qemu_client::STAGE,
 	nested::STAGE,
 	passthrough::STAGE,
