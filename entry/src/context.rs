@@ -85,6 +85,8 @@ pub trait Kernel: Cpu {
 	fn time_in_guest(&mut self, vcpu: VcpuView);
 	/// See [`time_in_guest`](Self::time_in_guest).
 	fn time_guest_exit(&mut self, vcpu: VcpuView);
+	/// Has the end of the exit know that the guest was entered.
+	fn entered(&mut self);
 	/// Has light exits know these values until the next full entry.
 	fn set_light(&mut self, vcpu: VcpuView, registers: Registers, limit: u64);
 	/// What [`set_light`](Self::set_light) was told.

@@ -9,11 +9,13 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use hcall::FastTable;
 use powerpc::{
-	Counters, FAST_LIGHT_TABLE, FAST_TABLE, HostFacts, LIGHT_TABLE, Msr, NO_FAST_TABLE, P9Vcpu,
+	Counters, FAST_LIGHT_TABLE, FAST_TABLE, HostFacts, LIGHT_TABLE, LightCounter, Msr,
+	NO_FAST_TABLE, P9Vcpu,
 };
 
 use crate::fast::{FAST, FAST_LIGHT, FAST_REAL_MODE, LIGHT, NO_FAST, REAL_MODE, TIMED_FAST};
 use crate::layout::kernel as layout;
+use crate::light;
 use crate::power9::{Hash, L2, Power9, Power9Profile, Radix, RadixLight, pointer};
 use crate::switch::{self, Context, Kind};
 use crate::views::{KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
@@ -185,6 +187,13 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 		(Kind::L2, _) => &NO_FAST,
 	};
 	set_fast_table(&context.vcpu, table);
+	// Why the exit is full: each entry with light exits on has one reason.
+	counters
+		.reason
+		.set(match wanted >= LIGHT_TABLE && kind != Kind::L2 {
+			true => LightCounter::NotEntered as u64,
+			false => LightCounter::SILENT,
+		});
 
 	user_vectors_are_saved(context.task);
 	let mut power9 = Power9 {
@@ -212,5 +221,25 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 		}
 	};
 
+	// SAFETY: this CPU's counters, which the caller vouched for. Read again, so that no register is
+	// kept for them through the switch.
+	let counters = unsafe { &*power9.counters };
+	if counters.reason.get() != LightCounter::SILENT {
+		count_full_exit(&context.vcpu, counters, trap);
+	}
 	trap as c_int
+}
+
+/// Counts why an exit was a full one: by the reason that a light handler gave, or else by the trap.
+#[cold]
+#[inline(never)]
+fn count_full_exit(vcpu: &VcpuView, counters: &Counters, trap: u32) {
+	let reason = counters.reason.get() as usize;
+	let which = match counters.light.get(reason) {
+		Some(_) => reason,
+		None => light::reason_of_trap(trap, vcpu.fault_dsisr()) as usize,
+	};
+	if let Some(counter) = counters.light.get(which) {
+		counter.add(1);
+	}
 }

@@ -19,10 +19,10 @@
 //!
 //! Interrupts of the host need more, and have a switch of their own: `switch::serve`.
 
-use powerpc::{Cpu, Msr, Spr};
+use powerpc::{Cpu, LightCounter, Msr, Spr};
 
 use crate::layout::kernel as layout;
-use crate::switch::set_timebase;
+use crate::switch::{set_timebase, trap};
 use crate::views::{ExceptionView, KvmView, PacaView, VcoreView, VcpuView};
 
 /// LPCR\[HDICE\]: HDEC can be an exception. A CPU may drop the exception of an HDEC that runs
@@ -319,4 +319,39 @@ pub fn set_mode<C: Cpu>(cpu: &mut C, vcpu: VcpuView, vcore: VcoreView) -> bool {
 	// SAFETY: the breakpoint does not match in hypervisor state, and the guest runs next.
 	unsafe { cpu.mtspr::<{ Spr::CIABR.0 }>(ciabr) };
 	true
+}
+
+/// Why an exit with this trap was a full one, if no light handler was called.
+pub fn reason_of_trap(trap: u32, dsisr: u32) -> LightCounter {
+	match trap {
+		trap::SYSCALL => LightCounter::FullOtherHcall,
+		trap::H_DATA_STORAGE if dsisr & layout::DSISR_STORE as u32 != 0 => LightCounter::FullStore,
+		trap::H_DATA_STORAGE => LightCounter::FullLoad,
+		trap::H_INST_STORAGE => LightCounter::FullExecute,
+		trap::HV_DECREMENTER | trap::H_DOORBELL | trap::H_VIRT => LightCounter::FullMmuOff,
+		_ => LightCounter::FullOther,
+	}
+}
+
+#[cfg(test)]
+mod tests {
+	use super::*;
+
+	#[test]
+	fn each_trap_has_a_reason_that_says_why_the_exit_is_full() {
+		const STORE: u32 = layout::DSISR_STORE as u32;
+		for trap in (0..0x2000).step_by(0x20) {
+			for dsisr in [0, STORE, !STORE, !0] {
+				let reason = reason_of_trap(trap, dsisr);
+				assert!(reason.is_full(), "{trap:#x} {dsisr:#x}: {reason:?}");
+				assert_ne!(reason, LightCounter::Work);
+			}
+		}
+		assert_eq!(reason_of_trap(0xe00, STORE), LightCounter::FullStore);
+		assert_eq!(reason_of_trap(0xe00, !STORE), LightCounter::FullLoad);
+		assert_eq!(reason_of_trap(0xe20, 0), LightCounter::FullExecute);
+		assert_eq!(reason_of_trap(0xc00, 0), LightCounter::FullOtherHcall);
+		assert_eq!(reason_of_trap(0x980, 0), LightCounter::FullMmuOff);
+		assert_eq!(reason_of_trap(0xf80, 0), LightCounter::FullOther);
+	}
 }

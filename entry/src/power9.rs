@@ -349,6 +349,15 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
+	fn entered(&mut self) {
+		// SAFETY: an entry has this CPU's counters.
+		let reason = unsafe { &(*self.counters).reason };
+		if reason.get() == LightCounter::NotEntered as u64 {
+			reason.set(LightCounter::NONE);
+		}
+	}
+
+	#[inline(always)]
 	fn set_light(&mut self, vcpu: VcpuView, registers: Registers, limit: u64) {
 		let own = &p9(&vcpu).light;
 		own.lpcr.set(registers.lpcr);
@@ -367,6 +376,7 @@ impl Kernel for Power9 {
 	#[inline(always)]
 	fn light_find_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>> {
 		if !pmu::nobody_has_the_pmu(vcpu, self.paca) {
+			fast::light::refuse(p9(&vcpu), LightCounter::FullPmu);
 			return None;
 		}
 		// SAFETY: it looks at the VM's devices and memory slots, which the run loop keeps by SRCU.

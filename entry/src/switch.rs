@@ -167,6 +167,9 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	// All of the host's that has to be read comes before the first write.
 	let host = enter::Host::read::<P, _>(k, when);
 	let mut run = serve::Run::new(k, when, *tb, hdec, doorbell);
+	if P::LIGHT || matches!(P::KIND, Kind::Hash) {
+		k.entered();
+	}
 	if P::LIGHT {
 		k.set_light(context.vcpu, host.light(lpcr), limit);
 	}

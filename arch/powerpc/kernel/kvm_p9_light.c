@@ -151,7 +151,7 @@ noinstr bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
 	if (likely(!kvm_p9_has_work(vcpu) && kvm_p9_entry_is_valid(vcpu) && !ops->traced()))
 		return true;
 
-	kvm_p9_light_count(vcpu, KVM_P9_FULL_INTERRUPT);
+	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_INTERRUPT);
 	return false;
 }
 
@@ -197,7 +197,7 @@ noinstr u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
 	 */
 	limit = timer_get_next_tb();
 	if (unlikely(kvm_p9_has_work(vcpu) || !kvm_p9_entry_is_valid(vcpu) || mftb() >= limit)) {
-		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_WORK);
+		kvm_p9_light_refuse(vcpu, KVM_P9_LIGHT_WORK);
 		return 0;
 	}
 	vcpu->arch.p9.light.limit = limit;
@@ -246,16 +246,17 @@ noinstr const struct kvm_io_range *kvm_p9_light_find_device(struct kvm_vcpu *vcp
 	struct kvm *kvm = vcpu->kvm;
 
 	/* First: most are page faults */
-	if (kvm_p9_find_slot(kvm, gpa))
-		goto none;
+	if (kvm_p9_find_slot(kvm, gpa)) {
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_STORE_FAULT);
+		return NULL;
+	}
 	range = kvm_p9_find_range(rcu_dereference_raw(kvm->buses[KVM_FAST_MMIO_BUS]), gpa);
 	if (range && range->addr == gpa)
 		return range;
 	range = kvm_p9_find_range(rcu_dereference_raw(kvm->buses[KVM_MMIO_BUS]), gpa);
 	if (range && gpa - range->addr < range->len)
 		return range;
-none:
-	kvm_p9_light_count(vcpu, KVM_P9_FULL_STORE);
+	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_STORE);
 	return NULL;
 }
 
@@ -295,7 +296,7 @@ static __always_inline bool kvm_p9_light_fetch(struct kvm_vcpu *vcpu)
 	bool done = kvm_p9_find_instruction(vcpu);
 
 	if (unlikely(!done))
-		kvm_p9_light_count(vcpu, KVM_P9_FULL_FETCH);
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_FETCH);
 	return done;
 }
 

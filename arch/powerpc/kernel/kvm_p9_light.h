@@ -29,6 +29,16 @@ static __always_inline void kvm_p9_light_count(struct kvm_vcpu *vcpu, enum kvm_p
 	WRITE_ONCE(*counter, *counter + 1);
 }
 
+/*
+ * Why the exit that is under way becomes a full one. The end of the exit counts it: one reason for
+ * each entry.
+ */
+static __always_inline void kvm_p9_light_refuse(struct kvm_vcpu *vcpu,
+						enum kvm_p9_light_counter why)
+{
+	WRITE_ONCE(vcpu->arch.p9.light.counters->reason, why);
+}
+
 /* The last range that begins at that address or below. A bus has its ranges in order. */
 static __always_inline const struct kvm_io_range *kvm_p9_find_range(const struct kvm_io_bus *bus,
 								    gpa_t gpa)

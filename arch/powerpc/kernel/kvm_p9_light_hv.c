@@ -102,7 +102,7 @@ static long kvm_p9_light_hv_hcall(struct kvm_vcpu *vcpu)
 	long ret;
 
 	if (kvm_p9_is_traced()) {
-		kvm_p9_light_count(vcpu, KVM_P9_FULL_TRACED);
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_TRACED);
 		return H_TOO_HARD;
 	}
 	switch (kvmppc_get_gpr(vcpu, 3)) {
@@ -138,8 +138,19 @@ static long kvm_p9_light_hv_hcall(struct kvm_vcpu *vcpu)
 	default:
 		return H_TOO_HARD;
 	}
-	kvm_p9_light_count(vcpu, ret == H_TOO_HARD ? KVM_P9_FULL_HCALL : which);
+	if (ret == H_TOO_HARD)
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_HCALL);
+	else
+		kvm_p9_light_count(vcpu, which);
 	return ret;
+}
+
+static void kvm_p9_count_store(struct kvm_vcpu *vcpu, bool done)
+{
+	if (done)
+		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_STORE);
+	else
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_STORE);
 }
 
 /*
@@ -152,12 +163,12 @@ static bool kvm_p9_light_hv_signal(struct kvm_vcpu *vcpu, const struct kvm_io_ra
 	bool done;
 
 	if (kvm_p9_is_traced()) {
-		kvm_p9_light_count(vcpu, KVM_P9_FULL_TRACED);
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_TRACED);
 		return false;
 	}
 	/* The run loop holds kvm->srcu */
 	done = !kvm_iodevice_write(vcpu, range->dev, gpa, 0, NULL);
-	kvm_p9_light_count(vcpu, done ? KVM_P9_LIGHT_STORE : KVM_P9_FULL_STORE);
+	kvm_p9_count_store(vcpu, done);
 	return done;
 }
 
@@ -215,11 +226,11 @@ static bool kvm_p9_light_hv_store(struct kvm_vcpu *vcpu, gpa_t gpa)
 	bool done;
 
 	if (kvm_p9_is_traced()) {
-		kvm_p9_light_count(vcpu, KVM_P9_FULL_TRACED);
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_TRACED);
 		return false;
 	}
 	done = kvm_p9_emulate_store(vcpu, gpa);
-	kvm_p9_light_count(vcpu, done ? KVM_P9_LIGHT_STORE : KVM_P9_FULL_STORE);
+	kvm_p9_count_store(vcpu, done);
 	return done;
 }
 

@@ -120,6 +120,12 @@ pub fn has_parameters() -> bool {
 	std::path::Path::new(PARAMETERS).is_dir()
 }
 
+/// Reads one of the parameters.
+pub fn parameter(name: &str) -> Result<String> {
+	let text = std::fs::read_to_string(format!("{PARAMETERS}/{name}"))?;
+	Ok(text.trim().to_owned())
+}
+
 /// Writes one of the parameters.
 pub fn set_parameter(name: &str, value: &str) -> Result<()> {
 	let file = format!("{PARAMETERS}/{name}");

@@ -71,6 +71,11 @@ impl Setting {
 		host::set_parameter(name, "1").map_err(|e| Failure::Unsupported(e.to_string()))?;
 		Ok(Self(name))
 	}
+
+	/// Whether it is 1.
+	pub fn is_on(name: &str) -> Result<bool, Failure> {
+		Ok(host::parameter(name).map_err(|e| e.to_string())? == "1")
+	}
 }
 
 impl Drop for Setting {

@@ -6,7 +6,7 @@
 use core::ptr::NonNull;
 
 use hcall::{Code, FastTable, Handler, Number};
-use powerpc::{LightCounter, P9Vcpu};
+use powerpc::{Counters, LightCounter, P9Vcpu};
 
 use crate::entry_point::paca;
 use crate::fast::enabled::{is_enabled, not_enabled};
@@ -108,14 +108,28 @@ unsafe fn vcpu(own: NonNull<P9Vcpu>) -> VcpuView {
 	unsafe { VcpuView::new(own.cast().sub(layout::VCPU_P9)) }
 }
 
+/// The counters of this CPU, if they can be reached.
+#[inline(always)]
+fn this_cpu(own: &P9Vcpu) -> Option<&Counters> {
+	// SAFETY: set at the full entry, on this CPU, and per-CPU memory stays.
+	unsafe { own.light.counters.get().as_ref() }
+}
+
 /// Counts on this CPU.
 #[inline(always)]
 pub(crate) fn count(own: &P9Vcpu, which: LightCounter) {
-	// SAFETY: set at the full entry, on this CPU, and per-CPU memory stays.
-	if let Some(counters) = unsafe { own.light.counters.get().as_ref() }
+	if let Some(counters) = this_cpu(own)
 		&& let Some(counter) = counters.light.get(which as usize)
 	{
 		counter.add(1);
+	}
+}
+
+/// Says why the exit that is under way becomes a full one, for the end of the exit.
+#[inline(always)]
+pub(crate) fn refuse(own: &P9Vcpu, why: LightCounter) {
+	if let Some(counters) = this_cpu(own) {
+		counters.reason.set(why as u64);
 	}
 }
 
@@ -134,7 +148,7 @@ unsafe fn cede(p9: NonNull<P9Vcpu>, srr1: u64, _: u64) -> Code {
 		count(own, LightCounter::Cede);
 		Code::SUCCESS
 	} else {
-		count(own, LightCounter::FullCede);
+		refuse(own, LightCounter::FullCede);
 		Code::TOO_HARD
 	}
 }
@@ -237,7 +251,7 @@ unsafe fn set_mode(p9: NonNull<P9Vcpu>, _: u64, _: u64) -> Code {
 		count(own, LightCounter::SetMode);
 		Code::SUCCESS
 	} else {
-		count(own, LightCounter::FullHcall);
+		refuse(own, LightCounter::FullHcall);
 		Code::TOO_HARD
 	}
 }
@@ -254,7 +268,7 @@ unsafe extern "C" fn any(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
 	let paca = paca();
 	let mut power9 = Power9::for_handler(paca);
 	if !pmu::nobody_has_the_pmu(vcpu, paca) {
-		count(own, LightCounter::FullPmu);
+		refuse(own, LightCounter::FullPmu);
 		return Code::TOO_HARD;
 	}
 	let registers = light_registers(own);

@@ -624,6 +624,8 @@ impl Kernel for Machine {
 		self.exceptions
 	}
 
+	fn entered(&mut self) {}
+
 	fn set_light(&mut self, _: VcpuView, registers: Registers, _: u64) {
 		self.registers = Some(registers);
 	}

@@ -23,6 +23,9 @@ shared! {
 		pub c_secure: Counter,
 		/// Exits that were considered for the light way.
 		pub light: [Counter; LightCounter::COUNT],
+		/// Why the exit that is under way is a full one, as a [`LightCounter`];
+		/// [`NONE`](LightCounter::NONE) if only the trap tells.
+		pub reason: Counter,
 	}
 }
 

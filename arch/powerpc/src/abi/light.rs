@@ -100,11 +100,23 @@ macro_rules! light_counters {
 			/// How many there are.
 			pub const COUNT: usize = Self::ALL.len();
 
+			/// Stands for none of them.
+			pub const NONE: u64 = Self::COUNT as u64;
+
+			/// Stands for none of them, where reasons are not counted.
+			pub const SILENT: u64 = Self::NONE + 1;
+
 			/// The name in debugfs.
 			pub const fn name(self) -> &'static str {
 				match self {
 					$(Self::$variant => $name,)*
 				}
+			}
+
+			/// Whether it is one of those of which each entry with light exits on has exactly one:
+			/// why the next exit was full.
+			pub fn is_full(self) -> bool {
+				self == Self::Work || self.name().starts_with("not_light_")
 			}
 
 			/// The end of the name in C's `enum kvm_p9_light_counter`.
@@ -152,15 +164,30 @@ light_counters! {
 	FullCede: "FULL_CEDE" = "not_light_cede_without_work";
 	/// Full exit: the handler can't answer the hcall.
 	FullHcall: "FULL_HCALL" = "not_light_hcall_refused";
-	/// Full exit: a store without a translation, to memory or to no device of the kernel, or one
-	/// that the device did not take.
+	/// Full exit: any other hcall, which no light handler was called for.
+	FullOtherHcall: "FULL_OTHER_HCALL" = "not_light_other_hcall";
+	/// Full exit: a store without a translation, to no device of the kernel, or one that the device
+	/// did not take.
 	FullStore: "FULL_STORE" = "not_light_store_no_device";
+	/// Full exit: a store to memory without a translation: a page fault.
+	FullStoreFault: "FULL_STORE_FAULT" = "not_light_store_to_memory";
 	/// Full exit: the instruction of a store to a device was not to be had.
 	FullFetch: "FULL_FETCH" = "not_light_fetch_failed";
+	/// Full exit: a load without a translation, from memory or from a device.
+	FullLoad: "FULL_LOAD" = "not_light_load";
+	/// Full exit: an instruction fetch without a translation.
+	FullExecute: "FULL_EXECUTE" = "not_light_instruction_fetch";
 	/// Full exit: an interrupt of the host, and work for the run loop.
 	FullInterrupt: "FULL_INTERRUPT" = "not_light_interrupt_with_work";
+	/// Full exit: an interrupt of the host, out of a guest with the MMU off, a hash guest, or a
+	/// transaction.
+	FullMmuOff: "FULL_MMU_OFF" = "not_light_interrupt_mmu_off";
 	/// Full exit: the guest or the host uses the PMU.
 	FullPmu: "FULL_PMU" = "not_light_pmu_in_use";
 	/// Full exit: a tracepoint of the run loop is on.
 	FullTraced: "FULL_TRACED" = "not_light_traced";
+	/// Full exit: anything else, such as a facility that the guest may not use.
+	FullOther: "FULL_OTHER" = "not_light_other";
+	/// No exit: an interrupt was pending, or the time was up, before the guest was entered.
+	NotEntered: "NOT_ENTERED" = "not_light_not_entered";
 }

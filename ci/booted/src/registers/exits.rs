@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use powerpc::LightCounter;
 use protocol::regs::{self, Pattern};
 use protocol::round::{self, Kind, Plan, Report};
 use protocol::{Column, GuestMode};
@@ -16,7 +17,7 @@ use vmm::machine::Failure;
 use vmm::timer::{self, Timer};
 
 use super::arena::{self, Arena};
-use crate::common::choose;
+use crate::common::{Counters, choose, counter, counters};
 use crate::cpus::{self, OneCpu};
 use crate::stats;
 
@@ -64,6 +65,26 @@ fn own_faults() -> u64 {
 		.map_or(0, |(_, count)| count)
 }
 
+/// Each entry of the Rust path with light exits has one reason for which the next exit was full, and
+/// other entries have none. No guest runs while the counters are read.
+fn check_reasons(path: Column, before: &Counters, after: &Counters) -> Result<u64, Failure> {
+	let grown = |name| counter(after, name) - counter(before, name);
+	let is_light = path == Column::RustFast && !stats::Setting::is_on("stats")?;
+	let entries = if is_light { grown("entry_rust") } else { 0 };
+	let reasons = LightCounter::ALL.iter().filter(|reason| reason.is_full());
+	let told: Vec<(&str, u64)> = reasons
+		.map(|reason| (reason.name(), grown(reason.name())))
+		.filter(|(_, count)| *count != 0)
+		.collect();
+	let sum: u64 = told.iter().map(|(_, count)| count).sum();
+	if sum != entries || (is_light && told.len() < LEAST_REASONS) {
+		return Err(Failure::Wrong(format!(
+			"{entries} entries, and {sum} reasons for full exits: {told:?}"
+		)));
+	}
+	Ok(sum)
+}
+
 /// A hash guest's own faults are delivered without a full exit on the fast path, if the PMU is not
 /// in use, and nowhere else.
 fn check_faults(
@@ -88,6 +109,9 @@ fn check_faults(
 	)))
 }
 
+/// So many kinds of reasons there are at least: the rounds leave in many ways.
+const LEAST_REASONS: usize = 4;
+
 /// What rounds on one path came to.
 struct OnPath {
 	digests: Vec<u64>,
@@ -97,6 +121,7 @@ struct OnPath {
 	signal: u64,
 	dec_error: u64,
 	dec_slips: u64,
+	reasons: u64,
 }
 
 /// The same rounds on one path, in two guests: one as Linux is most of the time, one that
@@ -118,10 +143,12 @@ fn on_path(
 		signal: 0,
 		dec_error: 0,
 		dec_slips: 0,
+		reasons: 0,
 	};
 	let mut short_ways = [0; 2];
 	for pmu in [false, true] {
 		let (short_before, faults_before) = (short_exits(), own_faults());
+		let counters_before = counters()?;
 		let mut pattern = Pattern::new(seed ^ u64::from(pmu));
 		let mut arena = Arena::new(guest)?;
 		if let Some(controller) = controller {
@@ -179,6 +206,8 @@ fn on_path(
 			.map_err(|failure| of_guest(failure, path, pmu))?;
 		short_ways[usize::from(pmu)] = short_exits() - short_before;
 		check_faults(guest, path, pmu, &report, own_faults() - faults_before)
+			.map_err(|failure| of_guest(failure, path, pmu))?;
+		result.reasons += check_reasons(path, &counters_before, &counters()?)
 			.map_err(|failure| of_guest(failure, path, pmu))?;
 		result.digests.push(report.digest);
 		result.rounds += outcome.rounds;
@@ -258,8 +287,14 @@ pub fn compare(
 			)));
 		}
 		told.push(format!(
-			"{name}: {} timer, {} interrupts, {} signals, DEC off by {} ticks, {} times by 2^24",
-			result.timer, result.interrupt, result.signal, result.dec_error, result.dec_slips
+			"{name}: {} timer, {} interrupts, {} signals, DEC off by {} ticks, {} times by 2^24, {} \
+			 reasons for full exits",
+			result.timer,
+			result.interrupt,
+			result.signal,
+			result.dec_error,
+			result.dec_slips,
+			result.reasons
 		));
 		match &digests {
 			None => digests = Some(result.digests),

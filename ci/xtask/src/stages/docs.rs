@@ -119,9 +119,10 @@ fn unexplained(document: &str) -> Vec<String> {
 		.filter_map(|line| line.strip_prefix("| `"))
 		.flat_map(|row| words_of(row.split('|').next().unwrap_or("")))
 		.collect();
+	// The counters of entries come first. What follows the array is no counter.
 	let entries = Counters::FIELDS
 		.iter()
-		.filter(|field| field.length.is_none());
+		.take_while(|field| field.length.is_none());
 	let entries = entries.map(|field| field.name.to_owned());
 	let fast = FastHcall::ALL
 		.iter()
