@@ -226,6 +226,30 @@ impl HasCallbacks for Plugin {
 
 impl Register for Plugin {
 	fn register(&mut self, id: PluginId, args: &Args, info: &Info) -> qemu_plugin::Result<()> {
+		let values = |name: &'static str| {
+			let of_arg = move |arg: &String| arg.strip_prefix(name).map(str::to_owned);
+			args.raw.iter().filter_map(of_arg)
+		};
+		let value = |name| values(name).next();
+		if let Some(path) = value("spans=") {
+			let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+			let landmark = |text: String| {
+				let (bit, address) = text.split_once(':')?;
+				Some((bit.parse().ok()?, hex(address)?))
+			};
+			let kernel = || {
+				Some(spans::Kernel {
+					end: hex(&value("kernel=")?)?,
+					switch: hex(&value("switch=")?)?,
+					landmarks: values("landmark=").map(landmark).collect::<Option<_>>()?,
+				})
+			};
+			let Some(kernel) = kernel() else {
+				die("spans=FILE needs kernel=0xEND, switch=0xADDRESS and landmark=BIT:0xADDRESS");
+			};
+			spans::start(&path, kernel);
+			return qemu_plugin_register_atexit_cb(id, |_| spans::finish());
+		}
 		if info
 			.system
 			.as_ref()
@@ -233,19 +257,10 @@ impl Register for Plugin {
 		{
 			die("needs a machine with one CPU");
 		}
-		let value = |name| args.raw.iter().find_map(|arg| arg.strip_prefix(name));
-		if let Some(path) = value("spans=") {
-			let kernel = value("kernel=0x").and_then(|end| u64::from_str_radix(end, 16).ok());
-			let Some(kernel) = kernel else {
-				die("spans=FILE needs kernel=0xEND");
-			};
-			spans::start(path, kernel);
-			return qemu_plugin_register_atexit_cb(id, |_| spans::finish());
-		}
 		let Some(path) = value("out=") else {
 			die("needs out=FILE or spans=FILE");
 		};
-		let out = File::create(path).and_then(|file| Writer::new(BufWriter::new(file)));
+		let out = File::create(&path).and_then(|file| Writer::new(BufWriter::new(file)));
 		match out {
 			Ok(out) => recorder().out = Some(out),
 			Err(error) => die(&format!("{path}: {error}")),

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Spans: what the hypervisor executes from a guest's exit to the next entry.
 //!
-//! `-plugin libkvm_p9_plugin.so,spans=FILE,kernel=END`, where the kernel's code lies
-//! below the real address END. Between two markers every instruction of the kernel
+//! `-plugin libkvm_p9_plugin.so,spans=FILE,kernel=END,switch=ADDRESS,landmark=BIT:ADDRESS`,
+//! where the kernel's code lies below the real address END. At the address of `switch` a CPU
+//! is about to run the thread that r4 has. A landmark is told of those that come by its
+//! address ([`trace::span::landmark`]). All addresses are real ones.
+//!
+//! Between two markers every instruction of the kernel
 //! and the firmware comes here, and every one of userspace while the hypervisor runs;
 //! a guest's cost the test of a flag. Effective addresses don't tell them apart, as a guest's
-//! kernel has the same ones: the place in the emulator's memory does.
+//! kernel has the same ones: the place in the emulator's memory does. Entries and exits of
+//! guests, and changes of threads, come here at any time: when a phase begins it is known
+//! what each CPU does.
 //!
 //! The hypervisor enters a guest by an hrfid with MSR[HV] zero in HSRR1; one to its own
 //! userspace has it set.
@@ -27,10 +33,20 @@ use crate::{Flag, die, little_endian};
 const HRFID: u32 = 0x4c00_0224;
 const MSR_HV: u64 = 1 << 60;
 
+/// What the plugin is told of the kernel: real addresses.
+pub struct Kernel {
+	/// The end of its code.
+	pub end: u64,
+	/// Where a CPU changes its thread.
+	pub switch: u64,
+	/// Landmarks, by their bit.
+	pub landmarks: Vec<(u8, u64)>,
+}
+
 /// Registers that are read, by the emulator's names for them.
 struct Registers {
 	r3: RegisterDescriptor<'static>,
-	msr: RegisterDescriptor<'static>,
+	r4: RegisterDescriptor<'static>,
 	hsrr1: RegisterDescriptor<'static>,
 }
 
@@ -38,8 +54,9 @@ struct State {
 	recorder: Recorder,
 	registers: Option<Registers>,
 	out: BufWriter<File>,
-	/// End of the kernel's code.
-	kernel: u64,
+	kernel: Kernel,
+	/// How many CPUs there are.
+	cpus: VCPUIndex,
 	/// Where the emulator has real address 0.
 	memory: Option<u64>,
 	/// A phase lasts.
@@ -61,25 +78,34 @@ fn state() -> Option<MutexGuard<'static, State>> {
 struct Host {
 	part: Part,
 	real: u64,
+	landmarks: u8,
 }
 
 impl State {
 	fn classify(&self, instruction: &Instruction<'_>) -> Option<Host> {
 		let real = instruction.haddr().wrapping_sub(self.memory?);
-		if real < self.kernel {
-			let part = Part::Kernel;
-			return Some(Host { part, real });
+		if real < self.kernel.end {
+			let here = self.kernel.landmarks.iter().filter(|(_, at)| *at == real);
+			return Some(Host {
+				part: Part::Kernel,
+				real,
+				landmarks: here.fold(0, |all, (bit, _)| all | bit),
+			});
 		}
 		let firmware = instruction.vaddr() == real && FIRMWARE.contains(&real);
 		firmware.then_some(Host {
 			part: Part::Firmware,
 			real,
+			landmarks: 0,
 		})
 	}
 
-	fn flags(&self, cpu: VCPUIndex, on: bool) {
+	/// Of one CPU, after what it does may have changed.
+	fn flags(&mut self, cpu: VCPUIndex) {
+		let on = self.recorder.is_on();
 		self.on.set(cpu, on);
-		self.host.set(cpu, on && !self.recorder.in_guest());
+		self.host
+			.set(cpu, on && !self.recorder.in_guest(cpu as usize));
 	}
 
 	fn read(&self, register: impl Fn(&Registers) -> &RegisterDescriptor<'static>) -> u64 {
@@ -89,16 +115,16 @@ impl State {
 		}
 	}
 
-	fn arm(&mut self, cpu: VCPUIndex) {
-		let in_guest = self.read(|registers| &registers.msr) & MSR_HV == 0;
+	fn arm(&mut self) {
 		let tag = self.read(|registers| &registers.r3);
-		self.recorder.begin(tag, in_guest);
-		self.flags(cpu, true);
+		self.recorder.begin(tag);
+		(0..self.cpus).for_each(|cpu| self.flags(cpu));
 	}
 
-	fn disarm(&mut self, cpu: VCPUIndex) {
-		self.flags(cpu, false);
-		if let Some(phase) = self.recorder.end() {
+	fn disarm(&mut self) {
+		let phase = self.recorder.end();
+		(0..self.cpus).for_each(|cpu| self.flags(cpu));
+		if let Some(phase) = phase {
 			self.write(|out| span::write(out, &phase));
 		}
 	}
@@ -111,24 +137,29 @@ impl State {
 
 	/// Which of the flags must be set is the caller's business.
 	fn host(&mut self, cpu: VCPUIndex, host: Host, r3: u64) {
-		let left = self.recorder.in_guest();
-		self.recorder.host(host.part, host.real, r3);
+		let Host {
+			part,
+			real,
+			landmarks,
+		} = host;
+		let left = self.recorder.in_guest(cpu as usize);
+		self.recorder.host(cpu as usize, part, real, r3, landmarks);
 		if left {
-			self.flags(cpu, true);
+			self.flags(cpu);
 		}
 	}
 
 	/// An hrfid of the kernel's.
 	fn maybe_enter(&mut self, cpu: VCPUIndex) {
 		if self.read(|registers| &registers.hsrr1) & MSR_HV == 0 {
-			self.recorder.enter();
-			self.flags(cpu, true);
+			self.recorder.enter(cpu as usize);
+			self.flags(cpu);
 		}
 	}
 }
 
 /// Begins a file.
-pub fn start(path: &str, kernel: u64) {
+pub fn start(path: &str, kernel: Kernel) {
 	let out = File::create(path).and_then(|file| {
 		let mut out = BufWriter::new(file);
 		span::write_start(&mut out).map(|()| out)
@@ -139,6 +170,7 @@ pub fn start(path: &str, kernel: u64) {
 		registers: None,
 		out,
 		kernel,
+		cpus: 0,
 		memory: None,
 		on: Flag::new(),
 		host: Flag::new(),
@@ -168,10 +200,11 @@ pub fn cpu(cpu: VCPUIndex) -> qemu_plugin::Result<bool> {
 	};
 	state.registers = Some(Registers {
 		r3: take("r3"),
-		msr: take("msr"),
+		r4: take("r4"),
 		hsrr1: take("hsrr1"),
 	});
-	state.flags(cpu, false);
+	state.cpus = state.cpus.max(cpu + 1);
+	state.flags(cpu);
 	Ok(true)
 }
 
@@ -190,61 +223,60 @@ pub fn translated(block: &TranslationBlock<'_>) -> bool {
 	true
 }
 
+/// What is done at an instruction, on a CPU, also between phases.
+type Always = Box<dyn Fn(&mut State, VCPUIndex) + Send + Sync>;
+
 fn watch(state: &State, instruction: &Instruction<'_>) {
 	let mut bytes = [0; 4];
 	if instruction.read_data(&mut bytes) != bytes.len() {
 		die("QEMU has an instruction that is not 4 bytes long");
 	}
 	let word = u32::from_le_bytes(bytes);
-	let marker = |cb: fn(&mut State, VCPUIndex)| {
+	let always = |cb: Always| {
 		instruction.register_execute_callback_flags(
 			move |cpu| with(|state| cb(state, cpu)),
 			CallbackFlags::QEMU_PLUGIN_CB_R_REGS,
 		);
 	};
 	match word {
-		marker::ARM => return marker(State::arm),
-		marker::DISARM => return marker(State::disarm),
+		marker::ARM => return always(Box::new(|state, _| state.arm())),
+		marker::DISARM => return always(Box::new(|state, _| state.disarm())),
 		_ => {}
 	}
 	let Some(host) = state.classify(instruction) else {
 		instruction.register_conditional_execute_callback(
-			move |_| with(|state| state.recorder.user()),
+			move |cpu| with(|state| state.recorder.user(cpu as usize)),
 			PluginCondition::QEMU_PLUGIN_COND_NE,
 			state.host.0,
 			0,
 		);
 		return;
 	};
-	let when_on = |cb: fn(&mut State, VCPUIndex, Host), flags| {
-		instruction.register_conditional_execute_callback_flags(
-			move |cpu| with(|state| cb(state, cpu, host)),
-			flags,
+	if word == HRFID {
+		always(Box::new(move |state, cpu| {
+			state.host(cpu, host, 0);
+			state.maybe_enter(cpu);
+		}));
+	} else if host.part == Part::Kernel && span::vector(host.real).is_some() {
+		always(Box::new(move |state, cpu| {
+			let r3 = match span::vector(host.real) {
+				Some(span::SYSTEM_CALL) => state.read(|registers| &registers.r3),
+				_ => 0,
+			};
+			state.host(cpu, host, r3);
+		}));
+	} else if host.part == Part::Kernel && host.real == state.kernel.switch {
+		always(Box::new(move |state, cpu| {
+			state.host(cpu, host, 0);
+			let thread = state.read(|registers| &registers.r4);
+			state.recorder.switch(cpu as usize, thread);
+		}));
+	} else {
+		instruction.register_conditional_execute_callback(
+			move |cpu| with(|state| state.host(cpu, host, 0)),
 			PluginCondition::QEMU_PLUGIN_COND_NE,
 			state.on.0,
 			0,
-		);
-	};
-	if span::vector(host.real) == Some(span::SYSTEM_CALL) {
-		when_on(
-			|state, cpu, host| {
-				let r3 = state.read(|registers| &registers.r3);
-				state.host(cpu, host, r3);
-			},
-			CallbackFlags::QEMU_PLUGIN_CB_R_REGS,
-		);
-	} else if word == HRFID {
-		when_on(
-			|state, cpu, host| {
-				state.host(cpu, host, 0);
-				state.maybe_enter(cpu);
-			},
-			CallbackFlags::QEMU_PLUGIN_CB_R_REGS,
-		);
-	} else {
-		when_on(
-			|state, cpu, host| state.host(cpu, host, 0),
-			CallbackFlags::QEMU_PLUGIN_CB_NO_REGS,
 		);
 	}
 }

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a hypervisor executes while its guest waits, by what the guest left for.
 //!
-//! A *span* begins when the hypervisor comes to an interrupt vector out of a guest, and
-//! ends when a guest is entered again: [`Recorder`] gets both, and every instruction in
-//! between, from the QEMU plugin. Unlike a window (crate::format) a span is not kept as
-//! a sequence: it is some numbers, and spans with the same numbers are counted. This profiles
-//! a whole workload on an unmodified guest kernel.
+//! A *span* begins when a vcpu's thread comes to an interrupt vector out of a guest, and
+//! ends when the thread enters the guest again: [`Recorder`] gets both, and every instruction
+//! in between, from the QEMU plugin. Instructions of other threads are no part of a span, even if
+//! they run meanwhile on the same CPU, and a thread may go on on another CPU. Unlike a window
+//! (crate::format) a span is not kept as a sequence: it is some numbers, and spans with the same
+//! numbers are counted. This profiles a whole workload on an unmodified guest kernel.
 //!
 //! A file is text, one record a line, so that `grep` and `sort` can be used on it:
 //!
 //! | line | |
 //! |---|---|
-//! | `kvm-p9 spans 1` | the first line; the number is the format's version |
+//! | `kvm-p9 spans 2` | the first line; the number is the format's version |
 //! | `phase TAG` | what follows was recorded after [`ARM`](protocol::marker::ARM) with TAG in r3 |
-//! | `span EVENT KERNEL FIRMWARE USER INTERRUPTS COUNT` | so many spans were like this |
-//! | `code EVENT ADDRESS WORDS COUNT` | so often the spans of that kind executed each of these consecutive instructions; the address is real; only spans that are [quiet](Span::is_quiet) |
+//! | `span EVENT LANDMARKS KERNEL FIRMWARE USER INTERRUPTS SWITCHES COUNT` | so many spans were like this |
+//! | `others LANDMARKS KERNEL FIRMWARE USER` | instructions of threads that were in no span |
+//! | `code EVENT LANDMARKS quiet ADDRESS WORDS COUNT` | so often the [quiet](Span::is_quiet) spans of that kind executed each of these consecutive instructions; the address is real. Of spans that are not quiet the word is `busy` |
 //! | `end` | the last line, without which the file was cut off |
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,7 +24,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::str::FromStr;
 
-const FIRST_LINE: &str = "kvm-p9 spans 1";
+const FIRST_LINE: &str = "kvm-p9 spans 2";
 const LAST_LINE: &str = "end";
 
 /// What the guest left for.
@@ -32,8 +34,6 @@ pub enum Event {
 	Hcall(u64),
 	/// Any other interrupt, by its vector.
 	Vector(u16),
-	/// The hypervisor ran already when the phase began.
-	Before,
 	/// The hypervisor runs, and has not come through a vector. That can't be.
 	Lost,
 }
@@ -43,7 +43,6 @@ impl fmt::Display for Event {
 		match self {
 			Self::Hcall(number) => write!(f, "hcall:{number:x}"),
 			Self::Vector(vector) => write!(f, "vector:{vector:x}"),
-			Self::Before => f.write_str("before"),
 			Self::Lost => f.write_str("lost"),
 		}
 	}
@@ -58,7 +57,6 @@ impl FromStr for Event {
 			Some(("vector", vector)) => {
 				Self::Vector(u16::from_str_radix(vector, 16).map_err(drop)?)
 			}
-			None if text == "before" => Self::Before,
 			None if text == "lost" => Self::Lost,
 			_ => return Err(()),
 		})
@@ -105,15 +103,47 @@ pub enum Part {
 	User,
 }
 
+/// What of the kernel a thread has come through. The plugin is told the addresses.
+pub mod landmark {
+	/// The run loop has a guest entered.
+	pub const FULL: u8 = 1;
+	/// Code of the kernel is called in a light exit.
+	pub const LIGHT: u8 = 2;
+	/// The idle task.
+	pub const IDLE: u8 = 4;
+}
+
+/// Which way an exit took.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Way {
+	/// No switch at all.
+	Fast,
+	/// A light exit.
+	Light,
+	/// A full exit.
+	Full,
+}
+
+/// What sort of span it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Sort {
+	/// What it was for.
+	pub event: Event,
+	/// Those of [`landmark`] that it came through.
+	pub landmarks: u8,
+}
+
 /// What is known of a span. Instructions are those that were completed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Span {
-	/// What it was for.
-	pub event: Event,
+	/// What it was for, and what it came through.
+	pub sort: Sort,
 	/// Instructions by [`Part`].
 	pub instructions: [u64; 3],
 	/// Interrupts meanwhile that had nothing to do with it.
 	pub interrupts: u64,
+	/// How often another thread ran meanwhile.
+	pub switches: u64,
 }
 
 impl Span {
@@ -127,11 +157,35 @@ impl Span {
 		self.len() == 0
 	}
 
-	/// Whether the kernel did in it what the guest had left for and nothing else: it got no
-	/// interrupt, and userspace had no turn.
-	pub fn is_quiet(&self) -> bool {
-		self.interrupts == 0 && self.instructions[Part::User as usize] == 0
+	/// Those of the kernel and the firmware.
+	pub fn hypervisor(&self) -> u64 {
+		self.instructions[Part::Kernel as usize] + self.instructions[Part::Firmware as usize]
 	}
+
+	/// Which way the exit took.
+	pub fn way(&self) -> Way {
+		let came_through = |what| self.sort.landmarks & what != 0;
+		match () {
+			() if came_through(landmark::FULL) => Way::Full,
+			() if came_through(landmark::LIGHT) => Way::Light,
+			() => Way::Fast,
+		}
+	}
+
+	/// Whether the kernel did in it what the guest had left for and nothing else: it got no
+	/// interrupt, and neither userspace nor another thread had a turn.
+	pub fn is_quiet(&self) -> bool {
+		self.interrupts == 0 && self.switches == 0 && self.instructions[Part::User as usize] == 0
+	}
+}
+
+/// Of which spans code is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CodeOf {
+	/// The sort of the spans.
+	pub sort: Sort,
+	/// Whether they were [quiet](Span::is_quiet).
+	pub quiet: bool,
 }
 
 /// What was recorded from one marker to the other.
@@ -141,8 +195,10 @@ pub struct Phase {
 	pub tag: u64,
 	/// How often each span occurred.
 	pub spans: BTreeMap<Span, u64>,
-	/// How often the quiet spans of a kind executed the instruction at a real address.
-	pub code: BTreeMap<Event, HashMap<u64, u64>>,
+	/// How often spans executed the instruction at a real address.
+	pub code: BTreeMap<CodeOf, HashMap<u64, u64>>,
+	/// Instructions by [`Part`] of threads that were in no span that ended, by what they came through.
+	pub others: BTreeMap<u8, [u64; 3]>,
 }
 
 /// A span that lasts.
@@ -158,101 +214,180 @@ impl Open {
 	fn new(event: Event) -> Self {
 		Self {
 			span: Span {
-				event,
+				sort: Sort {
+					event,
+					landmarks: 0,
+				},
 				instructions: [0; 3],
 				interrupts: 0,
+				switches: 0,
 			},
 			code: Vec::new(),
 			last: None,
 		}
 	}
+
+	fn host(&mut self, part: Part, real: u64, vector: Option<u16>, landmarks: u8) {
+		match vector {
+			Some(vector) if ASYNCHRONOUS.contains(&vector) => self.span.interrupts += 1,
+			Some(vector) if REFUSED.contains(&vector) => {
+				if let Some(last) = self.last.take() {
+					self.span.instructions[last as usize] -= 1;
+					if last != Part::User {
+						self.code.pop();
+					}
+				}
+			}
+			_ => {}
+		}
+		self.span.instructions[part as usize] += 1;
+		self.span.sort.landmarks |= landmarks;
+		self.code.push(real);
+		self.last = Some(part);
+	}
 }
 
-/// Makes spans of what is executed.
+/// What a CPU does.
+#[derive(Clone, Copy)]
+struct Cpu {
+	/// Which thread it runs: any number that no other thread has.
+	thread: u64,
+	in_guest: bool,
+}
+
+/// Makes spans of what is executed. CPUs have numbers, and so have threads.
 #[derive(Default)]
 pub struct Recorder {
 	phase: Option<Phase>,
-	/// None while a guest runs.
-	open: Option<Open>,
+	cpus: Vec<Cpu>,
+	/// By the thread. A thread whose guest runs has none.
+	open: HashMap<u64, Open>,
+	/// Threads that have been in no span since the phase began.
+	others: HashMap<u64, (u8, [u64; 3])>,
 }
 
 impl Recorder {
-	/// A phase begins. Whether the hypervisor or a guest has said so is `in_guest`.
-	pub fn begin(&mut self, tag: u64, in_guest: bool) {
+	/// A phase begins.
+	pub fn begin(&mut self, tag: u64) {
 		self.phase = Some(Phase {
 			tag,
 			..Phase::default()
 		});
-		self.open = (!in_guest).then(|| Open::new(Event::Before));
+		self.open.clear();
+		self.others.clear();
 	}
 
-	/// It is over. `None` if none has begun.
+	/// It is over. What lasts is no span. `None` if none has begun.
 	pub fn end(&mut self) -> Option<Phase> {
-		self.close();
-		self.phase.take()
+		let mut phase = self.phase.take()?;
+		// What lasts has not shown which way it takes.
+		let lasting = self
+			.open
+			.drain()
+			.map(|(_, Open { span, .. })| (span.sort.landmarks, span.instructions));
+		let others = self.others.drain().map(|(_, other)| other);
+		for (landmarks, instructions) in lasting.chain(others) {
+			let sum = phase.others.entry(landmarks).or_default();
+			for (sum, more) in sum.iter_mut().zip(instructions) {
+				*sum += more;
+			}
+		}
+		Some(phase)
 	}
 
-	/// Whether the next instruction that is not the kernel's and not the firmware's is
+	fn cpu(&mut self, cpu: usize) -> &mut Cpu {
+		while self.cpus.len() <= cpu {
+			// Until the CPU first changes its thread, its own number stands for one: addresses of
+			// threads are larger.
+			let thread = self.cpus.len() as u64;
+			let in_guest = false;
+			self.cpus.push(Cpu { thread, in_guest });
+		}
+		&mut self.cpus[cpu]
+	}
+
+	/// Whether a phase lasts.
+	pub fn is_on(&self) -> bool {
+		self.phase.is_some()
+	}
+
+	/// Whether the next instruction of a CPU that is not the kernel's and not the firmware's is
 	/// a guest's.
-	pub fn in_guest(&self) -> bool {
-		self.open.is_none()
+	pub fn in_guest(&mut self, cpu: usize) -> bool {
+		self.cpu(cpu).in_guest
+	}
+
+	/// A CPU is about to run another thread.
+	pub fn switch(&mut self, cpu: usize, thread: u64) {
+		let last = std::mem::replace(&mut self.cpu(cpu).thread, thread);
+		if let Some(open) = self.open.get_mut(&last) {
+			open.span.switches += 1;
+		}
 	}
 
 	/// An instruction of the hypervisor's kernel or firmware is executed, at a real
-	/// address. If an hcall may arrive by it, r3 is the number.
-	pub fn host(&mut self, part: Part, real: u64, r3: u64) {
+	/// address. If an hcall may arrive by it, r3 is the number. Needed outside of phases for
+	/// [vectors](vector) only.
+	pub fn host(&mut self, cpu: usize, part: Part, real: u64, r3: u64, landmarks: u8) {
 		let vector = match part {
 			Part::Kernel => vector(real),
 			_ => None,
 		};
-		if let Some(open) = &mut self.open {
-			match vector {
-				Some(vector) if ASYNCHRONOUS.contains(&vector) => open.span.interrupts += 1,
-				Some(vector) if REFUSED.contains(&vector) => {
-					if let Some(last) = open.last.take() {
-						open.span.instructions[last as usize] -= 1;
-						if last != Part::User {
-							open.code.pop();
-						}
-					}
-				}
-				_ => {}
-			}
+		let Cpu { thread, in_guest } = self.cpu(cpu);
+		let (thread, left) = (*thread, std::mem::take(in_guest));
+		if self.phase.is_none() {
+			return;
 		}
-		let open = self.open.get_or_insert_with(|| {
-			Open::new(match vector {
+		if left {
+			let event = match vector {
 				Some(SYSTEM_CALL) => Event::Hcall(r3),
 				Some(vector) => Event::Vector(vector),
 				None => Event::Lost,
-			})
-		});
-		open.span.instructions[part as usize] += 1;
-		open.code.push(real);
-		open.last = Some(part);
+			};
+			let mut open = Open::new(event);
+			open.host(part, real, None, landmarks);
+			self.open.insert(thread, open);
+		} else if let Some(open) = self.open.get_mut(&thread) {
+			open.host(part, real, vector, landmarks);
+		} else {
+			let (all, instructions) = self.others.entry(thread).or_default();
+			*all |= landmarks;
+			instructions[part as usize] += 1;
+		}
 	}
 
-	/// An instruction of the hypervisor's userspace is executed.
-	pub fn user(&mut self) {
-		if let Some(open) = &mut self.open {
+	/// An instruction of the hypervisor's userspace or a guest's is executed.
+	pub fn user(&mut self, cpu: usize) {
+		let Cpu { thread, in_guest } = *self.cpu(cpu);
+		if self.phase.is_none() || in_guest {
+			return;
+		}
+		if let Some(open) = self.open.get_mut(&thread) {
 			open.span.instructions[Part::User as usize] += 1;
 			open.last = Some(Part::User);
+		} else {
+			self.others.entry(thread).or_default().1[Part::User as usize] += 1;
 		}
 	}
 
 	/// A guest is entered by the instruction that was executed last.
-	pub fn enter(&mut self) {
-		self.close();
+	pub fn enter(&mut self, cpu: usize) {
+		let Cpu { thread, in_guest } = self.cpu(cpu);
+		*in_guest = true;
+		let thread = *thread;
+		if let (Some(open), Some(phase)) = (self.open.remove(&thread), &mut self.phase) {
+			Self::close(phase, open);
+		}
 	}
 
-	fn close(&mut self) {
-		let (Some(open), Some(phase)) = (self.open.take(), &mut self.phase) else {
-			return;
+	fn close(phase: &mut Phase, open: Open) {
+		let of = CodeOf {
+			sort: open.span.sort,
+			quiet: open.span.is_quiet(),
 		};
-		if open.span.is_quiet() {
-			let code = phase.code.entry(open.span.event).or_default();
-			for real in open.code {
-				*code.entry(real).or_default() += 1;
-			}
+		let code = phase.code.entry(of).or_default();
+		for real in open.code {
+			*code.entry(real).or_default() += 1;
 		}
 		*phase.spans.entry(open.span).or_default() += 1;
 	}
@@ -269,25 +404,39 @@ pub fn write_end(out: &mut impl Write) -> io::Result<()> {
 	out.flush()
 }
 
+/// The word for spans that are quiet, and that for others.
+const QUIET: [&str; 2] = ["busy", "quiet"];
+
 /// Writes a phase.
 pub fn write(out: &mut impl Write, phase: &Phase) -> io::Result<()> {
 	writeln!(out, "phase {:x}", phase.tag)?;
 	for (span, count) in &phase.spans {
 		let [kernel, firmware, user] = span.instructions;
 		let Span {
-			event, interrupts, ..
+			sort: Sort { event, landmarks },
+			interrupts,
+			switches,
+			..
 		} = span;
 		writeln!(
 			out,
-			"span {event} {kernel} {firmware} {user} {interrupts} {count}"
+			"span {event} {landmarks} {kernel} {firmware} {user} {interrupts} {switches} {count}"
 		)?;
 	}
-	for (event, code) in &phase.code {
+	for (landmarks, [kernel, firmware, user]) in &phase.others {
+		writeln!(out, "others {landmarks} {kernel} {firmware} {user}")?;
+	}
+	for (of, code) in &phase.code {
+		let Sort { event, landmarks } = of.sort;
+		let quiet = QUIET[usize::from(of.quiet)];
 		let mut all: Vec<(u64, u64)> = code.iter().map(|(&real, &count)| (real, count)).collect();
 		all.sort_unstable();
 		for run in all.chunk_by(|a, b| a.0 + 4 == b.0 && a.1 == b.1) {
-			let (real, count) = run[0];
-			writeln!(out, "code {event} {real:x} {} {count}", run.len())?;
+			let ((real, count), words) = (run[0], run.len());
+			writeln!(
+				out,
+				"code {event} {landmarks} {quiet} {real:x} {words} {count}"
+			)?;
 		}
 	}
 	out.flush()
@@ -347,6 +496,21 @@ pub fn read(mut from: impl Read) -> Result<Vec<Phase>, Error> {
 	Ok(phases)
 }
 
+fn sort(event: &str, landmarks: &str) -> Option<Sort> {
+	Some(Sort {
+		event: event.parse().ok()?,
+		landmarks: landmarks.parse().ok()?,
+	})
+}
+
+fn numbers(words: [&str; 3]) -> Option<[u64; 3]> {
+	let mut numbers = [0; 3];
+	for (number, word) in numbers.iter_mut().zip(words) {
+		*number = word.parse().ok()?;
+	}
+	Some(numbers)
+}
+
 fn record(text: &str, phases: &mut Vec<Phase>) -> Option<()> {
 	let words: Vec<&str> = text.split(' ').collect();
 	match words[..] {
@@ -357,27 +521,46 @@ fn record(text: &str, phases: &mut Vec<Phase>) -> Option<()> {
 				..Phase::default()
 			});
 		}
-		["span", event, kernel, firmware, user, interrupts, count] => {
-			let number = |text: &str| text.parse::<u64>().ok();
+		[
+			"span",
+			event,
+			landmarks,
+			kernel,
+			firmware,
+			user,
+			interrupts,
+			switches,
+			count,
+		] => {
 			let span = Span {
-				event: event.parse().ok()?,
-				instructions: [number(kernel)?, number(firmware)?, number(user)?],
-				interrupts: number(interrupts)?,
+				sort: sort(event, landmarks)?,
+				instructions: numbers([kernel, firmware, user])?,
+				interrupts: interrupts.parse().ok()?,
+				switches: switches.parse().ok()?,
 			};
-			let twice = phases.last_mut()?.spans.insert(span, number(count)?);
-			if twice.is_some() {
+			let count = count.parse().ok()?;
+			if phases.last_mut()?.spans.insert(span, count).is_some() {
 				return None;
 			}
 		}
-		["code", event, real, words, count] => {
-			let event = event.parse().ok()?;
+		["others", landmarks, kernel, firmware, user] => {
+			let (landmarks, all) = (landmarks.parse().ok()?, numbers([kernel, firmware, user])?);
+			if phases.last_mut()?.others.insert(landmarks, all).is_some() {
+				return None;
+			}
+		}
+		["code", event, landmarks, quiet, real, words, count] => {
+			let of = CodeOf {
+				sort: sort(event, landmarks)?,
+				quiet: QUIET.iter().position(|word| *word == quiet)? == 1,
+			};
 			let real = u64::from_str_radix(real, 16).ok()?;
 			let words: u64 = words.parse().ok()?;
 			let count: u64 = count.parse().ok()?;
 			if words > MOST_WORDS || real.checked_add(4 * words).is_none() {
 				return None;
 			}
-			let code = phases.last_mut()?.code.entry(event).or_default();
+			let code = phases.last_mut()?.code.entry(of).or_default();
 			for word in 0..words {
 				if code.insert(real + 4 * word, count).is_some() {
 					return None;
@@ -399,31 +582,45 @@ mod tests {
 
 	/// Real addresses as they come, from a vector to the entry of the guest.
 	fn exit(recorder: &mut Recorder, vector: u64, r3: u64, more: &[(Part, u64)]) {
-		recorder.host(Part::Kernel, vector, r3);
+		recorder.host(0, Part::Kernel, vector, r3, 0);
 		for &(part, real) in more {
 			match part {
-				Part::User => recorder.user(),
-				part => recorder.host(part, real, !0),
+				Part::User => recorder.user(0),
+				part => recorder.host(0, part, real, !0, 0),
 			}
 		}
-		recorder.enter();
+		recorder.enter(0);
 		// The guest's instructions, which are not counted.
-		recorder.user();
+		recorder.user(0);
 	}
 
 	fn recorded(work: impl FnOnce(&mut Recorder)) -> Phase {
 		let mut recorder = Recorder::default();
-		recorder.begin(7, true);
+		recorder.enter(0);
+		recorder.begin(7);
 		work(&mut recorder);
 		recorder.end().unwrap()
 	}
 
 	fn span(event: Event, instructions: [u64; 3], interrupts: u64) -> Span {
 		Span {
-			event,
+			sort: Sort {
+				event,
+				landmarks: 0,
+			},
 			instructions,
 			interrupts,
+			switches: 0,
 		}
+	}
+
+	/// Of the quiet spans.
+	fn code(phase: &Phase, event: Event) -> Option<&HashMap<u64, u64>> {
+		let sort = Sort {
+			event,
+			landmarks: 0,
+		};
+		phase.code.get(&CodeOf { sort, quiet: true })
 	}
 
 	use Part::{Firmware, Kernel, User};
@@ -450,14 +647,13 @@ mod tests {
 			(span(Event::Vector(0x500), [1, 0, 0], 0), 1),
 			(span(Event::Vector(0xea0), [2, 0, 0], 0), 1),
 		]);
-		assert_eq!((phase.tag, phase.spans), (7, wanted));
-		let code = &phase.code[&Event::Hcall(PUT)];
+		assert_eq!((phase.tag, &phase.spans), (7, &wanted));
 		assert_eq!(
-			code,
+			code(&phase, Event::Hcall(PUT)).unwrap(),
 			&HashMap::from([(0x4c00, 3), (0x8000, 3), (0x3000_0000, 3)])
 		);
 		// Userspace had a turn.
-		assert!(!phase.code.contains_key(&Event::Hcall(CEDE)));
+		assert!(code(&phase, Event::Hcall(CEDE)).is_none());
 	}
 
 	#[test]
@@ -486,7 +682,7 @@ mod tests {
 		});
 		let wanted = span(Event::Hcall(PUT), [4, 0, 0], 1);
 		assert_eq!(phase.spans, BTreeMap::from([(wanted, 1)]));
-		assert!(!wanted.is_quiet() && phase.code.is_empty());
+		assert!(!wanted.is_quiet() && code(&phase, Event::Hcall(PUT)).is_none());
 	}
 
 	#[test]
@@ -507,27 +703,95 @@ mod tests {
 			(span(Event::Hcall(CEDE), [2, 0, 1], 0), 1),
 		]);
 		assert_eq!(phase.spans, wanted);
-		assert_eq!(phase.code[&Event::Hcall(PUT)][&0x8000], 1);
+		assert_eq!(code(&phase, Event::Hcall(PUT)).unwrap()[&0x8000], 1);
 	}
 
 	#[test]
 	fn an_exit_without_vector_is_lost() {
-		let phase = recorded(|recorder| recorder.host(Kernel, 0x8000, PUT));
+		let phase = recorded(|recorder| {
+			recorder.host(0, Kernel, 0x8000, PUT, 0);
+			recorder.enter(0);
+		});
 		let wanted = BTreeMap::from([(span(Event::Lost, [1, 0, 0], 0), 1)]);
 		assert_eq!(phase.spans, wanted);
 	}
 
 	#[test]
-	fn the_host_may_begin_a_phase() {
+	fn what_begins_in_the_host_is_in_no_span() {
 		let mut recorder = Recorder::default();
-		recorder.begin(0, false);
-		recorder.user();
+		recorder.begin(0);
+		recorder.user(0);
 		exit(&mut recorder, 0x4c00, PUT, &[]);
-		assert!(recorder.in_guest());
+		assert!(recorder.in_guest(0));
+		exit(&mut recorder, 0x4c00, PUT, &[]);
 		let phase = recorder.end().unwrap();
-		let wanted = BTreeMap::from([(span(Event::Before, [1, 0, 1], 0), 1)]);
+		let wanted = BTreeMap::from([(span(Event::Hcall(PUT), [1, 0, 0], 0), 1)]);
 		assert_eq!(phase.spans, wanted);
+		assert_eq!(phase.others, BTreeMap::from([(0, [1, 0, 1])]));
 		assert_eq!(recorder.end(), None);
+	}
+
+	#[test]
+	fn what_a_cpu_did_before_a_phase_is_known() {
+		let mut recorder = Recorder::default();
+		recorder.enter(1);
+		recorder.begin(0);
+		assert!(recorder.in_guest(1) && !recorder.in_guest(0));
+		recorder.host(1, Kernel, 0x4c00, PUT, 0);
+		recorder.enter(1);
+		let phase = recorder.end().unwrap();
+		assert_eq!(phase.spans[&span(Event::Hcall(PUT), [1, 0, 0], 0)], 1);
+		// Out of a phase, too.
+		recorder.enter(1);
+		recorder.host(1, Kernel, 0x4c00, PUT, 0);
+		assert!(!recorder.in_guest(1));
+	}
+
+	#[test]
+	fn a_span_is_a_threads_wherever_it_runs() {
+		const VCPU: u64 = 0x1000;
+		const OTHER: u64 = 0x2000;
+		let phase = recorded(|recorder| {
+			recorder.switch(0, VCPU);
+			recorder.host(0, Kernel, 0x4c00, CEDE, 0);
+			recorder.switch(0, OTHER);
+			recorder.host(0, Kernel, 0x4500, 0, 0);
+			recorder.host(0, Kernel, 0x8000, 0, landmark::IDLE);
+			recorder.user(0);
+			recorder.switch(1, VCPU);
+			recorder.host(1, Kernel, 0x8000, 0, landmark::FULL);
+			recorder.host(1, Firmware, 0x3000_0000, 0, 0);
+			recorder.enter(1);
+			recorder.user(1);
+			assert!(recorder.in_guest(1) && !recorder.in_guest(0));
+		});
+		let mut wanted = span(Event::Hcall(CEDE), [2, 1, 0], 0);
+		wanted.sort.landmarks = landmark::FULL;
+		wanted.switches = 1;
+		assert_eq!(phase.spans, BTreeMap::from([(wanted, 1)]));
+		assert!(!wanted.is_quiet());
+		assert_eq!((wanted.way(), wanted.hypervisor()), (Way::Full, 3));
+		assert_eq!(phase.others, BTreeMap::from([(landmark::IDLE, [2, 0, 1])]));
+	}
+
+	#[test]
+	fn what_lasts_at_the_end_is_in_no_span() {
+		let phase = recorded(|recorder| recorder.host(0, Kernel, 0x4c00, CEDE, landmark::LIGHT));
+		assert!(phase.spans.is_empty() && phase.code.is_empty());
+		assert_eq!(phase.others, BTreeMap::from([(landmark::LIGHT, [1, 0, 0])]));
+	}
+
+	#[test]
+	fn landmarks_tell_the_way() {
+		let way = |landmarks| {
+			let mut span = span(Event::Hcall(CEDE), [1, 0, 0], 0);
+			span.sort.landmarks = landmarks;
+			span.way()
+		};
+		assert_eq!(way(0), Way::Fast);
+		assert_eq!(way(landmark::LIGHT), Way::Light);
+		// A light exit that became a full one.
+		assert_eq!(way(landmark::LIGHT | landmark::FULL), Way::Full);
 	}
 
 	#[test]
@@ -560,7 +824,7 @@ mod tests {
 			exit(recorder, 0x4c00, PUT, &[(Kernel, 0x8000), (Kernel, 0x8004)]);
 			exit(recorder, 0x4c00, PUT, &[(Kernel, 0x8004)]);
 			exit(recorder, 0x4500, 0, &[(Firmware, 0x3000_0000), (User, 0)]);
-			recorder.host(Kernel, 0x8000, PUT);
+			recorder.host(0, Kernel, 0x8000, PUT, 0);
 		})
 	}
 
@@ -583,7 +847,7 @@ mod tests {
 		let text = |bytes| String::from_utf8(bytes).unwrap();
 		let good = text(written(&[some()]));
 		let error = |text: &str| read(text.as_bytes()).unwrap_err().to_string();
-		let other = good.replace("spans 1", "spans 2");
+		let other = good.replace("spans 2", "spans 1");
 		assert_eq!(
 			error(&other),
 			"this is not a record of spans of this version"
@@ -594,7 +858,8 @@ mod tests {
 			("span hcall:20", "span hcall:xyz"),
 			("phase 7", "phase"),
 			("phase 7\n", ""),
-			("code hcall:20 8000", "code hcall:20 fffffffffffffffc"),
+			("quiet 8000", "quiet fffffffffffffffc"),
+			("quiet 8000", "silent 8000"),
 			("end\n", "end\nend\n"),
 			("span hcall", "\u{fffd}"),
 		] {
@@ -616,13 +881,15 @@ mod tests {
 			(0u64..8).prop_map(Event::Hcall),
 			any::<u64>().prop_map(Event::Hcall),
 			any::<u16>().prop_map(Event::Vector),
-			Just(Event::Before),
 			Just(Event::Lost),
 		];
-		(event, any::<[u64; 3]>(), 0u64..3).prop_map(|(event, instructions, interrupts)| Span {
-			event,
+		let sort = (event, 0u8..8).prop_map(|(event, landmarks)| Sort { event, landmarks });
+		let counts = (0u64..3, 0u64..3);
+		(sort, any::<[u64; 3]>(), counts).prop_map(|(sort, instructions, counts)| Span {
+			sort,
 			instructions,
-			interrupts,
+			interrupts: counts.0,
+			switches: counts.1,
 		})
 	}
 
@@ -630,19 +897,22 @@ mod tests {
 		#[test]
 		fn what_is_written_is_read(
 			spans in proptest::collection::btree_map(any_span(), any::<u64>(), 0..20),
+			others in proptest::collection::btree_map(any::<u8>(), any::<[u64; 3]>(), 0..4),
+			quiet in any::<bool>(),
 			code in proptest::collection::hash_map((0u64..50).prop_map(|n| 4 * n), 1u64..4, 1..50),
 		) {
 			let phase = Phase {
 				tag: 9,
 				spans,
-				code: BTreeMap::from([(Event::Hcall(PUT), code)]),
+				code: BTreeMap::from([(CodeOf { sort: span(Event::Hcall(PUT), [0; 3], 0).sort, quiet }, code)]),
+				others,
 			};
 			let back = read(&written(std::slice::from_ref(&phase))[..]).unwrap();
 			prop_assert_eq!(back, [phase]);
 		}
 
 		#[test]
-		fn nothing_makes_the_reader_fall(lines in "(phase|span|code|end| |[0-9a-f]|:|hcall|\n|.){0,80}") {
+		fn nothing_makes_the_reader_fall(lines in "(phase|span|others|code|end|quiet| |[0-9a-f]|:|hcall|\n|.){0,80}") {
 			let text = format!("{FIRST_LINE}\nphase 0\n{lines}\nend\n");
 			let _ = read(text.as_bytes());
 		}
@@ -651,28 +921,30 @@ mod tests {
 		fn no_instruction_is_lost(
 			steps in proptest::collection::vec((0u8..4, 0u64..0x1800), 0..200),
 		) {
-			// Without refused instructions, the spans have what was executed from the first exit on.
+			// Without refused instructions, spans and other threads have what was executed.
 			let mut recorder = Recorder::default();
-			recorder.begin(0, true);
+			recorder.begin(0);
 			let mut executed = 0;
 			for (what, word) in steps {
 				let real = 4 * word;
+				let cpu = (word % 2) as usize;
 				match what {
-					0 => recorder.enter(),
-					1 if !recorder.in_guest() => {
+					0 => recorder.enter(cpu),
+					1 if !recorder.in_guest(cpu) => {
 						executed += 1;
-						recorder.user();
+						recorder.user(cpu);
 					}
 					2 | 3 if vector(real).is_none_or(|vector| !REFUSED.contains(&vector)) => {
 						executed += 1;
-						recorder.host(Part::Kernel, real, 0);
+						recorder.host(cpu, Part::Kernel, real, 0, 0);
 					}
 					_ => {}
 				}
 			}
 			let phase = recorder.end().unwrap();
-			let counted: u64 = phase.spans.iter().map(|(span, count)| span.len() * count).sum();
-			prop_assert_eq!(counted, executed);
+			let in_spans: u64 = phase.spans.iter().map(|(span, count)| span.len() * count).sum();
+			let others: u64 = phase.others.values().flatten().sum();
+			prop_assert_eq!(in_spans + others, executed);
 		}
 	}
 }

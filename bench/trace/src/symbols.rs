@@ -181,9 +181,14 @@ impl Symbols {
 			.unwrap_or(LINEAR)
 	}
 
+	/// The function of that name.
+	pub fn named(&self, name: &str) -> Option<&Function> {
+		self.functions.iter().find(|function| function.name == name)
+	}
+
 	/// Whether there is a function of that name.
 	pub fn has(&self, name: &str) -> bool {
-		self.functions.iter().any(|function| function.name == name)
+		self.named(name).is_some()
 	}
 }
 
@@ -227,6 +232,7 @@ mod tests {
 		assert_eq!(name(0x2fc), Some("c"));
 		assert_eq!(name(0x300), None);
 		assert!(symbols.has("c") && !symbols.has("d"));
+		assert_eq!(symbols.named("c").map(|c| c.start), Some(LINEAR + 0x200));
 		assert_eq!(symbols.end(), LINEAR + 0x300);
 	}
 

@@ -16,6 +16,10 @@ use crate::process::{self, say};
 /// Options with which virtual time is one nanosecond per instruction.
 pub const ICOUNT: &str = "shift=0,sleep=off";
 
+/// Options that replace these for a machine with a disk. The disk takes real time: if virtual time
+/// jumped whenever all CPUs are idle, every timeout of the drivers would expire.
+pub const IN_REAL_TIME: [&str; 2] = ["-icount", "shift=0,sleep=on"];
+
 /// The emulator.
 pub const QEMU: &str = "qemu-system-ppc64";
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The record of spans that QEMU's plugin makes.
 
+use std::fmt::Write;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use ::trace::span;
+use ::trace::span::{self, landmark};
 use ::trace::symbols::{self, LINEAR, Symbols};
 use anyhow::{Context, Result, anyhow, bail};
 use protocol::marker;
@@ -13,6 +14,22 @@ use crate::trace;
 use harness::kernel::Image;
 use harness::paths;
 use harness::process;
+
+/// Where a CPU changes its thread.
+const SWITCH: &str = "_switch";
+
+/// Functions of the kernel that a span may come through.
+const LANDMARKS: [(u8, &str); 5] = [
+	(landmark::FULL, "kvm_p9_vcpu_entry"),
+	(landmark::LIGHT, "kvm_p9_light_hcall"),
+	(landmark::LIGHT, "kvm_p9_light_store"),
+	(landmark::LIGHT, "kvm_p9_light_serve"),
+	(landmark::IDLE, "tick_nohz_idle_enter"),
+];
+
+/// From a function's global entry point to its local one, where it has two. All callers execute
+/// the instruction there.
+pub const LOCAL_ENTRY: u64 = 8;
 
 /// What QEMU has recorded.
 pub fn read(file: &Path) -> Result<Vec<span::Phase>> {
@@ -52,16 +69,25 @@ impl Spans {
 	}
 
 	/// What QEMU has to be told.
-	pub fn options(&self) -> Vec<String> {
+	pub fn options(&self) -> Result<Vec<String>> {
+		let real = |name: &str| {
+			let function = self.symbols.named(name);
+			let function = function.with_context(|| format!("the kernel has no {name}()"))?;
+			anyhow::Ok(function.start - LINEAR + LOCAL_ENTRY)
+		};
 		// A comma in a path would end the option.
 		let path = |path: &Path| path.display().to_string().replace(',', ",,");
-		let plugin = format!(
-			"file={},spans={},kernel={:#x}",
+		let mut plugin = format!(
+			"file={},spans={},kernel={:#x},switch={:#x}",
 			path(&self.plugin),
 			path(&self.file),
-			self.symbols.end() - LINEAR
+			self.symbols.end() - LINEAR,
+			real(SWITCH)?
 		);
-		["-plugin".to_owned(), plugin].to_vec()
+		for (bit, name) in LANDMARKS {
+			write!(plugin, ",landmark={bit}:{:#x}", real(name)?)?;
+		}
+		Ok(["-plugin".to_owned(), plugin].to_vec())
 	}
 }
 
@@ -83,11 +109,11 @@ mod tests {
 				"this is not a record of spans of this version",
 			),
 			(
-				"kvm-p9 spans 1\nphase 1\n",
+				"kvm-p9 spans 2\nphase 1\n",
 				"the record of spans ends in the middle",
 			),
 			(
-				"kvm-p9 spans 1\nphase\nend\n",
+				"kvm-p9 spans 2\nphase\nend\n",
 				"the record of spans is damaged in line 2",
 			),
 		] {

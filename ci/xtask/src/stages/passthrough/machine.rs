@@ -11,7 +11,7 @@ use harness::check::Check;
 use harness::kernel::Image;
 use harness::paths;
 use harness::process::{self, say};
-use harness::qemu::{Echo, Limits, Machine};
+use harness::qemu::{Echo, IN_REAL_TIME, Limits, Machine};
 
 use super::guest::READS;
 use super::plan::{Boot, CELLS};
@@ -56,10 +56,8 @@ impl Boot {
 				Ok(exact) => checks.extend(exact),
 				Err(why) => checks.push(Check::of("cost, exact", Err(why))),
 			}
-			options.extend(spans.options());
-			// The disk takes real time. If virtual time jumped whenever all CPUs are idle, every
-			// timeout of the drivers would expire.
-			options.extend(["-icount", "shift=0,sleep=on"].map(str::to_owned));
+			options.extend(spans.options()?);
+			options.extend(IN_REAL_TIME.map(str::to_owned));
 		}
 		let options: Vec<&str> = options.iter().map(String::as_str).collect();
 		let count = self.guests.len() as u32;

@@ -33,13 +33,8 @@ impl Cost {
 		};
 		let spans = &recorded.spans;
 		let all = |which: &dyn Fn(Event) -> bool| Kind::new("all", spans, which);
-		for (event, what) in [
-			(Event::Lost, "exits came through no vector"),
-			(Event::Before, "exits came before the guest had begun"),
-		] {
-			if let Some(kind) = all(&|other| other == event) {
-				bail!("{} {what}", kind.spans);
-			}
+		if let Some(kind) = all(&|event| event == Event::Lost) {
+			bail!("{} exits came through no vector", kind.spans);
 		}
 		let is_tce = |event| {
 			TCE.iter()

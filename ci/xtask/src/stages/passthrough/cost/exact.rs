@@ -96,7 +96,7 @@ impl Spans {
 			mem: "2G".to_owned(),
 			icount: true,
 		};
-		let options = self.options();
+		let options = self.options()?;
 		let options: Vec<&str> = options.iter().map(String::as_str).collect();
 		let limits = Limits {
 			total: TIME,
@@ -130,8 +130,6 @@ impl Spans {
 
 #[cfg(test)]
 mod tests {
-	use std::collections::BTreeMap;
-
 	use super::super::sample::spans;
 	use super::*;
 
@@ -156,7 +154,7 @@ mod tests {
 		let recorded = |each, count| span::Phase {
 			tag: cases::tag(case, GuestMode::Radix, path),
 			spans: spans(&[(Event::Hcall(Number::GET_TCE.0), [each, 0, 0], 0, count)]),
-			code: BTreeMap::new(),
+			..span::Phase::default()
 		};
 		let judge = |told, each, count| {
 			let measured = [measured(case, path, told)];

@@ -37,7 +37,7 @@ impl Kind {
 	) -> Option<Self> {
 		let mut ours: Vec<(Span, u64)> = spans
 			.iter()
-			.filter(|(span, _)| which(span.event))
+			.filter(|(span, _)| which(span.sort.event))
 			.map(|(&span, &count)| (span, count))
 			.collect();
 		ours.sort_by_key(|(span, _)| span.len());

@@ -12,6 +12,7 @@ use protocol::Column;
 use serde::Serialize;
 
 use super::phase::TCE;
+use crate::spans::LOCAL_ENTRY;
 
 /// A function's part of a TCE hcall.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -25,9 +26,6 @@ struct Function {
 	/// the firmware.
 	calls: f64,
 }
-
-/// From a function's global entry point to its local one, where it has two.
-const LOCAL: u64 = 8;
 
 struct Sum {
 	kind: symbols::Origin,
@@ -68,12 +66,13 @@ impl Profile {
 		let spans: u64 = phases
 			.iter()
 			.flat_map(|phase| &phase.spans)
-			.filter(|(span, _)| span.event == event && span.is_quiet())
+			.filter(|(span, _)| span.sort.event == event && span.is_quiet())
 			.map(|(_, count)| count)
 			.sum();
 		let mut functions: BTreeMap<&str, Sum> = BTreeMap::new();
-		let codes = phases.iter().filter_map(|phase| phase.code.get(&event));
-		for (&real, &count) in codes.flatten() {
+		let codes = phases.iter().flat_map(|phase| &phase.code);
+		let codes = codes.filter(|(of, _)| of.sort.event == event && of.quiet);
+		for (&real, &count) in codes.flat_map(|(_, code)| code) {
 			let (name, kind, start) = match symbols.at(LINEAR + real) {
 				_ if FIRMWARE.contains(&real) => ("firmware (OPAL)", symbols::Origin::Asm, None),
 				Some(function) => (
@@ -87,7 +86,7 @@ impl Profile {
 			sum.instructions += count;
 			match start.map(|start| real - start) {
 				Some(0) => sum.global += count,
-				Some(LOCAL) => sum.local += count,
+				Some(LOCAL_ENTRY) => sum.local += count,
 				_ => {}
 			}
 		}

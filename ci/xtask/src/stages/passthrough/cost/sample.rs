@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ::trace::span::{self, Event, Span};
+use ::trace::span::{self, Event, Sort, Span};
 use hcall::Number;
 
 use super::costs::Cost;
@@ -16,9 +16,13 @@ const CEDE: Event = Event::Hcall(Number::CEDE.0);
 pub(super) fn spans(all: &[(Event, [u64; 3], u64, u64)]) -> BTreeMap<Span, u64> {
 	let spans = all.iter().map(|&(event, instructions, interrupts, count)| {
 		let span = Span {
-			event,
+			sort: Sort {
+				event,
+				landmarks: 0,
+			},
 			instructions,
 			interrupts,
+			switches: 0,
 		};
 		(span, count)
 	});
@@ -36,7 +40,7 @@ pub(super) fn phase(tag: u64, each: u64) -> span::Phase {
 			(CEDE, [1000, 0, 700], 0, 1),
 			(Event::Vector(0x980), [300, 0, 0], 0, 1),
 		]),
-		code: BTreeMap::new(),
+		..span::Phase::default()
 	}
 }
 
