@@ -18,7 +18,7 @@ use harness::process::{self, say};
 use harness::qemu::{Echo, Limits, Machine};
 
 /// Limit from power-on to power-off, which takes half a minute on an idle machine.
-const TIME: Duration = Duration::from_secs(300);
+pub const TIME: Duration = Duration::from_secs(300);
 
 /// The last words of the firmware. With two emulated CPUs that run in parallel the console
 /// of the firmware sometimes stops early, in the middle of a line; the reason is not known.
@@ -30,21 +30,22 @@ pub const ATTEMPTS: u32 = 5;
 
 /// Runs the machine, again if its firmware does not start the kernel.
 pub fn until_linux_starts(machine: &Machine, name: &str) -> Result<(Transcript, Result<()>)> {
-	until_linux_starts_with(machine, &[], name, || Ok(()))
+	until_linux_starts_with(machine, &[], name, TIME, || Ok(()))
 }
 
-/// The same, with more options for QEMU. `prepare` makes what the machine changes, for example
+/// The same, with more options for QEMU, and a limit from power-on to power-off. `prepare` makes what the machine changes, for example
 /// the file of a disk: a machine whose console has stopped may have changed it unseen.
 pub fn until_linux_starts_with(
 	machine: &Machine,
 	options: &[&str],
 	name: &str,
+	time: Duration,
 	prepare: impl Fn() -> Result<()>,
 ) -> Result<(Transcript, Result<()>)> {
 	let mut attempt = 1;
 	loop {
 		prepare()?;
-		let (transcript, log, end) = once(machine, options);
+		let (transcript, log, end) = once(machine, options, time);
 		let path = paths::target().join(format!("test/{name}.log"));
 		process::write_whole(&path, log.as_bytes())?;
 		if log.contains(LINUX_STARTS) || attempt == ATTEMPTS {
@@ -59,12 +60,12 @@ pub fn until_linux_starts_with(
 }
 
 /// Runs the machine and returns the values, the whole console, and how the machine ended.
-fn once(machine: &Machine, options: &[&str]) -> (Transcript, String, Result<()>) {
+fn once(machine: &Machine, options: &[&str], time: Duration) -> (Transcript, String, Result<()>) {
 	let mut transcript = Transcript::default();
 	let mut log = String::new();
 	let limits = Limits {
-		total: TIME,
-		silence: TIME,
+		total: time,
+		silence: time,
 	};
 	let end = machine.run_with(options, limits, Echo::No, |line| {
 		log.push_str(line);
@@ -83,7 +84,9 @@ pub fn pack(
 	more: impl FnOnce(&mut Initrd, &mut Initrd) -> Result<()>,
 ) -> Result<PathBuf> {
 	let scripts = paths::root().join("ci/client");
+	let common = read(&scripts.join("common"))?;
 	let mut guest = Initrd::new();
+	guest.file("common", false, &common);
 	guest.folder("bin");
 	guest.file(
 		"bin/busybox",
@@ -92,6 +95,7 @@ pub fn pack(
 	);
 	guest.file("init", true, &read(&scripts.join(inits.1))?);
 	let mut host = Initrd::new();
+	host.file("common", false, &common);
 	host.tree(&folder.join("root"))?;
 	host.file("init", true, &read(&scripts.join(inits.0))?);
 	host.folder("client");

@@ -19,7 +19,7 @@ use harness::qemu::Machine;
 use harness::setup::{self, Brought};
 use harness::{paths, programs};
 
-use crate::client::{make_disk, pack, put_modules, until_linux_starts_with};
+use crate::client::{TIME, make_disk, pack, put_modules, until_linux_starts_with};
 use crate::stage::{Need, Part, Stage, seed, stage};
 
 /// One boot of a client, or one of each kind.
@@ -125,7 +125,9 @@ fn run(series: &'static Series, all: bool, seed: u64) -> Result<Vec<Check>> {
 			"nvme,drive=disk,serial=client,bus=pcie.0",
 		];
 		let (transcript, end) =
-			until_linux_starts_with(&machine, &options, &name, || make_disk(&disk, seed, CELLS))?;
+			until_linux_starts_with(&machine, &options, &name, TIME, || {
+				make_disk(&disk, seed, CELLS)
+			})?;
 		let mut verdicts = boot.judge(&transcript, end);
 		let compared = fs::read(&disk)
 			.map_err(anyhow::Error::from)
