@@ -4,6 +4,7 @@
 use cases::{Case, case};
 use protocol::{Column, GuestMode};
 
+use crate::client::Client;
 use crate::disk::Disk;
 use crate::report::Report;
 use crate::table::{Table, grouped};
@@ -72,6 +73,8 @@ pub struct OfSeries<'a> {
 	pub report: &'a Report,
 	/// Those of the disk test, if the test was run on the series.
 	pub disk: Option<&'a Disk>,
+	/// Those of a real guest, if the test was run on the series and the figures are wanted.
+	pub client: Option<&'a Client>,
 }
 
 /// The rows of several series, side by side. The column of 5.10 is the first report's.
@@ -165,6 +168,7 @@ mod tests {
 			name: "6.12",
 			report: &report,
 			disk: Some(&disk),
+			client: None,
 		}]);
 		assert!(text.starts_with("Instructions per round trip"));
 		assert!(text.contains("null ") && text.contains("disk read"));
@@ -182,7 +186,13 @@ mod tests {
 			entry.instructions.median += 1000.0;
 		}
 		let disk = disk();
-		let one = |name, report, disk| OfSeries { name, report, disk };
+		let client = None;
+		let one = |name, report, disk| OfSeries {
+			name,
+			report,
+			disk,
+			client,
+		};
 		let both = [one("6.12", &first, Some(&disk)), one("7.3", &second, None)];
 		let text = beside(&both);
 		let rows: Vec<Vec<&str>> = text

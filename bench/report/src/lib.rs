@@ -9,6 +9,7 @@
 //! [`compare`] what got slower, and [`results`] the generated parts of the documents.
 //! [`disk`] reads the figures of the disk test.
 
+pub mod client;
 pub mod compare;
 pub mod console;
 pub mod costly;

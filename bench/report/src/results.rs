@@ -4,6 +4,7 @@
 //! A part lies between two markers. [`replace`] puts the text of this tree's reference
 //! there, and nothing else in the file changes. The same input gives the same text.
 
+use crate::client::Client;
 use crate::disk::Disk;
 use crate::headline::{self, OfSeries};
 use crate::report::Report;
@@ -18,6 +19,9 @@ pub const BESIDE: [&str; 2] = ["<!-- series -->", "<!-- /series -->"];
 pub const TABLES: [&str; 2] = ["<!-- table -->", "<!-- /table -->"];
 /// Line before the disk's table in docs/results.md.
 pub const DISK: [&str; 2] = ["<!-- disk -->", "<!-- /disk -->"];
+
+/// Line before the tables of a real guest in docs/results.md.
+pub const CLIENT: [&str; 2] = ["<!-- client -->", "<!-- /client -->"];
 
 /// As a block of code in Markdown.
 fn block(text: &str) -> String {
@@ -61,6 +65,18 @@ pub fn disk(disk: &Disk) -> String {
 	)
 }
 
+/// The tables of a real guest.
+pub fn client(client: &Client) -> String {
+	format!(
+		"Linux {}, {}. Instructions and exits each time that the guest does it.\n\n{}\n\
+		 On the Rust path with fast handlers and light exits, each time, by what the guest leaves for:\n\n{}",
+		client.kernel,
+		client.date,
+		block(&client.costs()),
+		block(&client.reasons())
+	)
+}
+
 /// The file's text with `part` between the markers, which are lines of their own.
 pub fn replace(file: &str, [begin, end]: [&str; 2], part: &str) -> Result<String, String> {
 	let once = |marker: &str| {
@@ -96,12 +112,17 @@ pub fn page(file: &str, series: &[OfSeries]) -> Result<String, String> {
 	let mut file = replace(file, BESIDE, &block(&headline::beside(series)))?;
 	file = replace(&file, TABLES, &tables(main.report))?;
 	file = replace(&file, DISK, &main.disk.map_or_else(String::new, disk))?;
+	file = replace(&file, CLIENT, &main.client.map_or_else(String::new, client))?;
 	for one in others {
 		let marker = |kind: &str| format!("<!-- {kind} {} -->", one.name);
 		let mut text = tables(one.report);
 		if let Some(of_disk) = one.disk {
 			text.push('\n');
 			text.push_str(&disk(of_disk));
+		}
+		if let Some(of_client) = one.client {
+			text.push('\n');
+			text.push_str(&client(of_client));
 		}
 		file = replace(&file, [&marker("table"), &marker("/table")], &text)?;
 	}
@@ -152,12 +173,14 @@ mod tests {
 	fn a_reference_gives_the_same_text_each_time() {
 		let reference = Report::read(include_bytes!("../../reference.json")).unwrap();
 		let file = "<!-- series --><!-- /series --><!-- table --><!-- /table --><!-- disk -->\
-		            <!-- /disk --><!-- table 7.3 --><!-- /table 7.3 -->";
+		            <!-- /disk --><!-- client --><!-- /client --><!-- table 7.3 --><!-- /table 7.3 -->";
 		let disk = of_disk();
+		let client = crate::client::sample("radix", "read", [1000, 900, 500], [190, 10]);
 		let of = |name| OfSeries {
 			name,
 			report: &reference,
 			disk: Some(&disk),
+			client: Some(&client),
 		};
 		let both = [of("6.12"), of("7.3")];
 		let once = page(file, &both).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The I/O on a disk, for scripts in the emulated machine, which pass the output on.
+//! The I/O on a disk and other work, for scripts in the emulated machine, which pass the output on.
 //!
 //! - `diskcheck check DEVICE SEED`: reads all of a disk, prints the number of its cells.
 //! - `diskcheck work DEVICE SEED RUN STEPS SECONDS`: checks the disk, does STEPS steps of the
@@ -8,6 +8,15 @@
 //! - `diskcheck read DEVICE KIB COUNT TAG`: reads blocks of KIB KiB one after the other:
 //!   first some to warm up, then COUNT between two markers (`protocol::marker`), which
 //!   give the recording plugin the tag TAG. Prints COUNT.
+//! - `diskcheck random DEVICE KIB COUNT TAG`: the same, from random places.
+//! - `diskcheck processes COUNT TAG`: the same with processes that are forked, execute `true` and end.
+//! - `diskcheck turns COUNT TAG`: the same with turns of two processes, which wake each other by pipes
+//!   and are on the first and on the last CPU.
+//! - `diskcheck sleep MILLISECONDS TAG`, `diskcheck compute MILLISECONDS TAG`: sleeps, or computes, for
+//!   that time between two markers.
+//! - `diskcheck echo`: the other process of `turns`.
+//! - `diskcheck batch PROGRAM ARGUMENT...`: executes the program in such a way that none of its threads
+//!   takes the CPU from another when it wakes up (SCHED_BATCH).
 //! - `diskcheck isolate DRC`: asks the firmware of a pseries guest to isolate a slot, which
 //!   is what lets the hypervisor take its device away.
 //!
@@ -17,9 +26,10 @@
 use std::arch::asm;
 use std::env;
 use std::fs::{File, OpenOptions};
-use std::io::{Error, ErrorKind, Result, Seek, SeekFrom, Write, stdout};
+use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write, stdout};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -221,7 +231,31 @@ fn arm(_: u64) -> Result<()> {
 #[cfg(not(target_arch = "powerpc64"))]
 fn disarm() {}
 
-fn read(device: &str, kib: u64, count: u64, tag: u64) -> Result<String> {
+/// Does something some times to warm up, and then `count` times between two markers. It is told
+/// how often it was done before.
+fn measure(
+	tag: u64,
+	warm: u64,
+	count: u64,
+	mut each: impl FnMut(u64) -> Result<()>,
+) -> Result<String> {
+	(0..warm).try_for_each(&mut each)?;
+	arm(tag)?;
+	let result = (0..count).try_for_each(each);
+	disarm();
+	result.map(|()| count.to_string())
+}
+
+/// Which block is read after so many others.
+type Order = fn(u64) -> u64;
+
+/// A permutation of all numbers.
+fn random(n: u64) -> u64 {
+	// The constant is odd, so that no two products are the same; its upper half decides.
+	n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
+}
+
+fn read(device: &str, kib: u64, count: u64, tag: u64, order: Order) -> Result<String> {
 	let (file, cells) = open(device)?;
 	let size = kib * 1024;
 	let blocks = (cells * CELL as u64).checked_div(size).unwrap_or(0);
@@ -233,13 +267,108 @@ fn read(device: &str, kib: u64, count: u64, tag: u64) -> Result<String> {
 	let mut buffer = Buffer::new(2 * size as usize);
 	let skew = buffer.at(0, 1).as_ptr().align_offset(size as usize);
 	let bytes = buffer.at(skew, size as usize);
-	for block in 0..WARM {
-		file.read_exact_at(bytes, block % blocks * size)?;
+	measure(tag, WARM, count, |n| {
+		file.read_exact_at(bytes, order(n) % blocks * size)
+	})
+}
+
+/// Processes and turns before the measurement.
+const WARM_PROCESSES: u64 = 4;
+const WARM_TURNS: u64 = 32;
+
+fn processes(count: u64, tag: u64) -> Result<String> {
+	let mut program = Command::new("/bin/busybox");
+	program.arg("true").stdin(Stdio::null());
+	// SAFETY: the function does nothing. With it the standard library forks.
+	unsafe { program.pre_exec(|| Ok(())) };
+	measure(tag, WARM_PROCESSES, count, |_| {
+		match program.status()?.success() {
+			true => Ok(()),
+			false => Err(wrong("a process failed")),
+		}
+	})
+}
+
+/// Keeps this process on one CPU.
+fn stay_on(cpu: usize) -> Result<()> {
+	// SAFETY: a set of CPUs is a plain number of bits, and zeroes are the empty one.
+	let mut cpus: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+	// SAFETY: the set is ours, and the function checks the number.
+	unsafe { libc::CPU_SET(cpu, &mut cpus) };
+	// SAFETY: the kernel reads a set of that size.
+	match unsafe { libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus) } {
+		0 => Ok(()),
+		_ => Err(Error::last_os_error()),
 	}
-	arm(tag)?;
-	let result = (0..count).try_for_each(|block| file.read_exact_at(bytes, block % blocks * size));
-	disarm();
-	result.map(|()| count.to_string())
+}
+
+fn turns(count: u64, tag: u64) -> Result<String> {
+	stay_on(0)?;
+	let mut other = Command::new("/proc/self/exe")
+		.arg("echo")
+		.stdin(Stdio::piped())
+		.stdout(Stdio::piped())
+		.spawn()?;
+	let (Some(mut to), Some(mut from)) = (other.stdin.take(), other.stdout.take()) else {
+		return Err(wrong("no pipes"));
+	};
+	let result = measure(tag, WARM_TURNS, count, |n| {
+		let (sent, mut got) = ([n as u8], [0]);
+		to.write_all(&sent)?;
+		from.read_exact(&mut got)?;
+		match got == sent {
+			true => Ok(()),
+			false => Err(wrong("the other process sends something else")),
+		}
+	});
+	drop(to);
+	other.wait()?;
+	result
+}
+
+fn echo() -> Result<String> {
+	// This process was on the first CPU until now, so it does not know all of them.
+	let cpus = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
+	let last = cpus.trim().rsplit(['-', ',']).next().unwrap_or_default();
+	stay_on(last.parse().map_err(wrong)?)?;
+	// The locks and buffers of the standard library's are not what is measured.
+	let (mut from, mut to) = (
+		File::open("/proc/self/fd/0")?,
+		OpenOptions::new().write(true).open("/proc/self/fd/1")?,
+	);
+	let mut byte = [0];
+	while from.read(&mut byte)? != 0 {
+		to.write_all(&byte)?;
+	}
+	Ok(String::new())
+}
+
+fn batch(program: &str, arguments: &[&str]) -> Result<String> {
+	let param = libc::sched_param { sched_priority: 0 };
+	// SAFETY: the kernel reads the structure.
+	if unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const param) } != 0 {
+		return Err(Error::last_os_error());
+	}
+	Err(Command::new(program).args(arguments).exec())
+}
+
+fn compute(milliseconds: u64, tag: u64) -> Result<String> {
+	let time = Duration::from_millis(milliseconds);
+	measure(tag, 0, 1, |_| {
+		let end = Instant::now() + time;
+		while Instant::now() < end {}
+		Ok(())
+	})?;
+	Ok(milliseconds.to_string())
+}
+
+fn sleep(milliseconds: u64, tag: u64) -> Result<String> {
+	let time = Duration::from_millis(milliseconds);
+	measure(tag, 0, 1, |_| {
+		thread::sleep(time);
+		Ok(())
+	})?;
+	Ok(milliseconds.to_string())
 }
 
 /// RTAS's arguments as the system call takes them, big-endian.
@@ -301,10 +430,21 @@ fn main() -> ExitCode {
 			number(seconds)?,
 		),
 		["read", device, kib, count, tag] => {
-			read(device, number(kib)?, number(count)?, number(tag)?)
+			read(device, number(kib)?, number(count)?, number(tag)?, |n| n)
 		}
+		["random", device, kib, count, tag] => {
+			read(device, number(kib)?, number(count)?, number(tag)?, random)
+		}
+		["processes", count, tag] => processes(number(count)?, number(tag)?),
+		["turns", count, tag] => turns(number(count)?, number(tag)?),
+		["sleep", milliseconds, tag] => sleep(number(milliseconds)?, number(tag)?),
+		["compute", milliseconds, tag] => compute(number(milliseconds)?, number(tag)?),
+		["echo"] => echo(),
+		["batch", program, ref arguments @ ..] => batch(program, arguments),
 		["isolate", drc] => isolate(number(drc)? as u32),
-		_ => Err(wrong("check, work, read or isolate?")),
+		_ => Err(wrong(
+			"check, work, read, random, processes, turns, sleep, compute, echo, batch or isolate?",
+		)),
 	})();
 	match result {
 		Ok(text) => {

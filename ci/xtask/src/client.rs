@@ -17,6 +17,9 @@ use harness::paths;
 use harness::process::{self, say};
 use harness::qemu::{Echo, Limits, Machine};
 
+/// Of a virtio disk: 8 MiB.
+pub const CELLS: u64 = 2048;
+
 /// Limit from power-on to power-off, which takes half a minute on an idle machine.
 pub const TIME: Duration = Duration::from_secs(300);
 

@@ -34,14 +34,20 @@ fn texts(name: &str, renew: Renew) -> Result<(String, String)> {
 	let mut references = Vec::new();
 	for series in Series::all_rust() {
 		let report = bench::read(&bench::reference_path(series))?;
-		references.push((series.name, report, bench::disk(series)?));
+		references.push((
+			series.name,
+			report,
+			bench::disk(series)?,
+			bench::client(series)?,
+		));
 	}
 	let of_series: Vec<_> = references
 		.iter()
-		.map(|(name, report, disk)| OfSeries {
+		.map(|(name, report, disk, client)| OfSeries {
 			name,
 			report,
 			disk: disk.as_ref(),
+			client: client.as_ref(),
 		})
 		.collect();
 	let now = fs::read_to_string(paths::root().join(name)).with_context(|| name.to_owned())?;

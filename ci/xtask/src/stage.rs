@@ -41,7 +41,7 @@ pub struct Args {
 	/// passed-through disk for this time, in place of the short run
 	#[arg(long, value_name = "MINUTES", num_args = 0..=1, require_equals = true, default_missing_value = "10")]
 	pub soak: Option<u64>,
-	/// Of the passed-through disk, test only the cost of I/O
+	/// Of a real guest and of the passed-through disk, test only the cost
 	#[arg(long)]
 	pub cost: bool,
 	/// Test these kernel series, separated by commas [default: 6.12; all with --all]

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path as FilePath, PathBuf};
 
+use ::report::client::Client;
 use ::report::compare::{Comparison, Limit};
 use ::report::disk::Disk;
 use ::report::html;
@@ -65,16 +66,30 @@ pub(super) fn report_folder() -> PathBuf {
 	paths::target().join("bench")
 }
 
-/// The figures of the disk test on a series, if they are kept.
-pub fn disk(series: &Series) -> Result<Option<Disk>> {
-	let name = series.file("reference-disk");
-	let path = paths::root().join(format!("bench/{name}.json"));
+/// A file of figures beside the reference, whose name begins like that. Other series than the main
+/// one may have none.
+fn beside<T>(
+	series: &Series,
+	name: &str,
+	parse: fn(&str) -> Result<T, String>,
+) -> Result<Option<T>> {
+	let path = paths::root().join(format!("bench/{}.json", series.file(name)));
 	if !series.is_main() && !path.exists() {
 		return Ok(None);
 	}
 	let text = fs::read_to_string(&path).with_context(|| paths::short(&path).to_string())?;
-	let disk = Disk::read(&text).map_err(|why| anyhow!("{}: {why}", paths::short(&path)))?;
-	Ok(Some(disk))
+	let parsed = parse(&text).map_err(|why| anyhow!("{}: {why}", paths::short(&path)))?;
+	Ok(Some(parsed))
+}
+
+/// What reads from a passed-through disk cost.
+pub fn disk(series: &Series) -> Result<Option<Disk>> {
+	beside(series, "reference-disk", Disk::read)
+}
+
+/// What a real guest costs.
+pub fn client(series: &Series) -> Result<Option<Client>> {
+	beside(series, "reference-client", Client::read)
 }
 
 /// The same for the kernel that a report is about.

@@ -147,6 +147,7 @@ fn first_rows(
 		name: &image.series,
 		report: &report,
 		disk: disk.as_ref(),
+		client: None,
 	};
 	println!("{}", headline::render(&[rows]));
 	say(format_args!(
@@ -338,6 +339,7 @@ fn text(args: &Args, of_series: &[OfSeries]) -> Result<String> {
 			name: one.series.name,
 			report: &one.reports[0],
 			disk: disk.as_ref(),
+			client: None,
 		})
 		.collect();
 	let mut text = headline::render(&rows);

@@ -6,6 +6,7 @@
 //! disk at the same time, then powers off. The disk is an NVMe of the emulated host, and a
 //! file out here, which is compared with what the guest must have written.
 
+mod cost;
 mod judge;
 
 use std::fmt;
@@ -19,22 +20,25 @@ use harness::qemu::Machine;
 use harness::setup::{self, Brought};
 use harness::{paths, programs};
 
-use crate::client::{TIME, make_disk, pack, put_modules, until_linux_starts_with};
+use crate::client::{CELLS, TIME, make_disk, pack, put_modules, until_linux_starts_with};
 use crate::stage::{Need, Part, Stage, seed, stage};
 
-/// One boot of a client, or one of each kind.
+/// One boot of a client, or one of each kind, or what guests cost.
 pub const STAGE: Stage = stage("client", |args| {
 	let seed = seed(args)?;
-	let part = |series| {
-		let needs = [Need::Kernel(series), Need::Programs, Need::Client];
-		let work = move || run(series, args.all, seed);
-		Part::new(needs, 30, work).on(series).alone()
-	};
-	Ok(args.series()?.into_iter().map(part).collect())
+	let mut parts = Vec::new();
+	for series in args.series()? {
+		if !args.cost {
+			let needs = [Need::Kernel(series), Need::Programs, Need::Client];
+			let work = move || run(series, args.all, seed);
+			parts.push(Part::new(needs, 30, work).on(series).alone());
+		}
+		if args.cost || args.all {
+			parts.push(cost::part(series));
+		}
+	}
+	Ok(parts)
 });
-
-/// Of the disk: 8 MiB.
-const CELLS: u64 = 2048;
 
 /// Reads and writes of each worker (`kvm-p9-disk`).
 const STEPS: u64 = 200;
@@ -124,10 +128,9 @@ fn run(series: &'static Series, all: bool, seed: u64) -> Result<Vec<Check>> {
 			"-device",
 			"nvme,drive=disk,serial=client,bus=pcie.0",
 		];
-		let (transcript, end) =
-			until_linux_starts_with(&machine, &options, &name, TIME, || {
-				make_disk(&disk, seed, CELLS)
-			})?;
+		let (transcript, end) = until_linux_starts_with(&machine, &options, &name, TIME, || {
+			make_disk(&disk, seed, CELLS)
+		})?;
 		let mut verdicts = boot.judge(&transcript, end);
 		let compared = fs::read(&disk)
 			.map_err(anyhow::Error::from)
