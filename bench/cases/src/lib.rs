@@ -452,7 +452,7 @@ mod tests {
 	#[test]
 	fn a_part_of_the_exits_may_be_shared() {
 		let [decrementer, null] = [case!("decrementer"), case!("null")];
-		assert_eq!((decrementer.exits(160), null.exits(160)), (150, 160));
+		assert_eq!((decrementer.exits(160), null.exits(160)), (140, 160));
 		assert_eq!(decrementer.exits(15), 15);
 	}
 

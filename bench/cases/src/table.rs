@@ -402,7 +402,7 @@ pub const CASES: &[Case] = &[
 		weight: 32,
 		varies: Some("the host's timers"),
 		// A timer that goes off while the host handles its own tick makes no exit.
-		shared_exits: 1,
+		shared_exits: 2,
 		..OTHER
 	},
 	// A doorbell to another vcpu on the same host CPU, and one back: msgsndp, which KVM
