@@ -324,7 +324,7 @@ noinstr int kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range 
 	vcpu->stat.sum_exits++;
 	/* Most often the task that the eventfd is for, woken on this CPU */
 	if (kvm_p9_light_left_work(vcpu)) {
-		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_WORK);
+		kvm_p9_light_refuse(vcpu, KVM_P9_LIGHT_WORK);
 		return KVM_P9_ABI_STORE_DONE_LEAVE;
 	}
 	return KVM_P9_ABI_STORE_DONE;

@@ -119,8 +119,8 @@ fn fast_limit(case: &'static Case, limit: f64, series: &Series) -> f64 {
 /// H_PUT_TCE_INDIRECT before its entries are looked at, which pays from the second entry on.
 /// For radix guests the shorter way into the guest makes up for that.
 const ABOVE_C: [(&Case, GuestMode, f64); 4] = [
-	(case!("h_put_tce_indirect"), GuestMode::Hash, 1.035),
-	(case!("h_put_tce_indirect"), GuestMode::HashReal, 1.035),
+	(case!("h_put_tce_indirect"), GuestMode::Hash, 1.04),
+	(case!("h_put_tce_indirect"), GuestMode::HashReal, 1.04),
 	// A hash guest's storage fault is looked at first, and this one is the host's.
 	(case!("first_touch"), GuestMode::Hash, 1.03),
 	(case!("first_touch"), GuestMode::HashReal, 1.04),
