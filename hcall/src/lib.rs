@@ -12,11 +12,10 @@
 //! off for a hash guest, while every other register is still the guest's: timebase, LPIDR and
 //! PIDR, AMR, DSCR, PMU, FP and vector. So it may use kernel memory, which on a radix host is
 //! mapped for as long as it is allocated (with the MMU off, that in the linear map), and the
-//! registers of the C calling convention. It may not touch user or guest addresses, read the timebase as if it were the host's, use
-//! floating point, block, fault, allocate or panic;
-//! `cargo xtask gates` proves of the object what can be proved. What it cannot
-//! do at once it answers with [`Code::TOO_HARD`], having changed nothing, and
-//! the hcall takes the full path.
+//! registers of the C calling convention. It may not touch user or guest addresses, read the
+//! timebase as if it were the host's, use floating point, block, fault, allocate or panic;
+//! `cargo xtask gates` proves of the object what can be proved. What it cannot do at once it answers
+//! with [`Code::TOO_HARD`], having changed nothing, and the hcall takes the full path.
 #![cfg_attr(not(test), no_std)]
 
 mod code;
