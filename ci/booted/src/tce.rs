@@ -578,9 +578,8 @@ fn rotated(moved: u64) -> [u64; 512] {
 /// Returns which it read, and what.
 fn write_and_read(machine: &mut Machine) -> Result<Vec<(usize, u64)>, Failure> {
 	const COUNT: usize = 50;
-	let place = |index: usize| map::CALLS + (index * size_of::<Call>()) as u64;
 	let which = |pair: usize| pair * 10;
-	for pair in 0..COUNT {
+	let calls = (0..COUNT).flat_map(|pair| {
 		let [write, mut read] =
 			[case!("h_put_tce_indirect_512"), case!("h_get_tce")].map(|case| Call {
 				number: case.number.0,
@@ -588,27 +587,17 @@ fn write_and_read(machine: &mut Machine) -> Result<Vec<(usize, u64)>, Failure> {
 				..Call::default()
 			});
 		read.args[1] = (which(pair) as u64) << map::TCE_SHIFT;
-		machine.memory().write(place(2 * pair), write);
-		machine.memory().write(place(2 * pair + 1), read);
-	}
-	let command = Command {
-		job: Job::CALLS,
-		iterations: 2 * COUNT as u64,
-		..Command::default()
-	};
-	machine.perform(command, LIMIT, |_| {})?;
-	let done = |index| machine.memory().read::<Call>(place(index));
-	if let Some(call) = (0..2 * COUNT)
-		.map(done)
-		.find(|call| call.code as i64 != Code::SUCCESS.0)
-	{
+		[write, read]
+	});
+	let (done, _) = perform(machine, &calls.collect::<Vec<_>>())?;
+	if let Some(call) = done.iter().find(|call| call.code as i64 != Code::SUCCESS.0) {
 		return Err(Failure::Wrong(format!(
 			"hcall {:#x} {:x?} returned {}",
 			call.number, call.args, call.code as i64
 		)));
 	}
 	Ok((0..COUNT)
-		.map(|pair| (which(pair), done(2 * pair + 1).r4))
+		.map(|pair| (which(pair), done[2 * pair + 1].r4))
 		.collect())
 }
 
@@ -647,33 +636,22 @@ pub fn several_lists(guest: GuestMode, path: Column) -> Result<String, Failure> 
 				(Number::GET_TCE, [map::LIOBN, last, 0, 0]),
 			]
 		});
-		let calls: Vec<_> = calls.collect();
-		let place = |index: usize| map::CALLS + (index * size_of::<Call>()) as u64;
-		for (index, &(number, args)) in calls.iter().enumerate() {
-			let call = Call {
-				number: number.0,
-				args,
-				..Call::default()
-			};
-			machine.memory().write(place(index), call);
-		}
+		let calls = calls.map(|(number, args)| Call {
+			number: number.0,
+			args,
+			..Call::default()
+		});
 		let before = fast()?;
-		let command = Command {
-			job: Job::CALLS,
-			iterations: calls.len() as u64,
-			..Command::default()
-		};
-		machine.perform(command, LIMIT, |_| {})?;
+		let (done, _) = perform(&mut machine, &calls.collect::<Vec<_>>())?;
 		served.push(fast()? - before);
-		for (index, (number, args)) in calls.iter().enumerate() {
-			let done: Call = machine.memory().read(place(index));
+		for (index, call) in done.iter().enumerate() {
 			let page = index as u64 / 2 % pages;
-			let is_right = done.code as i64 == Code::SUCCESS.0
-				&& (*number != Number::GET_TCE || done.r4 == entry(page, ENTRIES - 1));
+			let is_right = call.code as i64 == Code::SUCCESS.0
+				&& (call.number != Number::GET_TCE.0 || call.r4 == entry(page, ENTRIES - 1));
 			if !is_right {
 				return Err(Failure::Wrong(format!(
-					"hcall {:#x} {args:x?} of {pages} pages returned {} and r4 {:#x}",
-					number.0, done.code as i64, done.r4
+					"hcall {:#x} {:x?} of {pages} pages returned {} and r4 {:#x}",
+					call.number, call.args, call.code as i64, call.r4
 				)));
 			}
 		}
@@ -753,18 +731,8 @@ pub fn closing_table(guest: GuestMode, path: Column) -> Result<String, Failure> 
 		let hcalls = (|| {
 			let (mut answered, mut refused) = (0_u64, 0_u64);
 			while !closer.is_finished() {
-				let place = |index: usize| map::CALLS + (index * size_of::<Call>()) as u64;
-				for (index, &call) in calls.iter().enumerate() {
-					machine.memory().write(place(index), call);
-				}
-				let command = Command {
-					job: Job::CALLS,
-					iterations: calls.len() as u64,
-					..Command::default()
-				};
-				machine.perform(command, LIMIT, |_| {})?;
-				for index in 0..calls.len() {
-					let call: Call = machine.memory().read(place(index));
+				let (done, _) = perform(&mut machine, &calls)?;
+				for call in done {
 					let found =
 						call.number == Number::GET_TCE.0 && call.r4 != 0 && call.r4 != ENTRY;
 					match Code(call.code as i64) {
