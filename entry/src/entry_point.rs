@@ -61,6 +61,17 @@ pub(crate) fn p9(vcpu: &VcpuView) -> &P9Vcpu {
 	unsafe { vcpu.address().add(layout::VCPU_P9).cast().as_ref() }
 }
 
+/// The vcpu that `p9` is part of.
+///
+/// # Safety
+///
+/// `p9` must be part of a vcpu, which is in a handler, so that no other code uses its fields.
+#[inline(always)]
+pub(crate) unsafe fn vcpu_of(p9: NonNull<P9Vcpu>) -> VcpuView {
+	// SAFETY: the kernel has the part at this offset in each vcpu.
+	unsafe { VcpuView::new(p9.cast().sub(layout::VCPU_P9)) }
+}
+
 /// The handlers of a hash guest, which run with the MMU off and reach the linear map only: none, if
 /// what each handler uses is elsewhere. The rest comes from the slab allocator (tables, memory slots),
 /// which has no other memory than the linear map's.
@@ -231,6 +242,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 }
 
 /// Counts why an exit was a full one: by the reason that a light handler gave, or else by the trap.
+/// Marked cold so that the switch, in whose function it would be, keeps no register for it.
 #[cold]
 #[inline(never)]
 fn count_full_exit(vcpu: &VcpuView, counters: &Counters, trap: u32) {

@@ -239,7 +239,7 @@ impl Cursor {
 /// The view must have a 32-bit field at the offset, which all others access atomically.
 #[inline(always)]
 unsafe fn atomic<'a>(structure: NonNull<u8>, offset: usize) -> &'a AtomicU32 {
-	// SAFETY: the caller's word.
+	// SAFETY: a 32-bit field is there, which all others access atomically, as this function requires.
 	unsafe { structure.add(offset).cast().as_ref() }
 }
 

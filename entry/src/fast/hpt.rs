@@ -9,7 +9,7 @@ use ::hpt::{Refusal, bulk_remove, hcalls};
 use hcall::Code;
 use powerpc::{FastHcall, P9Vcpu};
 
-use crate::entry_point::paca;
+use crate::entry_point::{paca, vcpu_of};
 use crate::hpt::guest::KernelGuest;
 use crate::layout::kernel as layout;
 use crate::views::{ExceptionView, VcpuView};
@@ -52,10 +52,7 @@ unsafe fn answer(
 	body: impl FnOnce(&KernelGuest<'_>) -> Result<(), Refusal>,
 ) -> Code {
 	// SAFETY: the caller's word.
-	let guest = unsafe {
-		let vcpu = VcpuView::new(p9.cast().sub(layout::VCPU_P9));
-		KernelGuest::new(vcpu)
-	};
+	let guest = unsafe { KernelGuest::new(vcpu_of(p9)) };
 	let Some(guest) = guest else {
 		return Code::TOO_HARD;
 	};

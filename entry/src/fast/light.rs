@@ -8,9 +8,8 @@ use core::ptr::NonNull;
 use hcall::{Code, FastTable, Handler, Number};
 use powerpc::{Counters, LightCounter, P9Vcpu};
 
-use crate::entry_point::paca;
-use crate::fast::enabled::{is_enabled, not_enabled};
-use crate::layout::kernel as layout;
+use crate::entry_point::{paca, vcpu_of};
+use crate::fast::enabled::if_enabled;
 use crate::light::{self, Structures};
 use crate::power9::{Power9, light_registers, pointer};
 use crate::switch::{Kernel, trap};
@@ -31,8 +30,8 @@ const fn handler(light: Light) -> Handler {
 	unsafe { core::mem::transmute::<Light, Handler>(light) }
 }
 
-/// The table with light handlers. The hcalls of XICS have fast handlers; if the table has none of them, C
-/// answers in a light exit.
+/// The table with light handlers. The hcalls of XICS have fast handlers; if the table has none of
+/// them, C answers in a light exit.
 pub(crate) const fn with(table: FastTable) -> FastTable {
 	table
 		.with(Number::CEDE, handler(h_cede))
@@ -70,10 +69,7 @@ macro_rules! handlers {
 			unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
 				// SAFETY: the trampoline calls this, as `$function` requires.
 				unsafe {
-					match is_enabled::<{ Number::$number.0 }>(p9) {
-						true => $function(p9, srr1, srr0),
-						false => not_enabled(),
-					}
+					if_enabled::<{ Number::$number.0 }>(p9, || $function(p9, srr1, srr0))
 				}
 			}
 		)*
@@ -95,17 +91,6 @@ handlers! {
 	h_set_mode: SET_MODE = set_mode;
 	h_xirr: XIRR = any;
 	h_xirr_x: XIRR_X = any;
-}
-
-/// The vcpu that `own` is part of.
-///
-/// # Safety
-///
-/// It must be part of a vcpu, which is in a handler.
-#[inline(always)]
-unsafe fn vcpu(own: NonNull<P9Vcpu>) -> VcpuView {
-	// SAFETY: as the caller vouches, at the kernel's offset.
-	unsafe { VcpuView::new(own.cast().sub(layout::VCPU_P9)) }
 }
 
 /// The counters of this CPU, if they can be reached.
@@ -141,7 +126,7 @@ pub(crate) fn refuse(own: &P9Vcpu, why: LightCounter) {
 #[inline(always)]
 unsafe fn cede(p9: NonNull<P9Vcpu>, srr1: u64, _: u64) -> Code {
 	// SAFETY: the caller's word.
-	let (own, vcpu) = unsafe { (p9.as_ref(), vcpu(p9)) };
+	let (own, vcpu) = unsafe { (p9.as_ref(), vcpu_of(p9)) };
 	let mut power9 = Power9::for_handler(paca());
 	// SAFETY: the trampoline returns to the guest by HSRR0 and HSRR1.
 	if unsafe { light::cede(&mut power9, vcpu, own.light.lpcr.get(), srr1) } {
@@ -162,7 +147,7 @@ unsafe fn cede(p9: NonNull<P9Vcpu>, srr1: u64, _: u64) -> Code {
 #[inline(always)]
 unsafe fn prod(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
 	// SAFETY: the caller's word.
-	let (own, caller) = unsafe { (p9.as_ref(), vcpu(p9)) };
+	let (own, caller) = unsafe { (p9.as_ref(), vcpu_of(p9)) };
 	if let Some(target) = NonNull::new(own.light.prod_vcpu.get().cast_mut())
 		&& own.light.prod_id.get() == caller.gpr4()
 	{
@@ -227,7 +212,7 @@ unsafe fn random(p9: NonNull<P9Vcpu>) -> bool {
 		return false;
 	}
 	// SAFETY: the caller's word.
-	let (own, caller) = unsafe { (p9.as_ref(), vcpu(p9)) };
+	let (own, caller) = unsafe { (p9.as_ref(), vcpu_of(p9)) };
 	caller.set_gpr4(value);
 	count(own, LightCounter::Random);
 	true
@@ -243,7 +228,7 @@ unsafe fn random(p9: NonNull<P9Vcpu>) -> bool {
 unsafe fn set_mode(p9: NonNull<P9Vcpu>, _: u64, _: u64) -> Code {
 	// SAFETY: the caller's word; a vcpu's vcore lives as long as the vcpu.
 	let (own, vcpu, vcore) = unsafe {
-		let vcpu = vcpu(p9);
+		let vcpu = vcpu_of(p9);
 		let vcore = VcoreView::new(NonNull::new_unchecked(vcpu.vcore() as *mut u8));
 		(p9.as_ref(), vcpu, vcore)
 	};
@@ -264,7 +249,7 @@ unsafe fn set_mode(p9: NonNull<P9Vcpu>, _: u64, _: u64) -> Code {
 #[inline(never)]
 unsafe extern "C" fn any(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
 	// SAFETY: the caller's word.
-	let (own, vcpu) = unsafe { (p9.as_ref(), vcpu(p9)) };
+	let (own, vcpu) = unsafe { (p9.as_ref(), vcpu_of(p9)) };
 	let paca = paca();
 	let mut power9 = Power9::for_handler(paca);
 	if !pmu::nobody_has_the_pmu(vcpu, paca) {

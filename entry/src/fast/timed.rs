@@ -10,9 +10,8 @@ use core::ptr::NonNull;
 use hcall::{Code, Handler, Number};
 use powerpc::{Event, FastHcall, P9Vcpu, SpanKind, Stats};
 
-use crate::layout::kernel as layout;
+use crate::entry_point::vcpu_of;
 use crate::timing::spans::{cycle_counter, stats, timebase};
-use crate::views::VcpuView;
 
 /// Has `handler` answer the hcall, and takes the time.
 ///
@@ -35,7 +34,7 @@ pub(crate) unsafe fn run(
 		return Code::TOO_HARD;
 	}
 	// SAFETY: the vcpu that this is part of, which is in this handler.
-	let r4 = unsafe { VcpuView::new(p9.cast().sub(layout::VCPU_P9)) }.gpr4();
+	let r4 = unsafe { vcpu_of(p9) }.gpr4();
 	// SAFETY: as the caller vouches.
 	let code = unsafe { handler(p9) };
 	if let Some(stats) = stats

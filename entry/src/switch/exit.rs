@@ -135,8 +135,9 @@ fn find_device_at<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<NonNull<u8>> {
 }
 
 /// Tries to answer such a store by a light exit. If the store is answered, the guest can go
-/// straight on, and the result is `None`. If not, the exit goes on as a full one. So it does if there
-/// is work for the run loop: then nothing has happened in the guest, for which the exit would be.
+/// straight on, and the result is `None`. If not, the exit goes on as a full one. If the store is
+/// answered but left work for the run loop, the exit goes on as a full one with the trap
+/// [`NONE`](trap::NONE): the run loop has nothing to answer.
 ///
 /// # Safety
 ///

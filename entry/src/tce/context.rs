@@ -10,6 +10,7 @@ use tce::{MAX_ENTRIES, Refusal, Table, Tce, TooHard, hcalls};
 
 use super::at;
 use super::guest_memory::Memory;
+use crate::entry_point::vcpu_of;
 use crate::layout::kernel as layout;
 use crate::views::{KvmView, SlotsView, SttView, VcpuView};
 
@@ -73,7 +74,7 @@ impl<'a> HcallContext<'a> {
 		// from its creation to its end, and its VM stays as long as it does. What others may do
 		// with the part, its type allows.
 		unsafe {
-			let vcpu = VcpuView::new(p9.cast().sub(layout::VCPU_P9));
+			let vcpu = vcpu_of(p9);
 			let kvm = NonNull::new_unchecked(vcpu.own_kvm() as *mut u8);
 			Self {
 				p9: p9.as_ref(),

@@ -226,7 +226,7 @@ mod handlers {
 				/// The trampoline calls this, for the vcpu that `p9` is part of.
 				#[inline(always)]
 				pub(crate) unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>) -> Code {
-					// SAFETY: as the caller vouches.
+					// SAFETY: the trampoline calls this function, as `answer` requires.
 					unsafe { answer(p9, FastHcall::$hcall, |$presenter, $vcpu| $body) }
 				}
 			)*

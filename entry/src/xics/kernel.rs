@@ -8,7 +8,7 @@ use hcall::Code;
 use powerpc::{FastHcall, HostFacts, P9Vcpu};
 
 use super::{Bus, Presenter, TooHard};
-use crate::entry_point::paca;
+use crate::entry_point::{paca, vcpu_of};
 use crate::layout::kernel as layout;
 use crate::tce::at;
 use crate::views::{KvmView, PresentationView, VcoreView, VcpuView};
@@ -134,8 +134,8 @@ pub(super) unsafe fn answer(
 	hcall: FastHcall,
 	body: impl FnOnce(&Presenter<'_, Registers>, VcpuView) -> Result<Code, TooHard>,
 ) -> Code {
-	// SAFETY: the caller's word.
-	let vcpu = unsafe { VcpuView::new(p9.cast().sub(layout::VCPU_P9)) };
+	// SAFETY: `p9` is part of the vcpu that the trampoline calls for, whose thread is in this handler.
+	let vcpu = unsafe { vcpu_of(p9) };
 	if vcpu.irq_type() != layout::IRQ_TYPE_XICS as u32 || vcpu.xive_pushed() == 0 {
 		return Code::TOO_HARD;
 	}
@@ -168,7 +168,7 @@ pub(super) unsafe fn answer(
 	};
 	match body(&presenter, vcpu) {
 		Ok(code) => {
-			// SAFETY: the caller's word; shared access is what the type allows.
+			// SAFETY: part of that vcpu; shared access is what the type allows.
 			unsafe { p9.as_ref() }.fast[hcall as usize].add(1);
 			code
 		}
