@@ -5,7 +5,7 @@
 use core::ptr::NonNull;
 
 use ::hpt::fault::{Fault, Owner};
-use powerpc::{Cpu, Stored};
+use powerpc::{Answered, Cpu};
 
 use crate::light::Registers;
 use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
@@ -94,8 +94,14 @@ pub trait Kernel: Cpu {
 	/// The device of the kernel at the guest's address, as its range on a bus, if neither the
 	/// guest nor the host uses the PMU.
 	fn light_find_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>>;
+	/// Whether a doorbell of the guest can be sent in a light exit: neither the guest nor the host
+	/// uses the PMU.
+	fn light_may_ring(&mut self, vcpu: VcpuView) -> bool;
+	/// Sends the doorbell that the guest's instruction asks for, or changes nothing. Called in
+	/// [`light::window`](crate::light::window).
+	fn light_ring(&mut self, vcpu: VcpuView) -> Answered;
 	/// Answers the store, or changes nothing. Called in [`light::window`](crate::light::window).
-	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> Stored;
+	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> Answered;
 	/// Whether an interrupt of the host can be served in a light exit: there is no work for the
 	/// run loop, and the guest may be entered again as it was.
 	fn light_may_serve(&mut self, vcpu: VcpuView) -> bool;

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use ::hpt::fault::{self, Fault, Owner};
 use hcall::FastTable;
-use powerpc::{Counters, Cpu, LightCounter, P9Vcpu, Stored};
+use powerpc::{Answered, Counters, Cpu, LightCounter, P9Vcpu};
 
 use crate::entry_point::{p9, set_fast_table};
 use crate::fast::{self, FAST_REAL_MODE, NO_FAST, REAL_MODE};
@@ -34,6 +34,7 @@ unsafe extern "C" {
 	fn kvm_p9_load_vectors(fp: *const u8, vr: *const u8);
 	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
 	fn kvm_p9_light_find_device(vcpu: *mut u8, address: u64) -> *mut u8;
+	fn kvm_p9_light_ring(vcpu: *mut u8) -> c_int;
 	fn kvm_p9_light_store(vcpu: *mut u8, device: *mut u8) -> c_int;
 	fn kvm_p9_light_may_serve(vcpu: *mut u8) -> bool;
 	fn kvm_p9_light_serve(vcpu: *mut u8, trap: c_int) -> u64;
@@ -375,8 +376,7 @@ impl Kernel for Power9 {
 
 	#[inline(always)]
 	fn light_find_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>> {
-		if !pmu::nobody_has_the_pmu(vcpu, self.paca) {
-			fast::light::refuse(p9(&vcpu), LightCounter::FullPmu);
+		if !self.light_may_ring(vcpu) {
 			return None;
 		}
 		// SAFETY: it looks at the VM's devices and memory slots, which the run loop keeps by SRCU.
@@ -384,10 +384,24 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
-	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> Stored {
+	fn light_may_ring(&mut self, vcpu: VcpuView) -> bool {
+		let may = pmu::nobody_has_the_pmu(vcpu, self.paca);
+		if !may {
+			fast::light::refuse(p9(&vcpu), LightCounter::FullPmu);
+		}
+		may
+	}
+
+	#[inline(always)]
+	fn light_ring(&mut self, vcpu: VcpuView) -> Answered {
+		// SAFETY: called in the window that it is made for.
+		Answered::from_glue(unsafe { kvm_p9_light_ring(pointer(vcpu)) })
+	}
+
+	#[inline(always)]
+	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> Answered {
 		// SAFETY: called in the window that it is made for. SRCU keeps the device.
-		let stored = unsafe { kvm_p9_light_store(pointer(vcpu), device.as_ptr()) };
-		Stored::from_glue(stored)
+		Answered::from_glue(unsafe { kvm_p9_light_store(pointer(vcpu), device.as_ptr()) })
 	}
 
 	#[inline(always)]

@@ -76,6 +76,9 @@ pub mod hfscr {
 	pub const MSGP: u64 = 1 << 10;
 }
 
+/// HFSCR\[IC\]: the number of the facility that a guest wanted and may not use.
+const HFSCR_CAUSE_SHIFT: u32 = 56;
+
 /// PCR bits that ISA 3.0 reserves and Linux keeps set.
 pub const PCR_MASK: u64 = layout::PCR_RESERVED as u64;
 
@@ -197,10 +200,10 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 			continue;
 		}
 		if P::LIGHT
-			&& let Some(device) = exit::find_device(k, &context)
+			&& let Some(job) = exit::find_job(k, &context)
 		{
 			// SAFETY: a radix guest has just left the trampoline, with the MMU on.
-			let out = unsafe { exit::leave_lightly(k, context, when, device) };
+			let out = unsafe { exit::leave_lightly(k, context, when, job) };
 			let Some(out) = out else { continue };
 			// Nothing, since the PMU is neither's. But the guest may say otherwise by now.
 			k.pmu_to_host(context.vcpu);

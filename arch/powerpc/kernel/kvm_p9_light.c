@@ -301,8 +301,27 @@ static __always_inline bool kvm_p9_light_fetch(struct kvm_vcpu *vcpu)
 }
 
 /*
+ * The end of an instruction that a light exit emulated. Return one of KVM_P9_ABI_ANSWER_. Work that
+ * is left is most often the task that the instruction woke on this CPU.
+ */
+static __always_inline int kvm_p9_light_answered(struct kvm_vcpu *vcpu, bool done)
+{
+	if (!done)
+		return KVM_P9_ABI_ANSWER_REFUSED;
+
+	/* A POWER9 has no prefixed instructions */
+	kvmppc_set_pc(vcpu, kvmppc_get_pc(vcpu) + 4);
+	vcpu->stat.sum_exits++;
+	if (kvm_p9_light_left_work(vcpu)) {
+		kvm_p9_light_refuse(vcpu, KVM_P9_LIGHT_WORK);
+		return KVM_P9_ABI_ANSWER_DONE_LEAVE;
+	}
+	return KVM_P9_ABI_ANSWER_DONE;
+}
+
+/*
  * The range of an eventfd for stores of any length has length 0. The store to another device needs
- * the instruction. Return one of KVM_P9_ABI_STORE_.
+ * the instruction.
  */
 noinstr int kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range)
 {
@@ -316,16 +335,17 @@ noinstr int kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range 
 	else
 		done = kvm_p9_light_fetch(vcpu) && ops->store(vcpu, gpa);
 	kvm_p9_light_end(vcpu);
-	if (!done)
-		return KVM_P9_ABI_STORE_REFUSED;
+	return kvm_p9_light_answered(vcpu, done);
+}
 
-	/* A POWER9 has no prefixed instructions */
-	kvmppc_set_pc(vcpu, kvmppc_get_pc(vcpu) + 4);
-	vcpu->stat.sum_exits++;
-	/* Most often the task that the eventfd is for, woken on this CPU */
-	if (kvm_p9_light_left_work(vcpu)) {
-		kvm_p9_light_refuse(vcpu, KVM_P9_LIGHT_WORK);
-		return KVM_P9_ABI_STORE_DONE_LEAVE;
-	}
-	return KVM_P9_ABI_STORE_DONE;
+/* The guest wants to send a doorbell to a vcpu of its core, which needs the hypervisor */
+noinstr int kvm_p9_light_ring(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
+	bool done;
+
+	kvm_p9_light_begin(vcpu);
+	done = kvm_p9_light_fetch(vcpu) && ops->ring(vcpu);
+	kvm_p9_light_end(vcpu);
+	return kvm_p9_light_answered(vcpu, done);
 }

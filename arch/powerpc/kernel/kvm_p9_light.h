@@ -18,6 +18,8 @@ struct kvm_p9_light_ops {
 	bool (*signal)(struct kvm_vcpu *vcpu, const struct kvm_io_range *range, gpa_t gpa);
 	/* Emulates the vcpu's last instruction: a store to the device at that address */
 	bool (*store)(struct kvm_vcpu *vcpu, gpa_t gpa);
+	/* Emulates the vcpu's last instruction: a doorbell for another vcpu */
+	bool (*ring)(struct kvm_vcpu *vcpu);
 };
 
 extern const struct kvm_p9_light_ops kvm_p9_light_hv_ops;
@@ -58,6 +60,7 @@ static __always_inline const struct kvm_io_range *kvm_p9_find_range(const struct
 
 /* For entry/src/power9.rs and entry/src/fast/light.rs */
 long kvm_p9_light_hcall(struct kvm_vcpu *vcpu);
+int kvm_p9_light_ring(struct kvm_vcpu *vcpu);
 int kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range);
 const struct kvm_io_range *kvm_p9_light_find_device(struct kvm_vcpu *vcpu, gpa_t gpa);
 bool kvm_p9_light_read(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *value);

@@ -9,6 +9,8 @@
 #include <linux/kvm_host.h>
 #include <kvm/iodev.h>
 #include <asm/archrandom.h>
+#include <asm/dbell.h>
+#include <asm/disassemble.h>
 #include <asm/hvcall.h>
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
@@ -189,6 +191,14 @@ static bool kvm_p9_write_to_bus(struct kvm_vcpu *vcpu, gpa_t gpa, int size, cons
 	return false;
 }
 
+/* The vcpu's last instruction. The guest can have any byte order. */
+static u32 kvm_p9_last_instruction(struct kvm_vcpu *vcpu)
+{
+	u32 insn = vcpu->arch.last_inst;
+
+	return kvmppc_need_byteswap(vcpu) ? swab32(insn) : insn;
+}
+
 /*
  * What KVM's emulation does with a store of a general purpose register. Another vcpu can have
  * changed the instruction meanwhile, so nothing about it is certain. A store that crosses into
@@ -198,12 +208,11 @@ static bool kvm_p9_emulate_store(struct kvm_vcpu *vcpu, gpa_t gpa)
 {
 	struct instruction_op op;
 	bool swap = kvmppc_need_byteswap(vcpu);
-	u32 insn = vcpu->arch.last_inst;
 	u64 data;
 	int size;
 
 	vcpu->arch.regs.msr = kvmppc_get_msr(vcpu);
-	if (analyse_instr(&op, &vcpu->arch.regs, ppc_inst(swap ? swab32(insn) : insn)))
+	if (analyse_instr(&op, &vcpu->arch.regs, ppc_inst(kvm_p9_last_instruction(vcpu))))
 		return false;
 	size = GETSIZE(op.type);
 	if (GETTYPE(op.type) != STORE || op.ea != vcpu->arch.fault_dar ||
@@ -234,9 +243,46 @@ static bool kvm_p9_light_hv_store(struct kvm_vcpu *vcpu, gpa_t gpa)
 	return done;
 }
 
+/* Power ISA 3.0B, Book III, chapter 11: a message's type, and its thread */
+#define MESSAGE_TYPE(message)	(((message) >> 27) & 0x1f)
+#define MESSAGE_THREAD		0x7f
+
+/*
+ * A doorbell of the guest (msgsndp) for a vcpu of the same virtual core. A message that names no
+ * such vcpu, or is of another type, has no effect.
+ */
+static bool kvm_p9_light_hv_ring(struct kvm_vcpu *vcpu)
+{
+	u32 insn = kvm_p9_last_instruction(vcpu);
+	u32 thread, threads = vcpu->kvm->arch.emul_smt_mode;
+	struct kvm_vcpu *target = NULL;
+	unsigned long message;
+
+	if (kvm_p9_is_traced()) {
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_TRACED);
+		return false;
+	}
+	if (get_op(insn) != 31 || get_xop(insn) != OP_31_XOP_MSGSNDP)
+		return false;
+
+	message = kvmppc_get_gpr(vcpu, get_rb(insn));
+	thread = message & MESSAGE_THREAD;
+	if (MESSAGE_TYPE(message) == PPC_DBELL_SERVER && thread < threads)
+		target = kvm_get_vcpu_by_id(vcpu->kvm, (vcpu->vcpu_id & ~(threads - 1)) + thread);
+	if (target && !target->arch.doorbell_request) {
+		target->arch.doorbell_request = 1;
+		/* What the vcpu sends to itself is found before the guest goes on */
+		if (target != vcpu)
+			kvmppc_fast_vcpu_kick(target);
+	}
+	kvm_p9_light_count(vcpu, KVM_P9_LIGHT_DOORBELL);
+	return true;
+}
+
 const struct kvm_p9_light_ops kvm_p9_light_hv_ops = {
 	.traced = kvm_p9_light_traced,
 	.hcall = kvm_p9_light_hv_hcall,
 	.signal = kvm_p9_light_hv_signal,
 	.store = kvm_p9_light_hv_store,
+	.ring = kvm_p9_light_hv_ring,
 };

@@ -10,9 +10,9 @@ use std::mem::size_of;
 use hcall::{Code, FastTable, Number};
 use powerpc::abi::{Field, Shared};
 use powerpc::{
-	BUCKETS, Counters, Distribution, EVENTS, Event, FAST_LIGHT_TABLE, FAST_TABLE, FastHcall,
-	HostFacts, LIGHT_TABLE, Light, LightCounter, Mmcr0, NO_FAST_TABLE, Needs, P9Vcpu, PathStats,
-	SHORTEST_BITS, SpanKind, SprField, Stats, Stored, TIMED_FAST_TABLE, TceCall, TimingFlags,
+	Answered, BUCKETS, Counters, Distribution, EVENTS, Event, FAST_LIGHT_TABLE, FAST_TABLE,
+	FastHcall, HostFacts, LIGHT_TABLE, Light, LightCounter, Mmcr0, NO_FAST_TABLE, Needs, P9Vcpu,
+	PathStats, SHORTEST_BITS, SpanKind, SprField, Stats, TIMED_FAST_TABLE, TceCall, TimingFlags,
 };
 
 /// The text of `kvm_p9_abi.h`.
@@ -35,9 +35,9 @@ pub fn header() -> String {
 		("TABLE_TIMED_FAST", TIMED_FAST_TABLE.into()),
 		("TABLE_LIGHT", LIGHT_TABLE.into()),
 		("TABLE_FAST_LIGHT", FAST_LIGHT_TABLE.into()),
-		("STORE_REFUSED", Stored::Refused as u64),
-		("STORE_DONE", Stored::Done as u64),
-		("STORE_DONE_LEAVE", Stored::DoneLeave as u64),
+		("ANSWER_REFUSED", Answered::Refused as u64),
+		("ANSWER_DONE", Answered::Done as u64),
+		("ANSWER_DONE_LEAVE", Answered::DoneLeave as u64),
 		("FAST_TABLE_BITS", FastTable::BITS.into()),
 		("H_NULL", Number::NULL.0),
 		("H_TOO_HARD", Code::TOO_HARD.0 as u64),

@@ -3,12 +3,15 @@
 
 use core::ptr::NonNull;
 
-use powerpc::{Msr, Spr, Stored};
+use powerpc::{Answered, Msr, Spr};
 
 use super::enter::{self, Host};
 use super::facilities::{self, has_tm};
 use super::serve::Run;
-use super::{Doorbell, INST_FETCH_FAILED, PCR_MASK, PSSCR_FAKE_SUSPEND_SHIFT, hfscr, slb, trap};
+use super::{
+	Doorbell, HFSCR_CAUSE_SHIFT, INST_FETCH_FAILED, PCR_MASK, PSSCR_FAKE_SUSPEND_SHIFT, hfscr, slb,
+	trap,
+};
 use crate::context::{Context, Kernel, Kind, Profile};
 use crate::layout::kernel as layout;
 use crate::light::{self, Structures};
@@ -102,41 +105,62 @@ pub(super) fn save_interrupt_state<K: Kernel>(
 	out
 }
 
-/// The device, if the guest came out for a store that a light exit can answer: outside a
-/// transaction, by a guest with translation on. All other exits pass here, too, so the cheap
-/// tests come first.
+/// What a light exit can answer of an exit that is no hcall.
+#[derive(Clone, Copy)]
+pub(super) enum Job {
+	/// A store to this device of the kernel.
+	Store(NonNull<u8>),
+	/// `msgsndp`: a doorbell of the guest for another vcpu of its core.
+	Doorbell,
+}
+
+/// The job, if the guest came out for one that a light exit can answer: outside a transaction, by
+/// a guest with translation on. All other exits pass here, too, so the cheap tests come first.
 #[inline(always)]
-pub(super) fn find_device<K: Kernel>(k: &mut K, context: &Context) -> Option<NonNull<u8>> {
+pub(super) fn find_job<K: Kernel>(k: &mut K, context: &Context) -> Option<Job> {
 	/// What a store is that has no translation, and nothing else is wrong.
 	const MASK: u32 = (layout::DSISR_ODD | layout::DSISR_STORE) as u32;
 	let Context { vcpu, paca, .. } = *context;
-	let trap = paca.trap() as u32 & !2;
-	if trap == trap::H_DATA_STORAGE
-		&& k.exception_area(trap).dsisr() & MASK == layout::DSISR_STORE as u32
-	{
-		find_device_at(k, vcpu)
-	} else {
-		None
+	match paca.trap() as u32 & !2 {
+		trap @ trap::H_DATA_STORAGE
+			if k.exception_area(trap).dsisr() & MASK == layout::DSISR_STORE as u32 =>
+		{
+			find_device(k, vcpu).map(Job::Store)
+		}
+		trap::H_FAC_UNAVAIL => find_doorbell(k, vcpu),
+		_ => None,
 	}
 }
 
+/// Whether the guest has translation on, and is not in a transaction.
+#[inline(always)]
+fn may_be_light<K: Kernel>(k: &mut K, vcpu: VcpuView) -> bool {
+	!Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS)
+		&& Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
+}
+
 #[inline(never)]
-fn find_device_at<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<NonNull<u8>> {
+fn find_device<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<NonNull<u8>> {
 	/// ASDR has the page's address, and at its top bits that are no address.
 	const PAGE: u64 = 0x0fff_ffff_ffff_f000;
 	let address =
 		k.mfspr::<{ Spr::ASDR.0 }>() & PAGE | k.exception_area(trap::H_DATA_STORAGE).dar() & 0xfff;
-	if Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS)
-		|| !Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
-	{
+	if !may_be_light(k, vcpu) {
 		return None;
 	}
 	k.light_find_device(vcpu, address)
 }
 
-/// Tries to answer such a store by a light exit. If the store is answered, the guest can go
-/// straight on, and the result is `None`. If not, the exit goes on as a full one. If the store is
-/// answered but left work for the run loop, the exit goes on as a full one with the trap
+#[inline(never)]
+fn find_doorbell<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<Job> {
+	let facility = k.mfspr::<{ Spr::HFSCR.0 }>() >> HFSCR_CAUSE_SHIFT;
+	let is_doorbell = facility == hfscr::MSGP.trailing_zeros().into();
+	(is_doorbell && may_be_light(k, vcpu) && k.light_may_ring(vcpu)).then_some(Job::Doorbell)
+}
+
+/// Tries to do such a job in a light exit. If the job is done, the guest can go
+/// straight on, and the result is `None`. If not, the exit goes on as a full one. If the job is
+/// done but left work for the run loop, the exit goes on as a full one with the trap
 /// [`NONE`](trap::NONE): the run loop has nothing to answer.
 ///
 /// # Safety
@@ -147,7 +171,7 @@ pub(super) unsafe fn leave_lightly<K: Kernel>(
 	k: &mut K,
 	context: Context,
 	when: Conditions,
-	device: NonNull<u8>,
+	job: Job,
 ) -> Option<Out> {
 	// Both kinds of exit need all of this.
 	let out = save_interrupt_state(k, &context, when);
@@ -162,19 +186,22 @@ pub(super) unsafe fn leave_lightly<K: Kernel>(
 	vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
 	let structures = Structures { vcore, kvm, paca };
 	let registers = k.light(vcpu);
+	let body = |k: &mut K| match job {
+		Job::Store(device) => k.light_store(vcpu, device),
+		Job::Doorbell => k.light_ring(vcpu),
+	};
 	// SAFETY: the guest's context is loaded, which this function requires. What an interrupt overwrites is saved, and is loaded again on
 	// both ways: by the loop that called this, or by the next full entry.
-	let (stored, _) =
-		unsafe { light::window(k, structures, registers, |k| k.light_store(vcpu, device)) };
-	match stored {
-		Stored::Refused => return Some(out),
-		Stored::DoneLeave => {
+	let (answered, _) = unsafe { light::window(k, structures, registers, body) };
+	match answered {
+		Answered::Refused => return Some(out),
+		Answered::DoneLeave => {
 			return Some(Out {
 				trap: trap::NONE,
 				..out
 			});
 		}
-		Stored::Done => {}
+		Answered::Done => {}
 	}
 	// SAFETY: as on the way in.
 	unsafe { enter::load_way_in(k, vcpu) };
@@ -207,9 +234,7 @@ pub(super) fn light_may_serve<K: Kernel>(k: &mut K, context: &Context) -> bool {
 
 #[inline(never)]
 fn may_serve<K: Kernel>(k: &mut K, vcpu: VcpuView) -> bool {
-	!Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS)
-		&& Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
-		&& k.light_may_serve(vcpu)
+	may_be_light(k, vcpu) && k.light_may_serve(vcpu)
 }
 
 /// What was read of the guest and has a rule of its own.

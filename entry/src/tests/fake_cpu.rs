@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::ptr::NonNull;
 
 use ::hpt::fault::{Fault, Owner};
-use powerpc::{Cpu, Lpcr, Msr, Spr, Stored};
+use powerpc::{Answered, Cpu, Lpcr, Msr, Spr};
 
 use crate::layout::kernel as layout;
 use crate::light::Registers;
@@ -648,17 +648,26 @@ impl Kernel for Machine {
 		Some(NonNull::dangling())
 	}
 
-	fn light_store(&mut self, vcpu: VcpuView, _: NonNull<u8>) -> Stored {
+	fn light_may_ring(&mut self, _: VcpuView) -> bool {
+		self.event(Event::Call("light_may_ring"));
+		true
+	}
+
+	fn light_ring(&mut self, vcpu: VcpuView) -> Answered {
+		self.light_store(vcpu, NonNull::dangling())
+	}
+
+	fn light_store(&mut self, vcpu: VcpuView, _: NonNull<u8>) -> Answered {
 		let light = self.light.expect("light exits are on");
 		assert_eq!(vcpu.pid(), self.guest_writes[&Spr::PIDR.0] as u32);
 		self.in_window(light);
 		if !light.answers {
-			return Stored::Refused;
+			return Answered::Refused;
 		}
 		vcpu.set_nip(vcpu.nip() + 4);
 		match light.leaves_work {
-			true => Stored::DoneLeave,
-			false => Stored::Done,
+			true => Answered::DoneLeave,
+			false => Answered::Done,
 		}
 	}
 }

@@ -308,6 +308,45 @@ proptest! {
 		m.host_is_back(facilities)?;
 	}
 
+	/// A doorbell that the guest sends (msgsndp): the same rules as for a store. Other facilities that
+	/// the guest may not use leave as without light exits.
+	#[test]
+	fn doorbell_is_sent_once_or_leaves(
+		host in values(host_sprs().len()),
+		vcpu_values in values(vcpu_sprs().len()),
+		guest in values(guest_sprs().len()),
+		facilities in facilities(),
+		light in light(),
+		cause in prop_oneof![Just(10_u64), 0..16_u64],
+		is_real in prop_oneof![4 => Just(false), 1 => Just(true)],
+		transaction in prop_oneof![4 => Just(false), 1 => Just(true)],
+	) {
+		let mut m = in_guest(&host, &vcpu_values, &guest, facilities, 0, false);
+		// So that it leaves after a second run.
+		m.light = Some(Light { may_serve: false, ..light });
+		m.arrives_virtual = !is_real;
+		let suspended = if transaction { Msr::TS_S.bits() } else { 0 };
+		m.guest_writes.insert(Spr::SRR1.0, GUEST_MSR.bits() | suspended);
+		m.guest_writes.insert(Spr::HFSCR.0, cause << 56 | facilities & !(0xff << 56));
+		let is_light = cause == 10 && !is_real && !transaction;
+		m.traps = vec![trap::H_FAC_UNAVAIL, trap::HV_DECREMENTER];
+		let nip = m.context.vcpu.nip();
+		let (trap, _) = m.run(false);
+		let handled = m.events.iter().filter(|e| **e == Event::Call("handler")).count();
+		prop_assert_eq!(handled, usize::from(is_light));
+		let runs = m.events.iter().filter(|e| **e == Event::Guest).count();
+		if is_light && light.answers && light.leaves_work {
+			prop_assert_eq!((trap, runs), (trap::NONE, 1));
+			prop_assert_eq!(m.context.vcpu.nip(), nip + 4);
+		} else if is_light && light.answers {
+			prop_assert_eq!((trap, runs), (trap::HV_DECREMENTER, 2));
+			prop_assert_eq!(m.found[&Spr::HSRR0.0], nip + 4);
+			m.guest_goes_on(facilities)?;
+		} else {
+			prop_assert_eq!((trap, runs), (trap::H_FAC_UNAVAIL, 1));
+		}
+	}
+
 	/// An interrupt of the host: the host has its own while it is served. After it the guest goes
 	/// on with all that it had, or the exit is a full one in which nothing has happened.
 	#[test]

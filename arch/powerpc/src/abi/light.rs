@@ -55,19 +55,19 @@ impl Light {
 	}
 }
 
-/// What became of a store in a light exit. The glue has the values as `KVM_P9_ABI_STORE_`.
+/// What became of an access in a light exit. The glue has the values as `KVM_P9_ABI_ANSWER_`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
-pub enum Stored {
+pub enum Answered {
 	/// Nothing has changed: the exit has to be a full one.
 	Refused = 0,
-	/// The device has the store, and the guest can go on.
+	/// The access is done, and the guest can go on.
 	Done = 1,
-	/// The device has the store, and there is work for the run loop.
+	/// The access is done, and there is work for the run loop.
 	DoneLeave = 2,
 }
 
-impl Stored {
+impl Answered {
 	/// By the value that the glue returned. The glue has no other values; an unknown one leaves the
 	/// guest, after which nothing depends on it.
 	pub const fn from_glue(value: i32) -> Self {
@@ -148,6 +148,8 @@ light_counters! {
 	Xics: "LIGHT_XICS" = "light_h_xics";
 	/// Answered: a store to an eventfd, or to another device of the kernel.
 	Store: "LIGHT_STORE" = "light_store";
+	/// Answered: `msgsndp`, a doorbell for another vcpu.
+	Doorbell: "LIGHT_DOORBELL" = "light_doorbell";
 	/// Answered: a storage fault of a hash guest that is the guest's own.
 	HashFault: "LIGHT_HASH_FAULT" = "light_hash_fault";
 	/// Served: the host's timer.
@@ -171,7 +173,7 @@ light_counters! {
 	FullStore: "FULL_STORE" = "not_light_store_no_device";
 	/// Full exit: a store to memory without a translation: a page fault.
 	FullStoreFault: "FULL_STORE_FAULT" = "not_light_store_to_memory";
-	/// Full exit: the instruction of a store to a device was not to be had.
+	/// Full exit: the instruction of a store to a device, or of a doorbell, was not to be had.
 	FullFetch: "FULL_FETCH" = "not_light_fetch_failed";
 	/// Full exit: a load without a translation, from memory or from a device.
 	FullLoad: "FULL_LOAD" = "not_light_load";
