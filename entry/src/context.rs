@@ -5,7 +5,7 @@
 use core::ptr::NonNull;
 
 use ::hpt::fault::{Fault, Owner};
-use powerpc::{Answered, Cpu};
+use powerpc::{Answered, Cpu, Served};
 
 use crate::light::Registers;
 use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
@@ -100,17 +100,23 @@ pub trait Kernel: Cpu {
 	/// Sends the doorbell that the guest's instruction asks for, or changes nothing. Called in
 	/// [`light::window`](crate::light::window).
 	fn light_ring(&mut self, vcpu: VcpuView) -> Answered;
+	/// Answers the store of a hash guest to an address that the kernel knows as a device's, or
+	/// changes nothing. Called in [`light::window`](crate::light::window).
+	fn light_hash_store(&mut self, vcpu: VcpuView) -> Answered;
+	/// Answers the hcall of a hash guest, or changes nothing. Called in
+	/// [`light::window`](crate::light::window).
+	fn light_hash_hcall(&mut self, vcpu: VcpuView) -> Answered;
 	/// Answers the store, or changes nothing. Called in [`light::window`](crate::light::window).
 	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> Answered;
 	/// Whether an interrupt of the host can be served in a light exit: there is no work for the
 	/// run loop, and the guest may be entered again as it was.
 	fn light_may_serve(&mut self, vcpu: VcpuView) -> bool;
 	/// Enables interrupts for as long as the host has any, with the host's context in place.
-	/// Returns the host timebase of the host's next timer, or `None` if the exit has to become
-	/// a full one.
-	fn light_serve(&mut self, vcpu: VcpuView, trap: u32) -> Option<u64>;
-	/// Whether storage faults of a hash guest may be answered without a full exit: light exits are
-	/// on, and neither the guest nor the host uses the PMU.
+	fn light_serve(&mut self, vcpu: VcpuView, trap: u32) -> Served;
+	/// Whether a hash guest makes light exits. (A radix guest has another [`Profile`] then.)
+	fn light_is_on(&self, vcpu: VcpuView) -> bool;
+	/// Whether hcalls and storage faults of a hash guest may be answered without a full exit: light
+	/// exits are on, and neither the guest nor the host uses the PMU.
 	fn answers_faults(&self, vcpu: VcpuView) -> bool;
 	/// Whether the kernel knows the address as a device's.
 	fn is_known_device(&self, vcpu: VcpuView, kvm: KvmView, address: u64) -> bool;

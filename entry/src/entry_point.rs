@@ -73,35 +73,35 @@ pub(crate) unsafe fn vcpu_of(p9: NonNull<P9Vcpu>) -> VcpuView {
 }
 
 /// The handlers of a hash guest, which run with the MMU off and reach the linear map only: none, if
-/// what each handler uses is elsewhere. The rest comes from the slab allocator (tables, memory slots),
+/// what each handler uses is elsewhere, and only those that need no counters, if these are. The rest comes from the slab allocator (tables, memory slots),
 /// which has no other memory than the linear map's.
 #[inline(never)]
-fn real_mode_table(
-	context: &Context,
-	lpcr: u64,
-	counters: &Counters,
-	wanted: u8,
-) -> &'static FastTable {
+fn real_mode_table(context: &Context, counters: &Counters, wanted: u8) -> &'static FastTable {
 	let vcpu = &context.vcpu;
 	let structures = [vcpu.kvm(), vcpu.vcore(), pointer(*vcpu) as u64];
 	if !structures.into_iter().all(linear_map_has) {
 		return &NO_FAST;
 	}
-	if wanted >= LIGHT_TABLE {
-		let own = &p9(vcpu).light;
-		let counters = &raw const *counters;
-		own.lpcr.set(lpcr);
-		// Memory of other nodes' CPUs may be in vmalloc space; then nothing is counted.
-		own.counters.set(match linear_map_has(counters as u64) {
-			true => counters,
-			false => ptr::null(),
-		});
+	if wanted < LIGHT_TABLE {
+		return match wanted {
+			FAST_TABLE => &FAST,
+			_ => &TIMED_FAST,
+		};
 	}
+	let counters = &raw const *counters;
+	// Memory of other nodes' CPUs may be in vmalloc space.
+	if !linear_map_has(counters as u64) {
+		return match wanted {
+			FAST_LIGHT_TABLE => &FAST,
+			_ => &NO_FAST,
+		};
+	}
+	let own = &p9(vcpu).light;
+	own.table.set(wanted.into());
+	own.counters.set(counters);
 	match wanted {
-		FAST_TABLE => &FAST,
 		FAST_LIGHT_TABLE => &FAST_REAL_MODE,
-		LIGHT_TABLE => &REAL_MODE,
-		_ => &TIMED_FAST,
+		_ => &REAL_MODE,
 	}
 }
 
@@ -193,7 +193,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 		(Kind::Radix, FAST_LIGHT_TABLE) => &FAST_LIGHT,
 		(Kind::Radix, LIGHT_TABLE) => &LIGHT,
 		(Kind::Radix, _) => &TIMED_FAST,
-		(Kind::Hash, _) => real_mode_table(&context, lpcr, counters, wanted),
+		(Kind::Hash, _) => real_mode_table(&context, counters, wanted),
 		// An L2's hcalls are its L1's business.
 		(Kind::L2, _) => &NO_FAST,
 	};
@@ -223,7 +223,9 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 		}
 		match kind {
 			Kind::Radix if wanted >= LIGHT_TABLE => {
-				p9(&context.vcpu).light.table.set(wanted.into());
+				let own = &p9(&context.vcpu).light;
+				own.table.set(wanted.into());
+				own.counters.set(counters);
 				run!(RadixLight)
 			}
 			Kind::Radix => run!(Radix),

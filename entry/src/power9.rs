@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use ::hpt::fault::{self, Fault, Owner};
 use hcall::FastTable;
-use powerpc::{Answered, Counters, Cpu, LightCounter, P9Vcpu};
+use powerpc::{Answered, Counters, Cpu, LightCounter, P9Vcpu, Served};
 
 use crate::entry_point::{p9, set_fast_table};
 use crate::fast::{self, FAST_REAL_MODE, NO_FAST, REAL_MODE};
@@ -34,6 +34,8 @@ unsafe extern "C" {
 	fn kvm_p9_load_vectors(fp: *const u8, vr: *const u8);
 	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
 	fn kvm_p9_light_find_device(vcpu: *mut u8, address: u64) -> *mut u8;
+	fn kvm_p9_light_hash_hcall(vcpu: *mut u8) -> c_int;
+	fn kvm_p9_light_hash_store(vcpu: *mut u8) -> c_int;
 	fn kvm_p9_light_ring(vcpu: *mut u8) -> c_int;
 	fn kvm_p9_light_store(vcpu: *mut u8, device: *mut u8) -> c_int;
 	fn kvm_p9_light_may_serve(vcpu: *mut u8) -> bool;
@@ -366,7 +368,6 @@ impl Kernel for Power9 {
 		own.host_amr.set(registers.amr);
 		own.host_iamr.set(registers.iamr);
 		own.limit.set(limit);
-		own.counters.set(self.counters);
 	}
 
 	#[inline(always)]
@@ -399,6 +400,18 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
+	fn light_hash_store(&mut self, vcpu: VcpuView) -> Answered {
+		// SAFETY: called in the window that it is made for.
+		Answered::from_glue(unsafe { kvm_p9_light_hash_store(pointer(vcpu)) })
+	}
+
+	#[inline(always)]
+	fn light_hash_hcall(&mut self, vcpu: VcpuView) -> Answered {
+		// SAFETY: called in the window that it is made for.
+		Answered::from_glue(unsafe { kvm_p9_light_hash_hcall(pointer(vcpu)) })
+	}
+
+	#[inline(always)]
 	fn light_store(&mut self, vcpu: VcpuView, device: NonNull<u8>) -> Answered {
 		// SAFETY: called in the window that it is made for. SRCU keeps the device.
 		Answered::from_glue(unsafe { kvm_p9_light_store(pointer(vcpu), device.as_ptr()) })
@@ -411,17 +424,20 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
-	fn light_serve(&mut self, vcpu: VcpuView, trap: u32) -> Option<u64> {
+	fn light_serve(&mut self, vcpu: VcpuView, trap: u32) -> Served {
 		// SAFETY: the switch calls it with all in place that interrupts of the host need.
-		let limit = unsafe { kvm_p9_light_serve(pointer(vcpu), trap as c_int) };
-		(limit != 0).then_some(limit)
+		Served::from_glue(unsafe { kvm_p9_light_serve(pointer(vcpu), trap as c_int) })
+	}
+
+	#[inline(always)]
+	fn light_is_on(&self, vcpu: VcpuView) -> bool {
+		let table = p9(&vcpu).fast_table.get().cast::<FastTable>();
+		[&raw const FAST_REAL_MODE, &raw const REAL_MODE].contains(&table)
 	}
 
 	#[inline(always)]
 	fn answers_faults(&self, vcpu: VcpuView) -> bool {
-		let table = p9(&vcpu).fast_table.get().cast::<FastTable>();
-		let with_light = [&raw const FAST_REAL_MODE, &raw const REAL_MODE];
-		with_light.contains(&table) && pmu::nobody_has_the_pmu(vcpu, self.paca)
+		self.light_is_on(vcpu) && pmu::nobody_has_the_pmu(vcpu, self.paca)
 	}
 
 	#[inline(always)]
@@ -541,10 +557,12 @@ impl Guest for L2 {
 	const KIND: Kind = Kind::L2;
 }
 
+/// A hash guest. It makes light exits if its table of handlers says so: see [`Kernel::light_is_on`].
 pub(crate) struct Hash;
 
 impl Guest for Hash {
 	const KIND: Kind = Kind::Hash;
+	const LIGHT: bool = true;
 }
 
 /// Nothing here may panic. The function that this calls exists nowhere: a

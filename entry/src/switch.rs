@@ -170,10 +170,8 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	// All of the host's that has to be read comes before the first write.
 	let host = enter::Host::read::<P, _>(k, when);
 	let mut run = serve::Run::new(k, when, *tb, hdec, doorbell);
-	if P::LIGHT || matches!(P::KIND, Kind::Hash) {
-		k.entered();
-	}
 	if P::LIGHT {
+		k.entered();
 		k.set_light(context.vcpu, host.light(lpcr), limit);
 	}
 	// SAFETY: to the end of the block, the guest runs next. Until then only this module, the
@@ -195,24 +193,31 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		// SAFETY: everything is loaded.
 		unsafe { k.run_guest(context.vcpu) };
 		k.time_guest_exit(context.vcpu);
-		// SAFETY: a hash guest has just left the trampoline.
-		if matches!(P::KIND, Kind::Hash) && unsafe { storage::answer(k, context, when, lpcr) } {
-			continue;
-		}
+		let job = match P::KIND {
+			// SAFETY: a hash guest has just left the trampoline.
+			Kind::Hash => match unsafe { storage::answer(k, context, when, lpcr) } {
+				storage::Ended::Answered => continue,
+				storage::Ended::ByDevice => exit::may_store_to_device(k, context.vcpu),
+				storage::Ended::Otherwise => exit::find_hash_job(k, &context),
+			},
+			Kind::Radix if P::LIGHT => exit::find_job(k, &context),
+			Kind::Radix | Kind::L2 => None,
+		};
 		if P::LIGHT
-			&& let Some(job) = exit::find_job(k, &context)
+			&& let Some(job) = job
 		{
-			// SAFETY: a radix guest has just left the trampoline, with the MMU on.
-			let out = unsafe { exit::leave_lightly(k, context, when, job) };
+			// SAFETY: the guest has just left the trampoline: a radix guest with the MMU on, a
+			// hash guest with it off.
+			let out = unsafe { exit::leave_lightly::<P, _>(k, context, when, job) };
 			let Some(out) = out else { continue };
 			// Nothing, since the PMU is neither's. But the guest may say otherwise by now.
 			k.pmu_to_host(context.vcpu);
 			break out;
 		}
 		k.pmu_to_host(context.vcpu);
-		if P::LIGHT && exit::light_may_serve(k, &context) {
-			// SAFETY: a radix guest has just left the trampoline, with the MMU on, and the
-			// PMU is the host's.
+		if P::LIGHT && exit::light_may_serve::<P, _>(k, &context) {
+			// SAFETY: the guest has just left the trampoline: a radix guest with the MMU on, a
+			// hash guest with it off. The PMU is the host's.
 			let out = unsafe { serve::serve::<P, _>(k, &context, when, &mut run, tb) };
 			let Some(out) = out else { continue };
 			break out;

@@ -140,15 +140,23 @@ static __always_inline bool kvm_p9_entry_is_valid(struct kvm_vcpu *vcpu)
 	       READ_ONCE(vcpu->arch.vcore->lpcr) == light->lpcr;
 }
 
-/*
- * Whether an interrupt of the host can be served, and the guest go on after it. Called with the
- * guest's context loaded. If there is work, the interrupt most likely came to say so.
- */
-noinstr bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
+/* With the MMU off, as for a hash guest, KVM-HV cannot be called: it may be a module. */
+static __always_inline bool kvm_p9_light_traced(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
 
-	if (likely(!kvm_p9_has_work(vcpu) && kvm_p9_entry_is_valid(vcpu) && !ops->traced()))
+	return ops->traced();
+}
+
+/*
+ * Whether an interrupt of the host can be served, and the guest go on after it. Called with the
+ * guest's context loaded, and for a hash guest with the MMU off. If there is work, the interrupt
+ * most likely came to say so.
+ */
+noinstr bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
+{
+	if (likely(!kvm_p9_has_work(vcpu) && kvm_p9_entry_is_valid(vcpu) &&
+		   !(kvm_is_radix(vcpu->kvm) && kvm_p9_light_traced(vcpu))))
 		return true;
 
 	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_INTERRUPT);
@@ -159,12 +167,18 @@ noinstr bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
  * Serve the host's pending interrupts, and the softirqs that they raise, as the run loop does
  * after a full exit. Rust has put in place what interrupts depend on: see
  * docs/light-exit.md. Preemption is disabled, so no other task runs. Return the host timebase
- * of the next timer, or 0 if the exit has to become a full one.
+ * of the next timer, or one of KVM_P9_ABI_SERVE_ if the exit has to become a full one.
  */
 noinstr u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
 {
 	unsigned long flags = IRQS_ENABLED;
 	u64 limit;
+
+	/* A hash guest: kvm_p9_light_may_serve() could not ask */
+	if (unlikely(!kvm_is_radix(vcpu->kvm) && kvm_p9_light_traced(vcpu))) {
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_TRACED);
+		return KVM_P9_ABI_SERVE_REFUSED;
+	}
 
 	kvm_p9_light_begin(vcpu);
 	this_cpu_enable_ftrace();
@@ -198,7 +212,7 @@ noinstr u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
 	limit = timer_get_next_tb();
 	if (unlikely(kvm_p9_has_work(vcpu) || !kvm_p9_entry_is_valid(vcpu) || mftb() >= limit)) {
 		kvm_p9_light_refuse(vcpu, KVM_P9_LIGHT_WORK);
-		return 0;
+		return KVM_P9_ABI_SERVE_LEAVE;
 	}
 	vcpu->arch.p9.light.limit = limit;
 	return limit;
@@ -301,22 +315,28 @@ static __always_inline bool kvm_p9_light_fetch(struct kvm_vcpu *vcpu)
 }
 
 /*
- * The end of an instruction that a light exit emulated. Return one of KVM_P9_ABI_ANSWER_. Work that
- * is left is most often the task that the instruction woke on this CPU.
+ * The end of what a light exit answered in place of the run loop. Return one of KVM_P9_ABI_ANSWER_.
+ * Work that is left is most often the task that was woken on this CPU.
  */
-static __always_inline int kvm_p9_light_answered(struct kvm_vcpu *vcpu, bool done)
+static __always_inline int kvm_p9_light_answered(struct kvm_vcpu *vcpu)
 {
-	if (!done)
-		return KVM_P9_ABI_ANSWER_REFUSED;
-
-	/* A POWER9 has no prefixed instructions */
-	kvmppc_set_pc(vcpu, kvmppc_get_pc(vcpu) + 4);
 	vcpu->stat.sum_exits++;
 	if (kvm_p9_light_left_work(vcpu)) {
 		kvm_p9_light_refuse(vcpu, KVM_P9_LIGHT_WORK);
 		return KVM_P9_ABI_ANSWER_DONE_LEAVE;
 	}
 	return KVM_P9_ABI_ANSWER_DONE;
+}
+
+/* The end of an instruction that a light exit emulated, or not */
+static __always_inline int kvm_p9_light_emulated(struct kvm_vcpu *vcpu, bool done)
+{
+	if (!done)
+		return KVM_P9_ABI_ANSWER_REFUSED;
+
+	/* A POWER9 has no prefixed instructions */
+	kvmppc_set_pc(vcpu, kvmppc_get_pc(vcpu) + 4);
+	return kvm_p9_light_answered(vcpu);
 }
 
 /*
@@ -335,7 +355,7 @@ noinstr int kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range 
 	else
 		done = kvm_p9_light_fetch(vcpu) && ops->store(vcpu, gpa);
 	kvm_p9_light_end(vcpu);
-	return kvm_p9_light_answered(vcpu, done);
+	return kvm_p9_light_emulated(vcpu, done);
 }
 
 /* The guest wants to send a doorbell to a vcpu of its core, which needs the hypervisor */
@@ -347,5 +367,39 @@ noinstr int kvm_p9_light_ring(struct kvm_vcpu *vcpu)
 	kvm_p9_light_begin(vcpu);
 	done = kvm_p9_light_fetch(vcpu) && ops->ring(vcpu);
 	kvm_p9_light_end(vcpu);
-	return kvm_p9_light_answered(vcpu, done);
+	return kvm_p9_light_emulated(vcpu, done);
+}
+
+/* A store of a hash guest, at an address that KVM remembers as a device's */
+noinstr int kvm_p9_light_hash_store(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
+	bool done;
+
+	kvm_p9_light_begin(vcpu);
+	pagefault_disable();
+	done = ops->hash_store(vcpu);
+	pagefault_enable();
+	kvm_p9_light_end(vcpu);
+	return kvm_p9_light_emulated(vcpu, done);
+}
+
+/*
+ * An hcall of a hash guest. That of a radix guest comes by a handler, to kvm_p9_light_hcall(), which
+ * userspace enabled.
+ */
+noinstr int kvm_p9_light_hash_hcall(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
+	long ret = H_TOO_HARD;
+
+	kvm_p9_light_begin(vcpu);
+	if (test_bit(kvmppc_get_gpr(vcpu, 3) / 4, vcpu->kvm->arch.enabled_hcalls))
+		ret = ops->hcall(vcpu);
+	kvm_p9_light_end(vcpu);
+	if (ret == H_TOO_HARD)
+		return KVM_P9_ABI_ANSWER_REFUSED;
+
+	kvmppc_set_gpr(vcpu, 3, ret);
+	return kvm_p9_light_answered(vcpu);
 }

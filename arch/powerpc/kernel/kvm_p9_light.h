@@ -18,6 +18,8 @@ struct kvm_p9_light_ops {
 	bool (*signal)(struct kvm_vcpu *vcpu, const struct kvm_io_range *range, gpa_t gpa);
 	/* Emulates the vcpu's last instruction: a store to the device at that address */
 	bool (*store)(struct kvm_vcpu *vcpu, gpa_t gpa);
+	/* Emulates a hash guest's store to an address that KVM remembers as a device's */
+	bool (*hash_store)(struct kvm_vcpu *vcpu);
 	/* Emulates the vcpu's last instruction: a doorbell for another vcpu */
 	bool (*ring)(struct kvm_vcpu *vcpu);
 };
@@ -60,6 +62,8 @@ static __always_inline const struct kvm_io_range *kvm_p9_find_range(const struct
 
 /* For entry/src/power9.rs and entry/src/fast/light.rs */
 long kvm_p9_light_hcall(struct kvm_vcpu *vcpu);
+int kvm_p9_light_hash_hcall(struct kvm_vcpu *vcpu);
+int kvm_p9_light_hash_store(struct kvm_vcpu *vcpu);
 int kvm_p9_light_ring(struct kvm_vcpu *vcpu);
 int kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range);
 const struct kvm_io_range *kvm_p9_light_find_device(struct kvm_vcpu *vcpu, gpa_t gpa);

@@ -243,6 +243,57 @@ static bool kvm_p9_light_hv_store(struct kvm_vcpu *vcpu, gpa_t gpa)
 	return done;
 }
 
+/* From kvmppc_hpte_hv_fault(): the guest may access the page, and there is a device and no memory */
+#define HPTE_OF_DEVICE		(-2)
+
+/* Find the device that a hash guest stored to, by the HPTE that KVM remembers */
+static bool kvm_p9_hash_device(struct kvm_vcpu *vcpu, gpa_t *gpa)
+{
+	const struct mmio_hpte_cache_entry *entry;
+	unsigned long ea = vcpu->arch.fault_dar, size;
+
+	if (kvmppc_hpte_hv_fault(vcpu, ea, vcpu->arch.fault_gpa, vcpu->arch.fault_dsisr,
+				 true) != HPTE_OF_DEVICE)
+		return false;
+	entry = vcpu->arch.pgfault_cache;
+	if (!entry || entry->mmio_update != atomic64_read(&vcpu->kvm->arch.mmio_update))
+		return false;
+	size = kvmppc_actual_pgsz(vcpu->arch.pgfault_hpte[0], entry->rpte);
+	*gpa = (entry->rpte & HPTE_R_RPN & ~(size - 1)) | (ea & (size - 1));
+	return true;
+}
+
+static bool kvm_p9_light_hv_hash_store(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_io_bus *bus = rcu_dereference_raw(vcpu->kvm->buses[KVM_FAST_MMIO_BUS]);
+	const struct kvm_io_range *range;
+	ppc_inst_t insn;
+	gpa_t gpa;
+
+	if (kvm_p9_is_traced()) {
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_TRACED);
+		return false;
+	}
+	if (!kvm_p9_hash_device(vcpu, &gpa))
+		return false;
+	range = kvm_p9_find_range(bus, gpa);
+	if (range && range->addr == gpa)
+		return kvm_p9_light_hv_signal(vcpu, range, gpa);
+
+	/* Only what a device of the kernel is at is worth the search for the instruction */
+	bus = rcu_dereference_raw(vcpu->kvm->buses[KVM_MMIO_BUS]);
+	range = kvm_p9_find_range(bus, gpa);
+	if (!range || gpa - range->addr >= range->len) {
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_STORE);
+		return false;
+	}
+	if (kvmppc_get_last_inst(vcpu, INST_GENERIC, &insn) != EMULATE_DONE) {
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_FETCH);
+		return false;
+	}
+	return kvm_p9_light_hv_store(vcpu, gpa);
+}
+
 /* Power ISA 3.0B, Book III, chapter 11: a message's type, and its thread */
 #define MESSAGE_TYPE(message)	(((message) >> 27) & 0x1f)
 #define MESSAGE_THREAD		0x7f
@@ -284,5 +335,6 @@ const struct kvm_p9_light_ops kvm_p9_light_hv_ops = {
 	.hcall = kvm_p9_light_hv_hcall,
 	.signal = kvm_p9_light_hv_signal,
 	.store = kvm_p9_light_hv_store,
+	.hash_store = kvm_p9_light_hv_hash_store,
 	.ring = kvm_p9_light_hv_ring,
 };

@@ -90,6 +90,8 @@ const ALL: &[GuestMode] = &[
 	GuestMode::Hash,
 	GuestMode::HashReal,
 ];
+/// Those that can have a device in their address space.
+const STORES: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real, GuestMode::Hash];
 const HASH: &[GuestMode] = &[GuestMode::Hash, GuestMode::HashReal];
 const RADIX: &[GuestMode] = &[GuestMode::Radix];
 const PATHS: &[Column] = &[Column::C, Column::RustFull, Column::RustFast];
@@ -136,7 +138,7 @@ table! {
 	("set-mode-{guest}-{path}",               ALL,    PATHS, ByGuest, [],     |t| hcalls::set_mode(t.guest(), t.path())),
 	("xics-{guest}",                          ALL,    NONE,  ByGuest, [Next, Checked], |t| xics::calls(t.guest())),
 	("xics-diff-{guest}",                     ALL,    NONE,  ByGuest, [Next, Checked], |t| xics::differential(t.guest(), t.seed, t.amounts.tce_calls)),
-	("stores-{guest}",                        GUESTS, NONE,  ByGuest, [Next, Checked], |t| stores::stores(t.guest())),
+	("stores-{guest}",                        STORES, NONE,  ByGuest, [Next, Checked], |t| stores::stores(t.guest())),
 	("disabled-null-{guest}-{path}",          ALL,    PATHS, ByGuest, [],     |t| hcalls::disabled(t.guest(), t.path())),
 	("disabled-all-{guest}-{path}",           ALL,    PATHS, ByGuest, [Next], |t| hcalls::turned_off(t.guest(), t.path())),
 	("switch-path-{guest}",                   ALL,    NONE,  ByGuest, [Checked],     |t| hcalls::switch_path(t.guest(), t.seed)),

@@ -111,6 +111,9 @@ const EDGE: u64 = map::MMIO_EVENT + 0xffe;
 /// What is stored to.
 const TARGETS: [u64; 5] = [LENGTHS, VALUES, WITHIN + 4, EDGE, map::MMIO_EVENT + 0x400];
 
+/// Machines of a path: one for each byte order.
+const MACHINES: u64 = 2;
+
 /// What became of a store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Outcome {
@@ -273,6 +276,8 @@ pub fn stores(guest: GuestMode) -> Verdict {
 		let light = counter(&after, "light_store") - counter(&before, "light_store");
 		let expected = match (path, guest) {
 			(Column::RustFast, GuestMode::Radix) => signalled,
+			// By the first store of each machine KVM learns that a device is there.
+			(Column::RustFast, GuestMode::Hash) => signalled - MACHINES,
 			_ => 0,
 		};
 		if light != expected {

@@ -105,7 +105,8 @@ const LIGHT_SPRS: [(u16, &str); 12] = [
 const LIGHT_FUNCTION: &str = "kvm_p9_light_hcall";
 
 /// What the C side of light exits refers to: what begins and ends one, and all that one may
-/// call. None of it sleeps. (On bare metal the functions for nested guests are never called.)
+/// call. None of it sleeps: kvmppc_load_last_inst() is called with page faults disabled. (On bare metal
+/// the functions for nested guests are never called.)
 const LIGHT_GLUE_MAY: &[&str] = &[
 	".TOC.",
 	"__kvmhv_is_nestedv2",
@@ -130,6 +131,8 @@ const LIGHT_GLUE_MAY: &[&str] = &[
 	"kvm_p9_path_is_rust",
 	"kvmppc_h_logical_ci_load",
 	"kvmppc_h_logical_ci_store",
+	"kvmppc_hpte_hv_fault",
+	"kvmppc_load_last_inst",
 	"kvmppc_xive_xics_hcall",
 	"mmu_feature_keys",
 	"uaccess_flush_key",

@@ -49,11 +49,12 @@ pub(crate) const fn with(table: FastTable) -> FastTable {
 		.with(Number::SET_MODE, handler(h_set_mode))
 }
 
-/// The table with handlers that call nothing. They also run in real mode, for hash guests, which
-/// make no light exits.
+/// The table with handlers that call nothing. They also run in real mode, for hash guests. What they
+/// leave can be a light exit, which `switch::run` makes.
 pub(crate) const fn without_exit(table: FastTable) -> FastTable {
 	table
 		.with(Number::CEDE, handler(h_cede))
+		.with(Number::PROD, handler(h_prod_or_full))
 		.with(Number::RANDOM, handler(h_random_or_full))
 		.with(Number::SET_MODE, handler(h_set_mode))
 }
@@ -86,6 +87,7 @@ handlers! {
 	h_logical_ci_load: LOGICAL_CI_LOAD = any;
 	h_logical_ci_store: LOGICAL_CI_STORE = any;
 	h_prod: PROD = prod;
+	h_prod_or_full: PROD = prod_or_full;
 	h_random: RANDOM = random_or_any;
 	h_random_or_full: RANDOM = random_or_full;
 	h_set_mode: SET_MODE = set_mode;
@@ -93,7 +95,7 @@ handlers! {
 	h_xirr_x: XIRR_X = any;
 }
 
-/// The counters of this CPU, if they can be reached.
+/// The counters of this CPU.
 #[inline(always)]
 fn this_cpu(own: &P9Vcpu) -> Option<&Counters> {
 	// SAFETY: set at the full entry, on this CPU, and per-CPU memory stays.
@@ -146,6 +148,37 @@ unsafe fn cede(p9: NonNull<P9Vcpu>, srr1: u64, _: u64) -> Code {
 /// As for any handler in the table.
 #[inline(always)]
 unsafe fn prod(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
+	// SAFETY: the caller's word. To set the flag again does no harm.
+	unsafe {
+		match prod_awake(p9) {
+			true => Code::SUCCESS,
+			false => any(p9, srr1, srr0),
+		}
+	}
+}
+
+/// H_PROD for the same vcpu as the last time, if that is awake.
+///
+/// # Safety
+///
+/// As for any handler in the table.
+#[inline(always)]
+unsafe fn prod_or_full(p9: NonNull<P9Vcpu>, _: u64, _: u64) -> Code {
+	// SAFETY: the caller's word.
+	match unsafe { prod_awake(p9) } {
+		true => Code::SUCCESS,
+		false => Code::TOO_HARD,
+	}
+}
+
+/// Prods the vcpu, if it is the same as the last time. Returns whether there is no more to do. A
+/// vcpu is in the linear map.
+///
+/// # Safety
+///
+/// As for any handler in the table.
+#[inline(always)]
+unsafe fn prod_awake(p9: NonNull<P9Vcpu>) -> bool {
 	// SAFETY: the caller's word.
 	let (own, caller) = unsafe { (p9.as_ref(), vcpu_of(p9)) };
 	if let Some(target) = NonNull::new(own.light.prod_vcpu.get().cast_mut())
@@ -156,11 +189,10 @@ unsafe fn prod(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
 		// fields are for other vcpus, too.
 		if light::prod(&mut power9, unsafe { VcpuView::new(target.cast()) }) {
 			count(own, LightCounter::Prod);
-			return Code::SUCCESS;
+			return true;
 		}
 	}
-	// SAFETY: the caller's word. To set the flag again does no harm.
-	unsafe { any(p9, srr1, srr0) }
+	false
 }
 
 /// What `darn` answers if there is no random number.

@@ -249,10 +249,7 @@ pub(super) unsafe fn switch_mmu_context<P: Profile, K: Kernel>(
 	// linear map.
 	unsafe {
 		if !radix {
-			// See "Hash guests" in docs/entry-exit.md. Clear [RI] too: an interrupt with the
-			// MMU off is not survived.
-			let now = k.mfmsr();
-			k.mtmsrd(now & !(Msr::IR | Msr::DR | Msr::RI).bits());
+			turn_mmu_off(k);
 		}
 		// See "Barriers" in docs/entry-exit.md.
 		k.hwsync();
@@ -269,6 +266,19 @@ pub(super) unsafe fn switch_mmu_context<P: Profile, K: Kernel>(
 	}
 	// By LPIDR, so not earlier.
 	k.flush_tlb_if_needed(context, nested);
+}
+
+/// Turns the MMU off for a hash guest: see "Hash guests" in docs/entry-exit.md. Clears \[RI\] too: an
+/// interrupt with the MMU off is not survived.
+///
+/// # Safety
+///
+/// What is accessed from here on must be in the linear map.
+#[inline(always)]
+pub(super) unsafe fn turn_mmu_off<K: Kernel>(k: &mut K) {
+	let now = k.mfmsr();
+	// SAFETY: the kernel's text and stack are at the same address with translation off.
+	unsafe { k.mtmsrd(now & !(Msr::IR | Msr::DR | Msr::RI).bits()) };
 }
 
 /// DEC for a time of expiry. A decrementer of 32 bits can't hold every distance: one that

@@ -3,6 +3,7 @@
 
 use core::ptr::NonNull;
 
+use hcall::Number;
 use powerpc::{Answered, Msr, Spr};
 
 use super::enter::{self, Host};
@@ -112,6 +113,10 @@ pub(super) enum Job {
 	Store(NonNull<u8>),
 	/// `msgsndp`: a doorbell of the guest for another vcpu of its core.
 	Doorbell,
+	/// A store of a hash guest, at an address that the kernel knows as a device's.
+	HashStore,
+	/// An hcall of a hash guest, which has no handler that makes a light exit.
+	HashHcall,
 }
 
 /// The job, if the guest came out for one that a light exit can answer: outside a transaction, by
@@ -130,6 +135,33 @@ pub(super) fn find_job<K: Kernel>(k: &mut K, context: &Context) -> Option<Job> {
 		trap::H_FAC_UNAVAIL => find_doorbell(k, vcpu),
 		_ => None,
 	}
+}
+
+/// What a hash guest came out for, if a light exit can answer it: an hcall of the kernel's that never
+/// sleeps. Its handlers run with the MMU off, and cannot call C.
+#[inline(always)]
+pub(super) fn find_hash_job<K: Kernel>(k: &mut K, context: &Context) -> Option<Job> {
+	const HCALLS: [Number; 4] = [
+		Number::PROD,
+		Number::CONFER,
+		Number::LOGICAL_CI_LOAD,
+		Number::LOGICAL_CI_STORE,
+	];
+	let Context { vcpu, paca, .. } = *context;
+	let answers = paca.trap() as u32 & !2 == trap::SYSCALL
+		&& HCALLS.contains(&Number(vcpu.gpr3()))
+		&& !Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS | Msr::PR)
+		&& k.answers_faults(vcpu);
+	answers.then_some(Job::HashHcall)
+}
+
+/// The job, if the access of a hash guest to a device is a store, with translation on and
+/// outside a transaction.
+#[inline(always)]
+pub(super) fn may_store_to_device<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<Job> {
+	let msr = Msr::from_bits_retain(vcpu.msr());
+	let is_store = k.exception_area(trap::H_DATA_STORAGE).dsisr() & layout::DSISR_STORE as u32 != 0;
+	(is_store && msr.contains(Msr::DR) && !msr.intersects(Msr::TS)).then_some(Job::HashStore)
 }
 
 /// Whether the guest has translation on, and is not in a transaction.
@@ -167,7 +199,7 @@ fn find_doorbell<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<Job> {
 ///
 /// As for [`light::window`].
 #[inline(never)]
-pub(super) unsafe fn leave_lightly<K: Kernel>(
+pub(super) unsafe fn leave_lightly<P: Profile, K: Kernel>(
 	k: &mut K,
 	context: Context,
 	when: Conditions,
@@ -182,17 +214,42 @@ pub(super) unsafe fn leave_lightly<K: Kernel>(
 		paca,
 		..
 	} = context;
-	// For the search for the instruction. In the window PIDR is the host's.
+	let is_hash = matches!(P::KIND, Kind::Hash);
+	// For the search for the instruction, or for what translates the address. In the window the
+	// registers are the host's.
 	vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
+	if is_hash {
+		vcpu.set_amr(k.mfspr::<{ Spr::AMR.0 }>());
+		// SAFETY: a radix host translates nothing by the SLB.
+		unsafe { slb::take(k, vcpu) };
+	}
 	let structures = Structures { vcore, kvm, paca };
 	let registers = k.light(vcpu);
-	let body = |k: &mut K| match job {
-		Job::Store(device) => k.light_store(vcpu, device),
-		Job::Doorbell => k.light_ring(vcpu),
+	let body = |k: &mut K| {
+		if is_hash {
+			// SAFETY: the MMU context is the host's, which has what runs at the same address
+			// with translation off and on.
+			unsafe { turn_mmu_on(k) };
+		}
+		let answered = match job {
+			Job::Store(device) => k.light_store(vcpu, device),
+			Job::Doorbell => k.light_ring(vcpu),
+			Job::HashStore => k.light_hash_store(vcpu),
+			Job::HashHcall => k.light_hash_hcall(vcpu),
+		};
+		if is_hash {
+			// SAFETY: what follows uses the linear map only.
+			unsafe { enter::turn_mmu_off(k) };
+		}
+		answered
 	};
 	// SAFETY: the guest's context is loaded, which this function requires. What an interrupt overwrites is saved, and is loaded again on
 	// both ways: by the loop that called this, or by the next full entry.
 	let (answered, _) = unsafe { light::window(k, structures, registers, body) };
+	if is_hash {
+		// SAFETY: the MMU is off, the SLB clear, and LPCR the guest's.
+		unsafe { slb::load(k, vcpu) };
+	}
 	match answered {
 		Answered::Refused => return Some(out),
 		Answered::DoneLeave => {
@@ -206,6 +263,18 @@ pub(super) unsafe fn leave_lightly<K: Kernel>(
 	// SAFETY: as on the way in.
 	unsafe { enter::load_way_in(k, vcpu) };
 	None
+}
+
+/// Turns the MMU on. Synchronises the context.
+///
+/// # Safety
+///
+/// The MMU context must be the host's.
+#[inline(always)]
+pub(super) unsafe fn turn_mmu_on<K: Kernel>(k: &mut K) {
+	let msr = k.mfmsr() | (Msr::IR | Msr::DR).bits();
+	// SAFETY: the kernel's text and stack are at the same address with translation on.
+	unsafe { k.mtmsrd(msr) };
 }
 
 /// Loads NIA and MSR as the emulation of a transactional memory instruction left them, and HFSCR.
@@ -223,18 +292,22 @@ pub(super) unsafe fn go_straight_on<K: Kernel>(k: &mut K, context: &Context) {
 	}
 }
 
-/// Whether an interrupt of the host ended the run of a guest with translation on, outside a
-/// transaction, that a light exit can serve.
+/// Whether an interrupt of the host ended the run of a guest outside a transaction, that a light
+/// exit can serve. A radix guest must have had translation on.
 #[inline(always)]
-pub(super) fn light_may_serve<K: Kernel>(k: &mut K, context: &Context) -> bool {
+pub(super) fn light_may_serve<P: Profile, K: Kernel>(k: &mut K, context: &Context) -> bool {
 	let trap = context.paca.trap() as u32 & !2;
 	matches!(trap, trap::HV_DECREMENTER | trap::H_DOORBELL | trap::H_VIRT)
-		&& may_serve(k, context.vcpu)
+		&& may_serve::<P, _>(k, context.vcpu)
 }
 
 #[inline(never)]
-fn may_serve<K: Kernel>(k: &mut K, vcpu: VcpuView) -> bool {
-	may_be_light(k, vcpu) && k.light_may_serve(vcpu)
+fn may_serve<P: Profile, K: Kernel>(k: &mut K, vcpu: VcpuView) -> bool {
+	let may = match P::KIND {
+		Kind::Hash => !Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) && k.light_is_on(vcpu),
+		Kind::Radix | Kind::L2 => may_be_light(k, vcpu),
+	};
+	may && k.light_may_serve(vcpu)
 }
 
 /// What was read of the guest and has a rule of its own.
@@ -428,8 +501,7 @@ pub(super) unsafe fn restore_mmu_context<P: Profile, K: Kernel>(
 	// to quadrant 3 until MSR is the host's: this function requires both.
 	unsafe {
 		if matches!(P::KIND, Kind::Hash) {
-			slb::save(k, context.vcpu);
-			k.slb_clear_all();
+			slb::take(k, context.vcpu);
 		} else {
 			slb::clear_four(k);
 		}

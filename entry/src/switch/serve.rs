@@ -6,12 +6,12 @@
 //! guest goes on. Preemption stays disabled: no other task runs, and none returns to
 //! userspace. `docs/light-exit.md` says register by register why the rest may stay the guest's.
 
-use powerpc::{Msr, Spr};
+use powerpc::{Msr, Served, Spr};
 
 use super::enter;
 use super::exit::{self, Out};
-use super::{Doorbell, timebase, trap};
-use crate::context::{Context, Kernel, Profile};
+use super::{Doorbell, slb, timebase, trap};
+use crate::context::{Context, Kernel, Kind, Profile};
 use crate::layout::kernel as layout;
 use crate::sprs::{Conditions, Debug};
 
@@ -60,8 +60,8 @@ impl Run {
 ///
 /// # Safety
 ///
-/// A radix guest must have left the trampoline with the MMU on, and all its other registers
-/// loaded by a full entry, and by `run` since. The PMU must be the host's.
+/// A radix guest must have left the trampoline with the MMU on, or a hash guest with the MMU off, and
+/// all its other registers loaded by a full entry, and by `run` since. The PMU must be the host's.
 #[inline(never)]
 pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 	k: &mut K,
@@ -72,6 +72,7 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 ) -> Option<Out> {
 	let Context { vcpu, paca, .. } = *context;
 	let host = k.light(vcpu);
+	let is_hash = matches!(P::KIND, Kind::Hash);
 	let out = exit::save_interrupt_state(k, context, when);
 
 	// As in a full exit: all of the guest's that has to be read comes before the first write.
@@ -88,7 +89,13 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 	// function uses quadrant 3 only, and takes no interrupt.
 	unsafe {
 		timebase::leave(k, context, times.applied);
+		if is_hash {
+			slb::take(k, vcpu);
+		}
 		exit::load_host_mmu_context(k, context, host.pidr);
+		if is_hash {
+			exit::turn_mmu_on(k);
+		}
 		if iamr != host.iamr {
 			k.mtspr::<{ Spr::IAMR.0 }>(host.iamr);
 		}
@@ -109,7 +116,7 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 		paca.set_in_guest(layout::GUEST_MODE_NONE as u8);
 		k.mtmsrd_ee_ri(Msr::RI.bits());
 	}
-	let limit = k.light_serve(vcpu, out.trap);
+	let served = k.light_serve(vcpu, out.trap);
 	paca.set_in_guest(layout::GUEST_MODE_P9_RS as u8);
 
 	// What an interrupt can have changed: another CPU's call may have written these.
@@ -117,7 +124,10 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 	let doorbell = Doorbell::of::<P>(context, vcpu.hfscr());
 	*tb = k.mftb();
 	// A timer that is due by now ends the guest's run at once.
-	let hdec = limit.unwrap_or(*tb).saturating_sub(*tb);
+	let hdec = match served {
+		Served::GoOn(limit) => limit.saturating_sub(*tb),
+		Served::Leave | Served::Refused => 0,
+	};
 	*run = Run::new(k, when, *tb, hdec.min(k.decrementer_max()), doorbell);
 
 	// SAFETY: to the end: the guest runs next, or a full exit takes its state from the
@@ -144,11 +154,13 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 		enter::switch_mmu_context::<P, _>(k, context, host.lpcr);
 		enter::load_decrementers(k, context, run.hdec, *tb, host.lpcr);
 	}
-	if limit.is_none() {
-		return Some(Out {
-			trap: trap::NONE,
-			..out
-		});
+	let trap = match served {
+		Served::GoOn(_) => None,
+		Served::Leave => Some(trap::NONE),
+		Served::Refused => Some(out.trap),
+	};
+	if let Some(trap) = trap {
+		return Some(Out { trap, ..out });
 	}
 	// SAFETY: the guest's context is loaded, and the guest runs next.
 	unsafe { enter::load_way_in(k, vcpu) };

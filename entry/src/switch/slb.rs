@@ -21,7 +21,7 @@ pub(super) unsafe fn load<K: Kernel>(k: &mut K, vcpu: VcpuView) {
 }
 
 /// Saves a hash guest's SLB: the valid entries, closely packed, each with its index.
-pub(super) fn save<K: Kernel>(k: &mut K, vcpu: VcpuView) {
+fn save<K: Kernel>(k: &mut K, vcpu: VcpuView) {
 	let mut saved = 0;
 	for index in 0..vcpu.slb_nr() {
 		let esid = k.slb_esid(index.into());
@@ -34,6 +34,18 @@ pub(super) fn save<K: Kernel>(k: &mut K, vcpu: VcpuView) {
 		saved += 1;
 	}
 	vcpu.set_slb_max(saved);
+}
+
+/// Saves a hash guest's SLB, and clears it.
+///
+/// # Safety
+///
+/// The host must not translate by the SLB.
+#[inline(always)]
+pub(super) unsafe fn take<K: Kernel>(k: &mut K, vcpu: VcpuView) {
+	save(k, vcpu);
+	// SAFETY: this function requires the same.
+	unsafe { k.slb_clear_all() };
 }
 
 /// Clears what a radix guest may have put into the first four entries: it runs with LPCR\[UPRT\]

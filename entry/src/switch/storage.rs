@@ -24,8 +24,17 @@ const INST_STORAGE: u64 = 0x400;
 /// Added to a vector with LPCR\[AIL\] = 3 (Power ISA 3.0B, Book III, 6.4).
 const AIL_3_OFFSET: u64 = 0xc000_0000_0000_4000;
 
-/// Answers the fault that ended the guest's run, if it is the guest's own. Then the guest can go
-/// straight on. Returns whether the fault was answered; if not, nothing has changed.
+/// How the guest's run ended.
+pub(super) enum Ended {
+	/// By a fault of the guest's own, which was answered: the guest can go straight on.
+	Answered,
+	/// By an access to an address that the kernel knows as a device's. Nothing has changed.
+	ByDevice,
+	/// Otherwise. Nothing has changed.
+	Otherwise,
+}
+
+/// Answers the fault that ended the guest's run, if it is the guest's own.
 ///
 /// # Safety
 ///
@@ -36,15 +45,24 @@ pub(super) unsafe fn answer<K: Kernel>(
 	context: Context,
 	when: Conditions,
 	lpcr: u64,
-) -> bool {
+) -> Ended {
 	// Interrupts with HSRRs are told by bit 1, which only other paths use.
 	let trap = context.paca.trap() as u32 & !2;
-	matches!(trap, trap::H_DATA_STORAGE | trap::H_INST_STORAGE)
-		&& k.answers_faults(context.vcpu)
-		&& (trap == trap::H_INST_STORAGE
-			|| !k.is_known_device(context.vcpu, context.kvm, k.exception_area(trap).dar()))
-		// SAFETY: the caller's word.
-		&& unsafe { answer_storage(k, context, when, lpcr, trap) }
+	if !matches!(trap, trap::H_DATA_STORAGE | trap::H_INST_STORAGE)
+		|| !k.answers_faults(context.vcpu)
+	{
+		return Ended::Otherwise;
+	}
+	if trap == trap::H_DATA_STORAGE
+		&& k.is_known_device(context.vcpu, context.kvm, k.exception_area(trap).dar())
+	{
+		return Ended::ByDevice;
+	}
+	// SAFETY: the caller's word.
+	match unsafe { answer_storage(k, context, when, lpcr, trap) } {
+		true => Ended::Answered,
+		false => Ended::Otherwise,
+	}
 }
 
 /// # Safety

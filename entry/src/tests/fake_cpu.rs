@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::ptr::NonNull;
 
 use ::hpt::fault::{Fault, Owner};
-use powerpc::{Answered, Cpu, Lpcr, Msr, Spr};
+use powerpc::{Answered, Cpu, Lpcr, Msr, Served, Spr};
 
 use crate::layout::kernel as layout;
 use crate::light::Registers;
@@ -313,7 +313,8 @@ pub(super) const LPCR: u64 = 0x40_0000_0340_f000 | 1 << 17 | Lpcr::HR.bits();
 
 /// Whether it is that, but for where interrupts go.
 fn is_hash(lpcr: u64) -> bool {
-	(lpcr ^ HASH_LPCR) & !Lpcr::AIL_3.bits() == 0
+	const ANY: u64 = Lpcr::AIL_3.bits() | layout::HV_LPCR_LD as u64;
+	(lpcr ^ HASH_LPCR) & !ANY == 0
 }
 
 pub(super) const HASH_LPCR: u64 = LPCR & !(Lpcr::HR.bits() | Lpcr::UPRT.bits());
@@ -326,7 +327,7 @@ impl<const TM_ASSIST: bool, const KIND: u8> Profile for Model<TM_ASSIST, KIND> {
 		TM_ASSIST
 	}
 	const KIND: Kind = [Kind::Radix, Kind::L2, Kind::Hash, Kind::Radix][KIND as usize];
-	const LIGHT: bool = KIND == 3;
+	const LIGHT: bool = KIND >= 2;
 }
 
 impl Cpu for Machine {
@@ -600,6 +601,10 @@ impl Kernel for Machine {
 
 	fn time_guest_exit(&mut self, _: VcpuView) {}
 
+	fn light_is_on(&self, _: VcpuView) -> bool {
+		self.light.is_some()
+	}
+
 	fn answers_faults(&self, _: VcpuView) -> bool {
 		self.fault.is_some()
 	}
@@ -639,7 +644,7 @@ impl Kernel for Machine {
 		self.light.expect("light exits are on").may_serve
 	}
 
-	fn light_serve(&mut self, _: VcpuView, trap: u32) -> Option<u64> {
+	fn light_serve(&mut self, _: VcpuView, trap: u32) -> Served {
 		self.serve_interrupts(trap)
 	}
 
@@ -655,6 +660,18 @@ impl Kernel for Machine {
 
 	fn light_ring(&mut self, vcpu: VcpuView) -> Answered {
 		self.light_store(vcpu, NonNull::dangling())
+	}
+
+	fn light_hash_store(&mut self, vcpu: VcpuView) -> Answered {
+		assert_eq!(vcpu.amr(), self.guest_writes[&Spr::AMR.0]);
+		self.light_store(vcpu, NonNull::dangling())
+	}
+
+	fn light_hash_hcall(&mut self, vcpu: VcpuView) -> Answered {
+		let nip = vcpu.nip();
+		let answered = self.light_store(vcpu, NonNull::dangling());
+		vcpu.set_nip(nip);
+		answered
 	}
 
 	fn light_store(&mut self, vcpu: VcpuView, _: NonNull<u8>) -> Answered {

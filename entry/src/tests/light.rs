@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use powerpc::{Msr, Spr};
+use ::hpt::fault::Owner;
+use powerpc::{Msr, Served, Spr};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -12,7 +13,7 @@ use super::registers::*;
 use super::strategies::*;
 use crate::layout::kernel as layout;
 use crate::light::{self, Structures};
-use crate::switch::{Context, trap};
+use crate::switch::{Context, hfscr, trap};
 
 impl Machine {
 	/// The handler runs: is all that it depends on the host's, and is the rest kept?
@@ -32,9 +33,7 @@ impl Machine {
 		assert_eq!(self.spr(Spr::IAMR), host.iamr);
 		assert_eq!(vcore.tb_offset_applied(), 0, "guest's timebase");
 		assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
-		let msr = Msr::from_bits_retain(self.msr);
-		assert!(msr.contains(Msr::RI | Msr::IR | Msr::DR));
-		assert!(!msr.intersects(Msr::EE | Msr::FP | Msr::VEC | Msr::VSX));
+		self.c_may_run();
 		self.window_tb = Some(self.tb);
 		self.tb += light.takes;
 		if let Some(dec) = light.timer {
@@ -64,8 +63,29 @@ impl Machine {
 		}
 	}
 
+	/// MSR, and the SLB, of which a radix host can reach four entries only.
+	fn c_may_run(&self) {
+		let msr = Msr::from_bits_retain(self.msr);
+		assert!(msr.contains(Msr::RI | Msr::IR | Msr::DR));
+		assert!(!msr.intersects(Msr::EE | Msr::FP | Msr::VEC | Msr::VSX));
+		if self.context.kvm.radix() == 0 {
+			assert!(self.slb.is_empty(), "a hash guest's SLB");
+		}
+	}
+
+	/// Makes it a hash guest, which leaves these entries in its SLB.
+	fn hash_with(&mut self, slb: &Slb, large: bool) {
+		self.hash();
+		if large {
+			self.lpcr |= layout::HV_LPCR_LD as u64;
+		} else {
+			self.lpcr &= !(layout::HV_LPCR_LD as u64);
+		}
+		self.guest_slb = Some(slb.clone());
+	}
+
 	/// Interrupts of the host are served: is all that they depend on the host's?
-	pub(super) fn serve_interrupts(&mut self, trap: u32) -> Option<u64> {
+	pub(super) fn serve_interrupts(&mut self, trap: u32) -> Served {
 		self.event(Event::Call("light_serve"));
 		let light = self.light.expect("light exits are on");
 		assert_eq!(trap, self.context.paca.trap() as u32 & !2);
@@ -96,9 +116,7 @@ impl Machine {
 		assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
 		assert_eq!(vcpu.pid(), self.guest_writes[&Spr::PIDR.0] as u32);
 		assert!(self.events.contains(&Event::Call("rearm_host_dec")));
-		let msr = Msr::from_bits_retain(self.msr);
-		assert!(msr.contains(Msr::RI | Msr::IR | Msr::DR));
-		assert!(!msr.intersects(Msr::EE | Msr::FP | Msr::VEC | Msr::VSX));
+		self.c_may_run();
 		self.window_tb = Some(self.tb);
 		self.tb += light.takes;
 		// Interrupts use these. Other CPUs' calls write DSCR, and breakpoints of the host.
@@ -124,7 +142,10 @@ impl Machine {
 		}
 		let kicked = u8::from(light.interrupt);
 		vcpu.set_doorbell_request(vcpu.doorbell_request() | kicked);
-		light.answers.then(|| self.tb + 500_000)
+		match light.answers {
+			true => Served::GoOn(self.tb + 500_000),
+			false => Served::Leave,
+		}
 	}
 
 	/// The guest's second run began with what the guest had at the end of its first.
@@ -172,6 +193,15 @@ impl Machine {
 		assert_eq!(vcore.tb_offset_applied(), offset, "for the full exit");
 		before
 	}
+}
+
+/// Entries of a hash guest's SLB by their index: all are valid.
+type Slb = BTreeMap<u64, (u64, u64)>;
+
+fn slb() -> impl Strategy<Value = Slb> {
+	let entry = (any::<u64>(), any::<u64>())
+		.prop_map(|(esid, vsid)| ((esid & !0xfff_ffff) | layout::SLB_VALID as u64, vsid));
+	proptest::collection::btree_map(0..32_u64, entry, 0..32)
 }
 
 fn light() -> impl Strategy<Value = Light> {
@@ -308,6 +338,70 @@ proptest! {
 		m.host_is_back(facilities)?;
 	}
 
+	/// What a hash guest leaves for: an hcall of the kernel's, or a store to a device. The guest goes
+	/// on with its SLB, and with all else that it had, or leaves by a full exit.
+	#[test]
+	fn hash_guest_is_answered_once_or_leaves(
+		host in values(host_sprs().len()),
+		vcpu_values in values(vcpu_sprs().len()),
+		guest in values(guest_sprs().len()),
+		facilities in facilities(),
+		slb in slb(),
+		light in light(),
+		number in prop_oneof![
+			2 => proptest::sample::select(vec![0x3c_u64, 0x40, 0xe4, 0xe8]),
+			1 => any::<u64>(),
+		],
+		is_hcall in any::<bool>(),
+		is_on in prop_oneof![4 => Just(true), 1 => Just(false)],
+		is_device in prop_oneof![4 => Just(true), 1 => Just(false)],
+		store in prop_oneof![4 => Just(true), 1 => Just(false)],
+		translation in prop_oneof![4 => Just(3_u64), 1 => 0..4_u64],
+		problem in prop_oneof![4 => Just(false), 1 => Just(true)],
+		transaction in prop_oneof![4 => Just(false), 1 => Just(true)],
+	) {
+		let mut m = in_guest(&host, &vcpu_values, &guest, facilities, 0, false);
+		m.hash_with(&slb, false);
+		// So that it leaves after a second run.
+		m.light = Some(Light { may_serve: false, ..light });
+		m.fault = is_on.then_some(Owner::Host);
+		m.device = is_device.then_some(0xd00d);
+		m.exceptions.set_dar(0xd00d);
+		m.exceptions.set_dsisr(0x4000_0000 | if store { layout::DSISR_STORE as u32 } else { 0 });
+		m.context.vcpu.set_gpr3(number);
+		let mut msr = GUEST_MSR | Msr::from_bits_retain(translation << 4);
+		msr.set(Msr::PR, problem);
+		msr.set(Msr::TS_S, transaction);
+		m.guest_writes.insert(Spr::SRR1.0, msr.bits());
+		// `sc` leaves there where it was.
+		m.guest_writes.insert(Spr::SRR0.0, m.context.vcpu.nip());
+		let kind = if is_hcall { trap::SYSCALL } else { trap::H_DATA_STORAGE };
+		m.traps = vec![kind, trap::HV_DECREMENTER];
+		let nip = m.context.vcpu.nip();
+		let (trap, _) = m.run(false);
+		let is_light = is_on && !transaction && if is_hcall {
+			!problem && [0x3c, 0x40, 0xe4, 0xe8].contains(&number)
+		} else {
+			is_device && store && translation & 1 != 0
+		};
+		let handled = m.events.iter().filter(|e| **e == Event::Call("handler")).count();
+		prop_assert_eq!(handled, usize::from(is_light));
+		let runs = m.events.iter().filter(|e| **e == Event::Guest).count();
+		let answered = is_light && light.answers;
+		let next = if answered && !is_hcall { nip + 4 } else { nip };
+		prop_assert_eq!(m.context.vcpu.nip(), next);
+		if answered && !light.leaves_work {
+			prop_assert_eq!((trap, runs), (trap::HV_DECREMENTER, 2));
+			prop_assert_eq!(m.found[&Spr::HSRR0.0], next);
+			prop_assert_eq!(&m.found_slb, &slb);
+			m.guest_goes_on(facilities)?;
+		} else {
+			prop_assert_eq!((trap, runs), (if answered { trap::NONE } else { kind }, 1));
+		}
+		prop_assert_eq!(usize::from(m.context.vcpu.slb_max() as u16), slb.len());
+		m.host_is_back(facilities & !hfscr::TM)?;
+	}
+
 	/// A doorbell that the guest sends (msgsndp): the same rules as for a store. Other facilities that
 	/// the guest may not use leave as without light exits.
 	#[test]
@@ -364,6 +458,7 @@ proptest! {
 		light in light(),
 		doorbell in any::<bool>(),
 		is_real in prop_oneof![4 => Just(false), 1 => Just(true)],
+		hash in proptest::option::of(slb()),
 		kind in proptest::sample::select(vec![trap::HV_DECREMENTER, trap::H_DOORBELL, trap::H_VIRT]),
 	) {
 		let mut m = in_guest(&host, &vcpu_values, &guest, facilities, offset, large);
@@ -371,6 +466,9 @@ proptest! {
 		m.dawr = dawr;
 		m.light = Some(light);
 		m.arrives_virtual = !is_real;
+		if let Some(slb) = &hash {
+			m.hash_with(slb, large);
+		}
 		m.guest_used = used;
 		let [purr, spurr, guest_purr, guest_spurr] = counts;
 		m.set(Spr::PURR, purr);
@@ -381,7 +479,7 @@ proptest! {
 		// Asked for before the entry, and not taken by the guest.
 		vcpu.set_doorbell_request(doorbell.into());
 		m.traps = vec![kind, trap::SYSCALL];
-		let is_served = light.may_serve && !is_real;
+		let is_served = light.may_serve && (!is_real || hash.is_some());
 		let (trap, tb) = m.run(false);
 		let served = m.events.iter().filter(|e| **e == Event::Call("light_serve")).count();
 		prop_assert_eq!(served, usize::from(is_served));
@@ -390,6 +488,9 @@ proptest! {
 			prop_assert_eq!((trap, runs), (trap::SYSCALL, 2));
 			prop_assert_eq!(m.found[&Spr::HSRR0.0], vcpu.nip());
 			m.guest_goes_on(facilities)?;
+			if let Some(slb) = &hash {
+				prop_assert_eq!(&m.found_slb, slb);
+			}
 			prop_assert_eq!(m.found[&Spr::CIABR.0], vcpu.ciabr());
 			if dawr {
 				prop_assert_eq!(m.found[&Spr::DAWR0.0], vcpu.dawr0());

@@ -58,6 +58,15 @@ proptest! {
 		}
 		m.fault = may_answer.then_some(owner);
 		m.device = is_device.then_some(dar);
+		// A device that refuses the store.
+		m.light = Some(Light {
+			answers: false,
+			leaves_work: false,
+			may_serve: false,
+			interrupt: false,
+			timer: None,
+			takes: 0,
+		});
 		let mut msr = GUEST_MSR.bits() | Msr::EE.bits() | translation << 4 | transaction;
 		if problem {
 			msr |= Msr::PR.bits();

@@ -79,6 +79,34 @@ impl Answered {
 	}
 }
 
+/// What became of an interrupt of the host in a light exit. The glue has the first two values as
+/// `KVM_P9_ABI_SERVE_`, and returns the third as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Served {
+	/// There is work for the run loop after it.
+	Leave,
+	/// It is still pending.
+	Refused,
+	/// The guest can go on, until this host timebase: that of the host's next timer.
+	GoOn(u64),
+}
+
+impl Served {
+	/// The glue's values. No timer is so early.
+	pub const LEAVE: u64 = 0;
+	/// See [`LEAVE`](Self::LEAVE).
+	pub const REFUSED: u64 = 1;
+
+	/// By the value that the glue returned.
+	pub const fn from_glue(value: u64) -> Self {
+		match value {
+			Self::LEAVE => Self::Leave,
+			Self::REFUSED => Self::Refused,
+			limit => Self::GoOn(limit),
+		}
+	}
+}
+
 impl Default for Light {
 	fn default() -> Self {
 		Self::new()
@@ -181,7 +209,7 @@ light_counters! {
 	FullExecute: "FULL_EXECUTE" = "not_light_instruction_fetch";
 	/// Full exit: an interrupt of the host, and work for the run loop.
 	FullInterrupt: "FULL_INTERRUPT" = "not_light_interrupt_with_work";
-	/// Full exit: an interrupt of the host, out of a guest with the MMU off, a hash guest, or a
+	/// Full exit: an interrupt of the host, out of a radix guest with the MMU off, or out of a
 	/// transaction.
 	FullMmuOff: "FULL_MMU_OFF" = "not_light_interrupt_mmu_off";
 	/// Full exit: the guest or the host uses the PMU.
