@@ -10,12 +10,13 @@
 //! other CPUs see a vcpu that runs. What they want from the vcpu arrives as an interrupt of
 //! the host, which stays pending in the window and ends the guest's run after it.
 //!
-//! Two kinds of exit use it:
+//! These use it:
 //!
 //! - An hcall, by a handler in the table of fast handlers ([`hcall`]). A handler that
 //!   returns H_TOO_HARD has put the guest's context back, so the full exit starts from the
 //!   same state as without it.
-//! - A store to a device of the kernel, from the loop of [`switch::run`](crate::switch::run).
+//! - A store to a device of the kernel, a doorbell for another vcpu, and an hcall of a hash guest, from
+//!   the loop of [`switch::run`](crate::switch::run).
 //!
 //! Interrupts of the host need more, and have a switch of their own: `switch::serve`.
 
@@ -71,10 +72,10 @@ pub struct Structures {
 ///
 /// # Safety
 ///
-/// The guest's whole state must be loaded, by a full entry that had `registers`; the guest
-/// must use the radix MMU; the MMU must be on; MSR\[EE\] must be clear. `body` must return
-/// with MSR\[EE\] clear, must not sleep, and must leave all registers but those above, DEC,
-/// and AMR as it finds them.
+/// The guest's whole state must be loaded, by a full entry that had `registers`; MSR\[EE\] must be
+/// clear. A radix guest must have left the MMU on. A hash guest leaves it off: its SLB must be saved
+/// and clear, and `body` has to turn the MMU on and off. `body` must return with MSR\[EE\] clear,
+/// must not sleep, and must leave all registers but those above, DEC, and AMR as it finds them.
 #[inline(always)]
 pub unsafe fn window<C: Cpu, R>(
 	cpu: &mut C,
