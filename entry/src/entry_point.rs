@@ -89,7 +89,8 @@ fn real_mode_table(context: &Context, counters: &Counters, wanted: u8) -> &'stat
 		};
 	}
 	let counters = &raw const *counters;
-	// Memory of other nodes' CPUs may be in vmalloc space.
+	// Memory of other nodes' CPUs may be in vmalloc space: these counters, and what the glue reads of
+	// the kernel's per-CPU variables before a light exit.
 	if !linear_map_has(counters as u64) {
 		return match wanted {
 			FAST_LIGHT_TABLE => &FAST,

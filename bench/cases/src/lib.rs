@@ -51,8 +51,6 @@ pub struct Case {
 	pub fast: Option<&'static str>,
 	/// The counters of fast handlers that answer another hcall of each round trip.
 	pub also_fast: &'static [&'static str],
-	/// The fast handler runs in real mode, too, so that hash guests have it.
-	pub real_mode: bool,
 	/// By how much a batch has to be smaller than others, because a round trip costs that
 	/// much more, or there is room for no more.
 	pub weight: u64,
@@ -260,10 +258,6 @@ impl Case {
 		let mmio = matches!(self.body, LoopBody::STORE | LoopBody::LOAD);
 		if mmio && matches!(mode, GuestMode::HashReal) {
 			return Some("a hash guest in real mode reaches nothing but its memory");
-		}
-		let fast = matches!(column, Column::RustFast) && self.fast.is_some();
-		if fast && mode.is_hash() && !self.real_mode {
-			return Some("hash guests make no light exits");
 		}
 		None
 	}

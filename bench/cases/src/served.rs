@@ -126,7 +126,7 @@ mod tests {
 		];
 		assert!(!absent(null, GuestMode::Hash, Column::RustFull));
 		assert!(!absent(null, GuestMode::Hash, Column::RustFast));
-		assert!(absent(prod, GuestMode::Hash, Column::RustFast));
+		assert!(!absent(prod, GuestMode::Hash, Column::RustFast));
 		assert!(!absent(null, GuestMode::Real, Column::RustFast));
 		assert!(!absent(unknown, GuestMode::Hash, Column::RustFast));
 		assert!(absent(store, GuestMode::HashReal, Column::C));

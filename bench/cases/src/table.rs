@@ -33,7 +33,6 @@ const HCALL: Case = Case {
 	evidence: &[],
 	fast: None,
 	also_fast: &[],
-	real_mode: false,
 	weight: 1,
 	varies: None,
 	shared_exits: 0,
@@ -52,7 +51,6 @@ const TCE: Case = Case {
 	group: Group::Tce,
 	setup: Setup::Window,
 	before: PUT_OTHER,
-	real_mode: true,
 	..HCALL
 };
 
@@ -103,7 +101,6 @@ const PAGE_TABLE: Case = Case {
 	],
 	fast: Some("fast_h_enter"),
 	also_fast: &["fast_h_remove"],
-	real_mode: true,
 	..HCALL
 };
 
@@ -161,7 +158,6 @@ pub const CASES: &[Case] = &[
 		number: Number::NULL,
 		enable: &[Number::NULL],
 		fast: Some("fast_null"),
-		real_mode: true,
 		only_patched: true,
 		..HCALL
 	},
@@ -189,7 +185,6 @@ pub const CASES: &[Case] = &[
 		enable: &[Number::RANDOM],
 		setup: Setup::RandomDevice,
 		fast: Some("light_h_random"),
-		real_mode: true,
 		evidence: &[Evidence::NewR4],
 		..HCALL
 	},
@@ -200,7 +195,6 @@ pub const CASES: &[Case] = &[
 		args: [0, 1, 0, 0],
 		enable: &[Number::SET_MODE],
 		fast: Some("light_h_set_mode"),
-		real_mode: true,
 		evidence: &[Evidence::CiabrCleared],
 		..HCALL
 	},
@@ -212,7 +206,6 @@ pub const CASES: &[Case] = &[
 		args: [u64::MAX, 0, 0, 0],
 		setup: Setup::Xics,
 		fast: Some("fast_h_xirr"),
-		real_mode: true,
 		evidence: &[Evidence::LastR4(0)],
 		..HCALL
 	},
@@ -223,7 +216,6 @@ pub const CASES: &[Case] = &[
 		args: [0xff00_0002, 0, 0, 0],
 		setup: Setup::Xics,
 		fast: Some("fast_h_eoi"),
-		real_mode: true,
 		..HCALL
 	},
 	// Takes an IPI back, as a guest does that has accepted it.
@@ -233,7 +225,6 @@ pub const CASES: &[Case] = &[
 		args: [0, 0xff, 0, 0],
 		setup: Setup::Xics,
 		fast: Some("fast_h_ipi"),
-		real_mode: true,
 		..HCALL
 	},
 	// The CPPR stays: all queues are looked at.
@@ -243,7 +234,6 @@ pub const CASES: &[Case] = &[
 		args: [0, 0, 0, 0],
 		setup: Setup::Xics,
 		fast: Some("fast_h_cppr"),
-		real_mode: true,
 		..HCALL
 	},
 	// A vcpu whose decrementer has run out: KVM finds that there is work, does not put the
@@ -255,7 +245,6 @@ pub const CASES: &[Case] = &[
 		number: Number::CEDE,
 		args: [u64::MAX, 0, 0, 0],
 		fast: Some("light_h_cede"),
-		real_mode: true,
 		..HCALL
 	},
 	// 4 bytes to an ioeventfd.

@@ -181,7 +181,7 @@ pub fn fast_total() -> Option<u64> {
 
 /// Whether a counter counts light exits that answer the guest.
 pub fn is_light_answer(name: &str) -> bool {
-	name == "light_store" || name.starts_with("light_h_")
+	["light_store", "light_doorbell"].contains(&name) || name.starts_with("light_h_")
 }
 
 /// Whether a counter counts light exits.
