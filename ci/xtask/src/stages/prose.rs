@@ -162,7 +162,7 @@ impl Kind {
 			"rs" => Some(Self::Slashes),
 			"c" | "h" | "S" | "ld" | "css" | "js" => Some(Self::Stars),
 			"patch" => Some(Self::Patch),
-			"toml" | "config" => Some(Self::Hashes),
+			"toml" | "config" | "s" => Some(Self::Hashes),
 			_ if file.starts_with("Makefile") => Some(Self::Hashes),
 			// Scripts.
 			"" if name.starts_with("ci/") && !file.starts_with("prose-") => Some(Self::Hashes),
