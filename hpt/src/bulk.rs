@@ -17,7 +17,7 @@ const INDEX: u64 = (1 << 56) - 1;
 
 /// What a request asks.
 #[derive(Clone, Copy)]
-enum Kind {
+enum RequestKind {
 	Absolute,
 	AndCond,
 	Avpn,
@@ -25,7 +25,7 @@ enum Kind {
 
 /// A request.
 struct Request {
-	kind: Kind,
+	kind: RequestKind,
 	/// The kind as it is in a request and in a response.
 	bits: u64,
 	index: u64,
@@ -39,9 +39,9 @@ impl Request {
 		let bits = word >> 56 & 3;
 		let kind = match (word >> 62, bits) {
 			(3, _) => return Ok(None),
-			(1, 0) => Kind::Absolute,
-			(1, 1) => Kind::AndCond,
-			(1, 2) => Kind::Avpn,
+			(1, 0) => RequestKind::Absolute,
+			(1, 1) => RequestKind::AndCond,
+			(1, 2) => RequestKind::Avpn,
 			_ => return Err((0xa0 | bits) << 56 | index),
 		};
 		Ok(Some(Self {
@@ -59,9 +59,9 @@ impl Request {
 	fn matches(&self, pte: Pte) -> bool {
 		pte.is_in_use()
 			&& match self.kind {
-				Kind::Absolute => true,
-				Kind::AndCond => pte.v & self.avpn == 0,
-				Kind::Avpn => pte.v & !V_FLAGS == self.avpn,
+				RequestKind::Absolute => true,
+				RequestKind::AndCond => pte.v & self.avpn == 0,
+				RequestKind::Avpn => pte.v & !V_FLAGS == self.avpn,
 			}
 	}
 }

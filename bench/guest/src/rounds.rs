@@ -15,7 +15,7 @@ use core::ptr;
 use hcall::Number;
 use protocol::block::Mismatch;
 use protocol::regs::Pattern;
-use protocol::round::{self, Kind, Plan, Report, Words};
+use protocol::round::{self, RoundKind, RoundPlan, RoundReport, Words};
 use protocol::{Command, Outcome, map};
 
 use crate::{at, translated};
@@ -88,11 +88,11 @@ fn set_up_pages() {
 /// Does the rounds.
 pub fn run(command: &Command, outcome: &mut Outcome, needs_arena: bool) {
 	// SAFETY: the VMM wrote it before it gave the command.
-	let plan = unsafe { ptr::read_volatile(at::<Plan>(map::ROUND_PLAN)) };
+	let plan = unsafe { ptr::read_volatile(at::<RoundPlan>(map::ROUND_PLAN)) };
 	// SAFETY: only the VMM uses this memory, too, and only while the guest is not running. Zero
 	// is valid. `set_up_pages` and these are the first accesses of the job.
 	let (report, shadow) = unsafe {
-		let report = at::<Report>(map::ROUND_REPORT);
+		let report = at::<RoundReport>(map::ROUND_REPORT);
 		let shadow = at::<Shadow>(map::ROUND_SHADOW);
 		ptr::write_bytes(report, 0, 1);
 		ptr::write_bytes(shadow, 0, 1);
@@ -110,7 +110,8 @@ pub fn run(command: &Command, outcome: &mut Outcome, needs_arena: bool) {
 	if needs_arena {
 		crate::enter_arena();
 	}
-	let touches = Kind::TouchLoad.bit() | Kind::TouchStore.bit() | Kind::TouchFetch.bit();
+	let touches =
+		RoundKind::TouchLoad.bit() | RoundKind::TouchStore.bit() | RoundKind::TouchFetch.bit();
 	if plan.kinds & touches != 0 {
 		set_up_pages();
 	}

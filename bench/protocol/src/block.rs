@@ -36,7 +36,7 @@ impl Job {
 	pub const CALLS: Self = Self(7);
 	/// Say that the PMU is in use, tell the VMM, and take it back.
 	pub const CLAIM_PMU: Self = Self(8);
-	/// `iterations` rounds as the [`Plan`](crate::round::Plan) says.
+	/// `iterations` rounds as the [`RoundPlan`](crate::round::RoundPlan) says.
 	pub const ROUNDS: Self = Self(32);
 }
 

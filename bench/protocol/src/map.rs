@@ -65,9 +65,9 @@ pub const RADIX_ROOT: u64 = 0x31_0000;
 pub const RADIX_PUD: u64 = 0x32_0000;
 /// Third level, of 2 MiB leaves.
 pub const RADIX_PMD: u64 = 0x32_1000;
-/// The [`Plan`](crate::round::Plan) of rounds.
+/// The [`RoundPlan`](crate::round::RoundPlan) of rounds.
 pub const ROUND_PLAN: u64 = 0xa0_0000;
-/// The [`Report`](crate::round::Report) of rounds.
+/// The [`Report`](crate::round::RoundReport) of rounds.
 pub const ROUND_REPORT: u64 = 0xa1_0000;
 /// What the guest remembers of its DMA window and of the device.
 pub const ROUND_SHADOW: u64 = 0xa4_0000;

@@ -4,7 +4,7 @@
 //! A round is like those of [`Job::REGISTERS`](crate::Job::REGISTERS), with more
 //! registers and more ways out. Each round's values, and which way it takes, follow
 //! from the seed alone, and so does everything that is found afterwards but clocks;
-//! the [`Report`]'s digest of it is therefore the same on every path.
+//! the [`RoundReport`]'s digest of it is therefore the same on every path.
 //!
 //! The words of a round are those of [`regs`](crate::regs), and behind them the ones
 //! below.
@@ -19,7 +19,7 @@ use crate::{map, regs};
 /// How a round leaves the guest. What isn't said to reach userspace is answered by KVM.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
-pub enum Kind {
+pub enum RoundKind {
 	/// The NULL hcall.
 	Null,
 	/// H_PROD.
@@ -82,7 +82,7 @@ pub enum Kind {
 	ReadOnly,
 }
 
-impl Kind {
+impl RoundKind {
 	/// All of them, each at its own index.
 	pub const ALL: [Self; 30] = [
 		Self::Null,
@@ -117,7 +117,7 @@ impl Kind {
 		Self::ReadOnly,
 	];
 
-	/// Its bit in [`Plan::kinds`].
+	/// Its bit in [`RoundPlan::kinds`].
 	pub const fn bit(self) -> u64 {
 		1 << self as u8
 	}
@@ -280,8 +280,8 @@ pub const fn is_compared(index: usize) -> bool {
 /// [`Command`](crate::Command).
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub struct Plan {
-	/// The [`Kind`]s to choose from, a bit for each.
+pub struct RoundPlan {
+	/// The [`RoundKind`]s to choose from, a bit for each.
 	pub kinds: u64,
 	/// Nonzero if the PMU is filled as well, and the VPA says that it is in use.
 	pub pmu: u64,
@@ -298,7 +298,7 @@ pub struct Plan {
 	pub table_is_ours: u64,
 }
 
-impl Plan {
+impl RoundPlan {
 	/// A guest that shares CPUs with others can say nothing of time. Nor of what KVM
 	/// switches only for guests that asked for it, where the machine (QEMU) lets them use
 	/// it unasked: event-based branches and transactional memory.
@@ -325,13 +325,13 @@ pub const fn is_on_demand(index: usize) -> bool {
 	false
 }
 
-assert_eq_size!(Plan, [u64; 6]);
-const_assert_eq!(offset_of!(Plan, kinds), 0);
-const_assert_eq!(offset_of!(Plan, pmu), 8);
-const_assert_eq!(offset_of!(Plan, dec_tolerance), 16);
-const_assert_eq!(offset_of!(Plan, dec_slip), 24);
-const_assert_eq!(offset_of!(Plan, longest), 32);
-const_assert_eq!(offset_of!(Plan, table_is_ours), 40);
+assert_eq_size!(RoundPlan, [u64; 6]);
+const_assert_eq!(offset_of!(RoundPlan, kinds), 0);
+const_assert_eq!(offset_of!(RoundPlan, pmu), 8);
+const_assert_eq!(offset_of!(RoundPlan, dec_tolerance), 16);
+const_assert_eq!(offset_of!(RoundPlan, dec_slip), 24);
+const_assert_eq!(offset_of!(RoundPlan, longest), 32);
+const_assert_eq!(offset_of!(RoundPlan, table_is_ours), 40);
 
 /// Most mismatches that are listed.
 pub const MAX_MISMATCHES: usize = 1024;
@@ -340,14 +340,14 @@ pub const MAX_MISMATCHES: usize = 1024;
 /// mismatches.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Report {
+pub struct RoundReport {
 	/// All that was found after each round, but clocks, in one number.
 	pub digest: u64,
 	/// How many rounds left in which way.
-	pub kinds: [u64; Kind::ALL.len()],
+	pub kinds: [u64; RoundKind::ALL.len()],
 	/// The largest error of DEC, in ticks.
 	pub dec_error: u64,
-	/// How often DEC was off by [`Plan::dec_slip`].
+	/// How often DEC was off by [`RoundPlan::dec_slip`].
 	pub dec_slips: u64,
 	/// The first mismatches.
 	pub mismatches: [Mismatch; MAX_MISMATCHES],
@@ -357,20 +357,29 @@ pub struct Report {
 	pub varied: [u64; COUNT],
 }
 
-const_assert_eq!(offset_of!(Report, digest), 0);
-const_assert_eq!(offset_of!(Report, kinds), 8);
-const_assert_eq!(offset_of!(Report, dec_error), 8 + 8 * Kind::ALL.len());
-const_assert_eq!(offset_of!(Report, dec_slips), 16 + 8 * Kind::ALL.len());
-const_assert_eq!(offset_of!(Report, mismatches), 24 + 8 * Kind::ALL.len());
+const_assert_eq!(offset_of!(RoundReport, digest), 0);
+const_assert_eq!(offset_of!(RoundReport, kinds), 8);
 const_assert_eq!(
-	offset_of!(Report, mismatch_kinds),
-	24 + 8 * Kind::ALL.len() + 32 * MAX_MISMATCHES
+	offset_of!(RoundReport, dec_error),
+	8 + 8 * RoundKind::ALL.len()
 );
 const_assert_eq!(
-	offset_of!(Report, varied),
-	24 + 8 * Kind::ALL.len() + 40 * MAX_MISMATCHES
+	offset_of!(RoundReport, dec_slips),
+	16 + 8 * RoundKind::ALL.len()
 );
-const_assert!(core::mem::size_of::<Report>() as u64 <= map::ROUND_SHADOW - map::ROUND_REPORT);
+const_assert_eq!(
+	offset_of!(RoundReport, mismatches),
+	24 + 8 * RoundKind::ALL.len()
+);
+const_assert_eq!(
+	offset_of!(RoundReport, mismatch_kinds),
+	24 + 8 * RoundKind::ALL.len() + 32 * MAX_MISMATCHES
+);
+const_assert_eq!(
+	offset_of!(RoundReport, varied),
+	24 + 8 * RoundKind::ALL.len() + 40 * MAX_MISMATCHES
+);
+const_assert!(core::mem::size_of::<RoundReport>() as u64 <= map::ROUND_SHADOW - map::ROUND_REPORT);
 
 #[cfg(test)]
 mod tests {
@@ -379,7 +388,7 @@ mod tests {
 	#[test]
 	fn kinds_are_at_their_index_and_have_names() {
 		let mut seen = std::collections::BTreeSet::new();
-		for (index, kind) in Kind::ALL.into_iter().enumerate() {
+		for (index, kind) in RoundKind::ALL.into_iter().enumerate() {
 			assert_eq!(kind.bit(), 1 << index);
 			assert!(seen.insert(kind.name()));
 		}

@@ -22,7 +22,7 @@ mod tests;
 
 /// What the guest left for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Event {
+pub enum ExitReason {
 	/// An hcall, by its number.
 	Hcall(u64),
 	/// Any other interrupt, by its vector.
@@ -31,7 +31,7 @@ pub enum Event {
 	Lost,
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for ExitReason {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		match self {
 			Self::Hcall(number) => write!(f, "hcall:{number:x}"),
@@ -41,7 +41,7 @@ impl fmt::Display for Event {
 	}
 }
 
-impl FromStr for Event {
+impl FromStr for ExitReason {
 	type Err = ();
 
 	fn from_str(text: &str) -> Result<Self, ()> {
@@ -121,7 +121,7 @@ pub enum Way {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Sort {
 	/// What it was for.
-	pub event: Event,
+	pub event: ExitReason,
 	/// Those of [`landmark`] that it came through.
 	pub landmarks: u8,
 }
@@ -183,7 +183,7 @@ pub struct CodeOf {
 
 /// What was recorded from one marker to the other.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Phase {
+pub struct Recording {
 	/// What was said of it.
 	pub tag: u64,
 	/// How often each span occurred.

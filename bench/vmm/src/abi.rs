@@ -148,7 +148,7 @@ const_assert_eq!(offset_of!(IoEventFd, pad), 28);
 
 /// `struct kvm_run` as far as an hcall's exit goes.
 #[repr(C)]
-pub struct Run {
+pub struct KvmRun {
 	pub request_interrupt_window: u8,
 	pub immediate_exit: u8,
 	pub padding: [u8; 6],
@@ -163,17 +163,17 @@ pub struct Run {
 	pub hcall_args: [u64; 9],
 }
 
-const_assert_eq!(offset_of!(Run, immediate_exit), 1);
-const_assert_eq!(offset_of!(Run, exit_reason), 8);
-const_assert_eq!(offset_of!(Run, flags), 14);
-const_assert_eq!(offset_of!(Run, cr8), 16);
-const_assert_eq!(offset_of!(Run, apic_base), 24);
-const_assert_eq!(offset_of!(Run, hcall_nr), 32);
-const_assert_eq!(offset_of!(Run, hcall_ret), 40);
-const_assert_eq!(offset_of!(Run, hcall_args), 48);
-const_assert_eq!(size_of::<Run>(), 120);
+const_assert_eq!(offset_of!(KvmRun, immediate_exit), 1);
+const_assert_eq!(offset_of!(KvmRun, exit_reason), 8);
+const_assert_eq!(offset_of!(KvmRun, flags), 14);
+const_assert_eq!(offset_of!(KvmRun, cr8), 16);
+const_assert_eq!(offset_of!(KvmRun, apic_base), 24);
+const_assert_eq!(offset_of!(KvmRun, hcall_nr), 32);
+const_assert_eq!(offset_of!(KvmRun, hcall_ret), 40);
+const_assert_eq!(offset_of!(KvmRun, hcall_args), 48);
+const_assert_eq!(size_of::<KvmRun>(), 120);
 
-/// The same for an access to a device, at the same place in [`Run`].
+/// The same for an access to a device, at the same place in [`KvmRun`].
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Mmio {

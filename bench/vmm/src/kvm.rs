@@ -14,7 +14,7 @@ use std::sync::Arc;
 use hcall::Number;
 
 use crate::abi;
-pub use devices::{Event, Vfio, Window, Windows, set_source, source};
+pub use devices::{EventFd, TceWindow, Vfio, Windows, set_source, source};
 pub use memory::{Memory, Plain};
 pub use vcpu::{Controller, Exit, Vcpu, VectorRegs};
 
@@ -230,14 +230,14 @@ impl Vm {
 	}
 
 	/// Lets stores of `length` bytes (0: any number) at `address` signal the eventfd.
-	pub fn add_event(&self, event: &Event, address: u64, length: u32) -> Result<()> {
+	pub fn add_event(&self, event: &EventFd, address: u64, length: u32) -> Result<()> {
 		self.add_event_for(event, address, length, None)
 	}
 
 	/// The same, but only of this value, if there is one.
 	pub fn add_event_for(
 		&self,
-		event: &Event,
+		event: &EventFd,
 		address: u64,
 		length: u32,
 		value: Option<u64>,
@@ -261,7 +261,7 @@ impl Vm {
 	}
 
 	/// Creates an emulated DMA window.
-	pub fn create_window(&self, window: &abi::SpaprTce64) -> Result<Window> {
+	pub fn create_window(&self, window: &abi::SpaprTce64) -> Result<TceWindow> {
 		self.windows()?.create(window)
 	}
 
@@ -312,7 +312,7 @@ impl Vm {
 			.map_err(failed("KVM_CREATE_VCPU"))?;
 		// SAFETY: KVM_CREATE_VCPU has just returned this fd, and no other code has it.
 		let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-		assert!(self.mmap_size >= size_of::<abi::Run>());
+		assert!(self.mmap_size >= size_of::<abi::KvmRun>());
 		// SAFETY: a new mapping of the vcpu's run structure.
 		let run = unsafe {
 			libc::mmap(

@@ -21,7 +21,7 @@ use powerpc::{Lpcr, Msr};
 use protocol::block::{Contender, Turns};
 use protocol::{Command, GuestMode, Job, Outcome, map, private};
 
-use crate::kvm::{Controller, Exit, Vcpu, VectorRegs, Vm, Window};
+use crate::kvm::{Controller, Exit, TceWindow, Vcpu, VectorRegs, Vm};
 use crate::user_regs::UserRegs;
 use crate::{abi, elf, kvm, timer};
 
@@ -80,7 +80,7 @@ pub type Call = (Number, [u64; 9]);
 // The order of the fields is the order in which they are dropped.
 pub struct Machine {
 	vcpu: Vcpu,
-	window: Option<Window>,
+	window: Option<TceWindow>,
 	pc: u64,
 	guest: GuestMode,
 	/// Before the VM: it is removed first.

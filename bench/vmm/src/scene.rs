@@ -6,7 +6,7 @@ use std::time::Duration;
 use cases::{Case, Evidence, SPIN, Setup};
 use protocol::{Column, Outcome, map};
 use vmm::command::{once, timing};
-use vmm::kvm::{Controller, Event, Window};
+use vmm::kvm::{Controller, EventFd, TceWindow};
 use vmm::machine::{self, Failure, Machine};
 use vmm::timer::Volley;
 use vmm::{abi, host};
@@ -46,8 +46,8 @@ pub struct Scene {
 	pub case: &'static Case,
 	pub machine: Machine,
 	/// The tables of [`Setup::Tables`].
-	pub windows: Vec<Window>,
-	pub event: Option<Event>,
+	pub windows: Vec<TceWindow>,
+	pub event: Option<EventFd>,
 	volley: Option<Volley>,
 	/// Timers that went off.
 	pub timers: u64,
@@ -78,7 +78,7 @@ impl Scene {
 				}
 			}
 			Setup::Event { address, bytes } => {
-				let event = Event::new()?;
+				let event = EventFd::new()?;
 				vm.add_event(&event, address, bytes)?;
 				scene.event = Some(event);
 			}

@@ -50,7 +50,7 @@ impl Boot {
 
 /// Where a row's tests are run.
 #[derive(Clone, Copy)]
-enum Place {
+enum OnMachine {
 	/// Radix guests on the first machine, all others on the second.
 	ByGuest,
 	On(Boot),
@@ -77,10 +77,10 @@ pub struct Row {
 	guests: &'static [GuestMode],
 	/// Empty if the test chooses paths itself.
 	paths: &'static [Column],
-	place: Place,
+	place: OnMachine,
 	also: &'static [Also],
 	#[cfg(target_arch = "powerpc64")]
-	body: fn(&Run) -> crate::common::Verdict,
+	body: fn(&TestRun) -> crate::common::Verdict,
 }
 
 const GUESTS: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real];
@@ -127,7 +127,7 @@ use {
 };
 
 use Boot::{First, Second, Smp, Soak, Timing};
-use Place::{ByGuest, On};
+use OnMachine::{ByGuest, On};
 
 // The columns: name, guests, paths, machine, where besides, function.
 table! {
@@ -263,7 +263,7 @@ impl Test {
 	/// Runs it.
 	#[cfg(target_arch = "powerpc64")]
 	pub(crate) fn run(&self, seed: u64, amounts: crate::job::Amounts) -> crate::common::Verdict {
-		(self.row.body)(&Run {
+		(self.row.body)(&TestRun {
 			guest: self.guest,
 			path: self.path,
 			seed,
@@ -274,7 +274,7 @@ impl Test {
 
 /// What a test's function is told.
 #[cfg(target_arch = "powerpc64")]
-struct Run {
+struct TestRun {
 	guest: GuestMode,
 	path: Option<Column>,
 	seed: u64,
@@ -282,7 +282,7 @@ struct Run {
 }
 
 #[cfg(target_arch = "powerpc64")]
-impl Run {
+impl TestRun {
 	fn guest(&self) -> GuestMode {
 		self.guest
 	}
@@ -301,9 +301,9 @@ impl Row {
 				None => name,
 			},
 			boot: match self.place {
-				Place::On(boot) => boot,
-				Place::ByGuest if guest == GuestMode::Radix => Boot::First,
-				Place::ByGuest => Boot::Second,
+				OnMachine::On(boot) => boot,
+				OnMachine::ByGuest if guest == GuestMode::Radix => Boot::First,
+				OnMachine::ByGuest => Boot::Second,
 			},
 			row: self,
 			guest,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use hcall::{Code, Number};
 use protocol::block::Contender;
 use protocol::regs::Pattern;
-use protocol::round::{Kind, Plan};
+use protocol::round::{RoundKind, RoundPlan};
 use protocol::{Column, GuestMode, map};
 
 use crate::common::PATHS;
@@ -228,8 +228,8 @@ pub fn check_registers(
 				break;
 			}
 			// Where time isn't counted in instructions, nothing is sure of it.
-			let plan = Plan {
-				kinds: arena::kinds(guest) & !Kind::Decrementer.bit(),
+			let plan = RoundPlan {
+				kinds: arena::kinds(guest) & !RoundKind::Decrementer.bit(),
 				pmu: segment & 1,
 				dec_tolerance: u64::MAX >> 8,
 				dec_slip: 0,

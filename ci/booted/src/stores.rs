@@ -10,7 +10,7 @@ use cases::case;
 use protocol::{Column, GuestMode, map};
 use vmm::abi;
 use vmm::command;
-use vmm::kvm::{Event, Exit};
+use vmm::kvm::{EventFd, Exit};
 use vmm::machine::{Failure, Machine};
 
 use crate::common::{PATHS, Verdict, choose, counter, counters, machine, wrong};
@@ -127,7 +127,7 @@ struct Outcome {
 
 struct Rig {
 	machine: Machine,
-	events: Vec<Event>,
+	events: Vec<EventFd>,
 	is_big_endian: bool,
 }
 
@@ -139,7 +139,7 @@ impl Rig {
 		machine.perform(command, Duration::from_secs(60), |_| {})?;
 		let mut events = vec![];
 		let mut add = |address, length: u32, value| {
-			let event = Event::new()?;
+			let event = EventFd::new()?;
 			let vm = machine.vm();
 			vm.add_event_for(&event, address, length, value)?;
 			events.push(event);
@@ -209,7 +209,7 @@ impl Rig {
 		let signals = self
 			.events
 			.iter()
-			.map(Event::take)
+			.map(EventFd::take)
 			.collect::<Result<_, _>>()?;
 		Ok(Outcome {
 			signals,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cases::case;
 use protocol::regs::Pattern;
-use protocol::round::{Kind, Plan};
+use protocol::round::{RoundKind, RoundPlan};
 use protocol::{Column, GuestMode};
 use vmm::kvm::VectorRegs;
 use vmm::machine::{Failure, Step};
@@ -109,8 +109,8 @@ pub fn kept(guest: GuestMode, path: Column, busy: bool, seed: u64) -> Result<Str
 	let _one_cpu = OneCpu::new(0)?;
 	let mut arena = Arena::new(guest)?;
 	// What isn't checked here may be off; the guest's timer is then late.
-	let plan = Plan {
-		kinds: arena::kinds(guest) & !Kind::Decrementer.bit(),
+	let plan = RoundPlan {
+		kinds: arena::kinds(guest) & !RoundKind::Decrementer.bit(),
 		pmu: 0,
 		dec_tolerance: u64::MAX >> 8,
 		dec_slip: 0,

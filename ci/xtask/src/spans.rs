@@ -32,7 +32,7 @@ const LANDMARKS: [(u8, &str); 5] = [
 pub const LOCAL_ENTRY: u64 = 8;
 
 /// What QEMU has recorded.
-pub fn read(file: &Path) -> Result<Vec<span::Phase>> {
+pub fn read(file: &Path) -> Result<Vec<span::Recording>> {
 	let name = || paths::short(file);
 	let open = File::open(file).with_context(name)?;
 	span::read(open).with_context(name)

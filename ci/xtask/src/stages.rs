@@ -67,13 +67,13 @@ const STAGES: &[Stage] = &[
 
 /// The result of a stage.
 #[derive(Default)]
-struct Report {
+struct StageReport {
 	parts: Vec<(Found, Duration)>,
 	/// Parts that have not ended.
 	awaited: usize,
 }
 
-impl Report {
+impl StageReport {
 	fn checks(&self) -> impl Iterator<Item = &Check> {
 		self.parts.iter().flat_map(|(found, _)| &found.checks)
 	}
@@ -109,9 +109,9 @@ pub fn main(args: &Args) -> Result<()> {
 	}
 	let started = Instant::now();
 	let (stages, planned) = plan(args)?;
-	let mut reports: Vec<Report> = planned
+	let mut reports: Vec<StageReport> = planned
 		.iter()
-		.map(|parts| Report {
+		.map(|parts| StageReport {
 			// One entry for each part, in their order.
 			parts: parts.iter().map(|_| Default::default()).collect(),
 			awaited: parts.len(),
@@ -164,7 +164,7 @@ pub fn main(args: &Args) -> Result<()> {
 			"{error:#}: the next checkout has to compile other people's crates"
 		));
 	}
-	let total = Tally::of(reports.iter().flat_map(Report::checks));
+	let total = Tally::of(reports.iter().flat_map(StageReport::checks));
 	println!("\n{}", total.text());
 	say(format_args!(
 		"all of it took {}",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What all registers must hold after a round.
 
-use protocol::round::{self, Plan, Report, Words};
+use protocol::round::{self, RoundPlan, RoundReport, Words};
 use protocol::{Command, regs};
 
 use super::instances::{instance_cede, instance_problem};
@@ -75,10 +75,10 @@ pub(super) fn expected(
 
 /// Which clock went wrong, and what it should have been at least.
 pub(super) fn clocks(
-	plan: &Plan,
+	plan: &RoundPlan,
 	filled: &Words,
 	got: &Words,
-	report: &mut Report,
+	report: &mut RoundReport,
 ) -> [Option<(usize, u64)>; 6] {
 	let passed = |clock: usize| got[clock].wrapping_sub(filled[clock]);
 	let ticks = passed(round::TB);

@@ -3,7 +3,7 @@
 
 use hcall::{Code, Number};
 use protocol::regs::{self, Pattern};
-use protocol::round::{self, Kind, Plan, Words};
+use protocol::round::{self, RoundKind, RoundPlan, Words};
 use protocol::{map, private};
 
 use super::instances::*;
@@ -111,7 +111,7 @@ const _: () = assert!(size_of::<Shadow>() as u64 <= map::RAM - map::ROUND_SHADOW
 pub(super) struct State {
 	pub(super) pattern: Pattern,
 	pub(super) translated: bool,
-	pub(super) plan: Plan,
+	pub(super) plan: RoundPlan,
 	/// The next page of `map::TOUCH` that has no translation, if there is one left.
 	pub(super) page: u64,
 	pub(super) shadow: &'static mut Shadow,
@@ -123,16 +123,17 @@ impl State {
 	}
 
 	/// A way out: each of the plan's is as likely, but those that need hundreds of hcalls.
-	pub(super) fn kind(&mut self) -> Kind {
-		let rare = Kind::Ebb.bit() | Kind::Tm.bit();
+	pub(super) fn kind(&mut self) -> RoundKind {
+		let rare = RoundKind::Ebb.bit() | RoundKind::Tm.bit();
 		if self.plan.is_shared() {
 			// Nor those that run with interrupts on, but for H_CEDE, which waits for one:
 			// a decrementer of another's may come, late (QEMU's timers are threads).
-			let enabled = Kind::Doorbell.bit() | Kind::Problem.bit() | Kind::Decrementer.bit();
+			let enabled =
+				RoundKind::Doorbell.bit() | RoundKind::Problem.bit() | RoundKind::Decrementer.bit();
 			self.plan.kinds &= !(rare | enabled);
 		}
 		loop {
-			let kind = Kind::ALL[self.below(Kind::ALL.len() as u64) as usize];
+			let kind = RoundKind::ALL[self.below(RoundKind::ALL.len() as u64) as usize];
 			let skip = rare & kind.bit() != 0 && self.below(16) != 0;
 			let only_rare = self.plan.kinds & !rare == 0;
 			if self.plan.kinds & kind.bit() != 0 && (!skip || only_rare) {
@@ -173,15 +174,16 @@ impl State {
 	}
 
 	/// Prepares a round.
-	pub(super) fn prepare(&mut self, kind: Kind, words: &mut Words) -> Round {
+	pub(super) fn prepare(&mut self, kind: RoundKind, words: &mut Words) -> Round {
 		match kind {
-			Kind::Null => hcall(words, Number::NULL, &[], Code::SUCCESS),
-			Kind::Prod => hcall(words, Number::PROD, &[u64::MAX], Code::PARAMETER),
-			Kind::Unknown => hcall(words, private::UNKNOWN, &[], Code::FUNCTION),
-			Kind::GetTce | Kind::PutTce | Kind::PutTceIndirect | Kind::StuffTce => {
-				self.prepare_tce(kind, words)
-			}
-			Kind::Cede => {
+			RoundKind::Null => hcall(words, Number::NULL, &[], Code::SUCCESS),
+			RoundKind::Prod => hcall(words, Number::PROD, &[u64::MAX], Code::PARAMETER),
+			RoundKind::Unknown => hcall(words, private::UNKNOWN, &[], Code::FUNCTION),
+			RoundKind::GetTce
+			| RoundKind::PutTce
+			| RoundKind::PutTceIndirect
+			| RoundKind::StuffTce => self.prepare_tce(kind, words),
+			RoundKind::Cede => {
 				// H_CEDE enables interrupts.
 				words[round::MSR] &= !MSR_EE;
 				words[round::SET_DEC] = 20_000 + self.below(20_000);
@@ -192,50 +194,50 @@ impl State {
 					.changes(3, Code::SUCCESS.0 as u64)
 					.interrupted(DECREMENTER, waiting, MSR_EE)
 			}
-			Kind::MmioLoad => self.prepare_load(words),
-			Kind::MmioStore => self.prepare_store(words),
-			Kind::TouchLoad => {
+			RoundKind::MmioLoad => self.prepare_load(words),
+			RoundKind::MmioStore => self.prepare_store(words),
+			RoundKind::TouchLoad => {
 				let page = self.untouched();
 				words[6] = page + 16;
 				Round::new(&instance_ld).changes(5, content(page))
 			}
-			Kind::TouchStore => {
+			RoundKind::TouchStore => {
 				words[6] = self.untouched() + 24;
 				let mut round = Round::new(&instance_std);
 				round.memory = Some((words[6], words[5]));
 				round
 			}
-			Kind::TouchFetch => {
+			RoundKind::TouchFetch => {
 				// The page branches back.
 				words[regs::CTR] = self.untouched();
 				Round::new(&instance_branch).changes(regs::CFAR, words[regs::CTR])
 			}
-			Kind::Illegal => {
+			RoundKind::Illegal => {
 				let exit = instance_illegal.exit;
 				Round::new(&instance_illegal).interrupted(PROGRAM, exit, PROGRAM_ILLEGAL)
 			}
-			Kind::Trap => {
+			RoundKind::Trap => {
 				let exit = instance_trap.exit;
 				Round::new(&instance_trap).interrupted(PROGRAM, exit, PROGRAM_TRAP)
 			}
-			Kind::Tir => Round::new(&instance_tir).changes(5, 0),
-			Kind::Doorbell => {
+			RoundKind::Tir => Round::new(&instance_tir).changes(5, 0),
+			RoundKind::Doorbell => {
 				// A message of type 5 to thread 0.
 				words[5] = 5 << 27;
 				words[round::MSR] |= MSR_EE;
 				let after = instance_doorbell.after;
 				Round::new(&instance_doorbell).interrupted(DOORBELL, after, 0)
 			}
-			Kind::Ebb => {
+			RoundKind::Ebb => {
 				words[round::CALLS_BEFORE] = CALLS_BEFORE;
 				Round::new(&instance_ebbrr).copies(5, regs::spr_index(805))
 			}
-			Kind::Tm => {
+			RoundKind::Tm => {
 				words[round::CALLS_BEFORE] = CALLS_BEFORE;
 				words[round::MSR] |= MSR_TM;
 				Round::new(&instance_tfhar).copies(5, regs::spr_index(128))
 			}
-			Kind::Pmu => {
+			RoundKind::Pmu => {
 				const MMCR2: usize = round::PMU + 2;
 				let mut round = Round::new(&instance_mmcr2);
 				if self.plan.pmu != 0 {
@@ -245,8 +247,8 @@ impl State {
 				round.any = Some(5);
 				round
 			}
-			Kind::Interrupt => Round::new(&instance_interrupt),
-			Kind::Problem => {
+			RoundKind::Interrupt => Round::new(&instance_interrupt),
+			RoundKind::Problem => {
 				// rfid goes there.
 				words[regs::SRR0] = instance_problem.exit + 4;
 				words[regs::SRR1] = words[round::MSR] | MSR_PR | MSR_EE;
@@ -254,23 +256,23 @@ impl State {
 				let after = instance_problem.after;
 				Round::new(&instance_problem).interrupted(SYSTEM_CALL, after, 0)
 			}
-			Kind::Decrementer => {
+			RoundKind::Decrementer => {
 				words[round::MSR] |= MSR_EE;
 				words[round::SET_DEC] = 20_000 + self.below(20_000);
 				let exit = instance_spin.exit;
 				Round::new(&instance_spin).interrupted(DECREMENTER, exit, 0)
 			}
-			Kind::ProdAwake => hcall(words, Number::PROD, &[0], Code::SUCCESS),
-			Kind::Random => {
+			RoundKind::ProdAwake => hcall(words, Number::PROD, &[0], Code::SUCCESS),
+			RoundKind::Random => {
 				let mut round = hcall(words, Number::RANDOM, &[], Code::SUCCESS);
 				round.any = Some(4);
 				round
 			}
-			Kind::EventCall => {
+			RoundKind::EventCall => {
 				let args = [4, map::MMIO_EVENT, words[6]];
 				hcall(words, Number::LOGICAL_CI_STORE, &args, Code::SUCCESS)
 			}
-			Kind::EventStore => {
+			RoundKind::EventStore => {
 				words[6] = map::MMIO_EVENT_ANY;
 				Round::new(match self.below(3) {
 					0 => &instance_stb,
@@ -278,16 +280,16 @@ impl State {
 					_ => &instance_std,
 				})
 			}
-			Kind::Missing => {
+			RoundKind::Missing => {
 				words[6] = self.within(map::MISSING);
 				data_storage(&instance_ld, words[6], NO_TRANSLATION)
 			}
-			Kind::MissingFetch => {
+			RoundKind::MissingFetch => {
 				let address = self.within(map::MISSING);
 				words[regs::CTR] = address;
 				Round::new(&instance_branch).interrupted(INST_STORAGE, address, NO_TRANSLATION)
 			}
-			Kind::ReadOnly => {
+			RoundKind::ReadOnly => {
 				words[6] = self.within(map::READ_ONLY);
 				data_storage(&instance_std, words[6], STORE_NOT_ALLOWED)
 			}
@@ -299,9 +301,9 @@ impl State {
 		page + self.below(map::TOUCH_PAGE / 8) * 8
 	}
 
-	fn prepare_tce(&mut self, kind: Kind, words: &mut Words) -> Round {
+	fn prepare_tce(&mut self, kind: RoundKind, words: &mut Words) -> Round {
 		let mut tce = map::tce(self.below(512));
-		if kind == Kind::StuffTce {
+		if kind == RoundKind::StuffTce {
 			// It is for taking permissions away only.
 			tce &= !3;
 		}
@@ -309,28 +311,28 @@ impl State {
 		let index = self.below(map::TCE_PAGES - count);
 		let (first, ioba) = (index as usize, index << map::TCE_SHIFT);
 		let written = match kind {
-			Kind::PutTce => 1,
-			Kind::GetTce => 0,
+			RoundKind::PutTce => 1,
+			RoundKind::GetTce => 0,
 			_ => count as usize,
 		};
 		let table = &mut self.shadow.table[first..];
 		for (entry, place) in table[..written].iter_mut().enumerate() {
 			*place = match kind {
-				Kind::PutTceIndirect => map::tce(entry as u64),
+				RoundKind::PutTceIndirect => map::tce(entry as u64),
 				_ => tce,
 			};
 		}
 		let (number, args) = match kind {
-			Kind::GetTce => (Number::GET_TCE, [map::LIOBN, ioba, tce, count]),
-			Kind::PutTce => (Number::PUT_TCE, [map::LIOBN, ioba, tce, count]),
-			Kind::StuffTce => (Number::STUFF_TCE, [map::LIOBN, ioba, tce, count]),
+			RoundKind::GetTce => (Number::GET_TCE, [map::LIOBN, ioba, tce, count]),
+			RoundKind::PutTce => (Number::PUT_TCE, [map::LIOBN, ioba, tce, count]),
+			RoundKind::StuffTce => (Number::STUFF_TCE, [map::LIOBN, ioba, tce, count]),
 			_ => (
 				Number::PUT_TCE_INDIRECT,
 				[map::LIOBN, ioba, map::TCE_LIST, count],
 			),
 		};
 		let mut round = hcall(words, number, &args, Code::SUCCESS);
-		if kind == Kind::GetTce {
+		if kind == RoundKind::GetTce {
 			round = round.changes(4, table[0]);
 			round.any = (self.plan.table_is_ours == 0).then_some(4);
 		}

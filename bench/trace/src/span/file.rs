@@ -15,7 +15,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 
-use super::{CodeOf, Phase, Sort, Span};
+use super::{CodeOf, Recording, Sort, Span};
 
 pub(super) const FIRST_LINE: &str = "kvm-p9 spans 2";
 const LAST_LINE: &str = "end";
@@ -35,7 +35,7 @@ pub fn write_end(out: &mut impl Write) -> io::Result<()> {
 const QUIET: [&str; 2] = ["busy", "quiet"];
 
 /// Writes a phase.
-pub fn write(out: &mut impl Write, phase: &Phase) -> io::Result<()> {
+pub fn write(out: &mut impl Write, phase: &Recording) -> io::Result<()> {
 	writeln!(out, "phase {:x}", phase.tag)?;
 	for (span, count) in &phase.spans {
 		let [kernel, firmware, user] = span.instructions;
@@ -99,7 +99,7 @@ impl std::error::Error for Error {}
 const MOST_WORDS: u64 = 1 << 24;
 
 /// Reads a file, which is some megabytes.
-pub fn read(mut from: impl Read) -> Result<Vec<Phase>, Error> {
+pub fn read(mut from: impl Read) -> Result<Vec<Recording>, Error> {
 	let mut bytes = Vec::new();
 	from.read_to_end(&mut bytes).map_err(Error::Io)?;
 	let text = String::from_utf8_lossy(&bytes);
@@ -138,14 +138,14 @@ fn numbers(words: [&str; 3]) -> Option<[u64; 3]> {
 	Some(numbers)
 }
 
-fn record(text: &str, phases: &mut Vec<Phase>) -> Option<()> {
+fn record(text: &str, phases: &mut Vec<Recording>) -> Option<()> {
 	let words: Vec<&str> = text.split(' ').collect();
 	match words[..] {
 		["phase", tag] => {
 			let tag = u64::from_str_radix(tag, 16).ok()?;
-			phases.push(Phase {
+			phases.push(Recording {
 				tag,
-				..Phase::default()
+				..Recording::default()
 			});
 		}
 		[

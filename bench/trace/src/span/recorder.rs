@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::{ASYNCHRONOUS, CodeOf, Event, Part, Phase, REFUSED, SYSTEM_CALL, Sort, Span, vector};
+use super::{
+	ASYNCHRONOUS, CodeOf, ExitReason, Part, REFUSED, Recording, SYSTEM_CALL, Sort, Span, vector,
+};
 
 /// A span that lasts.
 struct Open {
@@ -15,7 +17,7 @@ struct Open {
 }
 
 impl Open {
-	fn new(event: Event) -> Self {
+	fn new(event: ExitReason) -> Self {
 		Self {
 			span: Span {
 				sort: Sort {
@@ -62,7 +64,7 @@ struct Cpu {
 /// Makes spans of what is executed. CPUs have numbers, and so have threads.
 #[derive(Default)]
 pub struct Recorder {
-	phase: Option<Phase>,
+	phase: Option<Recording>,
 	cpus: Vec<Cpu>,
 	/// By the thread. A thread whose guest runs has none.
 	open: HashMap<u64, Open>,
@@ -73,16 +75,16 @@ pub struct Recorder {
 impl Recorder {
 	/// A phase begins.
 	pub fn begin(&mut self, tag: u64) {
-		self.phase = Some(Phase {
+		self.phase = Some(Recording {
 			tag,
-			..Phase::default()
+			..Recording::default()
 		});
 		self.open.clear();
 		self.others.clear();
 	}
 
 	/// It is over. What lasts is no span. `None` if none has begun.
-	pub fn end(&mut self) -> Option<Phase> {
+	pub fn end(&mut self) -> Option<Recording> {
 		let mut phase = self.phase.take()?;
 		// What lasts has not shown which way it takes.
 		let lasting = self
@@ -144,9 +146,9 @@ impl Recorder {
 		}
 		if left {
 			let event = match vector {
-				Some(SYSTEM_CALL) => Event::Hcall(r3),
-				Some(vector) => Event::Vector(vector),
-				None => Event::Lost,
+				Some(SYSTEM_CALL) => ExitReason::Hcall(r3),
+				Some(vector) => ExitReason::Vector(vector),
+				None => ExitReason::Lost,
 			};
 			let mut open = Open::new(event);
 			open.host(part, real, None, landmarks);
@@ -184,7 +186,7 @@ impl Recorder {
 		}
 	}
 
-	fn close(phase: &mut Phase, open: Open) {
+	fn close(phase: &mut Recording, open: Open) {
 		let of = CodeOf {
 			sort: open.span.sort,
 			quiet: open.span.is_quiet(),

@@ -22,7 +22,7 @@ fn exit(recorder: &mut Recorder, vector: u64, r3: u64, more: &[(Part, u64)]) {
 	recorder.user(0);
 }
 
-fn recorded(work: impl FnOnce(&mut Recorder)) -> Phase {
+fn recorded(work: impl FnOnce(&mut Recorder)) -> Recording {
 	let mut recorder = Recorder::default();
 	recorder.enter(0);
 	recorder.begin(7);
@@ -30,7 +30,7 @@ fn recorded(work: impl FnOnce(&mut Recorder)) -> Phase {
 	recorder.end().unwrap()
 }
 
-fn span(event: Event, instructions: [u64; 3], interrupts: u64) -> Span {
+fn span(event: ExitReason, instructions: [u64; 3], interrupts: u64) -> Span {
 	Span {
 		sort: Sort {
 			event,
@@ -43,7 +43,7 @@ fn span(event: Event, instructions: [u64; 3], interrupts: u64) -> Span {
 }
 
 /// Of the quiet spans.
-fn code(phase: &Phase, event: Event) -> Option<&HashMap<u64, u64>> {
+fn code(phase: &Recording, event: ExitReason) -> Option<&HashMap<u64, u64>> {
 	let sort = Sort {
 		event,
 		landmarks: 0,
@@ -70,18 +70,18 @@ fn spans_belong_to_what_the_guest_left_for() {
 		exit(recorder, 0x4ea0, PUT, &[(Kernel, 0x8000)]);
 	});
 	let wanted = BTreeMap::from([
-		(span(Event::Hcall(PUT), [2, 1, 0], 0), 3),
-		(span(Event::Hcall(CEDE), [2, 0, 1], 0), 1),
-		(span(Event::Vector(0x500), [1, 0, 0], 0), 1),
-		(span(Event::Vector(0xea0), [2, 0, 0], 0), 1),
+		(span(ExitReason::Hcall(PUT), [2, 1, 0], 0), 3),
+		(span(ExitReason::Hcall(CEDE), [2, 0, 1], 0), 1),
+		(span(ExitReason::Vector(0x500), [1, 0, 0], 0), 1),
+		(span(ExitReason::Vector(0xea0), [2, 0, 0], 0), 1),
 	]);
 	assert_eq!((phase.tag, &phase.spans), (7, &wanted));
 	assert_eq!(
-		code(&phase, Event::Hcall(PUT)).unwrap(),
+		code(&phase, ExitReason::Hcall(PUT)).unwrap(),
 		&HashMap::from([(0x4c00, 3), (0x8000, 3), (0x3000_0000, 3)])
 	);
 	// Userspace had a turn.
-	assert!(code(&phase, Event::Hcall(CEDE)).is_none());
+	assert!(code(&phase, ExitReason::Hcall(CEDE)).is_none());
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_system_call_of_the_hosts_is_no_hcall() {
 			&[(User, 0), (Kernel, 0x4c00), (User, 0)],
 		);
 	});
-	let wanted = BTreeMap::from([(span(Event::Hcall(CEDE), [2, 0, 2], 0), 1)]);
+	let wanted = BTreeMap::from([(span(ExitReason::Hcall(CEDE), [2, 0, 2], 0), 1)]);
 	assert_eq!(phase.spans, wanted);
 }
 
@@ -108,9 +108,9 @@ fn interrupts_of_the_host_are_told() {
 			&[(Kernel, 0x8000), (Kernel, 0x4900), (Kernel, 0x8004)],
 		);
 	});
-	let wanted = span(Event::Hcall(PUT), [4, 0, 0], 1);
+	let wanted = span(ExitReason::Hcall(PUT), [4, 0, 0], 1);
 	assert_eq!(phase.spans, BTreeMap::from([(wanted, 1)]));
-	assert!(!wanted.is_quiet() && code(&phase, Event::Hcall(PUT)).is_none());
+	assert!(!wanted.is_quiet() && code(&phase, ExitReason::Hcall(PUT)).is_none());
 }
 
 #[test]
@@ -127,11 +127,11 @@ fn what_is_done_twice_is_counted_once() {
 		);
 	});
 	let wanted = BTreeMap::from([
-		(span(Event::Hcall(PUT), [3, 0, 0], 0), 1),
-		(span(Event::Hcall(CEDE), [2, 0, 1], 0), 1),
+		(span(ExitReason::Hcall(PUT), [3, 0, 0], 0), 1),
+		(span(ExitReason::Hcall(CEDE), [2, 0, 1], 0), 1),
 	]);
 	assert_eq!(phase.spans, wanted);
-	assert_eq!(code(&phase, Event::Hcall(PUT)).unwrap()[&0x8000], 1);
+	assert_eq!(code(&phase, ExitReason::Hcall(PUT)).unwrap()[&0x8000], 1);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn an_exit_without_vector_is_lost() {
 		recorder.host(0, Kernel, 0x8000, PUT, 0);
 		recorder.enter(0);
 	});
-	let wanted = BTreeMap::from([(span(Event::Lost, [1, 0, 0], 0), 1)]);
+	let wanted = BTreeMap::from([(span(ExitReason::Lost, [1, 0, 0], 0), 1)]);
 	assert_eq!(phase.spans, wanted);
 }
 
@@ -153,7 +153,7 @@ fn what_begins_in_the_host_is_in_no_span() {
 	assert!(recorder.in_guest(0));
 	exit(&mut recorder, 0x4c00, PUT, &[]);
 	let phase = recorder.end().unwrap();
-	let wanted = BTreeMap::from([(span(Event::Hcall(PUT), [1, 0, 0], 0), 1)]);
+	let wanted = BTreeMap::from([(span(ExitReason::Hcall(PUT), [1, 0, 0], 0), 1)]);
 	assert_eq!(phase.spans, wanted);
 	assert_eq!(phase.others, BTreeMap::from([(0, [1, 0, 1])]));
 	assert_eq!(recorder.end(), None);
@@ -168,7 +168,7 @@ fn what_a_cpu_did_before_a_phase_is_known() {
 	recorder.host(1, Kernel, 0x4c00, PUT, 0);
 	recorder.enter(1);
 	let phase = recorder.end().unwrap();
-	assert_eq!(phase.spans[&span(Event::Hcall(PUT), [1, 0, 0], 0)], 1);
+	assert_eq!(phase.spans[&span(ExitReason::Hcall(PUT), [1, 0, 0], 0)], 1);
 	// Out of a phase, too.
 	recorder.enter(1);
 	recorder.host(1, Kernel, 0x4c00, PUT, 0);
@@ -193,7 +193,7 @@ fn a_span_is_a_threads_wherever_it_runs() {
 		recorder.user(1);
 		assert!(recorder.in_guest(1) && !recorder.in_guest(0));
 	});
-	let mut wanted = span(Event::Hcall(CEDE), [2, 1, 0], 0);
+	let mut wanted = span(ExitReason::Hcall(CEDE), [2, 1, 0], 0);
 	wanted.sort.landmarks = landmark::FULL;
 	wanted.switches = 1;
 	assert_eq!(phase.spans, BTreeMap::from([(wanted, 1)]));
@@ -212,7 +212,7 @@ fn what_lasts_at_the_end_is_in_no_span() {
 #[test]
 fn landmarks_tell_the_way() {
 	let way = |landmarks| {
-		let mut span = span(Event::Hcall(CEDE), [1, 0, 0], 0);
+		let mut span = span(ExitReason::Hcall(CEDE), [1, 0, 0], 0);
 		span.sort.landmarks = landmarks;
 		span.way()
 	};
@@ -237,7 +237,7 @@ fn vectors_are_where_linux_has_them() {
 	}
 }
 
-fn written(phases: &[Phase]) -> Vec<u8> {
+fn written(phases: &[Recording]) -> Vec<u8> {
 	let mut bytes = Vec::new();
 	write_start(&mut bytes).unwrap();
 	for phase in phases {
@@ -247,7 +247,7 @@ fn written(phases: &[Phase]) -> Vec<u8> {
 	bytes
 }
 
-fn some() -> Phase {
+fn some() -> Recording {
 	recorded(|recorder| {
 		exit(recorder, 0x4c00, PUT, &[(Kernel, 0x8000), (Kernel, 0x8004)]);
 		exit(recorder, 0x4c00, PUT, &[(Kernel, 0x8004)]);
@@ -306,10 +306,10 @@ fn other_files_and_damage_are_told() {
 
 fn any_span() -> impl Strategy<Value = Span> {
 	let event = prop_oneof![
-		(0u64..8).prop_map(Event::Hcall),
-		any::<u64>().prop_map(Event::Hcall),
-		any::<u16>().prop_map(Event::Vector),
-		Just(Event::Lost),
+		(0u64..8).prop_map(ExitReason::Hcall),
+		any::<u64>().prop_map(ExitReason::Hcall),
+		any::<u16>().prop_map(ExitReason::Vector),
+		Just(ExitReason::Lost),
 	];
 	let sort = (event, 0u8..8).prop_map(|(event, landmarks)| Sort { event, landmarks });
 	let counts = (0u64..3, 0u64..3);
@@ -329,10 +329,10 @@ proptest! {
 		quiet in any::<bool>(),
 		code in proptest::collection::hash_map((0u64..50).prop_map(|n| 4 * n), 1u64..4, 1..50),
 	) {
-		let phase = Phase {
+		let phase = Recording {
 			tag: 9,
 			spans,
-			code: BTreeMap::from([(CodeOf { sort: span(Event::Hcall(PUT), [0; 3], 0).sort, quiet }, code)]),
+			code: BTreeMap::from([(CodeOf { sort: span(ExitReason::Hcall(PUT), [0; 3], 0).sort, quiet }, code)]),
 			others,
 		};
 		let back = read(&written(std::slice::from_ref(&phase))[..]).unwrap();

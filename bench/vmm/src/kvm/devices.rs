@@ -28,7 +28,7 @@ impl Vfio {
 	}
 
 	/// Has the group's hardware table at the same addresses follow the window's.
-	pub fn attach(&self, group: &impl AsRawFd, window: &Window) -> Result<()> {
+	pub fn attach(&self, group: &impl AsRawFd, window: &TceWindow) -> Result<()> {
 		let value = abi::VfioSpaprTce {
 			groupfd: group.as_raw_fd(),
 			tablefd: window.fd.as_raw_fd(),
@@ -87,12 +87,12 @@ pub struct Windows(pub(super) OwnedFd);
 
 impl Windows {
 	/// Creates an emulated DMA window.
-	pub fn create(&self, window: &abi::SpaprTce64) -> Result<Window> {
+	pub fn create(&self, window: &abi::SpaprTce64) -> Result<TceWindow> {
 		let argument = ptr::from_ref(window).expose_provenance() as u64;
 		// SAFETY: the request reads a structure of that type there.
 		let fd = unsafe { ioctl(&self.0, abi::KVM_CREATE_SPAPR_TCE_64, argument) }
 			.map_err(failed("KVM_CREATE_SPAPR_TCE_64"))?;
-		Ok(Window {
+		Ok(TceWindow {
 			// SAFETY: the ioctl has just returned this fd, and no other code has it.
 			fd: unsafe { OwnedFd::from_raw_fd(fd) },
 			entries: window.size,
@@ -101,12 +101,12 @@ impl Windows {
 }
 
 /// An emulated DMA window. The table goes when this is dropped.
-pub struct Window {
+pub struct TceWindow {
 	fd: OwnedFd,
 	entries: u64,
 }
 
-impl Window {
+impl TceWindow {
 	/// Its table. Every page of it that is looked at comes into being by that.
 	pub fn table(&self) -> Result<Vec<u64>> {
 		let (size, entries) = (self.entries as usize * 8, self.entries as usize);
@@ -137,9 +137,9 @@ impl Window {
 }
 
 /// An eventfd.
-pub struct Event(pub(super) OwnedFd);
+pub struct EventFd(pub(super) OwnedFd);
 
-impl Event {
+impl EventFd {
 	/// Creates one that is not signalled.
 	pub fn new() -> Result<Self> {
 		// SAFETY: no address is passed.

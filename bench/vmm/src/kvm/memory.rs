@@ -39,13 +39,13 @@ unsafe impl Plain for protocol::block::Probe {}
 // SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::block::Call {}
 // SAFETY: 64-bit words only.
-unsafe impl Plain for protocol::round::Plan {}
+unsafe impl Plain for protocol::round::RoundPlan {}
 // SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::block::Contender {}
 // SAFETY: words.
 unsafe impl Plain for protocol::block::Turns {}
 // SAFETY: 64-bit words only.
-unsafe impl Plain for protocol::round::Report {}
+unsafe impl Plain for protocol::round::RoundReport {}
 
 impl Memory {
 	/// Maps `size` bytes.

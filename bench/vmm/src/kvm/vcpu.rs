@@ -31,7 +31,7 @@ unsafe impl Sync for Vcpu {}
 /// A vcpu.
 pub struct Vcpu {
 	pub(super) fd: OwnedFd,
-	pub(super) run: NonNull<abi::Run>,
+	pub(super) run: NonNull<abi::KvmRun>,
 	pub(super) mmap_size: usize,
 }
 

@@ -6,10 +6,10 @@
 use std::time::{Duration, Instant};
 
 use hcall::Number;
-use protocol::round::{self, Kind, Plan, Report};
+use protocol::round::{self, RoundKind, RoundPlan, RoundReport};
 use protocol::{Command, GuestMode, Job, Outcome, map, private};
 use vmm::abi::Mmio;
-use vmm::kvm::{Event, Memory, Slot};
+use vmm::kvm::{EventFd, Memory, Slot};
 use vmm::machine::{Config, Failure, Machine, Step};
 
 /// Longer than any test's guest takes, in the emulated host's time.
@@ -30,25 +30,29 @@ const ENABLE: [Number; 7] = [
 
 /// Every kind that a guest can have.
 pub fn kinds(guest: GuestMode) -> u64 {
-	const OWN_FAULTS: [Kind; 3] = [Kind::Missing, Kind::MissingFetch, Kind::ReadOnly];
-	let all = Kind::ALL.iter().fold(0, |all, kind| all | kind.bit());
-	let without = |kinds: &[Kind]| kinds.iter().fold(all, |all, kind| all & !kind.bit());
+	const OWN_FAULTS: [RoundKind; 3] = [
+		RoundKind::Missing,
+		RoundKind::MissingFetch,
+		RoundKind::ReadOnly,
+	];
+	let all = RoundKind::ALL.iter().fold(0, |all, kind| all | kind.bit());
+	let without = |kinds: &[RoundKind]| kinds.iter().fold(all, |all, kind| all & !kind.bit());
 	match guest {
 		GuestMode::Hash => all,
 		// Only a hash guest's own faults leave the guest.
 		GuestMode::Radix => without(&OWN_FAULTS),
 		// Problem state needs translation.
-		GuestMode::Real => without(&OWN_FAULTS) & !Kind::Problem.bit(),
+		GuestMode::Real => without(&OWN_FAULTS) & !RoundKind::Problem.bit(),
 		// A hash guest in real mode reaches its first slot of memory and nothing else.
 		GuestMode::HashReal => without(&[
-			Kind::ReadOnly,
-			Kind::Problem,
-			Kind::MmioLoad,
-			Kind::MmioStore,
-			Kind::TouchLoad,
-			Kind::TouchStore,
-			Kind::TouchFetch,
-			Kind::EventStore,
+			RoundKind::ReadOnly,
+			RoundKind::Problem,
+			RoundKind::MmioLoad,
+			RoundKind::MmioStore,
+			RoundKind::TouchLoad,
+			RoundKind::TouchStore,
+			RoundKind::TouchFetch,
+			RoundKind::EventStore,
 		]),
 		GuestMode::Host => 0,
 	}
@@ -61,8 +65,8 @@ pub struct Arena {
 	/// The guest.
 	pub machine: Machine,
 	device: [u8; map::DEVICE_SIZE as usize],
-	/// For [`Kind::EventCall`] and [`Kind::EventStore`].
-	events: [Event; 2],
+	/// For [`RoundKind::EventCall`] and [`RoundKind::EventStore`].
+	events: [EventFd; 2],
 }
 
 impl Arena {
@@ -75,7 +79,7 @@ impl Arena {
 		})?;
 		let memory = Memory::new(map::TOUCH_SIZE as usize)?;
 		let touch = machine.vm().add_memory(TOUCH_SLOT, map::TOUCH, memory)?;
-		let events = [Event::new()?, Event::new()?];
+		let events = [EventFd::new()?, EventFd::new()?];
 		machine.vm().add_event(&events[0], map::MMIO_EVENT, 4)?;
 		machine.vm().add_event(&events[1], map::MMIO_EVENT_ANY, 0)?;
 		Ok(Self {
@@ -88,8 +92,12 @@ impl Arena {
 
 	/// Complains if the eventfds were not signalled once for each round that is to signal one.
 	/// For the rounds since the last time.
-	pub fn check_events(&self, report: &Report) -> Result<(), Failure> {
-		for (event, kind) in self.events.iter().zip([Kind::EventCall, Kind::EventStore]) {
+	pub fn check_events(&self, report: &RoundReport) -> Result<(), Failure> {
+		for (event, kind) in self
+			.events
+			.iter()
+			.zip([RoundKind::EventCall, RoundKind::EventStore])
+		{
 			let (signals, rounds) = (event.take()?, report.kinds[kind as usize]);
 			if signals != rounds {
 				return Err(Failure::Wrong(format!(
@@ -102,14 +110,14 @@ impl Arena {
 	}
 
 	/// Gives the guest its rounds to do.
-	pub fn start(&mut self, command: Command, plan: Plan) {
+	pub fn start(&mut self, command: Command, plan: RoundPlan) {
 		self.device.fill(0);
 		self.machine.memory().write(map::ROUND_PLAN, plan);
 		self.machine.start(command);
 	}
 
 	/// What the guest found.
-	pub fn report(&self) -> Report {
+	pub fn report(&self) -> RoundReport {
 		self.machine.memory().read(map::ROUND_REPORT)
 	}
 
@@ -189,7 +197,7 @@ pub fn command(rounds: u64, seed: u64, cfar: u64) -> Command {
 }
 
 /// The mismatches, as a complaint.
-pub fn check(outcome: &Outcome, report: &Report) -> Result<(), Failure> {
+pub fn check(outcome: &Outcome, report: &RoundReport) -> Result<(), Failure> {
 	if outcome.mismatches == 0 {
 		return Ok(());
 	}
@@ -197,7 +205,7 @@ pub fn check(outcome: &Outcome, report: &Report) -> Result<(), Failure> {
 	let first: Vec<String> = (0..listed)
 		.map(|index| {
 			let mismatch = report.mismatches[index];
-			let kind = Kind::ALL.get(report.mismatch_kinds[index] as usize);
+			let kind = RoundKind::ALL.get(report.mismatch_kinds[index] as usize);
 			format!(
 				"{} in round {} ({}): {:#x} instead of {:#x}",
 				round::name(mismatch.register as usize),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use powerpc::LightCounter;
 use protocol::regs::{self, Pattern};
-use protocol::round::{self, Kind, Plan, Report};
+use protocol::round::{self, RoundKind, RoundPlan, RoundReport};
 use protocol::{Column, GuestMode};
 use vmm::abi::KVM_REG_PPC_U64;
 use vmm::host;
@@ -91,10 +91,14 @@ fn check_faults(
 	guest: GuestMode,
 	path: Column,
 	pmu: bool,
-	report: &Report,
+	report: &RoundReport,
 	faults: u64,
 ) -> Result<(), Failure> {
-	let kinds = [Kind::Missing, Kind::MissingFetch, Kind::ReadOnly];
+	let kinds = [
+		RoundKind::Missing,
+		RoundKind::MissingFetch,
+		RoundKind::ReadOnly,
+	];
 	let own: u64 = kinds.iter().map(|kind| report.kinds[*kind as usize]).sum();
 	let is_right = if guest.is_hash() && path == Column::RustFast && !pmu {
 		faults == own && own > 0
@@ -163,7 +167,7 @@ fn on_path(
 		}
 		arena.start(
 			arena::command(rounds / 2, pattern.next(), cfar),
-			Plan {
+			RoundPlan {
 				kinds: arena::kinds(guest),
 				pmu: pmu.into(),
 				dec_tolerance: DEC_TOLERANCE,
@@ -241,9 +245,9 @@ fn of_guest(failure: Failure, path: Column, pmu: bool) -> Failure {
 }
 
 /// Each way was taken, and each register had different values.
-fn check_variety(guest: GuestMode, pmu: bool, report: &Report) -> Result<(), Failure> {
+fn check_variety(guest: GuestMode, pmu: bool, report: &RoundReport) -> Result<(), Failure> {
 	let wanted = arena::kinds(guest);
-	let missing = Kind::ALL
+	let missing = RoundKind::ALL
 		.into_iter()
 		.filter(|kind| wanted & kind.bit() != 0 && report.kinds[*kind as usize] == 0)
 		.map(|kind| format!("no round by {}", kind.name()));
@@ -345,7 +349,7 @@ pub fn migrate(guest: GuestMode, seed: u64, rounds: u64, cfar: u64) -> Result<St
 		let mut arena = Arena::new(guest)?;
 		arena.start(
 			arena::command(rounds, seed, cfar),
-			Plan {
+			RoundPlan {
 				kinds: arena::kinds(guest),
 				pmu: 0,
 				dec_tolerance: DEC_TOLERANCE,
@@ -373,7 +377,7 @@ pub fn migrate(guest: GuestMode, seed: u64, rounds: u64, cfar: u64) -> Result<St
 		let is_tm = |index: &usize| {
 			let register = report.mismatches[*index].register as usize;
 			// That kind of round reads TFHAR into r5.
-			let copy = register == 5 && report.mismatch_kinds[*index] == Kind::Tm as u64;
+			let copy = register == 5 && report.mismatch_kinds[*index] == RoundKind::Tm as u64;
 			copy || TM.iter().any(|&spr| regs::spr_index(spr) == register)
 		};
 		let lost = (0..listed).filter(is_tm).count();

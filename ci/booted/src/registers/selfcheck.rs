@@ -3,7 +3,7 @@
 //! changed while the guest waits for userspace, one by one.
 
 use protocol::regs;
-use protocol::round::{self, Kind, Plan};
+use protocol::round::{self, RoundKind, RoundPlan};
 use protocol::{Column, GuestMode};
 use vmm::abi::{self, KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128};
 use vmm::machine::{Failure, Machine};
@@ -140,8 +140,8 @@ pub fn exits(guest: GuestMode, seed: u64, cfar: u64) -> Result<String, Failure> 
 	choose(Column::C)?;
 	let handles = handles(guest, true);
 	let mut arena = Arena::new(guest)?;
-	let plan = Plan {
-		kinds: Kind::Unknown.bit(),
+	let plan = RoundPlan {
+		kinds: RoundKind::Unknown.bit(),
 		pmu: 1,
 		dec_tolerance: DEC_TOLERANCE,
 		dec_slip: 0,

@@ -16,7 +16,7 @@ use protocol::{Column, GuestMode, map};
 
 use vmm::abi::SpaprTce64;
 use vmm::host;
-use vmm::kvm::{Memory, Slot, Window};
+use vmm::kvm::{Memory, Slot, TceWindow};
 use vmm::machine::{Config, Failure, Machine};
 
 use super::{
@@ -170,8 +170,8 @@ impl Random {
 // The order of the fields is the order in which they are dropped.
 struct Side {
 	path: Column,
-	windows: Vec<Window>,
-	others: Vec<Window>,
+	windows: Vec<TceWindow>,
+	others: Vec<TceWindow>,
 	_slots: [Slot; 2],
 	/// The slot that comes and goes.
 	coming_and_going: Option<Slot>,

@@ -8,13 +8,13 @@ use hcall::Code;
 use protocol::block::Contender;
 use protocol::{Column, GuestMode, map};
 use static_assertions::const_assert;
-use vmm::kvm::{Exit, Memory, Vcpu, Vfio, Window, Windows};
+use vmm::kvm::{Exit, Memory, TceWindow, Vcpu, Vfio, Windows};
 use vmm::machine::Failure;
 use vmm::timer::Timer;
 
 use super::rig::{
-	BOTH, CONTENDED, Entry, LIOBNS, Place, Rig, Sample, Table, check_served, fast_updates, machine,
-	settle, unregister,
+	BOTH, CONTENDED, Entry, GuestBuffer, LIOBNS, Rig, Sample, Table, check_served, fast_updates,
+	machine, settle, unregister,
 };
 use crate::common::{Verdict, choose, wrong};
 use crate::cpus::move_to_cpu;
@@ -79,7 +79,7 @@ pub fn contend(path: Column, seed: u64, meanwhile: Meanwhile, time: Duration) ->
 	// the check costs some.
 	let (start, size) = (map::TCE_TARGET, 512 << map::TCE_SHIFT);
 	let memory = machine.memory().clone();
-	let place = |address, size| Place::new(&memory, address, address, size);
+	let place = |address, size| GuestBuffer::new(&memory, address, address, size);
 	let places = vec![place(start, size)];
 	let mut regions: Vec<_> = (0..COUNTED_REGIONS as u64)
 		.map(|number| place(start + number * size / 4, size / 4))
@@ -228,8 +228,8 @@ struct Disturber<'a> {
 	groups: &'a [Group],
 	containers: &'a [Container],
 	windows: Windows,
-	window: &'a mut Window,
-	regions: &'a [Place],
+	window: &'a mut TceWindow,
+	regions: &'a [GuestBuffer],
 	/// Regions that were mapped when they were taken back: the kernel keeps them for ever.
 	lost: Vec<usize>,
 	changes: u64,

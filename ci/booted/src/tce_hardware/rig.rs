@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hcall::{Code, Number};
 use protocol::block::Call;
 use protocol::{Column, GuestMode, map};
-use vmm::kvm::{Memory, Slot, Vfio, Window};
+use vmm::kvm::{Memory, Slot, TceWindow, Vfio};
 use vmm::machine::{Config, Failure, Machine};
 
 use crate::common::{counter, counters, wrong};
@@ -108,7 +108,7 @@ pub const TARGETS: [Target; 3] = [
 pub const SMALL: [Target; 1] = [(1, 0x4000_0000, 1 << 20, PAGE)];
 
 /// A piece of guest memory.
-pub struct Place {
+pub struct GuestBuffer {
 	pub memory: Arc<Memory>,
 	/// Where it is for the guest, and in the memory.
 	pub address: u64,
@@ -116,7 +116,7 @@ pub struct Place {
 	pub size: u64,
 }
 
-impl Place {
+impl GuestBuffer {
 	/// So many bytes of a memory, from an offset on.
 	pub fn new(memory: &Arc<Memory>, address: u64, offset: u64, size: u64) -> Self {
 		Self {
@@ -175,13 +175,13 @@ pub fn machine(guest: GuestMode) -> Result<Machine, Failure> {
 pub struct Rig {
 	pub edus: Vec<Edu>,
 	pub vfio: Vfio,
-	pub windows: [Window; 2],
+	pub windows: [TceWindow; 2],
 	pub _slots: Vec<Slot>,
 	pub machine: Machine,
 	/// All memory that is watched.
-	pub places: Vec<Place>,
+	pub places: Vec<GuestBuffer>,
 	/// What of it is registered.
-	pub regions: Vec<Place>,
+	pub regions: Vec<GuestBuffer>,
 	pub containers: Vec<Container>,
 	pub groups: Vec<Group>,
 	pub tables: Tables,
@@ -196,7 +196,8 @@ impl Rig {
 			let slot = machine
 				.vm()
 				.add_memory(slot, address, Memory::new(size as usize)?)?;
-			let place = |offset, size| Place::new(&slot.memory, address + offset, offset, size);
+			let place =
+				|offset, size| GuestBuffer::new(&slot.memory, address + offset, offset, size);
 			places.push(place(0, size));
 			if region != 0 {
 				regions.extend((0..size).step_by(region as usize).map(|o| place(o, region)));
@@ -210,8 +211,8 @@ impl Rig {
 		machine: Machine,
 		tables: Tables,
 		slots: Vec<Slot>,
-		places: Vec<Place>,
-		regions: Vec<Place>,
+		places: Vec<GuestBuffer>,
+		regions: Vec<GuestBuffer>,
 	) -> Result<Self, Failure> {
 		for place in &places {
 			// The kernel goes on for ever taking what is at these addresses for what is there
@@ -490,7 +491,7 @@ impl Rig {
 }
 
 /// Takes a region's registration back. Returns whether its pages were unlocked.
-pub fn unregister(containers: &[Container], region: &Place) -> Result<bool, Failure> {
+pub fn unregister(containers: &[Container], region: &GuestBuffer) -> Result<bool, Failure> {
 	let before = vfio::locked_kb()?;
 	for container in containers {
 		container.unregister(&region.memory, region.offset, region.size)?;

@@ -10,8 +10,8 @@ use vmm::kvm::Memory;
 use vmm::machine::Failure;
 
 use super::rig::{
-	ALL, BOTH, Entry, LARGE, NOTHING, Place, READ, Rig, Sample, TARGETS, UNIT, WRITE, check_served,
-	fast_updates, is_read, machine,
+	ALL, BOTH, Entry, GuestBuffer, LARGE, NOTHING, READ, Rig, Sample, TARGETS, UNIT, WRITE,
+	check_served, fast_updates, is_read, machine,
 };
 use crate::common::{Verdict, choose, named, wrong};
 use crate::tce::{self, PAGE_ENTRIES};
@@ -155,7 +155,7 @@ pub fn slot_end(guest: GuestMode, path: Column) -> Verdict {
 	] {
 		let memory = Arc::new(Memory::new(mapped as usize)?);
 		slots.push(machine.vm().add_part(slot, address, &memory, size)?);
-		let place = |address, offset, size| Place::new(&memory, address, offset, size);
+		let place = |address, offset, size| GuestBuffer::new(&memory, address, offset, size);
 		places.push(place(address, 0, size));
 		if size < mapped {
 			places.push(place(BEHIND + address, size, mapped - size));

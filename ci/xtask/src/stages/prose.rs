@@ -58,7 +58,7 @@ fn prose() -> Result<Found> {
 	for place in PROSE {
 		for path in process::files_below(&root.join(place))? {
 			let name = paths::short(&path);
-			let Some(kind) = Kind::of(&name) else {
+			let Some(kind) = FileKind::of(&name) else {
 				continue;
 			};
 			files += 1;
@@ -140,7 +140,7 @@ fn allowed(text: &str) -> Result<BTreeSet<(String, String)>> {
 
 /// Which part of a file is prose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FileKind {
 	/// All but blocks of code.
 	Markdown,
 	/// `// ...`
@@ -153,7 +153,7 @@ enum Kind {
 	Patch,
 }
 
-impl Kind {
+impl FileKind {
 	fn of(name: &str) -> Option<Self> {
 		let file = name.rsplit('/').next()?;
 		let extension = file.rsplit_once('.').map_or("", |(_, extension)| extension);
@@ -258,7 +258,7 @@ fn after<'a>(line: &'a str, mark: &str) -> &'a str {
 mod tests {
 	use super::*;
 
-	fn found(kind: Kind, text: &str) -> Vec<(usize, String)> {
+	fn found(kind: FileKind, text: &str) -> Vec<(usize, String)> {
 		let banned = banned("nobody -> none\nby itself -> alone\n").unwrap();
 		let findings = kind.findings(text, &banned);
 		let pair = |found: &Finding<'_>| (found.line, found.banned.word.clone());
@@ -269,33 +269,39 @@ mod tests {
 	fn words_are_found_where_prose_is() {
 		let nobody = |line| vec![(line, "nobody".to_owned())];
 		assert_eq!(
-			found(Kind::Slashes, "let nobody = 1;\n/// Nobody is."),
+			found(FileKind::Slashes, "let nobody = 1;\n/// Nobody is."),
 			nobody(2)
 		);
-		assert_eq!(found(Kind::Slashes, "x(); // for nobody"), nobody(1));
+		assert_eq!(found(FileKind::Slashes, "x(); // for nobody"), nobody(1));
 		assert_eq!(
-			found(Kind::Stars, "int nobody; /* x\n * nobody\n */ nobody"),
+			found(FileKind::Stars, "int nobody; /* x\n * nobody\n */ nobody"),
 			nobody(2)
 		);
-		assert_eq!(found(Kind::Hashes, "nobody = 1\n# nobody"), nobody(2));
-		assert_eq!(found(Kind::Markdown, "```\nnobody\n```\nnobody"), nobody(4));
+		assert_eq!(found(FileKind::Hashes, "nobody = 1\n# nobody"), nobody(2));
 		assert_eq!(
-			found(Kind::Patch, "Subject: x\n\nnobody\n---\nnobody"),
+			found(FileKind::Markdown, "```\nnobody\n```\nnobody"),
+			nobody(4)
+		);
+		assert_eq!(
+			found(FileKind::Patch, "Subject: x\n\nnobody\n---\nnobody"),
 			nobody(3)
 		);
 	}
 
 	#[test]
 	fn only_whole_words_are_found() {
-		assert!(found(Kind::Markdown, "nobodys, nobody_x").is_empty());
-		assert_eq!(found(Kind::Markdown, "nobody's").len(), 1);
+		assert!(found(FileKind::Markdown, "nobodys, nobody_x").is_empty());
+		assert_eq!(found(FileKind::Markdown, "nobody's").len(), 1);
 	}
 
 	#[test]
 	fn a_phrase_may_go_on_in_the_next_line() {
 		let text = "/// It does so by\n/// itself.";
-		assert_eq!(found(Kind::Slashes, text), [(1, "by itself".to_owned())]);
-		assert!(found(Kind::Slashes, "/// by\nx();\n/// itself").is_empty());
+		assert_eq!(
+			found(FileKind::Slashes, text),
+			[(1, "by itself".to_owned())]
+		);
+		assert!(found(FileKind::Slashes, "/// by\nx();\n/// itself").is_empty());
 	}
 
 	#[test]

@@ -36,7 +36,7 @@ const LAYOUT: &str = include_str!("report_page/page.js");
 /// Pictures are this high at most.
 const PICTURE: u32 = 4000;
 
-struct Window {
+struct Viewport {
 	name: &'static str,
 	width: u32,
 	height: u32,
@@ -44,8 +44,8 @@ struct Window {
 	dark: bool,
 }
 
-const fn window(name: &'static str, width: u32, height: u32, phone: bool, dark: bool) -> Window {
-	Window {
+const fn window(name: &'static str, width: u32, height: u32, phone: bool, dark: bool) -> Viewport {
+	Viewport {
 		name,
 		width,
 		height,
@@ -54,7 +54,7 @@ const fn window(name: &'static str, width: u32, height: u32, phone: bool, dark: 
 	}
 }
 
-const WINDOWS: [Window; 4] = [
+const WINDOWS: [Viewport; 4] = [
 	window("360-light", 360, 740, true, false),
 	window("360-dark", 360, 740, true, true),
 	window("1280-light", 1280, 800, false, false),
@@ -179,7 +179,7 @@ fn strings(value: Value) -> Result<Vec<String>> {
 	serde_json::from_value(value).context("the test's own script has no list of complaints")
 }
 
-fn complaints(browser: &mut Browser, window: &Window) -> Result<Vec<String>> {
+fn complaints(browser: &mut Browser, window: &Viewport) -> Result<Vec<String>> {
 	let scheme = if window.dark { "dark" } else { "light" };
 	strings(browser.evaluate(&format!("({LAYOUT})('{scheme}', {})", window.width))?)
 }

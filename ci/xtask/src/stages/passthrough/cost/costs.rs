@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a phase has cost: its TCE hcalls, other hcalls and other exits.
 
-use ::trace::span::{self, Event};
+use ::trace::span::{self, ExitReason};
 use anyhow::{Result, bail, ensure};
 use protocol::Column;
 use serde::Serialize;
@@ -26,25 +26,25 @@ pub(super) struct Cost {
 }
 
 impl Cost {
-	pub(super) fn new(phase: Phase, recorded: &[span::Phase], reads: u64) -> Result<Self> {
+	pub(super) fn new(phase: Phase, recorded: &[span::Recording], reads: u64) -> Result<Self> {
 		let mut of_tag = recorded.iter().filter(|one| one.tag == phase.tag);
 		let (Some(recorded), None) = (of_tag.next(), of_tag.next()) else {
 			bail!("it was not recorded, or twice");
 		};
 		let spans = &recorded.spans;
-		let all = |which: &dyn Fn(Event) -> bool| Kind::new("all", spans, which);
-		if let Some(kind) = all(&|event| event == Event::Lost) {
+		let all = |which: &dyn Fn(ExitReason) -> bool| Kind::new("all", spans, which);
+		if let Some(kind) = all(&|event| event == ExitReason::Lost) {
 			bail!("{} exits came through no vector", kind.spans);
 		}
 		let is_tce = |event| {
 			TCE.iter()
-				.any(|(number, _)| event == Event::Hcall(number.0))
+				.any(|(number, _)| event == ExitReason::Hcall(number.0))
 		};
-		let is_hcall = |event| matches!(event, Event::Hcall(_));
+		let is_hcall = |event| matches!(event, ExitReason::Hcall(_));
 		let tce: Vec<Kind> = TCE
 			.iter()
 			.filter_map(|(number, name)| {
-				Kind::new(name, spans, |event| event == Event::Hcall(number.0))
+				Kind::new(name, spans, |event| event == ExitReason::Hcall(number.0))
 			})
 			.collect();
 		let hcalls: u64 = tce.iter().map(|kind| kind.spans).sum();
@@ -115,7 +115,7 @@ mod tests {
 	#[test]
 	fn what_was_not_seen_is_no_cost() {
 		let first = phases().next().unwrap();
-		let error = |recorded: &[span::Phase], reads| {
+		let error = |recorded: &[span::Recording], reads| {
 			Cost::new(first, recorded, reads).unwrap_err().to_string()
 		};
 		assert_eq!(error(&[], 10), "it was not recorded, or twice");
@@ -123,7 +123,8 @@ mod tests {
 		assert_eq!(error(&twice, 10), "it was not recorded, or twice");
 		assert_eq!(error(&[phase(1, 5)], 11), "only 20 TCE hcalls in 11 reads");
 		let mut lost = phase(1, 5);
-		lost.spans.extend(spans(&[(Event::Lost, [1, 0, 0], 0, 3)]));
+		lost.spans
+			.extend(spans(&[(ExitReason::Lost, [1, 0, 0], 0, 3)]));
 		assert_eq!(error(&[lost], 10), "3 exits came through no vector");
 	}
 }

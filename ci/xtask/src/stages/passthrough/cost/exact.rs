@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::report::console::{self, Cell, Line, Measured};
 use ::report::measure;
-use ::trace::span::{self, Event};
+use ::trace::span::{self, ExitReason};
 use anyhow::{Context, Result, ensure};
 use cases::{Case, case};
 use hcall::Number;
@@ -39,7 +39,7 @@ const TIME: Duration = Duration::from_secs(300);
 /// Whether the spans of a case are as long as the guest's timebase says.
 fn exact(
 	measured: &[Measured],
-	recorded: &[span::Phase],
+	recorded: &[span::Recording],
 	case: &'static Case,
 	number: Number,
 	path: Column,
@@ -59,7 +59,7 @@ fn exact(
 		.find(|phase| phase.tag == tag)
 		.and_then(|phase| {
 			Kind::new(case.name, &phase.spans, |event| {
-				event == Event::Hcall(number.0)
+				event == ExitReason::Hcall(number.0)
 			})
 		})
 		.context("no spans")?;
@@ -151,10 +151,10 @@ mod tests {
 	#[test]
 	fn spans_that_are_not_exact_are_found() {
 		let (case, path) = (case!("h_get_tce"), Column::C);
-		let recorded = |each, count| span::Phase {
+		let recorded = |each, count| span::Recording {
 			tag: cases::tag(case, GuestMode::Radix, path),
-			spans: spans(&[(Event::Hcall(Number::GET_TCE.0), [each, 0, 0], 0, count)]),
-			..span::Phase::default()
+			spans: spans(&[(ExitReason::Hcall(Number::GET_TCE.0), [each, 0, 0], 0, count)]),
+			..span::Recording::default()
 		};
 		let judge = |told, each, count| {
 			let measured = [measured(case, path, told)];

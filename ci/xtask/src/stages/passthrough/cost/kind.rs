@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ::trace::span::{Event, Part, Span};
+use ::trace::span::{ExitReason, Part, Span};
 use serde::Serialize;
 
 /// Spans of one kind, in a phase. Instructions are the hypervisor's.
@@ -33,7 +33,7 @@ impl Kind {
 	pub(super) fn new(
 		name: &str,
 		spans: &BTreeMap<Span, u64>,
-		which: impl Fn(Event) -> bool,
+		which: impl Fn(ExitReason) -> bool,
 	) -> Option<Self> {
 		let mut ours: Vec<(Span, u64)> = spans
 			.iter()

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ::trace::attribute::FIRMWARE;
-use ::trace::span::{self, Event};
+use ::trace::span::{self, ExitReason};
 use ::trace::symbols::{self, LINEAR, Symbols};
 use harness::process::say;
 use hcall::Number;
@@ -59,10 +59,10 @@ impl Profile {
 	pub(super) fn new(
 		path: Column,
 		(number, hcall): (Number, &'static str),
-		phases: &[&span::Phase],
+		phases: &[&span::Recording],
 		symbols: &Symbols,
 	) -> Option<Self> {
-		let event = Event::Hcall(number.0);
+		let event = ExitReason::Hcall(number.0);
 		let spans: u64 = phases
 			.iter()
 			.flat_map(|phase| &phase.spans)

@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use ::trace::span::{self, Event, Sort, Span};
+use ::trace::span::{self, ExitReason, Sort, Span};
 use hcall::Number;
 
 use super::costs::Cost;
 use super::phase::{PATHS, phases};
 
-const INDIRECT: Event = Event::Hcall(Number::PUT_TCE_INDIRECT.0);
-pub(super) const STUFF: Event = Event::Hcall(Number::STUFF_TCE.0);
-const CEDE: Event = Event::Hcall(Number::CEDE.0);
+const INDIRECT: ExitReason = ExitReason::Hcall(Number::PUT_TCE_INDIRECT.0);
+pub(super) const STUFF: ExitReason = ExitReason::Hcall(Number::STUFF_TCE.0);
+const CEDE: ExitReason = ExitReason::Hcall(Number::CEDE.0);
 
-pub(super) fn spans(all: &[(Event, [u64; 3], u64, u64)]) -> BTreeMap<Span, u64> {
+pub(super) fn spans(all: &[(ExitReason, [u64; 3], u64, u64)]) -> BTreeMap<Span, u64> {
 	let spans = all.iter().map(|&(event, instructions, interrupts, count)| {
 		let span = Span {
 			sort: Sort {
@@ -29,8 +29,8 @@ pub(super) fn spans(all: &[(Event, [u64; 3], u64, u64)]) -> BTreeMap<Span, u64> 
 	spans.collect()
 }
 
-pub(super) fn phase(tag: u64, each: u64) -> span::Phase {
-	span::Phase {
+pub(super) fn phase(tag: u64, each: u64) -> span::Recording {
+	span::Recording {
 		tag,
 		spans: spans(&[
 			(INDIRECT, [each, 100, 0], 0, 9),
@@ -38,9 +38,9 @@ pub(super) fn phase(tag: u64, each: u64) -> span::Phase {
 			(STUFF, [each, 0, 0], 0, 10),
 			(CEDE, [1000, 0, 0], 0, 2),
 			(CEDE, [1000, 0, 700], 0, 1),
-			(Event::Vector(0x980), [300, 0, 0], 0, 1),
+			(ExitReason::Vector(0x980), [300, 0, 0], 0, 1),
 		]),
-		..span::Phase::default()
+		..span::Recording::default()
 	}
 }
 

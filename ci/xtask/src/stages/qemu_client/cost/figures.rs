@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ::report::client::{Cost, Exits};
-use ::trace::span::{self, Event, Part, Way, landmark};
+use ::trace::span::{self, ExitReason, Part, Way, landmark};
 use anyhow::{Result, ensure};
 use hcall::Number;
 
@@ -46,30 +46,33 @@ const VECTORS: [(u16, &str); 9] = [
 ];
 
 /// A reason in words.
-pub(super) fn reason(event: Event) -> String {
+pub(super) fn reason(event: ExitReason) -> String {
 	let known = match event {
-		Event::Hcall(number) => HCALLS
+		ExitReason::Hcall(number) => HCALLS
 			.iter()
 			.find(|(known, _)| known.0 == number)
 			.map(|(_, name)| *name),
-		Event::Vector(vector) => VECTORS
+		ExitReason::Vector(vector) => VECTORS
 			.iter()
 			.find(|(known, _)| *known == vector)
 			.map(|(_, name)| *name),
-		Event::Lost => None,
+		ExitReason::Lost => None,
 	};
 	known.map_or_else(|| event.to_string(), str::to_owned)
 }
 
 /// What a phase has cost.
-pub(super) fn cost(phase: &span::Phase, count: u64) -> Result<Cost> {
+pub(super) fn cost(phase: &span::Recording, count: u64) -> Result<Cost> {
 	let mut exits: BTreeMap<String, Exits> = BTreeMap::new();
 	let (mut hypervisor, mut userspace) = (0, 0);
 	for (span, &times) in &phase.spans {
 		let event = span.sort.event;
-		ensure!(event != Event::Lost, "{times} exits came through no vector");
+		ensure!(
+			event != ExitReason::Lost,
+			"{times} exits came through no vector"
+		);
 		let ours = exits.entry(reason(event)).or_default();
-		let slept = event == Event::Hcall(Number::CEDE.0) && span.switches != 0;
+		let slept = event == ExitReason::Hcall(Number::CEDE.0) && span.switches != 0;
 		let way = match span.way() {
 			Way::Fast => &mut ours.fast,
 			Way::Light => &mut ours.light,
@@ -103,7 +106,7 @@ mod tests {
 	use super::*;
 	use ::trace::span::{Sort, Span};
 
-	fn spans(all: &[(Event, u8, u64, u64)]) -> span::Phase {
+	fn spans(all: &[(ExitReason, u8, u64, u64)]) -> span::Recording {
 		let spans = all.iter().map(|&(event, landmarks, switches, count)| {
 			let span = Span {
 				sort: Sort { event, landmarks },
@@ -113,14 +116,14 @@ mod tests {
 			};
 			(span, count)
 		});
-		span::Phase {
+		span::Recording {
 			spans: spans.collect(),
 			others: BTreeMap::from([(0, [7, 2, 5]), (landmark::IDLE, [90, 0, 0])]),
-			..span::Phase::default()
+			..span::Recording::default()
 		}
 	}
 
-	const CEDE: Event = Event::Hcall(Number::CEDE.0);
+	const CEDE: ExitReason = ExitReason::Hcall(Number::CEDE.0);
 
 	#[test]
 	fn exits_are_counted_by_reason_and_way() {
@@ -128,9 +131,14 @@ mod tests {
 			(CEDE, 0, 0, 5),
 			(CEDE, landmark::FULL, 1, 3),
 			(CEDE, landmark::FULL, 0, 2),
-			(Event::Vector(0xe00), landmark::LIGHT, 0, 4),
-			(Event::Vector(0xe00), landmark::LIGHT | landmark::FULL, 1, 1),
-			(Event::Hcall(0x58), landmark::FULL, 1, 1),
+			(ExitReason::Vector(0xe00), landmark::LIGHT, 0, 4),
+			(
+				ExitReason::Vector(0xe00),
+				landmark::LIGHT | landmark::FULL,
+				1,
+				1,
+			),
+			(ExitReason::Hcall(0x58), landmark::FULL, 1, 1),
 		]);
 		let cost = cost(&phase, 10).unwrap();
 		let exits = |fast, light, full, slept| Exits {
@@ -154,7 +162,7 @@ mod tests {
 
 	#[test]
 	fn what_was_not_seen_is_no_figure() {
-		assert!(cost(&spans(&[(Event::Lost, 0, 0, 1)]), 10).is_err());
+		assert!(cost(&spans(&[(ExitReason::Lost, 0, 0, 1)]), 10).is_err());
 		assert!(cost(&spans(&[]), 0).is_err());
 	}
 }

@@ -165,7 +165,7 @@ impl<'a> Log<'a> {
 		Ok(())
 	}
 
-	fn cost(&self, phase: Phase, recorded: &[span::Phase]) -> Result<::report::client::Cost> {
+	fn cost(&self, phase: Phase, recorded: &[span::Recording]) -> Result<::report::client::Cost> {
 		let wanted = match phase.path {
 			Column::C | Column::Asm510 => "c 1 1",
 			Column::RustFull => "rust 0 0",
@@ -182,7 +182,7 @@ impl<'a> Log<'a> {
 		cost(recorded, count).with_context(|| format!("phase {}", phase.tag))
 	}
 
-	fn works(&self, guest: Guest, recorded: &[span::Phase]) -> Result<Vec<Work>> {
+	fn works(&self, guest: Guest, recorded: &[span::Recording]) -> Result<Vec<Work>> {
 		let costs = phases(self.run)
 			.map(|phase| self.cost(phase, recorded))
 			.collect::<Result<Vec<_>>>()?;

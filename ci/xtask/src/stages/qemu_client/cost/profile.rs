@@ -23,7 +23,7 @@ const TOLD: usize = 60;
 pub(super) fn write(
 	series: &Series,
 	runs: &[(u64, Guest)],
-	recorded: &[span::Phase],
+	recorded: &[span::Recording],
 	symbols: &Symbols,
 ) -> Result<()> {
 	let mut text = String::new();
