@@ -34,7 +34,7 @@ mod prepare;
 /// The code that runs next must expect the new instruction.
 unsafe fn patch(address: u64, instruction: u32) -> u32 {
 	let place = at::<u32>(address);
-	// SAFETY: text of ours, that we may write; the caller's word for the rest.
+	// SAFETY: the payload's own text, which it may write. The caller expects the new instruction.
 	unsafe {
 		let old = ptr::read_volatile(place);
 		ptr::write_volatile(place, instruction);
@@ -187,6 +187,6 @@ pub fn run(command: &Command, outcome: &mut Outcome, needs_arena: bool) {
 		// SAFETY: the counter is ours; volatile as the VMM may be looking.
 		unsafe { ptr::write_volatile(&raw mut outcome.rounds, number + 1) };
 	}
-	// SAFETY: as above.
+	// SAFETY: a byte of the VPA that the guest may write.
 	unsafe { at::<u8>(map::VPA + map::VPA_PMCREGS_IN_USE).write_volatile(0) };
 }

@@ -51,14 +51,14 @@ unsafe fn answer(
 	hcall: FastHcall,
 	body: impl FnOnce(&KernelGuest<'_>) -> Result<(), Refusal>,
 ) -> Code {
-	// SAFETY: the caller's word.
+	// SAFETY: `p9` is in the vcpu that runs this handler, and a vcpu outlives its run.
 	let guest = unsafe { KernelGuest::new(vcpu_of(p9)) };
 	let Some(guest) = guest else {
 		return Code::TOO_HARD;
 	};
 	let code = body(&guest).map_or_else(Refusal::code, |()| Code::SUCCESS);
 	if code != Code::TOO_HARD {
-		// SAFETY: the caller's word; shared access is what the type allows.
+		// SAFETY: `p9` is in the vcpu that runs this handler. The type allows shared access.
 		unsafe { p9.as_ref() }.fast[hcall as usize].add(1);
 	}
 	code
@@ -74,7 +74,7 @@ macro_rules! handlers {
 			/// The trampoline calls this, for the vcpu that `p9` is part of.
 			#[inline(always)]
 			pub unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>) -> Code {
-				// SAFETY: as the caller vouches.
+				// SAFETY: the trampoline passes `p9` of the vcpu whose context is loaded.
 				unsafe {
 					answer(p9, FastHcall::$hcall, |$guest| {
 						let $vcpu = $guest.vcpu;

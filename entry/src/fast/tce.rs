@@ -24,7 +24,7 @@ pub(crate) unsafe fn fast_hardware<const NUMBER: u64, const HCALL: usize>(
 	p9: NonNull<P9Vcpu>,
 	stt: SttView,
 ) -> Code {
-	// SAFETY: as the caller vouches.
+	// SAFETY: `p9` is in the vcpu that runs this handler, and `kvm->srcu` is held.
 	let caller = unsafe { HcallContext::new(p9, CallSite::Fast) };
 	let table = KernelTable::<Any>::new(stt, CallSite::Fast);
 	count(
@@ -50,7 +50,7 @@ pub(crate) fn count(result: Result<u64, Refusal>, counter: &Counter) -> Code {
 /// The trampoline calls for this, for the vcpu that `p9` is part of.
 #[inline(always)]
 pub(crate) unsafe fn fast<const NUMBER: u64, const HCALL: usize>(p9: NonNull<P9Vcpu>) -> Code {
-	// SAFETY: as the caller vouches.
+	// SAFETY: `p9` is in the vcpu that runs this handler, and `kvm->srcu` is held.
 	let caller = unsafe { HcallContext::new(p9, CallSite::Fast) };
 	let stt = match caller.table() {
 		Ok(stt) => stt,
@@ -103,7 +103,7 @@ pub(crate) unsafe fn fast_emulated<const NUMBER: u64, const HCALL: usize>(
 	p9: NonNull<P9Vcpu>,
 	stt: SttView,
 ) -> Code {
-	// SAFETY: as the caller vouches.
+	// SAFETY: `p9` is in the vcpu that runs this handler, and `kvm->srcu` is held.
 	let caller = unsafe { HcallContext::new(p9, CallSite::Fast) };
 	let table = KernelTable::<Emulated>::new(stt, CallSite::Fast);
 	count(
@@ -122,7 +122,7 @@ macro_rules! fast {
 			/// The trampoline calls this, for the vcpu that `p9` is part of.
 			#[inline(always)]
 			pub unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>) -> Code {
-				// SAFETY: as the caller vouches.
+				// SAFETY: the trampoline passes `p9` of the vcpu whose context is loaded.
 				unsafe { fast::<{ Number::$number.0 }, { FastHcall::$hcall as usize }>(p9) }
 			}
 		)*

@@ -25,7 +25,7 @@ pub(crate) unsafe fn run(
 	number: Number,
 	handler: Handler,
 ) -> Code {
-	// SAFETY: as the caller vouches; the handler's own reference to it is shared, too.
+	// SAFETY: `p9` is in the vcpu that runs this handler. The handler's own reference is shared, too.
 	let own = unsafe { p9.as_ref() };
 	let stats = stats(own);
 	if stats.is_some_and(Stats::is_full) {
@@ -35,7 +35,7 @@ pub(crate) unsafe fn run(
 	}
 	// SAFETY: the vcpu that this is part of, which is in this handler.
 	let r4 = unsafe { vcpu_of(p9) }.gpr4();
-	// SAFETY: as the caller vouches.
+	// SAFETY: the handler is called as the trampoline calls it: for the vcpu that `p9` is in.
 	let code = unsafe { handler(p9) };
 	if let Some(stats) = stats
 		&& code != Code::TOO_HARD

@@ -39,7 +39,7 @@ const HPTE_SHIFT: u32 = 4;
 #[inline(always)]
 unsafe fn read_table(address: u64) -> u64 {
 	let at = (address | layout::LINEAR_MAP as u64) as *const u64;
-	// SAFETY: the caller's word; all memory with page tables is in the linear map.
+	// SAFETY: a page table is at the real address, and all page tables are in the linear map.
 	unsafe { at.read_volatile() }
 }
 
@@ -143,7 +143,8 @@ impl KernelGuest<'_> {
 	/// There must be a `T` at the offset, which the kernel accesses atomically.
 	#[inline(always)]
 	unsafe fn shared<T>(&self, offset: usize) -> &T {
-		// SAFETY: the caller's word.
+		// SAFETY: a `T` is at the offset in the VM, which outlives its vcpus. The kernel's accesses to
+		// it are atomic.
 		unsafe { self.kvm.address().add(offset).cast().as_ref() }
 	}
 

@@ -58,7 +58,7 @@ pub unsafe extern "C" fn kvm_p9_tce(p9: NonNull<P9Vcpu>, call: &mut TceCall) -> 
 		list_read: call.list_read != 0,
 		irqs_off: call.irqs_off != 0,
 	};
-	// SAFETY: as the caller vouches.
+	// SAFETY: KVM passes `p9` of the vcpu that it runs, and holds `kvm->srcu`, or RCU for H_GET_TCE.
 	let caller = unsafe { HcallContext::new(p9, path) };
 	if !facts.contains(HostFacts::CPU_SUPPORTED | HostFacts::RADIX) {
 		call.needs = Needs::CFallback as u64;

@@ -56,7 +56,7 @@ pub(crate) fn cycle_counter() -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvm_p9_time_entry(vcpu: NonNull<u8>) {
 	let mut power9 = Power9::for_handler(paca());
-	// SAFETY: the caller's word; the vcore is the vcpu's own, and never null.
+	// SAFETY: the vcpu is the one whose state is loaded. Its vcore is its own, and never null.
 	let (vcpu, vcore) = unsafe {
 		let vcpu = VcpuView::new(vcpu);
 		let vcore = VcoreView::new(NonNull::new_unchecked(vcpu.vcore() as *mut u8));
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn kvm_p9_time_entry(vcpu: NonNull<u8>) {
 /// The vcpu must be the one whose state is loaded, with its r3 saved.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvm_p9_time_exit(vcpu: NonNull<u8>) {
-	// SAFETY: the caller's word.
+	// SAFETY: the vcpu is the one whose state is loaded, so it is not freed.
 	let vcpu = unsafe { VcpuView::new(vcpu) };
 	let p9 = p9(&vcpu);
 	if let Some(stats) = stats(p9) {
