@@ -135,7 +135,7 @@ pub fn run(command: &Command, outcome: &mut Outcome, needs_arena: bool) {
 	};
 	let mut previous = [0; round::COUNT];
 	for number in 0..command.iterations {
-		let kind = state.kind();
+		let kind = state.kind(number);
 		let mut words = state.words(own_msr);
 		let round = state.prepare(kind, &mut words);
 		let (filled, mut got) = run_round(&round, &words, state.translated);

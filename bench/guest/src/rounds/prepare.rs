@@ -122,8 +122,9 @@ impl State {
 		self.pattern.next() % limit
 	}
 
-	/// A way out: each of the plan's is as likely, but those that need hundreds of hcalls.
-	pub(super) fn kind(&mut self) -> RoundKind {
+	/// The way out of a round. The first rounds take each of the plan's ways once. Then each way is as
+	/// likely, but those that need hundreds of hcalls.
+	pub(super) fn kind(&mut self, number: u64) -> RoundKind {
 		let rare = RoundKind::Ebb.bit() | RoundKind::Tm.bit();
 		if self.plan.is_shared() {
 			// Nor those that run with interrupts on, but for H_CEDE, which waits for one:
@@ -131,6 +132,11 @@ impl State {
 			let enabled =
 				RoundKind::Doorbell.bit() | RoundKind::Problem.bit() | RoundKind::Decrementer.bit();
 			self.plan.kinds &= !(rare | enabled);
+		}
+		let planned = |kind: &RoundKind| self.plan.kinds & kind.bit() != 0;
+		let mut each = RoundKind::ALL.into_iter().filter(planned);
+		if let Some(kind) = usize::try_from(number).ok().and_then(|n| each.nth(n)) {
+			return kind;
 		}
 		loop {
 			let kind = RoundKind::ALL[self.below(RoundKind::ALL.len() as u64) as usize];
