@@ -389,6 +389,7 @@ pub fn set_mode(guest: GuestMode, path: Column) -> Verdict {
 /// Parameters may be written while guests run.
 pub fn switch_path(guest: GuestMode, seed: u64) -> Verdict {
 	const LEAST: u64 = 100;
+	const ROUNDS: u64 = 40_000;
 	let cfar = registers::c_path_cfar(guest)?;
 	choose(Column::RustFast)?;
 	let mut machine = machine(guest, &[Number::NULL])?;
@@ -406,13 +407,13 @@ pub fn switch_path(guest: GuestMode, seed: u64) -> Verdict {
 			}
 			Ok::<u64, String>(flips)
 		});
-		let rounds = registers::command(case!("null"), 4 * registers::NULL_ROUNDS, seed, cfar);
+		let rounds = registers::command(case!("null"), ROUNDS, seed, cfar);
 		let outcome = machine.perform(rounds, LIMIT, |_| {});
 		stop.store(true, Ordering::Relaxed);
 		(outcome, flipper.join().expect("it doesn't panic"))
 	});
 	let (outcome, flips) = (outcome?, flips?);
-	registers::check(&outcome, guest, 4 * registers::NULL_ROUNDS)?;
+	registers::check(&outcome, guest, ROUNDS)?;
 	let after = counters()?;
 	let grown = |name: &str| counter(&after, name).saturating_sub(counter(&before, name));
 	// A round is served fast, or it takes an entry by Rust, or the C path had it, which

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a machine is to do: one JSON object in its initramfs.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Tests to run.
@@ -24,14 +26,37 @@ pub struct Amounts {
 	pub rounds: u64,
 	/// Minutes of the soak test.
 	pub soak_minutes: u64,
+	/// What the longest tests do of what they do with `--all`, in percent.
+	pub percent: u64,
+}
+
+impl Amounts {
+	/// With `--all`.
+	pub const ALL: Self = Self {
+		tce_calls: 16_384,
+		rounds: 5_000,
+		soak_minutes: 10,
+		percent: 100,
+	};
+
+	/// So many of what a long test does `all` times with `--all`.
+	pub fn part(&self, all: u64) -> u64 {
+		all * self.percent / 100
+	}
+
+	/// How long a test goes on that takes so many milliseconds with `--all`.
+	pub fn millis(&self, all: u64) -> Duration {
+		Duration::from_millis(self.part(all))
+	}
 }
 
 impl Default for Amounts {
+	/// Half of what takes longest.
 	fn default() -> Self {
 		Self {
-			tce_calls: 16_384,
-			rounds: 5_000,
-			soak_minutes: 10,
+			rounds: Self::ALL.rounds / 2,
+			percent: 50,
+			..Self::ALL
 		}
 	}
 }

@@ -137,7 +137,7 @@ table! {
 	("probe-{guest}-{path}-null-on",          ALL,    RUST,  ByGuest, [Next], |t| hcalls::probe_rust(t.guest(), t.path(), true)),
 	("set-mode-{guest}-{path}",               ALL,    PATHS, ByGuest, [],     |t| hcalls::set_mode(t.guest(), t.path())),
 	("xics-{guest}",                          ALL,    NONE,  ByGuest, [Next, Checked], |t| xics::calls(t.guest())),
-	("xics-diff-{guest}",                     ALL,    NONE,  ByGuest, [Next, Checked], |t| xics::differential(t.guest(), t.seed, t.amounts.tce_calls)),
+	("xics-diff-{guest}",                     ALL,    NONE,  ByGuest, [Next, Checked], |t| xics::differential(t.guest(), t.seed, t.amounts.part(t.amounts.tce_calls))),
 	("stores-{guest}",                        STORES, NONE,  ByGuest, [Next, Checked], |t| stores::stores(t.guest())),
 	("disabled-null-{guest}-{path}",          ALL,    PATHS, ByGuest, [],     |t| hcalls::disabled(t.guest(), t.path())),
 	("disabled-all-{guest}-{path}",           ALL,    PATHS, ByGuest, [Next], |t| hcalls::turned_off(t.guest(), t.path())),
@@ -153,10 +153,10 @@ table! {
 	("selfcheck-registers-exits-{guest}",     GUESTS, NONE,  ByGuest, [Mitigations], |t| selfcheck::exits(t.guest(), t.seed, hcall::c_path_cfar(t.guest())?)),
 
 	// Registers of the guest.
-	("registers-hcall-{guest}-{path}-null",   ALL,    PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("null"), t.seed)),
-	("registers-hcall-{guest}-{path}-h_prod", ALL,    PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("h_prod"), t.seed)),
-	("registers-hcall-{guest}-{path}-unknown", ALL,    PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("unknown"), t.seed)),
-	("registers-hcall-{guest}-rust-fast-timed", ALL,    NONE, ByGuest, [Mitigations, Next], |t| hcall::survive_timed(t.guest(), t.seed)),
+	("registers-hcall-{guest}-{path}-null",   ALL,    PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("null"), t.seed, t.amounts.rounds)),
+	("registers-hcall-{guest}-{path}-h_prod", ALL,    PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("h_prod"), t.seed, t.amounts.rounds)),
+	("registers-hcall-{guest}-{path}-unknown", ALL,    PATHS, ByGuest, [Mitigations, Next], |t| hcall::survive(t.guest(), t.path(), case!("unknown"), t.seed, t.amounts.rounds)),
+	("registers-hcall-{guest}-rust-fast-timed", ALL,    NONE, ByGuest, [Mitigations, Next], |t| hcall::survive_timed(t.guest(), t.seed, t.amounts.rounds)),
 	("registers-exits-{guest}",               ALL,    NONE,  ByGuest, [],     |t| exits::compare(t.guest(), PATHS, None, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	// The same with the vcpu's interrupt context loaded.
 	("registers-exits-{guest}-xics",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xics), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
@@ -168,15 +168,15 @@ table! {
 	("registers-one-reg-{guest}-{path}",      ALL,    PATHS, ByGuest, [],     |t| one_reg::all(t.guest(), t.path(), t.seed)),
 
 	// Registers of the process that calls KVM_RUN.
-	("user-fp-{guest}-{path}",                GUESTS, PATHS, ByGuest, [NextRust], |t| user_regs::fp(t.guest(), t.path(), t.seed)),
+	("user-fp-{guest}-{path}",                GUESTS, PATHS, ByGuest, [NextRust], |t| user_regs::fp(t.guest(), t.path(), t.seed, t.amounts.part(60))),
 	("user-regs-{guest}-{path}-idle",         GUESTS, PATHS, ByGuest, [],     |t| user_regs::kept(t.guest(), t.path(), false, t.seed)),
 	("user-regs-{guest}-{path}-busy",         GUESTS, PATHS, ByGuest, [Checked],     |t| user_regs::kept(t.guest(), t.path(), true, t.seed)),
 
 	// Storms of hcalls.
-	("signal-storm-{guest}-{path}-null",      ALL,    PATHS, ByGuest, [Checked],     |t| storms::signal(t.guest(), t.path(), case!("null"))),
-	("signal-storm-{guest}-{path}-h_prod",    GUESTS, PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), case!("h_prod"))),
-	("resched-storm-{guest}-{path}-null",     ALL,    PATHS, ByGuest, [Checked],     |t| storms::resched(t.guest(), t.path(), case!("null"))),
-	("resched-storm-{guest}-{path}-h_prod",   GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), case!("h_prod"))),
+	("signal-storm-{guest}-{path}-null",      ALL,    PATHS, ByGuest, [Checked],     |t| storms::signal(t.guest(), t.path(), case!("null"), t.amounts.part(20))),
+	("signal-storm-{guest}-{path}-h_prod",    GUESTS, PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), case!("h_prod"), t.amounts.part(20))),
+	("resched-storm-{guest}-{path}-null",     ALL,    PATHS, ByGuest, [Checked],     |t| storms::resched(t.guest(), t.path(), case!("null"), t.amounts.millis(600))),
+	("resched-storm-{guest}-{path}-h_prod",   GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), case!("h_prod"), t.amounts.millis(600))),
 
 	// Halt polling.
 	("halt-poll-wake-up",                     RADIX,  NONE,  On(First), [Next], |_| halt::wake_up()),
@@ -213,15 +213,15 @@ table! {
 	("tce-hw-diff-{path}",                    RADIX,  RUST,  On(First), [Checked],   |t| differential::differential(t.guest(), t.path(), t.seed, t.amounts.tce_calls / 4)),
 
 	// On CPUs that run at the same time.
-	("smp-tce-contend",                       RADIX,  NONE,  On(Smp), [Checked],     |t| soak::contend(t.guest(), t.seed, Duration::from_secs(8))),
-	("smp-tce-hw-contend-{path}",             RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Registrations, Duration::from_secs(6))),
-	("smp-tce-hw-attach-{path}",              RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Attachments, Duration::from_secs(6))),
-	("smp-tce-hw-remove-{path}",              RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Removals, Duration::from_secs(6))),
-	("smp-prod-cede-{path}",                  RADIX,  PATHS, On(Smp), [Checked],     |t| turns::wake_each_other(t.path(), Duration::from_secs(4), false)),
-	("smp-xics-ipi-{path}",                   RADIX,  PATHS, On(Smp), [Checked],     |t| turns::wake_each_other(t.path(), Duration::from_secs(4), true)),
-	("smp-halt-poll-turns-{path}",            RADIX,  RUST,  On(Smp), [Checked],     |t| halt::turns_while_polling(t.path(), Duration::from_secs(3))),
-	("smp-halt-poll-switch",                  RADIX,  NONE,  On(Smp), [Checked],     |t| halt::switch(t.seed, Duration::from_secs(5))),
-	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [Checked],     |t| disturb::registers(t.path(), t.seed, Duration::from_secs(6))),
+	("smp-tce-contend",                       RADIX,  NONE,  On(Smp), [Checked],     |t| soak::contend(t.guest(), t.seed, t.amounts.millis(8000))),
+	("smp-tce-hw-contend-{path}",             RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Registrations, t.amounts.millis(6000))),
+	("smp-tce-hw-attach-{path}",              RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Attachments, t.amounts.millis(6000))),
+	("smp-tce-hw-remove-{path}",              RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Removals, t.amounts.millis(6000))),
+	("smp-prod-cede-{path}",                  RADIX,  PATHS, On(Smp), [Checked],     |t| turns::wake_each_other(t.path(), t.amounts.millis(4000), false)),
+	("smp-xics-ipi-{path}",                   RADIX,  PATHS, On(Smp), [Checked],     |t| turns::wake_each_other(t.path(), t.amounts.millis(4000), true)),
+	("smp-halt-poll-turns-{path}",            RADIX,  RUST,  On(Smp), [Checked],     |t| halt::turns_while_polling(t.path(), t.amounts.millis(3000))),
+	("smp-halt-poll-switch",                  RADIX,  NONE,  On(Smp), [Checked],     |t| halt::switch(t.seed, t.amounts.millis(5000))),
+	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [Checked],     |t| disturb::registers(t.path(), t.seed, t.amounts.millis(6000))),
 	("smp-soak",                              RADIX,  NONE,  On(Soak), [],    |t| soak::all(t.seed, Duration::from_secs(60 * t.amounts.soak_minutes))),
 
 	// The last of a machine whose kernel checks itself.

@@ -41,14 +41,14 @@ fn rounds(machine: &Machine) -> Result<u64, Failure> {
 }
 
 /// A timer's signal gets a vcpu out of a storm of hcalls.
-pub fn signal(guest: GuestMode, path: Column, case: &'static Case) -> Verdict {
+pub fn signal(guest: GuestMode, path: Column, case: &'static Case, signals: u64) -> Verdict {
 	choose(path)?;
 	let mut machine = start(guest, case)?;
 	let mut worst = Duration::ZERO;
 	let mut rounds = 0;
-	for signal in 0..20_u32 {
+	for signal in 0..signals {
 		// Not in step with the host's tick.
-		let expiry = timer::now() + Duration::from_micros(20_000 + 777 * u64::from(signal));
+		let expiry = timer::now() + Duration::from_micros(20_000 + 777 * signal);
 		let _timer = Timer::at(expiry)?;
 		match machine.step()? {
 			Step::Interrupted => {}
@@ -75,14 +75,13 @@ pub fn signal(guest: GuestMode, path: Column, case: &'static Case) -> Verdict {
 		rounds = now;
 	}
 	Ok(format!(
-		"20 signals in {rounds} hcalls, at most {} us late",
+		"{signals} signals in {rounds} hcalls, at most {} us late",
 		worst.as_micros()
 	))
 }
 
 /// A storm of hcalls leaves the CPU to others when the scheduler wants it.
-pub fn resched(guest: GuestMode, path: Column, case: &'static Case) -> Verdict {
-	const WALL: Duration = Duration::from_millis(600);
+pub fn resched(guest: GuestMode, path: Column, case: &'static Case, wall: Duration) -> Verdict {
 	choose(path)?;
 	let _one_cpu = OneCpu::new(0)?;
 	let mut machine = start(guest, case)?;
@@ -95,9 +94,9 @@ pub fn resched(guest: GuestMode, path: Column, case: &'static Case) -> Verdict {
 			timer::thread_time()
 		});
 		let before = timer::thread_time();
-		let end = Instant::now() + WALL;
+		let end = Instant::now() + wall;
 		let result = (|| {
-			let _timer = Timer::every(Duration::from_millis(20), WALL)?;
+			let _timer = Timer::every(Duration::from_millis(20), wall)?;
 			while Instant::now() < end {
 				if !matches!(machine.step()?, Step::Interrupted) {
 					return wrong("the storm ended too early".into());
@@ -112,10 +111,10 @@ pub fn resched(guest: GuestMode, path: Column, case: &'static Case) -> Verdict {
 	})?;
 	let rounds = self::rounds(&machine)?;
 	// Fair would be half each.
-	if other < WALL / 4 || own < WALL / 4 || rounds == 0 {
+	if other < wall / 4 || own < wall / 4 || rounds == 0 {
 		return wrong(format!(
 			"of {} ms the storm got {} and the other thread {} ({rounds} hcalls)",
-			WALL.as_millis(),
+			wall.as_millis(),
 			own.as_millis(),
 			other.as_millis()
 		));

@@ -182,8 +182,7 @@ pub fn kept(guest: GuestMode, path: Column, busy: bool, seed: u64) -> Result<Str
 ///
 /// Linux's C path returns with the guest's once the thread has been scheduled out inside
 /// KVM_RUN. That this test finds it there shows that it would find it on the Rust path.
-pub fn fp(guest: GuestMode, path: Column, seed: u64) -> Verdict {
-	const RUNS: u64 = 60;
+pub fn fp(guest: GuestMode, path: Column, seed: u64, runs: u64) -> Verdict {
 	const INTERVAL: Duration = Duration::from_millis(15);
 	choose(path)?;
 	let _one_cpu = OneCpu::new(0)?;
@@ -199,7 +198,7 @@ pub fn fp(guest: GuestMode, path: Column, seed: u64) -> Verdict {
 			let _timer = Timer::every(INTERVAL, INTERVAL)?;
 			let mut wrong_runs = 0;
 			let mut pattern = Pattern::new(seed);
-			for _ in 0..RUNS {
+			for _ in 0..runs {
 				let before = VectorRegs(std::array::from_fn(|_| {
 					u128::from(pattern.next()) << 64 | u128::from(pattern.next())
 				}));
@@ -216,14 +215,14 @@ pub fn fp(guest: GuestMode, path: Column, seed: u64) -> Verdict {
 	})?;
 	match (path, wrong_runs) {
 		(Column::C, 0) => wrong(format!(
-			"the C path's known bug did not show in {RUNS} runs"
+			"the C path's known bug did not show in {runs} runs"
 		)),
 		(Column::C, _) => Ok(format!(
-			"the C path's known bug: wrong after {wrong_runs} of {RUNS} runs"
+			"the C path's known bug: wrong after {wrong_runs} of {runs} runs"
 		)),
-		(_, 0) => Ok(format!("unchanged after {RUNS} runs")),
+		(_, 0) => Ok(format!("unchanged after {runs} runs")),
 		_ => wrong(format!(
-			"not the caller's after {wrong_runs} of {RUNS} runs"
+			"not the caller's after {wrong_runs} of {runs} runs"
 		)),
 	}
 }

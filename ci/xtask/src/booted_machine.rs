@@ -181,8 +181,17 @@ pub fn boot(args: &Args, image: &Image, boot: Boot) -> Result<Vec<Check>> {
 		seed,
 		amounts: Amounts {
 			tce_calls: args.tce_calls.unwrap_or(usual.tce_calls),
-			rounds: args.rounds.unwrap_or(usual.rounds),
+			rounds: args.rounds.unwrap_or(if args.all {
+				Amounts::ALL.rounds
+			} else {
+				usual.rounds
+			}),
 			soak_minutes: args.soak.unwrap_or(usual.soak_minutes),
+			percent: if args.all {
+				Amounts::ALL.percent
+			} else {
+				usual.percent
+			},
 		},
 	};
 	say(format_args!("{log} tests, --seed {seed}"));

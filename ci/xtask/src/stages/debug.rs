@@ -55,7 +55,7 @@ fn debug(args: &Args, series: &'static Series) -> Result<Vec<Check>> {
 	let image = kernel::build_options(series, "debug", &OPTIONS)?;
 	let amounts = Amounts {
 		tce_calls: TCE_CALLS,
-		..Amounts::default()
+		..Amounts::ALL
 	};
 	let tests = chosen_tests(args, |test| test.is_also(Also::Checked))?;
 	let last = names(&registry::tests(), registry::Boot::Debug);
