@@ -3,7 +3,7 @@
 
 use powerpc::{Counter, Counters, HostFacts};
 
-use crate::switch::Kind;
+use crate::switch::GuestKind;
 
 /// What an entry's guest is, as far as it matters who takes it in and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -19,12 +19,12 @@ pub struct GuestFacts {
 impl GuestFacts {
 	/// How it is switched to.
 	#[inline]
-	pub fn kind(self) -> Kind {
+	pub fn kind(self) -> GuestKind {
 		match self {
 			// An L1 uses radix, and its L2s do.
-			Self { nested: true, .. } => Kind::L2,
-			Self { radix: true, .. } => Kind::Radix,
-			Self { radix: false, .. } => Kind::Hash,
+			Self { nested: true, .. } => GuestKind::L2,
+			Self { radix: true, .. } => GuestKind::Radix,
+			Self { radix: false, .. } => GuestKind::Hash,
 		}
 	}
 }
@@ -101,8 +101,8 @@ mod tests {
 	fn only_plain_radix_guests_are_of_that_kind() {
 		for guest in guests() {
 			let plain = guest.radix && !guest.nested;
-			assert_eq!(guest.kind() == Kind::Radix, plain, "{guest:?}");
-			assert_eq!(guest.kind() == Kind::L2, guest.nested, "{guest:?}");
+			assert_eq!(guest.kind() == GuestKind::Radix, plain, "{guest:?}");
+			assert_eq!(guest.kind() == GuestKind::L2, guest.nested, "{guest:?}");
 		}
 	}
 

@@ -14,7 +14,7 @@ use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, Vcore
 /// path is compiled for each and tests none of it.
 pub trait Profile {
 	/// The kind of guest.
-	const KIND: Kind;
+	const KIND: GuestKind;
 	/// Light exits are on. For radix guests only.
 	const LIGHT: bool = false;
 	/// The CPU has transactional memory, and the hypervisor has to help with it
@@ -26,7 +26,7 @@ pub trait Profile {
 
 /// What kind of guest the vcpu is at present.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum GuestKind {
 	/// It uses the radix MMU.
 	Radix,
 	/// It is a guest of a guest that is a hypervisor, and uses the radix MMU.

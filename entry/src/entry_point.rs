@@ -17,7 +17,7 @@ use crate::fast::{FAST, FAST_LIGHT, FAST_REAL_MODE, LIGHT, NO_FAST, REAL_MODE, T
 use crate::layout::kernel as layout;
 use crate::light;
 use crate::power9::{Hash, L2, Power9, Power9Profile, Radix, RadixLight, pointer};
-use crate::switch::{self, Context, Kind};
+use crate::switch::{self, Context, GuestKind};
 use crate::views::{KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 use crate::{EntryPath, GuestFacts, choose};
 
@@ -189,20 +189,20 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 	// afterwards, so that an entry that read the old value ends soon.
 	let wanted = kvm_p9_fast_table.load(Ordering::Relaxed);
 	let table = match (kind, wanted) {
-		(Kind::Radix, FAST_TABLE) => &FAST,
+		(GuestKind::Radix, FAST_TABLE) => &FAST,
 		(_, NO_FAST_TABLE) => &NO_FAST,
-		(Kind::Radix, FAST_LIGHT_TABLE) => &FAST_LIGHT,
-		(Kind::Radix, LIGHT_TABLE) => &LIGHT,
-		(Kind::Radix, _) => &TIMED_FAST,
-		(Kind::Hash, _) => real_mode_table(&context, counters, wanted),
+		(GuestKind::Radix, FAST_LIGHT_TABLE) => &FAST_LIGHT,
+		(GuestKind::Radix, LIGHT_TABLE) => &LIGHT,
+		(GuestKind::Radix, _) => &TIMED_FAST,
+		(GuestKind::Hash, _) => real_mode_table(&context, counters, wanted),
 		// An L2's hcalls are its L1's business.
-		(Kind::L2, _) => &NO_FAST,
+		(GuestKind::L2, _) => &NO_FAST,
 	};
 	set_fast_table(&context.vcpu, table);
 	// Why the exit is full: each entry with light exits on has one reason.
 	counters
 		.reason
-		.set(match wanted >= LIGHT_TABLE && kind != Kind::L2 {
+		.set(match wanted >= LIGHT_TABLE && kind != GuestKind::L2 {
 			true => LightCounter::NotEntered as u64,
 			false => LightCounter::SILENT,
 		});
@@ -223,15 +223,15 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 			};
 		}
 		match kind {
-			Kind::Radix if wanted >= LIGHT_TABLE => {
+			GuestKind::Radix if wanted >= LIGHT_TABLE => {
 				let own = &p9(&context.vcpu).light;
 				own.table.set(wanted.into());
 				own.counters.set(counters);
 				run!(RadixLight)
 			}
-			Kind::Radix => run!(Radix),
-			Kind::L2 => run!(L2),
-			Kind::Hash => run!(Hash),
+			GuestKind::Radix => run!(Radix),
+			GuestKind::L2 => run!(L2),
+			GuestKind::Hash => run!(Hash),
 		}
 	};
 

@@ -18,7 +18,7 @@ use crate::fast::{self, FAST_REAL_MODE, NO_FAST, REAL_MODE};
 use crate::hpt::guest::KernelGuest;
 use crate::layout::kernel as layout;
 use crate::light::Registers;
-use crate::switch::{Context, Kernel, Kind, Profile, hfscr, trap};
+use crate::switch::{Context, GuestKind, Kernel, Profile, hfscr, trap};
 use crate::timing::pmu;
 use crate::views::{ExceptionView, KvmView, MmioCacheView, NestedView, PacaView, VcpuView};
 
@@ -490,8 +490,8 @@ fn is_in_mmio_cache(vcpu: VcpuView, kvm: KvmView, address: u64) -> bool {
 /// POWER9 and a kind of guest.
 pub(crate) struct Power9Profile<G>(PhantomData<G>);
 
-impl<G: Guest> Profile for Power9Profile<G> {
-	const KIND: Kind = G::KIND;
+impl<G: GuestType> Profile for Power9Profile<G> {
+	const KIND: GuestKind = G::KIND;
 	const LIGHT: bool = G::LIGHT;
 
 	/// Firmware can disable transactional memory. As POWER9 was shipped, it needs the
@@ -532,36 +532,36 @@ pub extern "C" fn kvm_p9_assists_tm() -> bool {
 }
 
 /// A kind of guest, as a type.
-pub(crate) trait Guest {
-	const KIND: Kind;
+pub(crate) trait GuestType {
+	const KIND: GuestKind;
 	const LIGHT: bool = false;
 }
 
 pub(crate) struct Radix;
 
-impl Guest for Radix {
-	const KIND: Kind = Kind::Radix;
+impl GuestType for Radix {
+	const KIND: GuestKind = GuestKind::Radix;
 }
 
 /// A radix guest, with light exits.
 pub(crate) struct RadixLight;
 
-impl Guest for RadixLight {
-	const KIND: Kind = Kind::Radix;
+impl GuestType for RadixLight {
+	const KIND: GuestKind = GuestKind::Radix;
 	const LIGHT: bool = true;
 }
 
 pub(crate) struct L2;
 
-impl Guest for L2 {
-	const KIND: Kind = Kind::L2;
+impl GuestType for L2 {
+	const KIND: GuestKind = GuestKind::L2;
 }
 
 /// A hash guest. It makes light exits if its table of handlers says so: see [`Kernel::light_is_on`].
 pub(crate) struct Hash;
 
-impl Guest for Hash {
-	const KIND: Kind = Kind::Hash;
+impl GuestType for Hash {
+	const KIND: GuestKind = GuestKind::Hash;
 	const LIGHT: bool = true;
 }
 

@@ -29,7 +29,7 @@ use crate::layout::kernel as layout;
 use crate::sprs::Conditions;
 use crate::views::VcpuView;
 
-pub use crate::context::{Context, Kernel, Kind, Profile};
+pub use crate::context::{Context, GuestKind, Kernel, Profile};
 pub(crate) use timebase::set as set_timebase;
 
 /// Trap numbers: the vector of the interrupt that ended the guest's run.
@@ -116,8 +116,8 @@ impl Doorbell {
 	#[inline(always)]
 	fn of<P: Profile>(context: &Context, hfscr: u64) -> Self {
 		let requested = match P::KIND {
-			Kind::L2 => context.vcpu.nested_doorbell_request() != 0,
-			Kind::Radix | Kind::Hash => context.vcpu.doorbell_request() != 0,
+			GuestKind::L2 => context.vcpu.nested_doorbell_request() != 0,
+			GuestKind::Radix | GuestKind::Hash => context.vcpu.doorbell_request() != 0,
 		};
 		Self {
 			requested,
@@ -130,8 +130,8 @@ impl Doorbell {
 	#[inline(always)]
 	fn request<P: Profile>(vcpu: VcpuView, request: u8) {
 		match P::KIND {
-			Kind::L2 => vcpu.set_nested_doorbell_request(request),
-			Kind::Radix | Kind::Hash => vcpu.set_doorbell_request(request),
+			GuestKind::L2 => vcpu.set_nested_doorbell_request(request),
+			GuestKind::Radix | GuestKind::Hash => vcpu.set_doorbell_request(request),
 		}
 	}
 }
@@ -195,13 +195,13 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		k.time_guest_exit(context.vcpu);
 		let job = match P::KIND {
 			// SAFETY: a hash guest has just left the trampoline.
-			Kind::Hash => match unsafe { storage::answer(k, context, when, lpcr) } {
+			GuestKind::Hash => match unsafe { storage::answer(k, context, when, lpcr) } {
 				storage::Ended::Answered => continue,
 				storage::Ended::ByDevice => exit::may_store_to_device(k, context.vcpu),
 				storage::Ended::Otherwise => exit::find_hash_job(k, &context),
 			},
-			Kind::Radix if P::LIGHT => exit::find_job(k, &context),
-			Kind::Radix | Kind::L2 => None,
+			GuestKind::Radix if P::LIGHT => exit::find_job(k, &context),
+			GuestKind::Radix | GuestKind::L2 => None,
 		};
 		if P::LIGHT
 			&& let Some(job) = job

@@ -6,7 +6,7 @@ use powerpc::{Msr, Spr};
 use super::facilities::has_tm;
 use super::serve::Run;
 use super::{Doorbell, PCR_MASK, PSSCR_EC, PSSCR_FAKE_SUSPEND_SHIFT, slb};
-use crate::context::{Context, Kernel, Kind, Profile};
+use crate::context::{Context, GuestKind, Kernel, Profile};
 use crate::layout::kernel as layout;
 use crate::light::Registers;
 use crate::sprs::{Conditions, GuestOnly, Interrupt, Supervisor, Transactions, User};
@@ -240,9 +240,9 @@ pub(super) unsafe fn switch_mmu_context<P: Profile, K: Kernel>(
 	lpcr: u64,
 ) {
 	let Context { vcpu, kvm, .. } = *context;
-	let radix = !matches!(P::KIND, Kind::Hash);
+	let radix = !matches!(P::KIND, GuestKind::Hash);
 	let nested = match P::KIND {
-		Kind::L2 => context.nested,
+		GuestKind::L2 => context.nested,
 		_ => None,
 	};
 	// SAFETY: what is accessed from here on is in quadrant 3, or has the MMU off and is in the

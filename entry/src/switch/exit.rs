@@ -13,7 +13,7 @@ use super::{
 	Doorbell, HFSCR_CAUSE_SHIFT, INST_FETCH_FAILED, PCR_MASK, PSSCR_FAKE_SUSPEND_SHIFT, hfscr, slb,
 	trap,
 };
-use crate::context::{Context, Kernel, Kind, Profile};
+use crate::context::{Context, GuestKind, Kernel, Profile};
 use crate::layout::kernel as layout;
 use crate::light::{self, Structures};
 use crate::sprs::{self, Conditions, Interrupt, Supervisor, User};
@@ -214,7 +214,7 @@ pub(super) unsafe fn leave_lightly<P: Profile, K: Kernel>(
 		paca,
 		..
 	} = context;
-	let is_hash = matches!(P::KIND, Kind::Hash);
+	let is_hash = matches!(P::KIND, GuestKind::Hash);
 	// For the search for the instruction, or for what translates the address. In the window the
 	// registers are the host's.
 	vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
@@ -304,8 +304,10 @@ pub(super) fn light_may_serve<P: Profile, K: Kernel>(k: &mut K, context: &Contex
 #[inline(never)]
 fn may_serve<P: Profile, K: Kernel>(k: &mut K, vcpu: VcpuView) -> bool {
 	let may = match P::KIND {
-		Kind::Hash => !Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) && k.light_is_on(vcpu),
-		Kind::Radix | Kind::L2 => may_be_light(k, vcpu),
+		GuestKind::Hash => {
+			!Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) && k.light_is_on(vcpu)
+		}
+		GuestKind::Radix | GuestKind::L2 => may_be_light(k, vcpu),
 	};
 	may && k.light_may_serve(vcpu)
 }
@@ -428,7 +430,7 @@ pub(super) fn may_restore_msr_last<P: Profile, K: Kernel>(
 	transaction: bool,
 	out: Out,
 ) -> bool {
-	!matches!(P::KIND, Kind::Hash) && !transaction && out.synchronous && {
+	!matches!(P::KIND, GuestKind::Hash) && !transaction && out.synchronous && {
 		Msr::from_bits_retain(k.mfmsr()).contains(Msr::IR | Msr::DR)
 	}
 }
@@ -500,7 +502,7 @@ pub(super) unsafe fn restore_mmu_context<P: Profile, K: Kernel>(
 	// SAFETY: a radix host translates nothing by the SLB; `host` is this entry's, and code keeps
 	// to quadrant 3 until MSR is the host's: this function requires both.
 	unsafe {
-		if matches!(P::KIND, Kind::Hash) {
+		if matches!(P::KIND, GuestKind::Hash) {
 			slb::take(k, context.vcpu);
 		} else {
 			slb::clear_four(k);

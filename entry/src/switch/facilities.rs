@@ -2,7 +2,7 @@
 //! Facilities that are switched on demand: event-based branches and transactional memory.
 
 use super::hfscr;
-use crate::context::{Context, Kernel, Kind, Profile};
+use crate::context::{Context, GuestKind, Kernel, Profile};
 use crate::layout::kernel as layout;
 use crate::sprs::{Conditions, Transactions};
 use crate::views::VcpuView;
@@ -34,7 +34,7 @@ pub(super) fn age<P: Profile>(
 	set_count: fn(VcpuView, u8),
 ) {
 	let vcpu = context.vcpu;
-	if P::KIND == Kind::L2 {
+	if P::KIND == GuestKind::L2 {
 		return;
 	}
 	let count = count(vcpu).wrapping_add(1);

@@ -11,7 +11,7 @@ use powerpc::{Msr, Served, Spr};
 use super::enter;
 use super::exit::{self, Out};
 use super::{Doorbell, slb, timebase, trap};
-use crate::context::{Context, Kernel, Kind, Profile};
+use crate::context::{Context, GuestKind, Kernel, Profile};
 use crate::layout::kernel as layout;
 use crate::sprs::{Conditions, Debug};
 
@@ -72,7 +72,7 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 ) -> Option<Out> {
 	let Context { vcpu, paca, .. } = *context;
 	let host = k.light(vcpu);
-	let is_hash = matches!(P::KIND, Kind::Hash);
+	let is_hash = matches!(P::KIND, GuestKind::Hash);
 	let out = exit::save_interrupt_state(k, context, when);
 
 	// As in a full exit: all of the guest's that has to be read comes before the first write.

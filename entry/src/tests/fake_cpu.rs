@@ -15,7 +15,7 @@ use powerpc::{Answered, Cpu, Lpcr, Msr, Served, Spr};
 
 use crate::layout::kernel as layout;
 use crate::light::Registers;
-use crate::switch::{self, Context, Kernel, Kind, Profile, hfscr, trap};
+use crate::switch::{self, Context, GuestKind, Kernel, Profile, hfscr, trap};
 use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 
 /// What happened, in order.
@@ -326,7 +326,12 @@ impl<const TM_ASSIST: bool, const KIND: u8> Profile for Model<TM_ASSIST, KIND> {
 	fn tm_assist() -> bool {
 		TM_ASSIST
 	}
-	const KIND: Kind = [Kind::Radix, Kind::L2, Kind::Hash, Kind::Radix][KIND as usize];
+	const KIND: GuestKind = [
+		GuestKind::Radix,
+		GuestKind::L2,
+		GuestKind::Hash,
+		GuestKind::Radix,
+	][KIND as usize];
 	const LIGHT: bool = KIND >= 2;
 }
 
