@@ -100,6 +100,9 @@ pub trait Kernel: Cpu {
 	/// Sends the doorbell that the guest's instruction asks for, or changes nothing. Called in
 	/// [`light::window`](crate::light::window).
 	fn light_ring(&mut self, vcpu: VcpuView) -> Answered;
+	/// Whether the kernel has a device at the effective address of a hash guest, which it knows as a
+	/// device's. The MMU is off.
+	fn light_hash_finds_device(&mut self, vcpu: VcpuView, address: u64) -> bool;
 	/// Answers the store of a hash guest to an address that the kernel knows as a device's, or
 	/// changes nothing. Called in [`light::window`](crate::light::window).
 	fn light_hash_store(&mut self, vcpu: VcpuView) -> Answered;

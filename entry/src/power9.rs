@@ -34,6 +34,7 @@ unsafe extern "C" {
 	fn kvm_p9_load_vectors(fp: *const u8, vr: *const u8);
 	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
 	fn kvm_p9_light_find_device(vcpu: *mut u8, address: u64) -> *mut u8;
+	fn kvm_p9_light_hash_finds_device(vcpu: *mut u8, address: u64) -> bool;
 	fn kvm_p9_light_hash_hcall(vcpu: *mut u8) -> c_int;
 	fn kvm_p9_light_hash_store(vcpu: *mut u8) -> c_int;
 	fn kvm_p9_light_ring(vcpu: *mut u8) -> c_int;
@@ -400,6 +401,12 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
+	fn light_hash_finds_device(&mut self, vcpu: VcpuView, address: u64) -> bool {
+		// SAFETY: it looks at the VM's devices, which the run loop keeps by SRCU, and at the vcpu.
+		unsafe { kvm_p9_light_hash_finds_device(pointer(vcpu), address) }
+	}
+
+	#[inline(always)]
 	fn light_hash_store(&mut self, vcpu: VcpuView) -> Answered {
 		// SAFETY: called in the window that it is made for.
 		Answered::from_glue(unsafe { kvm_p9_light_hash_store(pointer(vcpu)) })
@@ -476,14 +483,14 @@ impl Kernel for Power9 {
 /// Whether C remembers the address as a device's (`mmio_cache_search()`).
 #[inline(never)]
 fn is_in_mmio_cache(vcpu: VcpuView, kvm: KvmView, address: u64) -> bool {
-	/// The smallest page. With another the guest leaves by a longer way.
-	const PAGE_SHIFT: u32 = 12;
 	let updates = kvm.mmio_update();
 	(0..layout::MMIO_CACHE_ENTRIES).any(|number| {
 		let offset = layout::VCPU_MMIO_CACHE + number * layout::SIZEOF_MMIO_CACHE_ENTRY;
 		// SAFETY: an element of the array in the vcpu.
 		let entry = unsafe { MmioCacheView::new(vcpu.address().add(offset)) };
-		(entry.address_of() ^ address) >> PAGE_SHIFT == 0 && entry.update() == updates
+		// A shift that is none finds nothing.
+		let same = (entry.address_of() ^ address).checked_shr(entry.page_shift());
+		same == Some(0) && entry.update() == updates
 	})
 }
 

@@ -289,6 +289,7 @@ view! {
 	/// `struct mmio_hpte_cache_entry`: an address that is a device's.
 	MmioCacheView {
 		address_of / set_address_of: u64 @ MMIO_CACHE_ADDRESS;
+		page_shift / set_page_shift: u32 @ MMIO_CACHE_SHIFT;
 		update / set_update: u64 @ MMIO_CACHE_UPDATE;
 	}
 }

@@ -260,6 +260,7 @@ int main(void)
 	DEFINE(MMIO_CACHE_ENTRIES, MMIO_HPTE_CACHE_SIZE);
 	DEFINE(SIZEOF_MMIO_CACHE_ENTRY, sizeof(struct mmio_hpte_cache_entry));
 	FIELD64(MMIO_CACHE_ADDRESS, mmio_hpte_cache_entry, eaddr);
+	FIELD32(MMIO_CACHE_SHIFT, mmio_hpte_cache_entry, slb_base_pshift);
 	FIELD64(MMIO_CACHE_UPDATE, mmio_hpte_cache_entry, mmio_update);
 	OFFSET(XA_NODE_SLOTS, xa_node, slots);
 	DEFINE(XA_SLOTS, XA_CHUNK_SIZE);

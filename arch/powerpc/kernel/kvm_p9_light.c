@@ -370,6 +370,37 @@ noinstr int kvm_p9_light_ring(struct kvm_vcpu *vcpu)
 	return kvm_p9_light_emulated(vcpu, done);
 }
 
+/*
+ * Whether the kernel has a device where a hash guest stored, by an HPTE that KVM remembers as a
+ * device's. Called with the guest's context loaded, and with the MMU off: all that this reads is in
+ * the linear map. Whether the guest may store there is not known yet.
+ */
+noinstr bool kvm_p9_light_hash_finds_device(struct kvm_vcpu *vcpu, unsigned long ea)
+{
+	long updates = arch_atomic64_read(&vcpu->kvm->arch.mmio_update);
+	const struct mmio_hpte_cache_entry *entry = vcpu->arch.mmio_cache.entry;
+	const struct kvm_io_range *range;
+	unsigned long mask;
+	gpa_t gpa;
+	int i;
+
+	for (i = 0; i < MMIO_HPTE_CACHE_SIZE; i++, entry++) {
+		if (entry->mmio_update != updates || (entry->eaddr ^ ea) >> entry->slb_base_pshift)
+			continue;
+		mask = kvmppc_actual_pgsz(entry->hpte_v, entry->rpte) - 1;
+		gpa = (entry->rpte & HPTE_R_RPN & ~mask) | (ea & mask);
+		range = kvm_p9_find_range(rcu_dereference_raw(vcpu->kvm->buses[KVM_FAST_MMIO_BUS]),
+					  gpa);
+		if (range && range->addr == gpa)
+			return true;
+		range = kvm_p9_find_range(rcu_dereference_raw(vcpu->kvm->buses[KVM_MMIO_BUS]), gpa);
+		if (range && gpa - range->addr < range->len)
+			return true;
+	}
+	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_STORE);
+	return false;
+}
+
 /* A store of a hash guest, at an address that KVM remembers as a device's */
 noinstr int kvm_p9_light_hash_store(struct kvm_vcpu *vcpu)
 {

@@ -63,6 +63,7 @@ static __always_inline const struct kvm_io_range *kvm_p9_find_range(const struct
 /* For entry/src/power9.rs and entry/src/fast/light.rs */
 long kvm_p9_light_hcall(struct kvm_vcpu *vcpu);
 int kvm_p9_light_hash_hcall(struct kvm_vcpu *vcpu);
+bool kvm_p9_light_hash_finds_device(struct kvm_vcpu *vcpu, unsigned long ea);
 int kvm_p9_light_hash_store(struct kvm_vcpu *vcpu);
 int kvm_p9_light_ring(struct kvm_vcpu *vcpu);
 int kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range);

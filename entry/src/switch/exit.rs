@@ -155,13 +155,17 @@ pub(super) fn find_hash_job<K: Kernel>(k: &mut K, context: &Context) -> Option<J
 	answers.then_some(Job::HashHcall)
 }
 
-/// The job, if the access of a hash guest to a device is a store, with translation on and
-/// outside a transaction.
+/// The job, if the access of a hash guest to a device is a store to one of the kernel, with
+/// translation on and outside a transaction.
 #[inline(always)]
 pub(super) fn may_store_to_device<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<Job> {
 	let msr = Msr::from_bits_retain(vcpu.msr());
-	let is_store = k.exception_area(trap::H_DATA_STORAGE).dsisr() & layout::DSISR_STORE as u32 != 0;
-	(is_store && msr.contains(Msr::DR) && !msr.intersects(Msr::TS)).then_some(Job::HashStore)
+	let area = k.exception_area(trap::H_DATA_STORAGE);
+	let may = area.dsisr() & layout::DSISR_STORE as u32 != 0
+		&& msr.contains(Msr::DR)
+		&& !msr.intersects(Msr::TS)
+		&& k.light_hash_finds_device(vcpu, area.dar());
+	may.then_some(Job::HashStore)
 }
 
 /// Whether the guest has translation on, and is not in a transaction.

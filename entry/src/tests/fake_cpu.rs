@@ -667,6 +667,12 @@ impl Kernel for Machine {
 		self.light_store(vcpu, NonNull::dangling())
 	}
 
+	fn light_hash_finds_device(&mut self, _: VcpuView, address: u64) -> bool {
+		assert_eq!(self.device, Some(address));
+		self.event(Event::Call("light_hash_finds_device"));
+		self.fault.is_some()
+	}
+
 	fn light_hash_store(&mut self, vcpu: VcpuView) -> Answered {
 		assert_eq!(vcpu.amr(), self.guest_writes[&Spr::AMR.0]);
 		self.light_store(vcpu, NonNull::dangling())
