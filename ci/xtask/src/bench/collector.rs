@@ -244,14 +244,15 @@ mod tests {
 	}
 
 	#[test]
-	fn only_what_hash_guests_do_not_have_may_be_missing() {
-		let (null, h_prod) = (case!("null"), case!("h_prod"));
+	fn only_what_there_cannot_be_may_be_missing() {
+		let (null, store) = (case!("null"), case!("mmio_store"));
 		for (case, path, kind, guest, problems) in [
 			(null, "rust-fast", "na", "hash", 1),
-			(h_prod, "rust-fast", "na", "hash", 0),
-			(h_prod, "rust-fast", "na", "radix", 1),
-			(h_prod, "rust-full", "na", "hash", 1),
-			(h_prod, "rust-full", "error", "hash", 1),
+			(store, "rust-fast", "na", "hash-real", 0),
+			(store, "rust-fast", "na", "hash", 1),
+			(store, "rust-full", "na", "hash-real", 0),
+			(store, "rust-full", "na", "real", 1),
+			(store, "rust-full", "error", "hash-real", 1),
 		] {
 			let fast = (path == "rust-fast").then_some(7500);
 			let mut lines = all_guests(path, fast);
