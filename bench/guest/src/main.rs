@@ -12,6 +12,7 @@
 
 mod asm;
 mod rounds;
+mod slots;
 
 use asm::Loop;
 use core::panic::PanicInfo;

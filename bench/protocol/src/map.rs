@@ -77,6 +77,13 @@ pub const CONTENDERS: u64 = 0xa8_0000;
 pub const CONTENDER_SIZE: u64 = 0x1000;
 /// Where the VPA of such a vcpu is, from its `Contender`.
 pub const CONTENDER_VPA: u64 = 0x800;
+/// What vcpus that do hcalls while memory slots change are told: [`Shared`](crate::slots::Shared).
+/// The blocks of the vcpus follow, as those of `Contender`s do.
+pub const SLOTS_SHARED: u64 = CONTENDERS;
+/// Stacks of vcpus that run Rust code, one below the other's end.
+pub const OTHER_STACKS: u64 = CONTENDERS + 16 * CONTENDER_SIZE;
+/// Size of such a stack.
+pub const OTHER_STACK_SIZE: u64 = 0x1_0000;
 /// Nothing is here, and no guest maps it.
 pub const MISSING: u64 = 0xe00_0000;
 /// A hash guest maps a page of [`FRESH`] here, for reading only.
@@ -150,7 +157,9 @@ const_assert!(
 const_assert!(TCE_TARGET + (512 << TCE_SHIFT) <= ROUND_PLAN);
 const_assert!(size_of::<Contender>() as u64 <= CONTENDER_VPA);
 const_assert!(CONTENDER_VPA + VPA_SIZE as u64 <= CONTENDER_SIZE);
-const_assert!(CONTENDERS + 16 * CONTENDER_SIZE <= FRESH && ROUND_SHADOW + 0x1_0000 <= CONTENDERS);
+const_assert!(
+	OTHER_STACKS + 16 * OTHER_STACK_SIZE <= FRESH && ROUND_SHADOW + 0x1_0000 <= CONTENDERS
+);
 const_assert!(FRESH + FRESH_PAGES * FRESH_PAGE <= RAM);
 const_assert!(PEER_VPA + 0x1000 <= PROBES);
 // One page of 64 KiB or larger, in the first segment of 256 MiB.

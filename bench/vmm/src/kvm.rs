@@ -345,6 +345,29 @@ pub struct Slot {
 	pub memory: Arc<Memory>,
 }
 
+impl Slot {
+	/// Its guest real address.
+	pub fn address(&self) -> u64 {
+		self.address
+	}
+
+	/// Moves the memory to another guest real address.
+	pub fn move_to(&mut self, address: u64) -> Result<()> {
+		// SAFETY: the slot stays, and with it the memory.
+		unsafe {
+			set_slot(
+				&self.vm,
+				self.slot,
+				address,
+				&self.memory,
+				self.memory.size(),
+			)
+		}?;
+		self.address = address;
+		Ok(())
+	}
+}
+
 impl Drop for Slot {
 	fn drop(&mut self) {
 		// SAFETY: no memory is left there.

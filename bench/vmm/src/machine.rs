@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use hcall::{Code, Number};
 use powerpc::{Lpcr, Msr};
 use protocol::block::{Contender, Turns};
+use protocol::slots::Storm;
 use protocol::{Command, GuestMode, Job, Outcome, map, private};
 
 use crate::kvm::{Controller, Exit, TceWindow, Vcpu, VectorRegs, Vm};
@@ -35,6 +36,10 @@ const PAYLOAD: &str = "/guest";
 const MSR_REAL: Msr = Msr::SF.union(Msr::ME).union(Msr::RI).union(Msr::LE);
 /// With instruction and data translation.
 const MSR_TRANSLATED: Msr = MSR_REAL.union(Msr::IR).union(Msr::DR);
+
+/// What is above the stack pointer of a vcpu that begins in Rust code: room for what a callee saves
+/// in the frame of its caller.
+const STACK_FRAME: u64 = 256;
 
 /// What a machine is to be like.
 #[derive(Clone, Copy)]
@@ -276,6 +281,30 @@ impl Machine {
 			Ok::<_, Failure>(vcpu)
 		};
 		Ok([vcpu(0)?, vcpu(1)?])
+	}
+
+	/// Another vcpu, which does TCE hcalls while memory slots change, as the block for it says. A
+	/// radix guest runs with translation on.
+	pub fn storm(&self, id: u64, block: Storm) -> Result<Vcpu, Failure> {
+		let address = map::CONTENDERS + id * map::CONTENDER_SIZE;
+		let stack = map::OTHER_STACKS + (id + 1) * map::OTHER_STACK_SIZE;
+		self.vm.memory.write(address, block);
+		let vcpu = self.other_vcpu(id, |gpr| {
+			gpr[1] = stack - STACK_FRAME;
+			gpr[26] = address;
+		})?;
+		if self.guest == GuestMode::Radix {
+			let mut regs = vcpu.regs()?;
+			regs.msr = MSR_TRANSLATED.bits();
+			vcpu.set_regs(&regs)?;
+		}
+		Ok(vcpu)
+	}
+
+	/// What such a vcpu did.
+	pub fn stormed(&self, id: u64) -> Storm {
+		let address = map::CONTENDERS + id * map::CONTENDER_SIZE;
+		self.vm.memory.read(address)
 	}
 
 	/// One more vcpu, in real mode, with its VPA beside its block.

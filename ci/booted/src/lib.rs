@@ -33,6 +33,8 @@ mod registers;
 #[cfg(target_arch = "powerpc64")]
 pub mod run;
 #[cfg(target_arch = "powerpc64")]
+mod slots;
+#[cfg(target_arch = "powerpc64")]
 mod soak;
 #[cfg(target_arch = "powerpc64")]
 mod stats;

@@ -93,6 +93,8 @@ const ALL: &[GuestMode] = &[
 /// Those that can have a device in their address space.
 const STORES: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real, GuestMode::Hash];
 const HASH: &[GuestMode] = &[GuestMode::Hash, GuestMode::HashReal];
+/// With translation on, and without and with the hash MMU.
+const SLOTS: &[GuestMode] = &[GuestMode::Radix, GuestMode::HashReal];
 const RADIX: &[GuestMode] = &[GuestMode::Radix];
 const PATHS: &[Column] = &[Column::C, Column::RustFull, Column::RustFast];
 const RUST: &[Column] = &[Column::RustFull, Column::RustFast];
@@ -118,8 +120,8 @@ use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
-		checked, disturb, halt, hcalls, hostile_vmm, page_table, soak, stats, stores, storms, tce,
-		turns, user_regs, xics,
+		checked, disturb, halt, hcalls, hostile_vmm, page_table, slots, soak, stats, stores,
+		storms, tce, turns, user_regs, xics,
 	},
 	cases::case,
 	std::time::Duration,
@@ -214,6 +216,7 @@ table! {
 
 	// On CPUs that run at the same time.
 	("smp-tce-contend",                       RADIX,  NONE,  On(Smp), [Checked],     |t| soak::contend(t.guest(), t.seed, t.amounts.millis(8000))),
+	("smp-tce-slots-{guest}-{path}",          SLOTS,  PATHS, On(Smp), [Checked],     |t| slots::storm(t.guest(), t.path(), t.seed, t.amounts.millis(5000))),
 	("smp-tce-hw-contend-{path}",             RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Registrations, t.amounts.millis(6000))),
 	("smp-tce-hw-attach-{path}",              RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Attachments, t.amounts.millis(6000))),
 	("smp-tce-hw-remove-{path}",              RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Removals, t.amounts.millis(6000))),

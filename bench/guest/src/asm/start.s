@@ -4,7 +4,8 @@
 # Entered by the VMM with everything zero but PC and MSR. But for another vcpu
 # than the first r3 has an hcall to begin with, and r20 the doorbell to answer
 # to; or r21 has the block of one that contends; or r22 has the block of two that
-# take turns. r4 goes to main.
+# take turns; or r26 has the block of one that does hcalls while slots change, and r1
+# its stack. r4 goes to main.
 	.section .text.start, "ax", @progbits
 	.globl _start
 _start:
@@ -14,6 +15,8 @@ _start:
 	bne contend
 	cmpdi 22, 0
 	bne turns
+	cmpdi 26, 0
+	bne storm_of_slots
 	mr 31, 4
 	lis 2, .TOC.@ha
 	addi 2, 2, .TOC.@l
@@ -33,6 +36,13 @@ _start:
 	isync
 	mr 3, 31
 	bl main
+	b .
+
+storm_of_slots:
+	lis 2, .TOC.@ha
+	addi 2, 2, .TOC.@l
+	mr 3, 26
+	bl slots_main
 	b .
 
 # The other vcpu, which has no stack. r26 counts its interrupts.

@@ -44,6 +44,10 @@ unsafe impl Plain for protocol::round::RoundPlan {}
 unsafe impl Plain for protocol::block::Contender {}
 // SAFETY: words.
 unsafe impl Plain for protocol::block::Turns {}
+// SAFETY: words.
+unsafe impl Plain for protocol::slots::Shared {}
+// SAFETY: words.
+unsafe impl Plain for protocol::slots::Storm {}
 // SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::round::RoundReport {}
 
