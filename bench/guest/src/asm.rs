@@ -24,7 +24,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 use hcall::Number;
 use protocol::block::{Call, Contender, Turns};
-use protocol::{map, marker, private, regs, round};
+use protocol::{map, marker, private, regs, round, slb};
 
 /// What a timing loop starts from and ends with.
 #[derive(Default)]
@@ -221,6 +221,7 @@ macro_rules! assembly {
 			CONTEND_CLEARED = const offset_of!(Contender, cleared),
 			CONTEND_MORE = const offset_of!(Contender, more),
 			ENTRIES = const Contender::ENTRIES,
+			SLB_ENTRIES = const slb::ENTRIES,
 			LIOBN_HIGH = const (map::LIOBN >> 16) as u16 as i16,
 			TCE = const map::tce(0),
 			TCE_SHIFT = const map::TCE_SHIFT,

@@ -12,6 +12,7 @@
 
 mod asm;
 mod rounds;
+mod slb;
 mod slots;
 
 use asm::Loop;
@@ -230,12 +231,30 @@ fn hcall_cr(cr: u64, xer: u64) -> u64 {
 	cr & !CR0 | CR0_GT | if xer & XER_SO != 0 { CR0_SO } else { 0 }
 }
 
+/// Notes a register that is not what it should be.
+fn differs(outcome: &mut Outcome, round: u64, register: usize, expected: u64, got: u64) {
+	if outcome.mismatches == 0 {
+		outcome.mismatch = Mismatch {
+			register: register as u64,
+			expected,
+			got,
+			round,
+		};
+	}
+	outcome.mismatches += 1;
+}
+
 fn registers(command: &Command, outcome: &mut Outcome) {
 	let translated = translated();
 	let mut pattern = Pattern::new(command.seed);
 	let (filled, got) = (at::<Registers>(map::FILL), at::<Registers>(map::GOT));
 	let mut previous = [0; regs::COUNT];
 	for round in 0..command.iterations {
+		let slb = (command.slb != 0).then(|| slb::random(&mut pattern, translated));
+		if let Some(entries) = &slb {
+			// SAFETY: entries of that function.
+			unsafe { slb::load(entries) };
+		}
 		// SAFETY: both blocks are there and only the assembly uses them besides. The masks
 		// keep the payload's memory accessible, and the hcalls that rounds are made with
 		// change no memory. Volatile because the assembly reads and writes them.
@@ -257,16 +276,18 @@ fn registers(command: &Command, outcome: &mut Outcome) {
 			}
 			let (expected, got) = (expected[register], got[register]);
 			if got != expected {
-				if outcome.mismatches == 0 {
-					let register = register as u64;
-					outcome.mismatch = Mismatch {
-						register,
-						expected,
-						got,
-						round,
-					};
-				}
-				outcome.mismatches += 1;
+				differs(outcome, round, register, expected, got);
+			}
+		}
+		for (index, (written, found)) in slb.into_iter().flatten().zip(slb::read()).enumerate() {
+			if !written.is_kept_in(found) {
+				differs(
+					outcome,
+					round,
+					protocol::round::SLB + index,
+					written.esid,
+					found.esid,
+				);
 			}
 		}
 		previous = filled;

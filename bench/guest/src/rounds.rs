@@ -18,7 +18,7 @@ use protocol::regs::Pattern;
 use protocol::round::{self, RoundKind, RoundPlan, RoundReport, Words};
 use protocol::{Command, Outcome, map};
 
-use crate::{at, translated};
+use crate::{at, slb, translated};
 use expected::{clocks, expected};
 use instances::instance_branch;
 use prepare::{After, Round, Shadow, State, content};
@@ -138,7 +138,15 @@ pub fn run(command: &Command, outcome: &mut Outcome, needs_arena: bool) {
 		let kind = state.kind(number);
 		let mut words = state.words(own_msr);
 		let round = state.prepare(kind, &mut words);
+		let mut slb = None;
+		if plan.slb != 0 {
+			let entries = slb::random(&mut state.pattern, state.translated);
+			// SAFETY: entries of that function.
+			unsafe { slb::load(&entries) };
+			slb = Some(entries);
+		}
 		let (filled, mut got) = run_round(&round, &words, state.translated);
+		let slb = slb.map(|written| (written, slb::read()));
 		let expected = expected(&round, command, &filled, state.translated);
 		if let Some(word) = round.any {
 			got[word] = expected[word];
@@ -174,6 +182,17 @@ pub fn run(command: &Command, outcome: &mut Outcome, needs_arena: bool) {
 		}
 		for (clock, expected) in late.into_iter().flatten() {
 			wrong(clock, expected, got[clock]);
+		}
+		if let Some((written, found)) = slb {
+			for (index, (written, found)) in written.into_iter().zip(found).enumerate() {
+				if !written.is_kept_in(found) {
+					let (expected, got) = match written.esid == found.esid {
+						true => (written.vsid, found.vsid),
+						false => (written.esid, found.esid),
+					};
+					wrong(round::SLB + index, expected, got);
+				}
+			}
 		}
 		if let Some((address, value)) = round.memory {
 			// SAFETY: the page that the round wrote to.

@@ -66,9 +66,11 @@ pub struct Command {
 	pub body: LoopBody,
 	/// Not 0: the VMM wants to be told before each batch.
 	pub announce: u64,
+	/// Not 0: a register round fills the SLB of a hash guest, too.
+	pub slb: u64,
 }
 
-assert_eq_size!(Command, [u64; 14]);
+assert_eq_size!(Command, [u64; 15]);
 const_assert_eq!(offset_of!(Command, job), 0);
 const_assert_eq!(offset_of!(Command, number), 8);
 const_assert_eq!(offset_of!(Command, args), 16);
@@ -80,6 +82,7 @@ const_assert_eq!(offset_of!(Command, cfar), 80);
 const_assert_eq!(offset_of!(Command, ctr), 88);
 const_assert_eq!(offset_of!(Command, body), 96);
 const_assert_eq!(offset_of!(Command, announce), 104);
+const_assert_eq!(offset_of!(Command, slb), 112);
 
 /// A register that didn't hold what it should.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

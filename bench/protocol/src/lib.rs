@@ -21,6 +21,7 @@ pub mod mode;
 pub mod private;
 pub mod regs;
 pub mod round;
+pub mod slb;
 pub mod slots;
 
 pub use block::{Command, Job, Outcome};

@@ -14,7 +14,7 @@ use core::mem::offset_of;
 use static_assertions::{assert_eq_size, const_assert, const_assert_eq};
 
 use crate::block::Mismatch;
-use crate::{map, regs};
+use crate::{map, regs, slb};
 
 /// How a round leaves the guest. What isn't said to reach userspace is answered by KVM.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -251,11 +251,15 @@ pub const SPURR: usize = CLOCK + 4;
 pub const IC: usize = CLOCK + 5;
 /// Not a register: what a store should have left in memory, or a device.
 pub const MEMORY: usize = COUNT;
+/// First of the entries of the SLB, which are not words of a round.
+pub const SLB: usize = MEMORY + 1;
 
 /// The readable name of a word of a round.
 pub fn name(index: usize) -> impl fmt::Display {
 	Name(index)
 }
+
+const SLB_END: usize = SLB + slb::ENTRIES;
 
 struct Name(usize);
 
@@ -266,6 +270,7 @@ impl fmt::Display for Name {
 			clock @ CLOCK..PSSCR => f.write_str(CLOCKS[clock - CLOCK]),
 			PSSCR => f.write_str("PSSCR"),
 			MEMORY => f.write_str("memory"),
+			entry @ SLB..SLB_END => write!(f, "SLB entry {}", entry - SLB),
 			other => write!(f, "{}", regs::name(other)),
 		}
 	}
@@ -296,6 +301,8 @@ pub struct RoundPlan {
 	/// Nonzero if no other vcpu uses the table. Then the value of r4 after H_GET_TCE and the
 	/// other TCE hcalls is known.
 	pub table_is_ours: u64,
+	/// Nonzero if all entries of the SLB are filled as well: of a hash guest.
+	pub slb: u64,
 }
 
 impl RoundPlan {
@@ -325,13 +332,14 @@ pub const fn is_on_demand(index: usize) -> bool {
 	false
 }
 
-assert_eq_size!(RoundPlan, [u64; 6]);
+assert_eq_size!(RoundPlan, [u64; 7]);
 const_assert_eq!(offset_of!(RoundPlan, kinds), 0);
 const_assert_eq!(offset_of!(RoundPlan, pmu), 8);
 const_assert_eq!(offset_of!(RoundPlan, dec_tolerance), 16);
 const_assert_eq!(offset_of!(RoundPlan, dec_slip), 24);
 const_assert_eq!(offset_of!(RoundPlan, longest), 32);
 const_assert_eq!(offset_of!(RoundPlan, table_is_ours), 40);
+const_assert_eq!(offset_of!(RoundPlan, slb), 48);
 
 /// Most mismatches that are listed.
 pub const MAX_MISMATCHES: usize = 1024;

@@ -8,3 +8,4 @@ pub mod exits;
 pub mod hcall;
 pub mod one_reg;
 pub mod selfcheck;
+pub mod slb;

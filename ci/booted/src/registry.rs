@@ -93,6 +93,8 @@ const ALL: &[GuestMode] = &[
 /// Those that can have a device in their address space.
 const STORES: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real, GuestMode::Hash];
 const HASH: &[GuestMode] = &[GuestMode::Hash, GuestMode::HashReal];
+/// With translation on.
+const MAPPED: &[GuestMode] = &[GuestMode::Radix, GuestMode::Hash];
 /// With translation on, and without and with the hash MMU.
 const SLOTS: &[GuestMode] = &[GuestMode::Radix, GuestMode::HashReal];
 const RADIX: &[GuestMode] = &[GuestMode::Radix];
@@ -117,7 +119,7 @@ macro_rules! table {
 
 #[cfg(target_arch = "powerpc64")]
 use {
-	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck},
+	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck, slb},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
 		checked, disturb, halt, hcalls, hostile_vmm, page_table, slots, soak, stats, stores,
@@ -161,11 +163,12 @@ table! {
 	("registers-hcall-{guest}-rust-fast-timed", ALL,    NONE, ByGuest, [Mitigations, Next], |t| hcall::survive_timed(t.guest(), t.seed, t.amounts.rounds)),
 	("registers-exits-{guest}",               ALL,    NONE,  ByGuest, [],     |t| exits::compare(t.guest(), PATHS, None, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	// The same with the vcpu's interrupt context loaded.
-	("registers-exits-{guest}-xics",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xics), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}-xics",          MAPPED, NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xics), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-xive",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xive), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
-	("registers-exits-{guest}-timed",         GUESTS, NONE,  ByGuest, [],     |t| exits::compare_timed(t.guest(), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
-	("registers-exits-{guest}-migrate",       GUESTS, NONE,  ByGuest, [Checked],     |t| exits::migrate(t.guest(), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}-timed",         ALL,    NONE,  ByGuest, [],     |t| exits::compare_timed(t.guest(), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}-migrate",       ALL,    NONE,  ByGuest, [Checked],     |t| exits::migrate(t.guest(), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
 
+	("registers-slb-private-{path}",          RADIX,  PATHS, On(Second), [], |t| slb::is_private(t.path())),
 	("decrementer-expired-{guest}-{path}",    GUESTS, PATHS, ByGuest, [],     |t| decrementer::expired(t.guest(), t.path())),
 	("registers-one-reg-{guest}-{path}",      ALL,    PATHS, ByGuest, [],     |t| one_reg::all(t.guest(), t.path(), t.seed)),
 

@@ -235,6 +235,7 @@ pub fn check_registers(
 				dec_slip: 0,
 				longest: u64::MAX >> 8,
 				table_is_ours: 1,
+				..RoundPlan::default()
 			};
 			arena.start(arena::command(SEGMENT, pattern.next(), cfar), plan);
 			let outcome = loop {

@@ -116,6 +116,7 @@ pub fn kept(guest: GuestMode, path: Column, busy: bool, seed: u64) -> Result<Str
 		dec_slip: 0,
 		longest: u64::MAX >> 8,
 		table_is_ours: 1,
+		..RoundPlan::default()
 	};
 	// H_PROD's CFAR isn't known here, so the guest's own complaints are of no interest.
 	arena.start(arena::command(u64::MAX, seed, 0), plan);

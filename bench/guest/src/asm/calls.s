@@ -6,6 +6,26 @@ hcall:
 	sc 1
 	blr
 
+# In real mode, where no entry is used. The text and the pairs are at the same address.
+	.globl load_slb
+load_slb:
+	mfmsr 4
+	li 5, 0x30
+	andc 5, 4, 5
+	mtmsrd 5
+	isync
+	li 6, {SLB_ENTRIES}
+	mtctr 6
+1:	ld 7, 0(3)
+	ld 8, 8(3)
+	slbmte 7, 8
+	addi 3, 3, 16
+	bdnz 1b
+	isync
+	mtmsrd 4
+	isync
+	blr
+
 # The compiler may ask for these two, and core doesn't bring them along for
 # a target that has a C library.
 	.globl memset

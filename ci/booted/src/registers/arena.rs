@@ -67,6 +67,7 @@ pub struct Arena {
 	device: [u8; map::DEVICE_SIZE as usize],
 	/// For [`RoundKind::EventCall`] and [`RoundKind::EventStore`].
 	events: [EventFd; 2],
+	is_hash: bool,
 }
 
 impl Arena {
@@ -87,6 +88,7 @@ impl Arena {
 			machine,
 			device: [0; map::DEVICE_SIZE as usize],
 			events,
+			is_hash: guest.is_hash(),
 		})
 	}
 
@@ -109,8 +111,12 @@ impl Arena {
 		Ok(())
 	}
 
-	/// Gives the guest its rounds to do.
+	/// Gives the guest its rounds to do. A hash guest fills the SLB, too.
 	pub fn start(&mut self, command: Command, plan: RoundPlan) {
+		let plan = RoundPlan {
+			slb: self.is_hash.into(),
+			..plan
+		};
 		self.device.fill(0);
 		self.machine.memory().write(map::ROUND_PLAN, plan);
 		self.machine.start(command);

@@ -68,6 +68,21 @@ pub const fn std(gpr: u32, address: u64) -> u32 {
 	62 << 26 | gpr << 21 | address as u32
 }
 
+/// Writes an entry of the SLB.
+pub const fn slbmte(vsid: u32, esid: u32) -> u32 {
+	31 << 26 | vsid << 21 | esid << 11 | 402 << 1
+}
+
+/// Reads the segment of an entry.
+pub const fn slbmfee(gpr: u32, index: u32) -> u32 {
+	31 << 26 | gpr << 21 | index << 11 | 915 << 1
+}
+
+/// Reads the rest of it.
+pub const fn slbmfev(gpr: u32, index: u32) -> u32 {
+	31 << 26 | gpr << 21 | index << 11 | 851 << 1
+}
+
 const SC1: u32 = 0x4400_0022;
 pub const ISYNC: u32 = 0x4c00_012c;
 

@@ -174,6 +174,7 @@ fn on_path(
 				dec_slip: if path == Column::C { DEC_SLIP_OF_C } else { 0 },
 				longest: LONGEST,
 				table_is_ours: 1,
+				..RoundPlan::default()
 			},
 		);
 		let _cpu = OneCpu::new(0)?;
@@ -356,6 +357,7 @@ pub fn migrate(guest: GuestMode, seed: u64, rounds: u64, cfar: u64) -> Result<St
 				dec_slip: 0,
 				longest: LONGEST,
 				table_is_ours: 1,
+				..RoundPlan::default()
 			},
 		);
 		let cpu = OneCpu::new(0)?;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cases::{Case, case};
-use protocol::{Column, Command, GuestMode, Job, Outcome, regs};
+use protocol::{Column, Command, GuestMode, Job, Outcome, regs, round};
 use vmm::machine::Failure;
 
 use crate::common::{Verdict, choose, machine_for, wrong};
@@ -35,9 +35,11 @@ pub fn survive(
 		rounds * 2 / 5
 	};
 	let mut to_userspace = 0;
-	let outcome = machine.perform(command(case, rounds, seed, cfar), LIMIT, |_| {
-		to_userspace += 1
-	})?;
+	let command = Command {
+		slb: guest.is_hash().into(),
+		..command(case, rounds, seed, cfar)
+	};
+	let outcome = machine.perform(command, LIMIT, |_| to_userspace += 1)?;
 	check(&outcome, guest, rounds)?;
 	let expected = if case == case!("unknown") { rounds } else { 0 };
 	if to_userspace != expected {
@@ -83,7 +85,7 @@ pub fn check(outcome: &Outcome, guest: GuestMode, rounds: u64) -> Result<(), Fai
 			"{} mismatches in {} rounds; first {} in round {}: {:#x} instead of {:#x}",
 			outcome.mismatches,
 			outcome.rounds,
-			regs::name(first.register as usize),
+			round::name(first.register as usize),
 			first.round,
 			first.got,
 			first.expected

@@ -147,6 +147,7 @@ pub fn exits(guest: GuestMode, seed: u64, cfar: u64) -> Result<String, Failure> 
 		dec_slip: 0,
 		longest: LONGEST,
 		table_is_ours: 1,
+		..RoundPlan::default()
 	};
 	let rounds = handles.len() as u64;
 	arena.start(arena::command(rounds, seed, cfar), plan);
