@@ -9,6 +9,8 @@ pub mod job;
 pub mod registry;
 
 #[cfg(target_arch = "powerpc64")]
+mod big_endian;
+#[cfg(target_arch = "powerpc64")]
 mod checked;
 #[cfg(target_arch = "powerpc64")]
 mod common;

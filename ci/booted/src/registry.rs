@@ -93,6 +93,8 @@ const ALL: &[GuestMode] = &[
 /// Those that can have a device in their address space.
 const STORES: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real, GuestMode::Hash];
 const HASH: &[GuestMode] = &[GuestMode::Hash, GuestMode::HashReal];
+/// What can begin with any instruction.
+const SIMPLE: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real, GuestMode::HashReal];
 /// With translation on.
 const MAPPED: &[GuestMode] = &[GuestMode::Radix, GuestMode::Hash];
 /// With translation on, and without and with the hash MMU.
@@ -122,8 +124,8 @@ use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck, slb},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
-		checked, disturb, halt, hcalls, hostile_vmm, page_table, slots, soak, stats, stores,
-		storms, tce, turns, user_regs, xics,
+		big_endian, checked, disturb, halt, hcalls, hostile_vmm, page_table, slots, soak, stats,
+		stores, storms, tce, turns, user_regs, xics,
 	},
 	cases::case,
 	std::time::Duration,
@@ -147,6 +149,7 @@ table! {
 	("disabled-all-{guest}-{path}",           ALL,    PATHS, ByGuest, [Next], |t| hcalls::turned_off(t.guest(), t.path())),
 	("switch-path-{guest}",                   ALL,    NONE,  ByGuest, [Checked],     |t| hcalls::switch_path(t.guest(), t.seed)),
 	("fast-counted-{guest}",                  ALL,    NONE,  ByGuest, [Next], |t| hcalls::fast_counted(t.guest())),
+	("big-endian-{guest}",                    SIMPLE, NONE,  ByGuest, [Next], |t| big_endian::compare(t.guest(), t.seed)),
 	("pr-sc1-{path}-null",                    RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), case!("null"))),
 	("pr-sc1-{path}-h_prod",                  RADIX,  PATHS, On(Second), [Mitigations], |t| hcalls::problem_state(t.path(), case!("h_prod"))),
 
