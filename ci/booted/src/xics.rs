@@ -7,6 +7,7 @@ use std::time::Duration;
 use hcall::{Code, Number};
 use protocol::block::Call;
 use protocol::{Column, Command, GuestMode, Job};
+use vmm::abi::KVM_REG_PPC_ICP_STATE;
 use vmm::kvm::Controller;
 use vmm::machine::{Failure, Machine};
 
@@ -107,6 +108,45 @@ pub fn calls(guest: GuestMode) -> Verdict {
 		CALLS.len(),
 		first.unwrap_or_default()
 	))
+}
+
+/// A vcpu polls another one, which does not run: H_IPOLL tells the CPPR and the interrupt of the
+/// other vcpu to the caller, and changes no register of the other vcpu.
+pub fn poll_other(guest: GuestMode, path: Column) -> Verdict {
+	/// The CPPR of the other vcpu: with an IPI of priority 4, and without one.
+	const CPPR: u64 = 5;
+	const R4: u64 = 0x1234_5678_9abc_def0;
+	choose(path)?;
+	let mut machine = machine(guest, &[])?;
+	machine.add_controller(Controller::Xics)?;
+	let other = machine.connect_other(Controller::Xics, OTHER)?;
+	// CPPR in the upper byte, then 24 bits of XISR, MFRR and the pending priority: none.
+	let state = CPPR << 56 | 0xff << 24 | 0xff << 16;
+	other.set_one_reg(KVM_REG_PPC_ICP_STATE, state.into())?;
+	let mut regs = other.regs()?;
+	regs.gpr[4] = R4;
+	other.set_regs(&regs)?;
+	let polls = [
+		(call(Number::IPOLL, [OTHER, 0]), CPPR << 24),
+		(call(Number::IPI, [OTHER, 4]), OTHER),
+		(call(Number::IPOLL, [OTHER, 0]), CPPR << 24 | IPI),
+		(call(Number::IPI, [OTHER, 0xff]), OTHER),
+		(call(Number::IPOLL, [OTHER, 0]), CPPR << 24),
+	];
+	let (done, _) = perform(&mut machine, &polls.map(|(call, _)| call))?;
+	for (call, (_, r4)) in done.iter().zip(polls) {
+		if call.code as i64 != Code::SUCCESS.0 || call.r4 != r4 {
+			return wrong(format!(
+				"{:#x} {:x?}: code {}, r4 {:#x} instead of {r4:#x}",
+				call.number, call.args, call.code as i64, call.r4
+			));
+		}
+	}
+	let found = other.regs()?.gpr[4];
+	if found != R4 {
+		return wrong(format!("r4 of the other vcpu became {found:#x}"));
+	}
+	Ok(format!("{} hcalls", done.len()))
 }
 
 /// The sources: number, priority, whether it is level-sensitive.
