@@ -33,6 +33,8 @@ pub struct Machine {
 	pub append: String,
 	/// CPUs.
 	pub smp: u32,
+	/// Of them, threads of one core.
+	pub threads: u32,
 	/// Memory, as QEMU takes it.
 	pub mem: String,
 	/// Count instructions.
@@ -78,7 +80,11 @@ impl Machine {
 		} else {
 			command.args(["-accel", "tcg,thread=multi"]);
 		}
-		command.args(["-smp", &self.smp.to_string(), "-m", &self.mem]);
+		let smp = match self.threads {
+			1 => self.smp.to_string(),
+			threads => format!("{},threads={threads}", self.smp),
+		};
+		command.args(["-smp", &smp, "-m", &self.mem]);
 		// Not -nodefaults: the firmware powers off through the default BMC.
 		command.args([
 			"-display",

@@ -46,6 +46,7 @@ pub fn main(args: &Args) -> Result<()> {
 		initrd: args.initrd.clone(),
 		append: args.append.clone().unwrap_or_default(),
 		smp: args.smp,
+		threads: 1,
 		mem: args.mem.clone(),
 		icount: args.icount,
 	};

@@ -113,12 +113,22 @@ pub struct Boot {
 	limits: Limits,
 	/// How much there is of what the command line does not say.
 	usual: Amounts,
+	/// One core with so many threads, in place of two cores with one thread each.
+	threads: Option<u32>,
 }
 
 impl Boot {
 	/// Less or more than usual.
 	pub fn with(self, usual: Amounts) -> Self {
 		Self { usual, ..self }
+	}
+
+	/// One core with so many threads, in place of two cores.
+	pub fn of_threads(self, threads: u32) -> Self {
+		Self {
+			threads: Some(threads),
+			..self
+		}
 	}
 
 	/// A machine that counts instructions: times in its tests are its own, however busy this
@@ -137,6 +147,7 @@ impl Boot {
 				silence: Duration::from_secs(300) + long,
 			},
 			usual: Amounts::default(),
+			threads: None,
 		}
 	}
 
@@ -157,6 +168,7 @@ impl Boot {
 				silence: limit,
 			},
 			usual: Amounts::default(),
+			threads: None,
 		}
 	}
 }
@@ -199,7 +211,8 @@ pub fn boot(args: &Args, image: &Image, boot: Boot) -> Result<Vec<Check>> {
 		kernel: image.stripped(),
 		initrd: programs.initrd(&Job::Test(serde_json::to_value(job)?), log)?,
 		append: boot.append.to_owned(),
-		smp: 2,
+		smp: boot.threads.unwrap_or(2),
+		threads: boot.threads.unwrap_or(1),
 		mem: "2G".to_owned(),
 		icount: boot.icount,
 	};

@@ -35,6 +35,7 @@ mod report_page;
 mod series;
 mod soak;
 mod stock;
+mod threads;
 mod timing;
 mod whole_tree;
 
@@ -55,6 +56,7 @@ const STAGES: &[Stage] = &[
 	mitigations::STAGE,
 	timing::STAGE,
 	debug::STAGE,
+	threads::STAGE,
 	qemu_client::STAGE,
 	nested::STAGE,
 	passthrough::STAGE,

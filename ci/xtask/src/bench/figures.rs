@@ -86,6 +86,7 @@ impl Measured<'_> {
 				initrd: programs.initrd(&job, &self.file)?,
 				append: self.append.to_owned(),
 				smp: 1,
+				threads: 1,
 				mem: "2G".to_owned(),
 				icount: true,
 			};

@@ -71,6 +71,7 @@ fn l2_guests(series: &'static Series) -> Result<Vec<Check>> {
 			initrd: initrd.clone(),
 			append: format!("kvm_p9.path={path} kvm_hv.nested=1 client_l1=1"),
 			smp: 2,
+			threads: 1,
 			mem: "3G".to_owned(),
 			icount: false,
 		};

@@ -116,6 +116,7 @@ fn run(series: &'static Series, all: bool, seed: u64) -> Result<Vec<Check>> {
 			initrd: initrd.clone(),
 			append: boot.append(seed),
 			smp: 2,
+			threads: 1,
 			mem: "2G".to_owned(),
 			icount: false,
 		};

@@ -108,6 +108,7 @@ fn boot(
 		initrd: programs.initrd(job, &format!("trace-{}", image.series))?,
 		append: String::new(),
 		smp: 1,
+		threads: 1,
 		mem: "2G".to_owned(),
 		icount: true,
 	};

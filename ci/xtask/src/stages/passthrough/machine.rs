@@ -42,6 +42,7 @@ impl Boot {
 			initrd,
 			append: format!("disk_seed={}", self.seed),
 			smp: if self.count { 1 } else { 2 },
+			threads: 1,
 			mem: "4G".to_owned(),
 			icount: self.count,
 		};

@@ -93,6 +93,7 @@ impl Spans {
 			initrd: programs::build()?.initrd(&job, "cost")?,
 			append: String::new(),
 			smp: 1,
+			threads: 1,
 			mem: "2G".to_owned(),
 			icount: true,
 		};

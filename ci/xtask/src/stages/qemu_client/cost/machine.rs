@@ -59,6 +59,7 @@ pub(super) fn run(
 		initrd,
 		append: String::new(),
 		smp: CPUS,
+		threads: 1,
 		mem: "2G".to_owned(),
 		icount: true,
 	};
