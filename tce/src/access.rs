@@ -28,6 +28,10 @@ pub trait Table {
 	/// Limit of hardware entries that one call may write.
 	fn most_writes(&self) -> u64;
 
+	/// A call may do a part of the entries, and then needs another call
+	/// ([`TooHard::Resched`](crate::TooHard::Resched)).
+	fn may_continue(&self) -> bool;
+
 	/// The hardware tables that are attached to this table.
 	/// [`TooHard::CFallback`] if there are too many, or one of an unsupported kind.
 	fn attached(&self) -> Result<[Option<Self::Attached>; MAX_ATTACHED], Refusal>;

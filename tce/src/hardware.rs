@@ -21,6 +21,10 @@
 //! in both directions.) Only when that is done for all tables, the counts of the old pages are
 //! dropped: as soon as the count of a region allows it, its pages may be unpinned and reused.
 //!
+//! A list that is written in several calls is looked at in several calls before. Between two calls
+//! only userspace can change what was found out, by registering memory or by changing slots.
+//! Each call looks at what it writes once more.
+//!
 //! # Runs
 //!
 //! Consecutive entries mostly map pages that are next to each other: in one memory slot, one region
@@ -54,7 +58,7 @@ use core::sync::atomic::AtomicU64;
 use commit::NotWhole;
 pub use regions::{Extent, Piece, Region};
 
-use crate::hcalls::Values;
+use crate::hcalls::{MAX_WRITES, Values};
 use crate::{GuestMemory, Refusal, Table};
 
 /// Attached tables of one guest's table that are written here. More are possible: one
@@ -114,6 +118,24 @@ impl<'a> EntrySlice<'a> {
 		}
 	}
 }
+
+/// How many entries of the guest's one call may write or look at, if it may do a part.
+#[inline(never)]
+pub(crate) fn step<T: Table>(table: &T) -> Result<usize, Refusal> {
+	let page_shift = table.window().page_shift;
+	let tables = table.attached()?;
+	let parts = tables
+		.iter()
+		.map_while(Option::as_ref)
+		.map(|one| 1_u64 << page_shift.saturating_sub(one.page_shift()))
+		.fold(0, u64::wrapping_add);
+	// The parts of a single entry are written together.
+	let steps = (MAX_WRITES as u64).checked_div(parts);
+	Ok(steps.map_or(MAX_WRITES, |steps| steps.max(1) as usize))
+}
+
+/// Looks for what [`write`] could not do, and changes nothing.
+pub(crate) use commit::check;
 
 /// Writes the first `count` values to entries from `index` on, of all attached tables and
 /// of the guest's own. The pages of further values, up to `checked`, are only looked for.

@@ -16,6 +16,20 @@ use crate::{GuestMemory, Refusal, Table, Tce, TooHard, Window, hardware};
 /// Most entries that one call of a body takes.
 pub const MAX_ENTRIES: usize = 512;
 
+/// Most hardware entries that one call of a body writes or looks at, but for the parts of a single
+/// entry of the guest's. All the while interrupts are disabled.
+pub const MAX_WRITES: usize = 128;
+
+/// How far an hcall is that takes several calls of a body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+	/// Entries of H_STUFF_TCE that are written. Of H_PUT_TCE_INDIRECT first those that were looked
+	/// at, and then also those that are written.
+	pub done: u64,
+	/// Entries of a list, which is in the buffer by now, before the first that can't be written.
+	pub good: u64,
+}
+
 /// Is it an entry that H_PUT_TCE may write? Anything without permissions is.
 #[inline]
 pub(crate) fn validate(window: &Window, guest: &impl GuestMemory, tce: Tce) -> Result<(), Refusal> {
@@ -198,9 +212,19 @@ pub fn put<T: Table>(
 	write(table, guest, index, Values::Same(tce), (1, 1))
 }
 
-/// H_STUFF_TCE: writes one value into `pages` consecutive entries, but for the first
-/// `done` of them, which have it by then. Returns how many have it now: one call takes
-/// [`MAX_ENTRIES`] at most.
+/// How many of `left` entries one call writes or looks at.
+#[inline(always)]
+fn step<T: Table>(table: &T, left: u64) -> Result<usize, Refusal> {
+	let left = left.min(MAX_ENTRIES as u64) as usize;
+	if !table.may_continue() || table.is_emulated() {
+		return Ok(left);
+	}
+	Ok(left.min(hardware::step(table)?))
+}
+
+/// H_STUFF_TCE: writes one value into `pages` consecutive entries, but for those that earlier calls
+/// have written. One call takes [`MAX_ENTRIES`] at most, and fewer of hardware tables:
+/// [`TooHard::Resched`] if there are more.
 #[inline(always)]
 pub fn stuff<T: Table>(
 	table: &T,
@@ -208,22 +232,31 @@ pub fn stuff<T: Table>(
 	ioba: u64,
 	value: Tce,
 	pages: u64,
-	done: u64,
-) -> Result<u64, Refusal> {
+	progress: &mut Progress,
+) -> Result<(), Refusal> {
+	let done = progress.done;
 	let index = table.window().index(ioba, pages)?.wrapping_add(done);
 	if value.is_mapping() {
 		return Err(Refusal::Parameter);
 	}
-	let count = pages.saturating_sub(done).min(MAX_ENTRIES as u64) as usize;
+	let left = pages.saturating_sub(done);
+	let count = step(table, left)?;
 
 	write(table, guest, index, Values::Same(value), (count, count))?;
-	Ok(done + count as u64)
+	if count as u64 == left {
+		return Ok(());
+	}
+	progress.done = done.wrapping_add(count as u64);
+	Err(TooHard::Resched.into())
 }
 
 /// H_PUT_TCE_INDIRECT: writes consecutive entries from a list in guest memory.
 ///
-/// The list goes through `buffer`, whose content before and after means nothing. Only
-/// this call may use it.
+/// The list goes through `buffer`, whose content before the first call and after the last means
+/// nothing. Only this hcall may use it.
+///
+/// One call does all, if it may write as many hardware entries as that takes. Otherwise the first
+/// calls look at the entries, and further calls write them.
 #[inline(always)]
 pub fn put_indirect<T: Table>(
 	table: &T,
@@ -232,6 +265,7 @@ pub fn put_indirect<T: Table>(
 	ioba: u64,
 	list: u64,
 	pages: u64,
+	progress: &mut Progress,
 ) -> Result<(), Refusal> {
 	let window = table.window();
 	let Some(count) = usize::try_from(pages).ok().filter(|&n| n <= MAX_ENTRIES) else {
@@ -243,16 +277,59 @@ pub fn put_indirect<T: Table>(
 	let index = window.index(ioba, pages)?;
 
 	let values = buffer.get(..count).ok_or(Refusal::Parameter)?;
-	let good = if T::IN_LINE {
+	let good = if progress.done != 0 {
+		progress.good as usize
+	} else if T::IN_LINE {
 		read_list(&window, guest, values, list)?
 	} else {
 		read_list_apart(&window, guest, values, list)?
 	};
+	if table.may_continue() && (progress.done != 0 || step(table, pages)? < count) {
+		progress.good = good as u64;
+		return put_part(table, guest, index, values, progress);
+	}
 	write(table, guest, index, Values::Each(values), (good, count))?;
 	if good == count {
 		Ok(())
 	} else {
 		Err(Refusal::Parameter)
+	}
+}
+
+/// Looks at some entries of a list, or writes some.
+#[cold]
+#[inline(never)]
+fn put_part<T: Table, G: GuestMemory>(
+	table: &T,
+	guest: &G,
+	index: u64,
+	values: &[Cell<u64>],
+	progress: &mut Progress,
+) -> Result<(), Refusal> {
+	let count = values.len();
+	let (done, good) = (progress.done as usize, progress.good as usize);
+	let (at, end) = match done.checked_sub(count) {
+		None => (done, count),
+		Some(at) => (at, good),
+	};
+	let part = step(table, end.saturating_sub(at) as u64)?;
+	let values = at.checked_add(part).and_then(|to| values.get(at..to));
+	let values = Values::Each(values.ok_or(TooHard::CFallback)?);
+	let index = index.wrapping_add(at as u64);
+	if done < count {
+		let good = good.saturating_sub(at).min(part);
+		hardware::check(table, guest, index, values, (good, part))?;
+	} else {
+		write(table, guest, index, values, (part, part))?;
+	}
+	let done = done.wrapping_add(part);
+	progress.done = done as u64;
+	if done < count.wrapping_add(good) {
+		Err(TooHard::Resched.into())
+	} else if good < count {
+		Err(Refusal::Parameter)
+	} else {
+		Ok(())
 	}
 }
 

@@ -38,8 +38,10 @@
 //!   another memory slot, or be longer than the last slot. This crate looks up each part in the
 //!   guest, and changes nothing if a part is in no slot. C looks up the first part and continues
 //!   in userspace addresses: registered memory after the slot is mapped for the guest's device.
-//! - The TCE cache of the hardware is invalidated once per hcall. C invalidates once per entry,
-//!   also for entries that mapped nothing.
+//! - The TCE cache of the hardware is invalidated once per hcall, or once per step of a long one. C
+//!   invalidates once per entry, also for entries that mapped nothing.
+//! - A long hcall on hardware tables goes in steps of [`MAX_WRITES`] hardware entries, because
+//!   interrupts are disabled all the while. All entries are looked at before the first is written.
 #![cfg_attr(not(test), no_std)]
 
 mod access;
@@ -55,6 +57,6 @@ mod window;
 pub use access::{GuestMemory, List, Range, Table};
 pub use entry::{Permission, Tce};
 pub use hardware::{Attached, EntrySlice, Extent, MAX_ATTACHED, Piece, Region};
-pub use hcalls::{MAX_ENTRIES, Values};
+pub use hcalls::{MAX_ENTRIES, MAX_WRITES, Progress, Values};
 pub use too_hard::{Refusal, TooHard};
 pub use window::{Window, clamp};

@@ -28,7 +28,7 @@ pub enum TooHard {
 		/// The entry.
 		index: u64,
 	},
-	/// Another call, after the kernel had the chance to reschedule.
+	/// Another call, after the kernel had the chance to take interrupts and to reschedule.
 	Resched,
 	/// Interrupts disabled: hardware tables are written only then.
 	IrqsOff,

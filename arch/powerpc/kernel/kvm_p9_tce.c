@@ -57,6 +57,12 @@ bool kvm_p9_make_tce_levels(struct iommu_table *tbl, unsigned long entry)
 EXPORT_SYMBOL_GPL(kvm_p9_make_tce_levels);
 
 /*
+ * Beyond that many pages, let the PHB forget all of a PE. For each single page firmware waits
+ * for the PHB, and interrupts are off. For the PE firmware waits once.
+ */
+#define KILL_PAGES_MAX	32
+
+/*
  * iommu_tce_kill() of PHB tables on a POWER9, callable from a fast handler. There the
  * context of the guest is loaded: nothing can be traced, and (H)SRR0/1 hold the way
  * back to the guest. Firmware runs in real mode, which does not depend on the guest
@@ -68,13 +74,19 @@ noinstr void kvm_p9_tce_kill(struct iommu_table *tbl, unsigned long entry, unsig
 	unsigned long srr0 = mfspr(SPRN_SRR0), srr1 = mfspr(SPRN_SRR1);
 	unsigned long hsrr0 = mfspr(SPRN_HSRR0), hsrr1 = mfspr(SPRN_HSRR1);
 	struct iommu_table_group_link *tgl;
+	unsigned long kind = OPAL_PCI_TCE_KILL_PAGES, size = 1ul << tbl->it_page_shift;
+	unsigned long address = entry << tbl->it_page_shift;
+
+	if (pages > KILL_PAGES_MAX) {
+		kind = OPAL_PCI_TCE_KILL_PE;
+		size = address = pages = 0;
+	}
 
 	list_for_each_entry_lockless(tgl, &tbl->it_group_list, next) {
 		struct pnv_ioda_pe *pe = container_of(tgl->table_group, struct pnv_ioda_pe,
 						      table_group);
 
-		__opal_call(pe->phb->opal_id, OPAL_PCI_TCE_KILL_PAGES, pe->pe_number,
-			    1ul << tbl->it_page_shift, entry << tbl->it_page_shift, pages,
+		__opal_call(pe->phb->opal_id, kind, pe->pe_number, size, address, pages,
 			    0, 0, OPAL_PCI_TCE_KILL, mfmsr());
 	}
 

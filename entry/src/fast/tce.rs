@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 
 use hcall::{Code, Number};
 use powerpc::{Counter, FastHcall, P9Vcpu};
-use tce::{Refusal, Tce, hcalls};
+use tce::{Progress, Refusal, Tce, hcalls};
 
 use crate::tce::context::{CallSite, HcallContext};
 use crate::tce::full_path::general_on;
@@ -28,15 +28,15 @@ pub(crate) unsafe fn fast_hardware<const NUMBER: u64, const HCALL: usize>(
 	let caller = unsafe { HcallContext::new(p9, CallSite::Fast) };
 	let table = KernelTable::<Any>::new(stt, CallSite::Fast);
 	count(
-		general_on(&caller, table, Number(NUMBER), 0),
+		general_on(&caller, table, Number(NUMBER), &mut Progress::default()),
 		&caller.p9.fast[HCALL],
 	)
 }
 
 /// Counts an hcall that a fast handler answers.
 #[inline(always)]
-pub(crate) fn count(result: Result<u64, Refusal>, counter: &Counter) -> Code {
-	let code = result.map_or_else(Refusal::code, |_| Code::SUCCESS);
+pub(crate) fn count(result: Result<(), Refusal>, counter: &Counter) -> Code {
+	let code = result.map_or_else(Refusal::code, |()| Code::SUCCESS);
 	if code != Code::TOO_HARD {
 		counter.add(1);
 	}
@@ -73,7 +73,7 @@ pub(crate) unsafe fn fast<const NUMBER: u64, const HCALL: usize>(p9: NonNull<P9V
 	if is_get {
 		let table = KernelTable::<Emulated>::new(stt, CallSite::Fast);
 		return count(
-			caller.run(&table, Number::GET_TCE, 0),
+			caller.run(&table, Number::GET_TCE, &mut Progress::default()),
 			&caller.p9.fast[HCALL],
 		);
 	}
@@ -107,7 +107,7 @@ pub(crate) unsafe fn fast_emulated<const NUMBER: u64, const HCALL: usize>(
 	let caller = unsafe { HcallContext::new(p9, CallSite::Fast) };
 	let table = KernelTable::<Emulated>::new(stt, CallSite::Fast);
 	count(
-		caller.run(&table, Number(NUMBER), 0),
+		caller.run(&table, Number(NUMBER), &mut Progress::default()),
 		&caller.p9.fast[HCALL],
 	)
 }

@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 
 use hcall::Number;
 use powerpc::{HostFacts, P9Vcpu};
-use tce::{MAX_ENTRIES, Refusal, Table, Tce, TooHard, hcalls};
+use tce::{MAX_ENTRIES, Progress, Refusal, Table, Tce, TooHard, hcalls};
 
 use super::at;
 use super::guest_memory::Memory;
@@ -136,15 +136,14 @@ impl<'a> HcallContext<'a> {
 		}
 	}
 
-	/// Has a body answer the hcall of that number on this table, an H_STUFF_TCE from entry
-	/// `done` on. Returns how many entries of that have their value now.
+	/// Has a body answer the hcall of that number on this table, or a part of it.
 	#[inline(always)]
 	pub(crate) fn run(
 		&self,
 		table: &impl Table,
 		number: Number,
-		done: u64,
-	) -> Result<u64, Refusal> {
+		progress: &mut Progress,
+	) -> Result<(), Refusal> {
 		let ioba = self.vcpu.gpr5();
 		let (r6, r7) = (|| self.vcpu.gpr6(), || self.vcpu.gpr7());
 		match number {
@@ -155,17 +154,18 @@ impl<'a> HcallContext<'a> {
 			Number::PUT_TCE => hcalls::put(table, &self.memory(), ioba, Tce(r6()))?,
 			// A vcpu is in one handler at a time, so no other code uses the buffer.
 			Number::PUT_TCE_INDIRECT => {
-				hcalls::put_indirect(table, &self.memory(), &self.p9.tce_list, ioba, r6(), r7())?;
+				let (memory, list) = (self.memory(), &self.p9.tce_list);
+				hcalls::put_indirect(table, &memory, list, ioba, r6(), r7(), progress)?;
 			}
 			Number::STUFF_TCE => {
 				let (value, pages) = (Tce(r6()), r7());
 				if matches!(self.path, CallSite::Fast) && pages > MAX_ENTRIES as u64 {
 					return Err(TooHard::Resched.into());
 				}
-				return hcalls::stuff(table, &self.memory(), ioba, value, pages, done);
+				hcalls::stuff(table, &self.memory(), ioba, value, pages, progress)?;
 			}
 			_ => return Err(TooHard::CFallback.into()),
 		}
-		Ok(0)
+		Ok(())
 	}
 }

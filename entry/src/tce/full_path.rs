@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 
 use hcall::{Code, Number};
 use powerpc::{HostFacts, Needs, P9Vcpu, TceCall};
-use tce::{Refusal, Table, TooHard};
+use tce::{Progress, Refusal, Table, TooHard};
 
 use super::context::{CallSite, HcallContext};
 use super::table::{Any, KernelTable};
@@ -20,10 +20,10 @@ unsafe extern "C" {
 pub(crate) fn general(
 	caller: &HcallContext<'_>,
 	number: Number,
-	done: u64,
-) -> Result<u64, Refusal> {
+	progress: &mut Progress,
+) -> Result<(), Refusal> {
 	let table = KernelTable::<Any>::new(caller.table_apart()?, caller.path);
-	general_on(caller, table, number, done)
+	general_on(caller, table, number, progress)
 }
 
 /// The same for a table that was found.
@@ -32,13 +32,13 @@ pub(crate) fn general_on(
 	caller: &HcallContext<'_>,
 	table: KernelTable<'_, Any>,
 	number: Number,
-	done: u64,
-) -> Result<u64, Refusal> {
+	progress: &mut Progress,
+) -> Result<(), Refusal> {
 	match number {
-		Number::GET_TCE => caller.run(&table, Number::GET_TCE, done),
-		Number::PUT_TCE => caller.run(&table, Number::PUT_TCE, done),
-		Number::PUT_TCE_INDIRECT => caller.run(&table, Number::PUT_TCE_INDIRECT, done),
-		Number::STUFF_TCE => caller.run(&table, Number::STUFF_TCE, done),
+		Number::GET_TCE => caller.run(&table, Number::GET_TCE, progress),
+		Number::PUT_TCE => caller.run(&table, Number::PUT_TCE, progress),
+		Number::PUT_TCE_INDIRECT => caller.run(&table, Number::PUT_TCE_INDIRECT, progress),
+		Number::STUFF_TCE => caller.run(&table, Number::STUFF_TCE, progress),
 		_ => Err(TooHard::CFallback.into()),
 	}
 }
@@ -65,18 +65,20 @@ pub unsafe extern "C" fn kvm_p9_tce(p9: NonNull<P9Vcpu>, call: &mut TceCall) -> 
 		return Code::TOO_HARD;
 	}
 	let number = Number(call.number);
-	let refusal = match general(&caller, number, call.done) {
-		Ok(done) if number == Number::STUFF_TCE && done < caller.vcpu.gpr7() => {
-			call.done = done;
-			TooHard::Resched.into()
-		}
-		Ok(_) => return Code::SUCCESS,
-		Err(refusal) => refusal,
+	let mut progress = Progress {
+		done: call.done,
+		good: call.good,
 	};
+	let Err(refusal) = general(&caller, number, &mut progress) else {
+		return Code::SUCCESS;
+	};
+	(call.done, call.good) = (progress.done, progress.good);
 	if let Refusal::TooHard(hard) = refusal {
-		// The next attempt reads the list anew: this one may have it in this CPU's byte
-		// order by now.
-		call.list_read = 0;
+		if progress.done == 0 {
+			// The next attempt reads the list anew: this one may have it in this CPU's byte
+			// order by now. A later step goes on with that.
+			call.list_read = 0;
+		}
 		call.needs = caller.needs(hard, call) as u64;
 	}
 	refusal.code()

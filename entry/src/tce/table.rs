@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::AtomicU64;
 
-use tce::{MAX_ATTACHED, MAX_ENTRIES, Refusal, Table, TooHard, Window};
+use tce::{MAX_ATTACHED, MAX_WRITES, Refusal, Table, TooHard, Window};
 
 use super::context::{CallSite, HcallContext};
 use super::hardware::{HardwareTable, attachment};
@@ -94,11 +94,17 @@ impl<A: Attachment> Table for KernelTable<'_, A> {
 
 	fn most_writes(&self) -> u64 {
 		match self.path {
-			// A longest list's for two tables. All the while nothing interrupts.
-			CallSite::Fast => 2 * MAX_ENTRIES as u64,
-			// A longest list's for all tables. Interrupts are off here, too.
-			CallSite::Full { .. } => (MAX_ATTACHED * MAX_ENTRIES) as u64,
+			// All the while nothing interrupts.
+			CallSite::Fast => MAX_WRITES as u64,
+			// Interrupts are off here, too. Only the parts of a single entry are more than a
+			// step: 16 MiB are 256 pages of 64 KiB.
+			CallSite::Full { .. } => 2 * MAX_WRITES as u64,
 		}
+	}
+
+	#[inline]
+	fn may_continue(&self) -> bool {
+		matches!(self.path, CallSite::Full { .. })
 	}
 
 	fn attached(&self) -> Result<[Option<HardwareTable>; MAX_ATTACHED], Refusal> {

@@ -73,6 +73,37 @@ pub(super) fn write_whole<T: Table, G: GuestMemory>(
 	Ok(seen.result())
 }
 
+/// Looks for what can't be done with the first `count` entries, and for the pages of further
+/// values, up to `checked`. Changes nothing.
+#[cold]
+#[inline(never)]
+pub(crate) fn check<T: Table, G: GuestMemory>(
+	table: &T,
+	guest: &G,
+	index: u64,
+	values: Values<'_>,
+	(count, checked): (usize, usize),
+) -> Result<(), Refusal> {
+	let entries = Entries {
+		table,
+		guest,
+		tables: table.attached()?,
+		index,
+		values,
+		count,
+		checked,
+	};
+	let mut new = Tally::new();
+	entries.check_tables(&mut new)?;
+	if checked > count {
+		entries.look_for_rest(&new)?;
+	}
+	// A region that is being unregistered can't be counted any more.
+	new.reserve()?;
+	new.dec_mapped();
+	Ok(())
+}
+
 /// Writes entries to several tables, or to several arrays, or with several of the hardware's for
 /// each of the guest's.
 #[cold]

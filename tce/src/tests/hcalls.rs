@@ -7,8 +7,11 @@ use hcall::Code;
 use proptest::prelude::*;
 
 use super::model::{self, Call, Setup, World};
-use crate::hcalls::{get, put, put_indirect, stuff};
-use crate::{GuestMemory, MAX_ATTACHED, MAX_ENTRIES, Range, Refusal, Table, Tce, TooHard, Window};
+use crate::hcalls::{self, get, put};
+use crate::{
+	GuestMemory, MAX_ATTACHED, MAX_ENTRIES, MAX_WRITES, Progress, Range, Refusal, Table, Tce,
+	TooHard, Window,
+};
 
 fn setup() -> Setup {
 	Setup {
@@ -26,6 +29,29 @@ fn buffer() -> [Cell<u64>; MAX_ENTRIES] {
 	[const { Cell::new(0x5a) }; MAX_ENTRIES]
 }
 
+/// An H_STUFF_TCE that one call does.
+fn stuff<T: Table>(
+	table: &T,
+	guest: &impl GuestMemory,
+	ioba: u64,
+	value: Tce,
+	pages: u64,
+) -> Result<(), Refusal> {
+	hcalls::stuff(table, guest, ioba, value, pages, &mut Progress::default())
+}
+
+/// An H_PUT_TCE_INDIRECT that one call does.
+fn put_indirect<T: Table>(
+	table: &T,
+	guest: &impl GuestMemory,
+	ioba: u64,
+	list: u64,
+	pages: u64,
+) -> Result<(), Refusal> {
+	let progress = &mut Progress::default();
+	hcalls::put_indirect(table, guest, &buffer(), ioba, list, pages, progress)
+}
+
 const HARD: Result<(), Refusal> = Err(Refusal::TooHard(TooHard::Userspace));
 
 #[test]
@@ -34,8 +60,7 @@ fn a_list_is_read_once_and_written_as_it_was_read() {
 	world.set_list(&[0x3003, 0x4001, 0x5002]);
 	// The guest changes each entry as soon as it was read.
 	world.spoil_list();
-	let buffer = buffer();
-	let result = put_indirect(&world, &world, &buffer, 0x1000, 0, 3);
+	let result = put_indirect(&world, &world, 0x1000, 0, 3);
 	assert_eq!(result, Ok(()));
 	assert_eq!(world.reads(), [0, 1, 2]);
 	assert_eq!(world.contents()[..5], [0, 0x3003, 0x4001, 0x5002, 0]);
@@ -46,8 +71,7 @@ fn poison_outside_memory_ends_a_list_with_what_came_before_written() {
 	let world = &World::new(&setup());
 	let nowhere = 0xdead_0000_0000;
 	world.set_list(&[0x3003, nowhere, 0x5003]);
-	let buffer = buffer();
-	let put = || put_indirect(&world, &world, &buffer, 0, 0, 3);
+	let put = || put_indirect(&world, &world, 0, 0, 3);
 	assert_eq!(put(), Err(Refusal::Parameter));
 	assert_eq!(world.contents()[..3], [0x3003, 0, 0]);
 	// A worse entry after it is found before anything is written.
@@ -60,8 +84,8 @@ fn poison_outside_memory_ends_a_list_with_what_came_before_written() {
 fn pages_of_the_table_are_not_made_for_zeroes() {
 	let world = &World::new(&setup());
 	let last = 1 << <&World>::PAGE_SHIFT;
-	let stuff = |ioba, tce, pages| stuff(&world, &world, ioba, tce, pages, 0);
-	assert_eq!(stuff((last - 2) << 12, Tce(0), 4), Ok(4));
+	let stuff = |ioba, tce, pages| stuff(&world, &world, ioba, tce, pages);
+	assert_eq!(stuff((last - 2) << 12, Tce(0), 4), Ok(()));
 	assert_eq!(put(&world, &world, last << 12, Tce(0)), Ok(()));
 	assert_eq!(get(&world, last << 12), Ok(Tce(0)));
 	let missing = Refusal::TooHard(TooHard::TablePage(1));
@@ -76,7 +100,7 @@ fn poison_is_written_unchecked() {
 	let world = &World::new(&setup());
 	let poison = Tce(0xffff_ffff_ffff_fffc);
 	assert_eq!(put(&world, &world, 0x1000, poison), Ok(()));
-	assert_eq!(stuff(&world, &world, 0x2000, poison, 2, 0), Ok(2));
+	assert_eq!(stuff(&world, &world, 0x2000, poison, 2), Ok(()));
 	assert_eq!(world.contents()[..5], [0, poison.0, poison.0, poison.0, 0]);
 	assert_eq!(get(&world, 0x3000), Ok(poison));
 }
@@ -85,7 +109,7 @@ fn poison_is_written_unchecked() {
 fn permissions_in_h_stuff_tce_are_a_bad_parameter() {
 	let world = &World::new(&setup());
 	for low in 1..4 {
-		let stuffed = stuff(&world, &world, 0, Tce(low), 1, 0);
+		let stuffed = stuff(&world, &world, 0, Tce(low), 1);
 		assert_eq!(stuffed, Err(Refusal::Parameter));
 	}
 }
@@ -148,7 +172,7 @@ fn a_mapping_goes_to_the_hardware_and_back() {
 	// Once for all of them.
 	assert_eq!(put(&world, &world, IOBA + 0x5000, Tce(0x3001)), Ok(()));
 	assert_eq!(world.forgotten(), [[(5, 1)]]);
-	assert_eq!(stuff(&world, &world, IOBA, Tce(0), 16, 0), Ok(16));
+	assert_eq!(stuff(&world, &world, IOBA, Tce(0), 16), Ok(()));
 	assert_eq!(world.hardware(), [[].into()]);
 	assert_eq!(world.mapped(), [0, 0]);
 	assert_eq!(world.forgotten(), [[(1, 5)]]);
@@ -171,7 +195,7 @@ fn what_the_hardware_cannot_have_changes_nothing() {
 	};
 	assert_eq!(put(256, 0x3003), Err(level.into()));
 	world.set_list(&[0x1003, 0x2003, 0x2_0003]);
-	let indirect = |pages| put_indirect(&world, &world, &buffer(), IOBA, 0, pages);
+	let indirect = |pages| put_indirect(&world, &world, IOBA, 0, pages);
 	assert_eq!(indirect(3), HARD);
 	world.unregister(1);
 	world.set_list(&[0x1003, 0x1_2003]);
@@ -257,7 +281,7 @@ fn more_regions_than_are_counted_together() {
 	}
 	world.forgotten();
 	// To unmap them takes more than one telling.
-	assert_eq!(stuff(&world, &world, IOBA, Tce(0), 32, 0), Ok(32));
+	assert_eq!(stuff(&world, &world, IOBA, Tce(0), 32), Ok(()));
 	assert_eq!(world.mapped(), [0; 32]);
 	let forgotten = world.forgotten().concat();
 	let covered: u64 = forgotten.iter().map(|(_, count)| count).sum();
@@ -265,9 +289,118 @@ fn more_regions_than_are_counted_together() {
 	// To map them is too much.
 	let entries: Vec<_> = (0..32).map(|number| number << 12 | 3).collect();
 	world.set_list(&entries);
-	let indirect = put_indirect(&world, &world, &buffer(), IOBA, 0, 32);
+	let indirect = put_indirect(&world, &world, IOBA, 0, 32);
 	assert_eq!(indirect, Err(TooHard::CFallback.into()));
 	assert_eq!(world.mapped(), [0; 32]);
+}
+
+/// A full path with 512 pages in one region, and a hardware table of 512 entries.
+fn long() -> Setup {
+	let memory = Setup::default().memory[0];
+	let mut setup = attached();
+	setup.full = true;
+	setup.hardware[0].present = vec![true; 4];
+	setup.regions = vec![model::Registered {
+		user: memory.user,
+		length: 512 << 12,
+		host: 1 << 40,
+		page_shift: 12,
+		apart: 0,
+	}];
+	setup
+}
+
+#[test]
+fn a_long_list_is_looked_at_and_written_in_steps() {
+	let world = &World::new(&long());
+	let mut entries: Vec<_> = (0..512).map(|page| page << 12 | 3).collect();
+	let call = |entries: &[u64]| Call::Indirect {
+		ioba: IOBA,
+		list: 0,
+		pages: 512,
+		entries: entries.to_vec(),
+	};
+	// The last step of those that look at the entries finds a page that is not registered.
+	entries[511] = 512 << 12 | 3;
+	world.set_list(&entries);
+	assert_eq!(world.perform(&call(&entries)).0, Code::TOO_HARD);
+	assert_eq!(world.attempts(), 4);
+	assert_eq!(
+		(world.hardware(), world.mapped()),
+		(vec![[].into()], vec![0])
+	);
+	assert!(world.contents().iter().all(|&tce| tce == 0));
+	assert_eq!(world.forgotten(), [[]]);
+
+	entries[511] = 3;
+	world.set_list(&entries);
+	world.spoil_list();
+	let reads = world.reads().len();
+	assert_eq!(world.perform(&call(&entries)), (Code::SUCCESS, None));
+	assert_eq!(world.attempts(), 4 + 8);
+	// Each entry of the list once, however many steps there are.
+	assert_eq!(world.reads()[reads..], (0..512).collect::<Vec<_>>());
+	assert_eq!(world.contents()[..512], entries);
+	assert_eq!(
+		(world.hardware()[0].len(), world.mapped()),
+		(512, vec![512])
+	);
+	let step = MAX_WRITES as u64;
+	let steps = |first: u64| (0..4).map(move |n| (first + n * step, step));
+	assert_eq!(world.forgotten(), [steps(0).collect::<Vec<_>>()]);
+
+	let stuff = Call::Stuff {
+		ioba: IOBA,
+		value: 0,
+		pages: 512,
+	};
+	assert_eq!(world.perform(&stuff), (Code::SUCCESS, None));
+	assert_eq!(world.attempts(), 4 + 8 + 4);
+	assert_eq!((world.hardware()[0].len(), world.mapped()), (0, vec![0]));
+	assert_eq!(world.forgotten(), [steps(0).collect::<Vec<_>>()]);
+}
+
+#[test]
+fn poison_ends_a_long_list_in_any_step() {
+	for at in [0, 1, 127, 128, 129, 300, 511] {
+		let world = &World::new(&long());
+		let mut entries: Vec<_> = (0..512).map(|page| page << 12 | 3).collect();
+		entries[at] = 0xdead_0000_0000;
+		world.set_list(&entries);
+		let call = Call::Indirect {
+			ioba: IOBA,
+			list: 0,
+			pages: 512,
+			entries: entries.clone(),
+		};
+		assert_eq!(world.perform(&call), (Code::PARAMETER, None));
+		assert_eq!(world.contents()[..at], entries[..at]);
+		assert!(world.contents()[at..].iter().all(|&tce| tce == 0));
+		assert_eq!(
+			(world.hardware()[0].len(), world.mapped()),
+			(at, vec![at as u64])
+		);
+	}
+}
+
+#[test]
+fn a_fast_handler_writes_one_step_or_nothing() {
+	let setup = Setup {
+		full: false,
+		..long()
+	};
+	let world = &World::new(&setup);
+	let entries: Vec<_> = (0..512).map(|page| page << 12 | 3).collect();
+	world.set_list(&entries);
+	let most = MAX_WRITES as u64;
+	let hard = Err(TooHard::CFallback.into());
+	assert_eq!(put_indirect(&world, &world, IOBA, 0, most + 1), hard);
+	assert_eq!(world.hardware(), [[].into()]);
+	assert_eq!(put_indirect(&world, &world, IOBA, 0, most), Ok(()));
+	assert_eq!(world.hardware()[0].len(), MAX_WRITES);
+	assert_eq!(stuff(&world, &world, IOBA, Tce(0), most + 1), hard);
+	assert_eq!(stuff(&world, &world, IOBA, Tce(0), most), Ok(()));
+	assert_eq!(world.hardware(), [[].into()]);
 }
 
 #[test]
@@ -310,9 +443,9 @@ fn write_at_once(worlds: &[World]) {
 						_ => region << 16 | 3,
 					};
 					let result = match random >> 50 & 7 {
-						0 | 1 => stuff(&world, &world, ioba, Tce(0), 3, 0).map(drop),
+						0 | 1 => stuff(&world, &world, ioba, Tce(0), 3),
 						2 => put(&world, &world, ioba, Tce(0)),
-						3 | 4 => put_indirect(&world, &world, &buffer(), ioba, 0, 3),
+						3 | 4 => put_indirect(&world, &world, ioba, 0, 3),
 						_ => put(&world, &world, ioba, Tce(tce)),
 					};
 					assert_eq!(result, Ok(()));
@@ -384,7 +517,7 @@ fn what_was_reserved_is_what_is_written() {
 		left: Cell::new(2),
 	};
 	world.set_list(&[0x3003, 0x1_2003]);
-	let written = put_indirect(&&world, forgetful, &buffer(), IOBA, 0, 2);
+	let written = put_indirect(&&world, forgetful, IOBA, 0, 2);
 	assert_eq!(written, Ok(()));
 	assert_eq!(world.hardware()[0].len(), 2);
 	assert_eq!(world.mapped(), [1, 1]);
@@ -448,7 +581,7 @@ proptest! {
 				world.follow(&c);
 			} else {
 				prop_assert_eq!(fast, c.perform(&call), "{:?}", call);
-				agree(world, &mut c, &call)?;
+				agree(world, &mut c, &call, &setup)?;
 			}
 		}
 	}
@@ -473,7 +606,7 @@ proptest! {
 				let after = (world.contents(), world.hardware(), world.mapped());
 				prop_assert_eq!(after, before, "changed by {:?}", call);
 			}
-			agree(world, &mut c, &call)?;
+			agree(world, &mut c, &call, &setup)?;
 		}
 	}
 
@@ -489,30 +622,33 @@ proptest! {
 		let mut c = model::C::new(&setup);
 		for call in &calls {
 			let call = call.within(&setup);
-			if call.writes(&setup) > model::MOST_WRITES {
+			if setup.all_parts() > setup.most_writes() {
 				continue;
 			}
 			world.prepare(&call);
 			prop_assert_eq!(world.perform(&call), c.perform(&call), "{:?}", call);
-			agree(world, &mut c, &call)?;
+			agree(world, &mut c, &call, &setup)?;
 		}
 		// And has made the same pages.
 		prop_assert_eq!(world.present(), c.present);
 	}
 }
 
-/// The world is as C would have made it, and the hardware was told so: once a table.
-fn agree(world: &World, c: &mut model::C, call: &Call) -> Result<(), TestCaseError> {
+/// The world is as C would have made it, and the hardware was told so: once a table and step.
+fn agree(world: &World, c: &mut model::C, call: &Call, setup: &Setup) -> Result<(), TestCaseError> {
 	prop_assert_eq!(world.contents(), c.contents(), "after {:?}", call);
 	prop_assert_eq!(world.hardware(), c.hardware.clone(), "after {:?}", call);
 	prop_assert_eq!(world.mapped(), c.mapped(), "after {:?}", call);
 	prop_assert_eq!(world.set_dirty(), c.written.clone(), "after {:?}", call);
-	let steps = match call {
-		Call::Stuff { pages, .. } => pages.div_ceil(MAX_ENTRIES as u64),
-		_ => 1,
+	let steps = match setup.full {
+		true => call.steps(setup),
+		false => 1,
 	};
 	for (forgotten, stale) in world.forgotten().iter().zip(c.stale()) {
 		prop_assert!(forgotten.len() as u64 <= steps, "{:?}", forgotten);
+		let most = (MAX_WRITES as u64).max(setup.all_parts());
+		let is_step = |(_, count): &(u64, u64)| *count <= most;
+		prop_assert!(forgotten.iter().all(is_step), "{:?}", forgotten);
 		let told = |index: &u64| {
 			let mut ranges = forgotten.iter();
 			ranges.any(|(first, count)| index.wrapping_sub(*first) < *count)

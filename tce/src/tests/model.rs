@@ -16,8 +16,8 @@ use hcall::Code;
 use proptest::prelude::*;
 
 use crate::{
-	Attached, EntrySlice, Extent, GuestMemory, List, MAX_ATTACHED, MAX_ENTRIES, Piece, Range,
-	Refusal, Region, Table, Tce, TooHard, Window, hcalls,
+	Attached, EntrySlice, Extent, GuestMemory, List, MAX_ATTACHED, MAX_ENTRIES, MAX_WRITES, Piece,
+	Progress, Range, Refusal, Region, Table, Tce, TooHard, Window, hcalls,
 };
 
 /// Entries of a page of the table, as with 4 KiB pages: the least that a body allows.
@@ -38,12 +38,10 @@ pub struct Setup {
 	pub regions: Vec<Registered>,
 	/// Lists below this address can be read at once.
 	pub readable: u64,
-	/// The instance can make pages and read every list.
+	/// The instance can make pages, read every list, and do a part of an hcall.
 	pub full: bool,
 }
 
-/// Limit of hardware entries that one call may write.
-pub const MOST_WRITES: u64 = 2048;
 /// Entries of an array of a hardware table.
 const ARRAY: u64 = 256;
 
@@ -131,6 +129,19 @@ impl Setup {
 		1 << (self.window.page_shift - hardware.page_shift)
 	}
 
+	/// How many of all hardware tables' entries there are for one of the guest's.
+	pub fn all_parts(&self) -> u64 {
+		self.hardware.iter().map(|one| self.parts(one)).sum()
+	}
+
+	/// Limit of hardware entries that one call may write.
+	pub fn most_writes(&self) -> u64 {
+		match self.full {
+			true => 2 * MAX_WRITES as u64,
+			false => MAX_WRITES as u64,
+		}
+	}
+
 	/// The region and the host address of part of a page; `None` if it can't be mapped.
 	fn translate(&self, tce: u64, part: u64, shift: u32) -> Option<(usize, u64, u64)> {
 		let address = (tce & !3).checked_add(part << shift)?;
@@ -182,16 +193,21 @@ impl Call {
 		}
 	}
 
-	/// How many hardware entries the call may write; in each step, if it takes several.
-	pub fn writes(&self, setup: &Setup) -> u64 {
-		let pages = match *self {
-			Self::Stuff { pages, .. } | Self::Indirect { pages, .. } => {
-				pages.min(MAX_ENTRIES as u64)
-			}
+	/// How many of the guest's entries the call may write.
+	fn pages(&self) -> u64 {
+		match *self {
+			Self::Stuff { pages, .. } | Self::Indirect { pages, .. } => pages,
 			_ => 1,
+		}
+	}
+
+	/// How many steps write them, if it is done in steps.
+	pub fn steps(&self, setup: &Setup) -> u64 {
+		let step = match setup.all_parts() {
+			0 => MAX_ENTRIES as u64,
+			parts => (MAX_WRITES as u64 / parts).max(1),
 		};
-		let parts = setup.hardware.iter().map(|one| setup.parts(one));
-		pages * parts.sum::<u64>()
+		self.pages().div_ceil(step)
 	}
 
 	/// The same with small I/O bus addresses moved to the window: their page numbers are
@@ -228,6 +244,7 @@ pub struct World {
 	list: Mutex<Vec<u64>>,
 	reads: Mutex<Vec<usize>>,
 	spoil: AtomicBool,
+	attempts: AtomicU64,
 }
 
 pub struct HardwareTable {
@@ -377,6 +394,7 @@ impl World {
 			list: Mutex::new(vec![]),
 			reads: Mutex::new(vec![]),
 			spoil: AtomicBool::new(false),
+			attempts: AtomicU64::new(0),
 		}
 	}
 
@@ -399,6 +417,11 @@ impl World {
 
 	pub fn reads(&self) -> Vec<usize> {
 		self.reads.lock().unwrap().clone()
+	}
+
+	/// How many calls of bodies there were.
+	pub fn attempts(&self) -> u64 {
+		self.attempts.load(Ordering::Relaxed)
 	}
 
 	pub fn contents(&self) -> Vec<u64> {
@@ -505,10 +528,19 @@ impl World {
 	}
 
 	/// Does an hcall as the full path does: what is missing is made, and then it is tried
-	/// again.
-	fn full(&self, mut attempt: impl FnMut() -> Result<(), Refusal>) -> Result<(), Refusal> {
+	/// again. What takes several steps is continued.
+	fn full(
+		&self,
+		mut attempt: impl FnMut(&mut Progress) -> Result<(), Refusal>,
+	) -> Result<(), Refusal> {
+		let mut progress = Progress::default();
 		loop {
-			match attempt() {
+			self.attempts.fetch_add(1, Ordering::Relaxed);
+			let before = progress.done;
+			match attempt(&mut progress) {
+				Err(Refusal::TooHard(TooHard::Resched)) if self.setup.full => {
+					assert!(progress.done > before, "a step without progress");
+				}
 				Err(Refusal::TooHard(TooHard::TablePage(number))) if self.setup.full => {
 					self.table[number as usize].get_or_init(new_page);
 				}
@@ -527,27 +559,21 @@ impl World {
 				Ok(tce) => return (Code::SUCCESS, Some(tce.0)),
 				Err(refusal) => Err(refusal),
 			},
-			Call::Put { ioba, tce } => self.full(|| hcalls::put(table, guest, ioba, Tce(tce))),
-			Call::Stuff { ioba, value, pages } => {
-				let mut done = 0;
-				self.full(|| {
-					if pages > MAX_ENTRIES as u64 && !self.setup.full {
-						let checked = self.window().index(ioba, pages);
-						return checked.and(Err(TooHard::Resched.into()));
-					}
-					loop {
-						done = hcalls::stuff(table, guest, ioba, Tce(value), pages, done)?;
-						if done == pages {
-							return Ok(());
-						}
-					}
-				})
-			}
+			Call::Put { ioba, tce } => self.full(|_| hcalls::put(table, guest, ioba, Tce(tce))),
+			Call::Stuff { ioba, value, pages } => self.full(|progress| {
+				if pages > MAX_ENTRIES as u64 && !self.setup.full {
+					let checked = self.window().index(ioba, pages);
+					return checked.and(Err(TooHard::Resched.into()));
+				}
+				hcalls::stuff(table, guest, ioba, Tce(value), pages, progress)
+			}),
 			Call::Indirect {
 				ioba, list, pages, ..
 			} => {
 				let buffer = [const { Cell::new(0x5a) }; MAX_ENTRIES];
-				self.full(|| hcalls::put_indirect(table, guest, &buffer, ioba, list, pages))
+				self.full(|progress| {
+					hcalls::put_indirect(table, guest, &buffer, ioba, list, pages, progress)
+				})
 			}
 		};
 		(result.err().map_or(Code::SUCCESS, Refusal::code), None)
@@ -575,7 +601,11 @@ impl<'w> Table for &'w World {
 	}
 
 	fn most_writes(&self) -> u64 {
-		MOST_WRITES
+		self.setup.most_writes()
+	}
+
+	fn may_continue(&self) -> bool {
+		self.setup.full
 	}
 
 	fn attached(&self) -> Result<[Option<&'w HardwareTable>; MAX_ATTACHED], Refusal> {
@@ -790,7 +820,8 @@ impl C {
 				let absent = |index: &u64| table.arrays[(index / ARRAY) as usize].get().is_none();
 				entries.keys().any(absent)
 			});
-		let many = call.writes(&self.setup) > MOST_WRITES;
+		let writes = call.pages().min(MAX_ENTRIES as u64) * self.setup.all_parts();
+		let many = writes > self.setup.most_writes();
 		let long = matches!(call, Call::Stuff { pages, .. } if *pages > MAX_ENTRIES as u64);
 		let unreadable =
 			matches!(call, Call::Indirect { list, .. } if *list >= self.setup.readable);

@@ -10,8 +10,10 @@ shared! {
 	pub struct TceCall = "kvm_p9_tce_call" {
 		/// The hcall's number.
 		pub number: u64,
-		/// Entries that are written: H_STUFF_TCE goes in steps.
+		/// Entries that are looked at or written: long hcalls go in steps.
 		pub done: u64,
+		/// Entries of the list that can be written.
+		pub good: u64,
 		/// Not 0 if the list is in the vcpu's `tce_list`.
 		pub list_read: u64,
 		/// Not 0 if interrupts are off.
