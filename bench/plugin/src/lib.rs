@@ -11,6 +11,10 @@
 //! QEMU execute in one thread and interrupt nothing in between, so what is recorded
 //! is what the emulated timebase counts.
 //!
+//! `paca=SOFT:MODE` says where in the PACA the kernel has the byte that holds interrupts back, and
+//! the byte that says that a guest runs. Both and the MSR are read after each instruction that may
+//! change them, and at each vector ([`trace::format::state`]).
+//!
 //! With `spans=FILE` it records something else, for workloads that are too long for that
 //! ([`spans`]).
 //!
@@ -20,6 +24,7 @@
 mod spans;
 
 use std::collections::HashMap;
+use std::ffi::c_int;
 use std::fs::File;
 use std::io::BufWriter;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -32,15 +37,21 @@ use qemu_plugin::{
 	RegisterDescriptor, TranslationBlock, VCPUIndex, qemu_plugin_get_registers,
 	qemu_plugin_register_atexit_cb,
 };
-use trace::format::{Batch, Place, Window, Writer};
+use trace::format::{Batch, Place, Window, Writer, state};
+use trace::insn;
 
 /// What is being recorded, and for whom.
 struct Recorder {
 	/// Every instruction that was translated.
 	places: Vec<Place>,
 	index: HashMap<Place, u32>,
-	/// Register 3, by which the VMM says what it measures.
-	r3: Option<RegisterDescriptor<'static>>,
+	/// Registers that are read.
+	registers: Option<Registers>,
+	/// Where the PACA has what a state is made of.
+	paca: Paca,
+	/// The state, and whether it may have changed.
+	state: u8,
+	is_stale: bool,
 	/// What it has said.
 	tag: Option<u64>,
 	/// What the next batch is.
@@ -50,6 +61,30 @@ struct Recorder {
 	/// Whether instructions are recorded. QEMU reads it before each.
 	flag: Flag,
 }
+
+/// Registers by the emulator's names for them.
+struct Registers {
+	/// By which the VMM says what it measures.
+	r3: RegisterDescriptor<'static>,
+	msr: RegisterDescriptor<'static>,
+	/// The address of the PACA.
+	hsprg0: RegisterDescriptor<'static>,
+}
+
+/// Offsets in the PACA.
+#[derive(Clone, Copy, Default)]
+struct Paca {
+	/// The byte by which the kernel holds interrupts back: `irq_soft_mask`.
+	soft_mask: u64,
+	/// The mode byte: `kvm_hstate.in_guest`.
+	in_guest: u64,
+}
+
+const MSR_HV: u64 = 1 << 60;
+const MSR_EE: u64 = 1 << 15;
+const MSR_PR: u64 = 1 << 14;
+/// The bit of `irq_soft_mask` that holds all interrupts back (`IRQS_DISABLED`).
+const IRQS_DISABLED: u8 = 1;
 
 /// A word in QEMU that translated code can test without a call of the plugin.
 #[derive(Clone, Copy)]
@@ -81,7 +116,10 @@ fn recorder() -> MutexGuard<'static, Recorder> {
 			Mutex::new(Recorder {
 				places: Vec::new(),
 				index: HashMap::new(),
-				r3: None,
+				registers: None,
+				paca: Paca::default(),
+				state: 0,
+				is_stale: true,
 				tag: None,
 				next: Batch::Empty,
 				window: None,
@@ -97,6 +135,34 @@ fn recorder() -> MutexGuard<'static, Recorder> {
 fn die(why: &str) -> ! {
 	eprintln!("kvm-p9 plugin: {why}");
 	std::process::exit(1);
+}
+
+/// Takes the register of that name.
+fn named(all: &mut Vec<RegisterDescriptor<'static>>, name: &str) -> RegisterDescriptor<'static> {
+	match all.iter().position(|register| register.name == name) {
+		Some(at) => all.swap_remove(at),
+		None => die(&format!("QEMU doesn't let plugins read {name}")),
+	}
+}
+
+// SAFETY: functions of GLib, which QEMU has, with these types.
+unsafe extern "C" {
+	fn g_byte_array_new() -> *mut sys::GByteArray;
+	fn g_byte_array_free(array: *mut sys::GByteArray, with_data: c_int) -> *mut u8;
+}
+
+/// A byte of memory, by its effective address. The crate's function for this hands QEMU a byte
+/// array that GLib has not made, and GLib writes beyond the end of that.
+fn byte(address: u64) -> Option<u8> {
+	// SAFETY: QEMU calls a callback for the CPU whose memory is read, and makes the array as long
+	// as it has to be. Nothing uses the array afterwards.
+	unsafe {
+		let array = g_byte_array_new();
+		let is_read = sys::qemu_plugin_read_memory_vaddr(address, array, 1);
+		let byte = (is_read && (*array).len == 1).then(|| *(*array).data);
+		g_byte_array_free(array, 1);
+		byte
+	}
 }
 
 /// What a register has, in a callback that may read registers, of a CPU that is little-endian.
@@ -121,11 +187,50 @@ impl Recorder {
 	}
 
 	fn arm(&mut self) {
-		let Some(r3) = &self.r3 else {
-			die("QEMU doesn't let plugins read r3");
+		let Some(registers) = &self.registers else {
+			die("no CPU has been made");
 		};
-		self.tag = Some(little_endian(r3));
+		self.tag = Some(little_endian(&registers.r3));
 		self.next = Batch::Empty;
+	}
+
+	/// What is so now.
+	fn look(&self) -> u8 {
+		let Some(registers) = &self.registers else {
+			die("no CPU has been made");
+		};
+		let msr = little_endian(&registers.msr);
+		if msr & MSR_HV == 0 || msr & MSR_PR != 0 {
+			return 0;
+		}
+		let paca = little_endian(&registers.hsprg0);
+		let byte = |offset: u64| match byte(paca.wrapping_add(offset)) {
+			Some(byte) => byte,
+			None => die("the PACA can't be read"),
+		};
+		let mut state = 0;
+		if msr & MSR_EE == 0 || byte(self.paca.soft_mask) & IRQS_DISABLED != 0 {
+			state |= state::INTERRUPTS_OFF;
+		}
+		if byte(self.paca.in_guest) != 0 {
+			state |= state::GUEST_MODE;
+		}
+		state
+	}
+
+	/// The next instruction is executed.
+	fn push(&mut self, entry: u32, changes: Changes) {
+		if self.window.is_none() {
+			return;
+		}
+		if self.is_stale || changes.before {
+			self.state = self.look();
+		}
+		self.is_stale = changes.after;
+		let state = self.state;
+		if let Some(window) = &mut self.window {
+			window.push(entry, state);
+		}
 	}
 
 	fn begin(&mut self, cpu: VCPUIndex) {
@@ -139,6 +244,7 @@ impl Recorder {
 				Batch::Empty => Batch::Calls,
 				Batch::Calls => Batch::Empty,
 			};
+			self.is_stale = true;
 			self.flag.set(cpu, true);
 		}
 	}
@@ -152,6 +258,15 @@ impl Recorder {
 			die(&format!("writing the trace: {error}"));
 		}
 	}
+}
+
+/// When the state may be another one.
+#[derive(Clone, Copy)]
+struct Changes {
+	/// Where the instruction begins: at a vector.
+	before: bool,
+	/// After the instruction.
+	after: bool,
 }
 
 struct Plugin;
@@ -181,12 +296,13 @@ impl Plugin {
 			marker::END => own(Recorder::end),
 			_ => {
 				let entry = recorder.entry(place);
-				instruction.register_conditional_execute_callback(
-					move |_| {
-						if let Some(window) = &mut self::recorder().window {
-							window.push(entry);
-						}
-					},
+				let changes = Changes {
+					before: insn::is_vector(place.address),
+					after: insn::changes_state(place.word),
+				};
+				instruction.register_conditional_execute_callback_flags(
+					move |_| self::recorder().push(entry, changes),
+					CallbackFlags::QEMU_PLUGIN_CB_R_REGS,
 					PluginCondition::QEMU_PLUGIN_COND_NE,
 					recorder.flag.0,
 					0,
@@ -201,9 +317,15 @@ impl HasCallbacks for Plugin {
 		if spans::cpu(cpu)? {
 			return Ok(());
 		}
-		let registers = qemu_plugin_get_registers()?;
+		let mut all = qemu_plugin_get_registers()?;
+		let mut take = |name| named(&mut all, name);
+		let registers = Registers {
+			r3: take("r3"),
+			msr: take("msr"),
+			hsprg0: take("hsprg0"),
+		};
 		let mut recorder = recorder();
-		recorder.r3 = registers.into_iter().find(|register| register.name == "r3");
+		recorder.registers = Some(registers);
 		recorder.flag.set(cpu, false);
 		Ok(())
 	}
@@ -260,6 +382,18 @@ impl Register for Plugin {
 		let Some(path) = value("out=") else {
 			die("needs out=FILE or spans=FILE");
 		};
+		let offsets = || {
+			let offsets = value("paca=")?;
+			let (soft_mask, in_guest) = offsets.split_once(':')?;
+			Some(Paca {
+				soft_mask: soft_mask.parse().ok()?,
+				in_guest: in_guest.parse().ok()?,
+			})
+		};
+		let Some(paca) = offsets() else {
+			die("out=FILE needs paca=SOFT:MODE, decimal offsets");
+		};
+		recorder().paca = paca;
 		let out = File::create(&path).and_then(|file| Writer::new(BufWriter::new(file)));
 		match out {
 			Ok(out) => recorder().out = Some(out),

@@ -28,7 +28,7 @@ use qemu_plugin::{
 use trace::attribute::FIRMWARE;
 use trace::span::{self, Part, Recorder};
 
-use crate::{Flag, die, little_endian};
+use crate::{Flag, die, little_endian, named};
 
 const HRFID: u32 = 0x4c00_0224;
 const MSR_HV: u64 = 1 << 60;
@@ -193,11 +193,7 @@ pub fn cpu(cpu: VCPUIndex) -> qemu_plugin::Result<bool> {
 		return Ok(false);
 	};
 	let mut all = qemu_plugin_get_registers()?;
-	let mut take = |name| {
-		let at = all.iter().position(|register| register.name == name);
-		let at = at.unwrap_or_else(|| die(&format!("QEMU doesn't let plugins read {name}")));
-		all.swap_remove(at)
-	};
+	let mut take = |name| named(&mut all, name);
 	state.registers = Some(Registers {
 		r3: take("r3"),
 		r4: take("r4"),

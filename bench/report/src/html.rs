@@ -15,6 +15,7 @@ mod details;
 mod environment;
 mod figure;
 mod instructions;
+mod longest;
 mod modelled;
 mod nine_rows;
 mod page;
@@ -31,6 +32,7 @@ use crate::report::Report;
 use costly::costly;
 use environment::environment;
 use instructions::{figures, summary};
+use longest::longest;
 use modelled::modelled;
 use nine_rows::nine_rows;
 use page::Page;
@@ -83,6 +85,12 @@ pub fn render(report: &Report, disk: Option<&Disk>) -> String {
 			"Costly operations",
 			"Costly operations, C and Rust",
 			costly(&page),
+		),
+		(
+			"longest",
+			"Interrupts off",
+			"Longest time with interrupts off",
+			longest(&page),
 		),
 		(
 			"reasons",

@@ -4,8 +4,8 @@
 //! The VMM runs as init of an emulated host, and can report through the console only, where
 //! the kernel and the firmware write too. [`console`] finds the VMM's lines there. [`measure`]
 //! turns ticks of the timebase into instructions per round trip, and [`report`] is the file
-//! that a run leaves. [`headline`] has the nine rows that say most, [`table`] and [`costly`]
-//! the tables on the terminal, [`html`] the page, [`spread`] the distance of several runs,
+//! that a run leaves. [`headline`] has the nine rows that say most, [`table`], [`costly`] and
+//! [`longest`] the tables on the terminal, [`html`] the page, [`spread`] the distance of several runs,
 //! [`compare`] what got slower, and [`results`] the generated parts of the documents.
 //! [`disk`] reads the figures of the disk test.
 
@@ -16,6 +16,7 @@ pub mod costly;
 pub mod disk;
 pub mod headline;
 pub mod html;
+pub mod longest;
 pub mod measure;
 mod names;
 pub mod report;

@@ -16,7 +16,7 @@ mod environment;
 mod read;
 mod write;
 
-pub use self::entry::{Entry, Function, Missing, Modelled, Origin, Phase};
+pub use self::entry::{Entry, Function, Longest, Missing, Modelled, Origin, Phase};
 pub use self::environment::{Environment, Kernel};
 pub use self::read::Unreadable;
 

@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::disk::Disk;
 use crate::headline::{self, OfSeries};
 use crate::report::Report;
-use crate::{costly, table};
+use crate::{costly, longest, table};
 
 /// Line before the nine rows in README.md.
 pub const ROWS: [&str; 2] = ["<!-- results:begin -->", "<!-- results:end -->"];
@@ -44,12 +44,16 @@ pub fn rows(series: OfSeries) -> String {
 	)
 }
 
-/// The environment and both tables, for docs/results.md.
+/// The environment and all tables, for docs/results.md.
 pub fn tables(report: &Report) -> String {
 	let mut text = block(&table::render_with_modelled(report));
 	if let Some(costly) = costly::render(report) {
 		text.push('\n');
 		text.push_str(&block(&costly));
+	}
+	if let Some(longest) = longest::render(report) {
+		text.push('\n');
+		text.push_str(&block(&longest));
 	}
 	text
 }

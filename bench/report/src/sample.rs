@@ -14,7 +14,7 @@ use protocol::{Column, GuestMode};
 use crate::console::Cell;
 use crate::measure::Summary;
 use crate::report::{
-	Entry, Environment, Function, Kernel, Missing, Modelled, Origin, Phase, Report,
+	Entry, Environment, Function, Kernel, Longest, Missing, Modelled, Origin, Phase, Report,
 };
 
 /// The kernel that all of this was not measured on.
@@ -200,6 +200,10 @@ fn entry(cell: Cell, total: f64, whole: bool) -> Entry {
 			median: cycles,
 			error: (0.2 * cycles).round(),
 		}),
+		longest: whole.then(|| Longest {
+			interrupts_off: (0.75 * total) as u64,
+			guest_mode: (0.5 * total) as u64,
+		}),
 	}
 }
 
@@ -224,6 +228,7 @@ mod tests {
 		assert!(has(|entry| !entry.phases.is_empty()));
 		assert!(has(|entry| entry.costly.is_some()));
 		assert!(has(|entry| entry.modelled_cycles.is_some()));
+		assert!(has(|entry| entry.longest.is_some()));
 		assert!(report.missing.iter().any(|missing| missing.failed));
 		assert!(report.missing.iter().any(|missing| !missing.failed));
 	}

@@ -373,16 +373,19 @@ mod tests {
 						address: at,
 						real: 0x5000_0000 + at,
 						word,
+						state: 0,
 					},
 					GUEST.. => Step {
 						address: at,
 						real: 0x4000_0000 + at,
 						word,
+						state: 0,
 					},
 					_ => Step {
 						address: LINEAR + at,
 						real: at,
 						word,
+						state: 0,
 					},
 				})
 				.collect(),

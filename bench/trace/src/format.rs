@@ -4,8 +4,8 @@
 //! A file is [`MAGIC`] and then records, each a tag byte and little-endian fields.
 //! An *instructions* record adds to a table: where an instruction was executed, where
 //! that is in the emulator's memory, and its word. A *window* record is one batch, as
-//! runs of consecutive entries of the table. Code is mostly straight, so a run stands
-//! for five instructions or so, and a window of a hundred thousand instructions takes
+//! runs of consecutive entries of the table, each with the CPU's [state] meanwhile. Code is mostly
+//! straight, so a run stands for five instructions or so, and a window of a hundred thousand instructions takes
 //! two hundred KiB. An *end* record closes the file, so that one which was cut off
 //! is known as such.
 
@@ -14,11 +14,43 @@ use std::fmt;
 use std::io::{self, Read, Write};
 
 /// First bytes of a file; the digit is the format's version.
-pub const MAGIC: &[u8; 8] = b"kvmp9tr1";
+pub const MAGIC: &[u8; 8] = b"kvmp9tr2";
 
 const INSTRUCTIONS: u8 = b'I';
 const WINDOW: u8 = b'W';
 const END: u8 = b'E';
+
+/// What is so while the hypervisor executes an instruction. Of a guest's instructions, and of
+/// userspace's, nothing is.
+pub mod state {
+	/// The host can take no interrupt: MSR\[EE\] is off, or the kernel holds interrupts back.
+	pub const INTERRUPTS_OFF: u8 = 1;
+	/// The mode byte of the PACA says that a guest runs.
+	pub const GUEST_MODE: u8 = 2;
+	/// Bits of a state.
+	pub const BITS: u32 = 2;
+}
+
+/// An entry of the table, and the state in which it was executed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Executed(u32);
+
+impl Executed {
+	/// Of both.
+	pub const fn new(entry: u32, state: u8) -> Self {
+		Self(entry << state::BITS | state as u32 & ((1 << state::BITS) - 1))
+	}
+
+	/// The entry of the table.
+	pub const fn entry(self) -> u32 {
+		self.0 >> state::BITS
+	}
+
+	/// The state.
+	pub const fn state(self) -> u8 {
+		(self.0 & ((1 << state::BITS) - 1)) as u8
+	}
+}
 
 /// One instruction at one place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,6 +79,8 @@ pub struct Run {
 	pub first: u32,
 	/// How many.
 	pub count: u32,
+	/// In which [`state`].
+	pub state: u8,
 }
 
 /// One batch, from the marker that begins it to the one that ends it, without both.
@@ -72,19 +106,24 @@ impl Window {
 	}
 
 	/// Entries of the table, in the order of their execution.
-	pub fn entries(&self) -> impl Iterator<Item = u32> + '_ {
+	pub fn entries(&self) -> impl Iterator<Item = Executed> + '_ {
 		self.runs
 			.iter()
-			.flat_map(|run| (0..run.count).map(move |n| run.first + n))
+			.flat_map(|run| (0..run.count).map(move |n| Executed::new(run.first + n, run.state)))
 	}
 
 	/// Adds one more.
-	pub fn push(&mut self, entry: u32) {
+	pub fn push(&mut self, entry: u32, state: u8) {
 		match self.runs.last_mut() {
-			Some(run) if run.first + run.count == entry && run.count < u32::MAX => run.count += 1,
+			Some(run)
+				if run.first + run.count == entry && run.state == state && run.count < u32::MAX =>
+			{
+				run.count += 1;
+			}
 			_ => self.runs.push(Run {
 				first: entry,
 				count: 1,
+				state,
 			}),
 		}
 	}
@@ -133,6 +172,7 @@ impl<W: Write> Writer<W> {
 		for run in &window.runs {
 			self.out.write_all(&run.first.to_le_bytes())?;
 			self.out.write_all(&run.count.to_le_bytes())?;
+			self.out.write_all(&[run.state])?;
 		}
 		self.out.flush()
 	}
@@ -263,7 +303,11 @@ impl<R: Read> Reader<R> {
 			let run = Run {
 				first: self.u32()?,
 				count: self.u32()?,
+				state: self.bytes::<1>()?[0],
 			};
+			if run.state >> state::BITS != 0 {
+				return Err(Error::Corrupt("a state of no known kind"));
+			}
 			let end = run.first.checked_add(run.count);
 			let places = end.and_then(|end| self.table.get(run.first as usize..end as usize));
 			if run.count == 0 || places.is_none_or(|places| places.contains(&None)) {
@@ -279,9 +323,9 @@ impl<R: Read> Reader<R> {
 		self.table.iter().copied().flatten()
 	}
 
-	/// An entry of the table, if a window has named it.
-	pub fn place(&self, entry: u32) -> Option<Place> {
-		self.table.get(entry as usize).copied().flatten()
+	/// Where that was executed, if a window has named the entry.
+	pub fn place(&self, executed: Executed) -> Option<Place> {
+		self.table.get(executed.entry() as usize).copied().flatten()
 	}
 }
 
@@ -313,21 +357,28 @@ mod tests {
 		let mut windows = Vec::new();
 		while let Some(window) = reader.window()? {
 			for entry in window.entries() {
-				assert_eq!(reader.place(entry), Some(place(entry)));
+				assert_eq!(reader.place(entry), Some(place(entry.entry())));
 			}
 			windows.push(window);
 		}
 		Ok(windows)
 	}
 
-	fn window(entries: &[u32]) -> Window {
+	fn window_of(entries: &[(u32, u8)]) -> Window {
 		let mut window = Window {
 			tag: 7,
 			kind: Batch::Empty,
 			runs: Vec::new(),
 		};
-		entries.iter().for_each(|&entry| window.push(entry));
+		for &(entry, state) in entries {
+			window.push(entry, state);
+		}
 		window
+	}
+
+	fn window(entries: &[u32]) -> Window {
+		let entries: Vec<_> = entries.iter().map(|&entry| (entry, 0)).collect();
+		window_of(&entries)
 	}
 
 	#[test]
@@ -335,6 +386,15 @@ mod tests {
 		let window = window(&[5, 6, 7, 7, 8, 3]);
 		assert_eq!(window.runs.len(), 3);
 		assert_eq!(window.len(), 6);
+	}
+
+	#[test]
+	fn another_state_is_another_run() {
+		let window = window_of(&[(5, 0), (6, 1), (7, 1), (8, 3), (9, 3)]);
+		assert_eq!(window.runs.len(), 3);
+		let states: Vec<u8> = window.entries().map(Executed::state).collect();
+		assert_eq!(states, [0, 1, 1, 3, 3]);
+		assert_eq!(read(&written(&[window.clone()])).unwrap(), [window]);
 	}
 
 	#[test]
@@ -362,6 +422,7 @@ mod tests {
 		bytes.extend(1u32.to_le_bytes());
 		bytes.extend(0u32.to_le_bytes());
 		bytes.extend(1u32.to_le_bytes());
+		bytes.push(0);
 		assert!(matches!(read(&bytes), Err(Error::Corrupt(_))));
 		assert!(matches!(
 			read(b"\x7fELF\x02\x01\x01\0"),
@@ -372,13 +433,14 @@ mod tests {
 	proptest! {
 		#[test]
 		fn what_is_written_is_read(lists in proptest::collection::vec(
-			proptest::collection::vec(0u32..200, 0..300), 0..5,
+			proptest::collection::vec((0u32..200, 0u8..4), 0..300), 0..5,
 		)) {
-			let windows: Vec<Window> = lists.iter().map(|list| window(list)).collect();
+			let windows: Vec<Window> = lists.iter().map(|list| window_of(list)).collect();
 			let back = read(&written(&windows)).unwrap();
 			prop_assert_eq!(&back, &windows);
 			for (window, list) in back.iter().zip(&lists) {
-				prop_assert_eq!(&window.entries().collect::<Vec<_>>(), list);
+				let entries = window.entries().map(|one| (one.entry(), one.state()));
+				prop_assert_eq!(&entries.collect::<Vec<_>>(), list);
 			}
 		}
 

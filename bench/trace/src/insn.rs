@@ -351,6 +351,27 @@ impl Op {
 	}
 }
 
+/// Is it the address of a vector?
+pub fn is_vector(address: u64) -> bool {
+	let vector = address & !(0xf << 60);
+	let is_one = vector < 0x2000 || (0x4000..0x6000).contains(&vector) || vector == 0x3000;
+	is_one && vector.is_multiple_of(0x20)
+}
+
+/// May the instruction change MSR\[EE\], MSR\[HV\] or MSR\[PR\], or a byte in memory?
+pub fn changes_state(word: u32) -> bool {
+	let extended = word >> 1 & 0x3ff;
+	match word >> 26 {
+		// sc and scv; stb and stbu.
+		17 | 38 | 39 => true,
+		// rfid, rfscv, hrfid.
+		19 => matches!(extended, 18 | 82 | 274),
+		// mtmsr, mtmsrd, stbx, stbux.
+		31 => matches!(extended, 146 | 178 | 215 | 247),
+		_ => false,
+	}
+}
+
 #[cfg(test)]
 mod tests {
 	use super::*;

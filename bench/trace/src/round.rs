@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use crate::format::{Place, Window};
+use crate::format::{Executed, Place, Window};
 use crate::insn::{self, Op};
 
 /// One instruction, executed.
@@ -22,6 +22,8 @@ pub struct Step {
 	pub real: u64,
 	/// The instruction.
 	pub word: u32,
+	/// In which [`state`](crate::format::state).
+	pub state: u8,
 }
 
 /// The round trip that occurred most often, or stands for the others.
@@ -35,6 +37,19 @@ pub struct Round {
 	pub same: usize,
 	/// Of how many.
 	pub of: usize,
+}
+
+impl Round {
+	/// The longest stretch of consecutive instructions in states that have one of these bits. The
+	/// round trip follows itself.
+	pub fn longest(&self, bits: u8) -> u64 {
+		let (mut longest, mut now) = (0, 0);
+		for step in self.steps.iter().chain(&self.steps) {
+			now = if step.state & bits != 0 { now + 1 } else { 0 };
+			longest = longest.max(now);
+		}
+		longest.min(self.steps.len() as u64)
+	}
 }
 
 /// Address of real address 0 in the emulator's memory.
@@ -83,8 +98,8 @@ fn was_refused(first: &Place, second: &Place) -> bool {
 }
 
 /// What a window has of completed instructions, as entries of the table.
-pub fn completed(window: &Window, place: impl Fn(u32) -> Option<Place>) -> Vec<u32> {
-	let entries: Vec<u32> = window.entries().collect();
+pub fn completed(window: &Window, place: impl Fn(Executed) -> Option<Place>) -> Vec<Executed> {
+	let entries: Vec<Executed> = window.entries().collect();
 	let refused = |index: usize| {
 		let places = entries
 			.get(index + 1)
@@ -100,17 +115,17 @@ pub fn completed(window: &Window, place: impl Fn(u32) -> Option<Place>) -> Vec<u
 /// Finds the round trip in a batch of `iterations`, given as entries of the table. Whether
 /// one of them can stand for all says `steady`.
 pub fn find(
-	entries: &[u32],
+	entries: &[Executed],
 	iterations: u64,
 	steady: bool,
 	base: u64,
-	place: impl Fn(u32) -> Option<Place>,
+	place: impl Fn(Executed) -> Option<Place>,
 ) -> Result<Round, String> {
 	// The last is the read of the timebase.
 	let Some((_, entries)) = entries.split_last() else {
 		return Err("nothing was recorded".to_owned());
 	};
-	let mut counts: HashMap<u32, u64> = HashMap::new();
+	let mut counts: HashMap<Executed, u64> = HashMap::new();
 	for &entry in entries {
 		*counts.entry(entry).or_default() += 1;
 	}
@@ -122,12 +137,12 @@ pub fn find(
 	let starts: Vec<usize> = (0..entries.len())
 		.filter(|&index| entries[index] == head)
 		.collect();
-	let rounds: Vec<&[u32]> = starts
+	let rounds: Vec<&[Executed]> = starts
 		.iter()
 		.zip(starts.iter().skip(1).chain([&entries.len()]))
 		.map(|(&start, &end)| &entries[start..end])
 		.collect();
-	let mut votes: HashMap<&[u32], usize> = HashMap::new();
+	let mut votes: HashMap<&[Executed], usize> = HashMap::new();
 	for &round in &rounds {
 		*votes.entry(round).or_default() += 1;
 	}
@@ -146,6 +161,7 @@ pub fn find(
 				address: place.address,
 				real: place.memory.wrapping_sub(base),
 				word: place.word,
+				state: entry.state(),
 			})
 		})
 		.collect::<Result<_, String>>()?;
@@ -172,12 +188,13 @@ pub fn agrees(instructions: u64, ticks: u64) -> bool {
 #[cfg(test)]
 mod tests {
 	use super::*;
-	use crate::format::Batch;
+	use crate::format::{Batch, state};
 	use proptest::prelude::*;
 
 	const BASE: u64 = 0x7f12_3400_0000;
 
-	fn place(entry: u32) -> Option<Place> {
+	fn place(executed: Executed) -> Option<Place> {
+		let entry = executed.entry();
 		Some(Place {
 			address: 0xc000_0000_0000_0000 | u64::from(entry) << 2,
 			memory: BASE + (u64::from(entry) << 2),
@@ -191,18 +208,40 @@ mod tests {
 			kind: Batch::Calls,
 			runs: vec![],
 		};
-		entries.iter().for_each(|&entry| window.push(entry));
+		entries.iter().for_each(|&entry| window.push(entry, 0));
 		window
 	}
 
 	/// mftb, padding, the rounds, mftb.
-	fn batch(rounds: &[&[u32]]) -> Vec<u32> {
-		let mut entries = vec![1, 2];
-		for round in rounds {
-			entries.extend(*round);
-		}
-		entries.push(1);
-		entries
+	fn batch(rounds: &[&[u32]]) -> Vec<Executed> {
+		let rounds = rounds.iter().copied().flatten().copied();
+		let entries = [1, 2].into_iter().chain(rounds).chain([1]);
+		entries.map(|entry| Executed::new(entry, 0)).collect()
+	}
+
+	#[test]
+	fn the_longest_stretch_goes_on_from_the_end() {
+		let round = |states: &[u8]| Round {
+			steps: states
+				.iter()
+				.map(|&state| Step {
+					address: 0,
+					real: 0,
+					word: 0,
+					state,
+				})
+				.collect(),
+			trips: 1,
+			same: 1,
+			of: 1,
+		};
+		let of = round(&[1, 3, 0, 1, 1, 0, 2, 1, 3]);
+		assert_eq!(of.longest(state::INTERRUPTS_OFF), 4);
+		assert_eq!(of.longest(state::GUEST_MODE), 1);
+		assert_eq!(of.longest(state::INTERRUPTS_OFF | state::GUEST_MODE), 5);
+		assert_eq!(round(&[3; 7]).longest(state::GUEST_MODE), 7);
+		assert_eq!(round(&[0; 7]).longest(state::GUEST_MODE), 0);
+		assert_eq!(round(&[]).longest(state::GUEST_MODE), 0);
 	}
 
 	#[test]
@@ -233,8 +272,8 @@ mod tests {
 			(0x1_0004, 0x4400_0022),
 			(0xe00, STORE),
 		];
-		let place = |entry: u32| {
-			let &(address, word) = places.get(entry as usize)?;
+		let place = |executed: Executed| {
+			let &(address, word) = places.get(executed.entry() as usize)?;
 			Some(Place {
 				address,
 				memory: address,
@@ -242,7 +281,9 @@ mod tests {
 			})
 		};
 		let all: Vec<u32> = (0..places.len() as u32).collect();
-		assert_eq!(completed(&window(&all), place), [1, 2, 3, 4, 5, 7, 8, 9]);
+		let completed = completed(&window(&all), place).into_iter();
+		let completed: Vec<u32> = completed.map(Executed::entry).collect();
+		assert_eq!(completed, [1, 2, 3, 4, 5, 7, 8, 9]);
 	}
 
 	#[test]
@@ -264,7 +305,8 @@ mod tests {
 
 	#[test]
 	fn the_base_is_what_most_say() {
-		let mut places: Vec<Place> = (0..10).filter_map(place).collect();
+		let entries = (0..10).map(|entry| Executed::new(entry, 0));
+		let mut places: Vec<Place> = entries.filter_map(place).collect();
 		places.push(Place {
 			address: 0xc000_0000_0000_4000,
 			memory: 0x1000,

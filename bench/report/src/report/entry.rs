@@ -44,6 +44,19 @@ pub struct Entry {
 	/// What a model of a POWER9 makes of it. Not measured.
 	#[serde(default, skip_serializing_if = "Option::is_none")]
 	pub modelled_cycles: Option<Modelled>,
+	/// The longest stretches without the host, where they were recorded.
+	#[serde(default, skip_serializing_if = "Option::is_none")]
+	pub longest: Option<Longest>,
+}
+
+/// Longest stretches of consecutive instructions of the hypervisor in a round trip.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Longest {
+	/// The host can take no interrupt.
+	pub interrupts_off: u64,
+	/// The mode byte of the PACA says that a guest runs: a machine check or system reset now is
+	/// taken for one of the guest's.
+	pub guest_mode: u64,
 }
 
 /// A part of a round trip.
@@ -116,6 +129,7 @@ impl Entry {
 			costly: None,
 			phases: Vec::new(),
 			modelled_cycles: None,
+			longest: None,
 		})
 	}
 

@@ -26,7 +26,11 @@ pub fn translation(guest: GuestMode, path: Column) -> Verdict {
 		let mut rig = Rig::new(guest, tables, &TARGETS)?;
 		let (updates, looked) = translate(&mut rig).map_err(|failure| named(failure, name))?;
 		// 256 hardware entries for one of the second window are too many for a fast handler.
-		let may_be_fast = if name == "large" { updates / 2 } else { updates };
+		let may_be_fast = if name == "large" {
+			updates / 2
+		} else {
+			updates
+		};
 		check_served(path, may_be_fast, fast_updates()? - before)
 			.map_err(|failure| named(failure, name))?;
 		told.push(format!("{name} {looked}"));

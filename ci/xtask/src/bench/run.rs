@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path as FilePath, PathBuf};
 
 use ::report::report::{Missing, Report};
-use ::report::{costly, headline, html, spread, table};
+use ::report::{costly, headline, html, longest, spread, table};
 use anyhow::{Result, anyhow};
 use cases::Case;
 use protocol::Column;
@@ -352,6 +352,9 @@ fn text(args: &Args, of_series: &[OfSeries]) -> Result<String> {
 			text.push_str(&format!("\n{}\n", table::render(report).trim_end()));
 			if let Some(costly) = costly::render(report) {
 				text.push_str(&format!("\n{costly}\n"));
+			}
+			if let Some(longest) = longest::render(report) {
+				text.push_str(&format!("\n{longest}\n"));
 			}
 		} else {
 			text.push_str(&format!("\n{}\n", table::render_notes(report).trim()));

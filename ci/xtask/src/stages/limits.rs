@@ -3,7 +3,7 @@
 
 use ::report::compare::{Comparison, Limit, Verdict as Slowness};
 use ::report::console::Cell;
-use ::report::report::Report as Measured;
+use ::report::report::{Entry, Longest, Report as Measured};
 use ::report::spread;
 use anyhow::Result;
 use cases::{Case, case};
@@ -75,6 +75,10 @@ const FAST_LIMITS: [(&Case, GuestMode, f64); 27] = [
 	// Some 1560 of them are the host's own, for its timer.
 	(case!("decrementer"), GuestMode::Radix, 2500.0),
 ];
+
+/// How many instructions a fast hcall may keep interrupts off: what the longest list of an
+/// emulated TCE table may cost.
+const INTERRUPTS_OFF: u64 = 512 * 12;
 
 /// How far the figures of two runs may lie apart.
 const SPREAD: f64 = 0.001;
@@ -163,6 +167,7 @@ fn measure(args: &Args, series: &'static Series) -> Result<Found> {
 		checks.push(Check::new(name, complaint));
 	}
 	checks.extend(trace::checks(&reports[0]));
+	checks.extend(interrupts_off(&reports[0]));
 	for entry in &reports[0].results {
 		let (cell, cost) = (entry.cell(), entry.instructions.median);
 		if !matches!(cell.path, Column::RustFull | Column::RustFast) {
@@ -190,6 +195,32 @@ fn measure(args: &Args, series: &'static Series) -> Result<Found> {
 		));
 	}
 	Ok(Found { text, checks })
+}
+
+/// How long fast handlers keep interrupts off.
+fn interrupts_off(report: &Measured) -> Vec<Check> {
+	let mut checks = Vec::new();
+	let fast = |entry: &&Entry| entry.path == Column::RustFast && entry.case.fast.is_some();
+	for entry in report.results.iter().filter(fast) {
+		let complaint = match entry.longest {
+			None => Some("not recorded".to_owned()),
+			Some(Longest {
+				interrupts_off: 0, ..
+			}) => Some("no instruction has them off".to_owned()),
+			Some(longest) => (longest.interrupts_off > INTERRUPTS_OFF)
+				.then(|| format!("{} instructions", longest.interrupts_off)),
+		};
+		let cell = entry.cell();
+		checks.push(Check::new(
+			format!("{cell}: interrupts off for at most {INTERRUPTS_OFF} instructions"),
+			complaint,
+		));
+	}
+	if checks.is_empty() {
+		let complaint = Some("no fast figures".to_owned());
+		checks.push(Check::new("interrupts off", complaint));
+	}
+	checks
 }
 
 /// A kernel without debugfs: the figures are there, and one line says what can't be known.
@@ -273,6 +304,33 @@ mod tests {
 		);
 		assert!(same(case!("doorbell"), next) > same(case!("doorbell"), Series::main()));
 		assert_eq!(same(null, next), same(null, Series::main()));
+	}
+
+	#[test]
+	fn a_long_stretch_is_a_failure() {
+		let failed = |report: &Measured| Tally::of(interrupts_off(report).iter()).failed;
+		let mut report = ::report::sample::report();
+		let fast = |entry: &&mut Entry| entry.path == Column::RustFast && entry.case.fast.is_some();
+		for entry in report.results.iter_mut().filter(fast) {
+			entry.longest = Some(Longest {
+				interrupts_off: INTERRUPTS_OFF,
+				guest_mode: 100,
+			});
+		}
+		assert_eq!(failed(&report), 0);
+		for (interrupts_off, guest_mode) in [(INTERRUPTS_OFF + 1, 100), (0, 0)] {
+			let mut other = report.clone();
+			let entry = other.results.iter_mut().find(fast).unwrap();
+			entry.longest = Some(Longest {
+				interrupts_off,
+				guest_mode,
+			});
+			assert_eq!(failed(&other), 1);
+			other.results.iter_mut().find(fast).unwrap().longest = None;
+			assert_eq!(failed(&other), 1);
+		}
+		report.results.clear();
+		assert_eq!(failed(&report), 1);
 	}
 
 	#[test]

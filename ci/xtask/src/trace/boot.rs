@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ::report::console::{self, Line, Measured};
-use ::trace::format::{Batch, Reader};
+use ::trace::format::{Batch, Executed, Reader};
 use ::trace::round;
 use ::trace::symbols::{self, Symbols};
 use anyhow::{Context, Result, anyhow, bail};
@@ -118,9 +118,10 @@ fn boot(
 	};
 	// A comma in a path would end the option.
 	let argument = format!(
-		"file={},out={}",
+		"file={},out={},paca={}",
 		plugin.display().to_string().replace(',', ",,"),
-		file.display().to_string().replace(',', ",,")
+		file.display().to_string().replace(',', ",,"),
+		paca(image)?
 	);
 	let mut measured = Vec::new();
 	let mut done = false;
@@ -146,6 +147,25 @@ fn boot(
 		);
 	}
 	Ok(measured)
+}
+
+/// Where in the PACA the kernel has what the plugin reads there.
+fn paca(image: &Image) -> Result<String> {
+	let header = image.tree().join("include/generated/asm-offsets.h");
+	let text = fs::read_to_string(&header).with_context(|| paths::short(&header))?;
+	let offset = |name: &str| {
+		let mut lines = text.lines().map(str::split_whitespace);
+		let line = lines.find_map(|mut words| {
+			(words.next() == Some("#define") && words.next() == Some(name)).then(|| words.next())
+		});
+		let offset = line.flatten().and_then(|offset| offset.parse::<u64>().ok());
+		offset.with_context(|| format!("{}: no {name}", paths::short(&header)))
+	};
+	Ok(format!(
+		"{}:{}",
+		offset("PACAIRQSOFTMASK")?,
+		offset("HSTATE_IN_GUEST")?
+	))
 }
 
 impl Outcome {
@@ -176,7 +196,7 @@ impl Outcome {
 				let place = |entry| reader.place(entry);
 				let calls = round::completed(calls, place);
 				let empty = round::completed(of(Batch::Empty)?, place);
-				let find = |entries: &[u32], steady| {
+				let find = |entries: &[Executed], steady| {
 					round::find(entries, result.iterations, steady, base, place)
 						.map_err(|why| format!("{cell}: {why}"))
 				};

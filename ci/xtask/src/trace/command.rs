@@ -7,6 +7,7 @@ use protocol::GuestMode;
 use super::boot::run;
 use super::plugin::available;
 use super::traced::Traced;
+use crate::bench;
 use crate::cells::{chosen_cases, paths_of};
 use harness::kernel::{self, DEFAULT_SERIES, Image, Series};
 use harness::paths;
@@ -24,6 +25,9 @@ pub struct Args {
 	/// Write the round trips that the model is fitted to, into bench/model/reference
 	#[arg(long)]
 	reference: bool,
+	/// Put the longest stretches, and nothing else, into the figures that ci/test compares with
+	#[arg(long)]
+	longest: bool,
 }
 
 /// `cargo xtask trace`
@@ -46,6 +50,10 @@ pub fn main(args: &Args) -> Result<()> {
 		for (name, count) in &one.costly {
 			println!("\t{count:8} {name}");
 		}
+		println!(
+			"    interrupts off: {}, mode byte set: {}",
+			one.longest.interrupts_off, one.longest.guest_mode
+		);
 		for phase in &one.phases {
 			println!("    {}: {}", phase.name, phase.instructions);
 			for function in &phase.functions {
@@ -59,6 +67,9 @@ pub fn main(args: &Args) -> Result<()> {
 	if args.reference {
 		write_reference(&image, &outcome.traced)?;
 	}
+	if args.longest {
+		write_longest(Series::find_rust(&args.series)?, &outcome.traced)?;
+	}
 	for problem in &outcome.problems {
 		say(problem);
 	}
@@ -66,6 +77,17 @@ pub fn main(args: &Args) -> Result<()> {
 		bail!("{} problems", outcome.problems.len());
 	}
 	Ok(())
+}
+
+fn write_longest(series: &'static Series, traced: &[Traced]) -> Result<()> {
+	let path = bench::reference_path(series);
+	let mut report = bench::read(&path)?;
+	for entry in &mut report.results {
+		if let Some(one) = traced.iter().find(|one| one.cell == entry.cell()) {
+			entry.longest = Some(one.longest);
+		}
+	}
+	process::write_whole(&path, report.to_reference()?.as_bytes())
 }
 
 fn write_reference(image: &Image, traced: &[Traced]) -> Result<()> {

@@ -77,6 +77,7 @@ impl Traced {
 		let tolerance = tolerance.max(EXACT + measure::resolution(entry.iterations));
 		entry.phases = self.phases;
 		entry.costly = Some(self.costly);
+		entry.longest = Some(self.longest);
 		if let Some(model) = model {
 			let prediction = model.predict(&self.steps, &self.empty, self.trips);
 			let round = |cycles: f64| (cycles * 10.0).round() / 10.0;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ::report::console::Cell;
 use ::report::report;
 use ::trace::attribute::{self, Labelled};
+use ::trace::format::state;
 use ::trace::round;
 use ::trace::symbols::{Origin, Symbols};
 use model::Step;
@@ -29,6 +30,8 @@ pub struct Traced {
 	pub costly: BTreeMap<String, f64>,
 	/// Phases, without the loop; empty without symbols.
 	pub phases: Vec<report::Phase>,
+	/// The longest stretches of consecutive instructions without the host.
+	pub longest: report::Longest,
 	/// What was executed in `trips` round trips, for the model.
 	pub steps: Vec<Step>,
 	/// One, if one stands for all; else as many as were recorded.
@@ -116,6 +119,10 @@ impl Traced {
 			ticks,
 			costly,
 			phases,
+			longest: report::Longest {
+				interrupts_off: calls.longest(state::INTERRUPTS_OFF),
+				guest_mode: calls.longest(state::GUEST_MODE),
+			},
 			trips: calls.trips,
 			steps: steps(&labelled),
 			empty: steps(&looped),
