@@ -170,7 +170,8 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	// All of the host's that has to be read comes before the first write.
 	let host = enter::Host::read::<P, _>(k, when);
 	let mut run = serve::Run::new(k, when, *tb, hdec, doorbell);
-	if P::LIGHT {
+	// A radix guest has another profile without light exits.
+	if P::LIGHT && (!matches!(P::KIND, GuestKind::Hash) || k.light_is_on(context.vcpu)) {
 		k.entered();
 		k.set_light(context.vcpu, host.light(lpcr), limit);
 	}
