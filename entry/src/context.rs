@@ -116,10 +116,8 @@ pub trait Kernel: Cpu {
 	fn light_may_serve(&mut self, vcpu: VcpuView) -> bool;
 	/// Enables interrupts for as long as the host has any, with the host's context in place.
 	fn light_serve(&mut self, vcpu: VcpuView, trap: u32) -> Served;
-	/// Whether a hash guest makes light exits. (A radix guest has another [`Profile`] then.)
-	fn light_is_on(&self, vcpu: VcpuView) -> bool;
-	/// Whether hcalls and storage faults of a hash guest may be answered without a full exit: light
-	/// exits are on, and neither the guest nor the host uses the PMU.
+	/// Whether hcalls and storage faults of a hash guest may be answered without a full exit: neither
+	/// the guest nor the host uses the PMU.
 	fn answers_faults(&self, vcpu: VcpuView) -> bool;
 	/// Whether the kernel knows the address as a device's.
 	fn is_known_device(&self, vcpu: VcpuView, kvm: KvmView, address: u64) -> bool;

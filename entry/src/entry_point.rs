@@ -16,7 +16,7 @@ use powerpc::{
 use crate::fast::{FAST, FAST_LIGHT, FAST_REAL_MODE, LIGHT, NO_FAST, REAL_MODE, TIMED_FAST};
 use crate::layout::kernel as layout;
 use crate::light;
-use crate::power9::{Hash, L2, Power9, Power9Profile, Radix, RadixLight, pointer};
+use crate::power9::{Hash, HashLight, L2, Power9, Power9Profile, Radix, RadixLight, pointer};
 use crate::switch::{self, Context, GuestKind};
 use crate::views::{KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 use crate::{EntryPath, GuestFacts, choose};
@@ -104,6 +104,13 @@ fn real_mode_table(context: &Context, counters: &Counters, wanted: u8) -> &'stat
 		FAST_LIGHT_TABLE => &FAST_REAL_MODE,
 		_ => &REAL_MODE,
 	}
+}
+
+/// Whether it is the table of a hash guest that makes light exits.
+fn is_real_mode_light(table: &'static FastTable) -> bool {
+	[&FAST_REAL_MODE, &REAL_MODE]
+		.into_iter()
+		.any(|light| ptr::eq(light, table))
 }
 
 /// Whether the linear map has this address. A radix host has everything else above.
@@ -231,6 +238,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 			}
 			GuestKind::Radix => run!(Radix),
 			GuestKind::L2 => run!(L2),
+			GuestKind::Hash if is_real_mode_light(table) => run!(HashLight),
 			GuestKind::Hash => run!(Hash),
 		}
 	};

@@ -437,14 +437,8 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
-	fn light_is_on(&self, vcpu: VcpuView) -> bool {
-		let table = p9(&vcpu).fast_table.get().cast::<FastTable>();
-		[&raw const FAST_REAL_MODE, &raw const REAL_MODE].contains(&table)
-	}
-
-	#[inline(always)]
 	fn answers_faults(&self, vcpu: VcpuView) -> bool {
-		self.light_is_on(vcpu) && pmu::nobody_has_the_pmu(vcpu, self.paca)
+		pmu::nobody_has_the_pmu(vcpu, self.paca)
 	}
 
 	#[inline(always)]
@@ -564,10 +558,16 @@ impl GuestType for L2 {
 	const KIND: GuestKind = GuestKind::L2;
 }
 
-/// A hash guest. It makes light exits if its table of handlers says so: see [`Kernel::light_is_on`].
 pub(crate) struct Hash;
 
 impl GuestType for Hash {
+	const KIND: GuestKind = GuestKind::Hash;
+}
+
+/// A hash guest, with light exits.
+pub(crate) struct HashLight;
+
+impl GuestType for HashLight {
 	const KIND: GuestKind = GuestKind::Hash;
 	const LIGHT: bool = true;
 }

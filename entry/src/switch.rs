@@ -170,8 +170,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	// All of the host's that has to be read comes before the first write.
 	let host = enter::Host::read::<P, _>(k, when);
 	let mut run = serve::Run::new(k, when, *tb, hdec, doorbell);
-	// A radix guest has another profile without light exits.
-	if P::LIGHT && (!matches!(P::KIND, GuestKind::Hash) || k.light_is_on(context.vcpu)) {
+	if P::LIGHT {
 		k.entered();
 		k.set_light(context.vcpu, host.light(lpcr), limit);
 	}
@@ -196,13 +195,14 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		k.time_guest_exit(context.vcpu);
 		let job = match P::KIND {
 			// SAFETY: a hash guest has just left the trampoline.
-			GuestKind::Hash => match unsafe { storage::answer(k, context, when, lpcr) } {
+			GuestKind::Hash if P::LIGHT => match unsafe { storage::answer(k, context, when, lpcr) }
+			{
 				storage::Ended::Answered => continue,
 				storage::Ended::ByDevice => exit::may_store_to_device(k, context.vcpu),
 				storage::Ended::Otherwise => exit::find_hash_job(k, &context),
 			},
 			GuestKind::Radix if P::LIGHT => exit::find_job(k, &context),
-			GuestKind::Radix | GuestKind::L2 => None,
+			GuestKind::Radix | GuestKind::Hash | GuestKind::L2 => None,
 		};
 		if P::LIGHT
 			&& let Some(job) = job

@@ -308,9 +308,7 @@ pub(super) fn light_may_serve<P: Profile, K: Kernel>(k: &mut K, context: &Contex
 #[inline(never)]
 fn may_serve<P: Profile, K: Kernel>(k: &mut K, vcpu: VcpuView) -> bool {
 	let may = match P::KIND {
-		GuestKind::Hash => {
-			!Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS) && k.light_is_on(vcpu)
-		}
+		GuestKind::Hash => !Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS),
 		GuestKind::Radix | GuestKind::L2 => may_be_light(k, vcpu),
 	};
 	may && k.light_may_serve(vcpu)

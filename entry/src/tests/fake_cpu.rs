@@ -221,11 +221,14 @@ impl Machine {
 			};
 		}
 		let radix = context.kvm.radix() != 0;
+		let hash_light = self.light.is_some() || self.fault.is_some();
 		let trap = match (assist, radix, context.nested.is_some()) {
 			(true, true, false) if self.light.is_some() => run!(true, 3),
 			(false, true, false) if self.light.is_some() => run!(false, 3),
 			(true, true, false) => run!(true, 0),
 			(true, true, true) => run!(true, 1),
+			(true, false, _) if hash_light => run!(true, 4),
+			(false, false, _) if hash_light => run!(false, 4),
 			(true, false, _) => run!(true, 2),
 			(false, true, false) => run!(false, 0),
 			(false, true, true) => run!(false, 1),
@@ -331,8 +334,9 @@ impl<const TM_ASSIST: bool, const KIND: u8> Profile for Model<TM_ASSIST, KIND> {
 		GuestKind::L2,
 		GuestKind::Hash,
 		GuestKind::Radix,
+		GuestKind::Hash,
 	][KIND as usize];
-	const LIGHT: bool = KIND >= 2;
+	const LIGHT: bool = KIND >= 3;
 }
 
 impl Cpu for Machine {
@@ -605,10 +609,6 @@ impl Kernel for Machine {
 	fn time_in_guest(&mut self, _: VcpuView) {}
 
 	fn time_guest_exit(&mut self, _: VcpuView) {}
-
-	fn light_is_on(&self, _: VcpuView) -> bool {
-		self.light.is_some()
-	}
 
 	fn answers_faults(&self, _: VcpuView) -> bool {
 		self.fault.is_some()
