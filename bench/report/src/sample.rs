@@ -200,7 +200,7 @@ fn entry(cell: Cell, total: f64, whole: bool) -> Entry {
 			median: cycles,
 			error: (0.2 * cycles).round(),
 		}),
-		longest: whole.then(|| Longest {
+		longest: whole.then_some(Longest {
 			interrupts_off: (0.75 * total) as u64,
 			guest_mode: (0.5 * total) as u64,
 		}),

@@ -394,7 +394,10 @@ mod tests {
 		assert_eq!(window.runs.len(), 3);
 		let states: Vec<u8> = window.entries().map(Executed::state).collect();
 		assert_eq!(states, [0, 1, 1, 3, 3]);
-		assert_eq!(read(&written(&[window.clone()])).unwrap(), [window]);
+		assert_eq!(
+			read(&written(std::slice::from_ref(&window))).unwrap(),
+			[window]
+		);
 	}
 
 	#[test]
