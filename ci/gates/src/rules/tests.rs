@@ -67,7 +67,7 @@ fn each_rule_is_enforced() {
 				.insert(String::from("core9panicking"), function(&[]));
 		}),
 		("no writable data", |o| o.writable = 8),
-		("text below 96 KiB", |o| o.text = MAX_TEXT),
+		("text below 100 KiB", |o| o.text = MAX_TEXT),
 		(
 			"stack below 1 KiB, or 1600 bytes with hardware's tables",
 			|o| handler(o).code.push(Insn(0xf821_8001)),
