@@ -19,9 +19,12 @@ use harness::process;
 const SWITCH: &str = "_switch";
 
 /// Functions of the kernel that a span may come through.
-const LANDMARKS: [(u8, &str); 5] = [
+const LANDMARKS: [(u8, &str); 8] = [
 	(landmark::FULL, "kvm_p9_vcpu_entry"),
 	(landmark::LIGHT, "kvm_p9_light_hcall"),
+	(landmark::LIGHT, "kvm_p9_light_hash_hcall"),
+	(landmark::LIGHT, "kvm_p9_light_hash_store"),
+	(landmark::LIGHT, "kvm_p9_light_ring"),
 	(landmark::LIGHT, "kvm_p9_light_store"),
 	(landmark::LIGHT, "kvm_p9_light_serve"),
 	(landmark::IDLE, "tick_nohz_idle_enter"),
