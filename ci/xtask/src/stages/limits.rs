@@ -36,7 +36,7 @@ pub const STAGE: Stage = stage("bench", |args| {
 
 /// What fast handlers and light exits may cost, in instructions.
 const FAST_LIMITS: [(&Case, GuestMode, f64); 32] = [
-	(case!("null"), GuestMode::Radix, 119.0),
+	(case!("null"), GuestMode::Radix, 122.0),
 	(case!("null"), GuestMode::Real, 140.0),
 	(case!("h_get_tce"), GuestMode::Radix, 165.0),
 	(case!("h_put_tce"), GuestMode::Radix, 190.0),
