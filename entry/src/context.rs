@@ -15,7 +15,7 @@ use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, Vcore
 pub trait Profile {
 	/// The kind of guest.
 	const KIND: GuestKind;
-	/// Light exits are on. For radix guests only.
+	/// Light exits are on. Not for L2 guests.
 	const LIGHT: bool = false;
 	/// The CPU has transactional memory, and the hypervisor has to help with it
 	/// (POWER9 DD2.2 and 2.3). Without, it has none: an MSR or HFSCR that says

@@ -73,8 +73,9 @@ pub(crate) unsafe fn vcpu_of(p9: NonNull<P9Vcpu>) -> VcpuView {
 }
 
 /// The handlers of a hash guest, which run with the MMU off and reach the linear map only: none, if
-/// what each handler uses is elsewhere, and only those that need no counters, if these are. The rest comes from the slab allocator (tables, memory slots),
-/// which has no other memory than the linear map's.
+/// what each handler uses is elsewhere. If only the counters are elsewhere, the handlers that need
+/// no counters. The rest comes from the slab allocator (tables, memory slots), which has no other
+/// memory than the linear map's.
 #[inline(never)]
 fn real_mode_table(context: &Context, counters: &Counters, wanted: u8) -> &'static FastTable {
 	let vcpu = &context.vcpu;
