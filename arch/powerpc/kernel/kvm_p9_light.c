@@ -140,23 +140,17 @@ static __always_inline bool kvm_p9_entry_is_valid(struct kvm_vcpu *vcpu)
 	       READ_ONCE(vcpu->arch.vcore->lpcr) == light->lpcr;
 }
 
-/* With the MMU off, as for a hash guest, KVM-HV cannot be called: it may be a module. */
-static __always_inline bool kvm_p9_light_traced(struct kvm_vcpu *vcpu)
-{
-	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
-
-	return ops->traced();
-}
-
 /*
  * Whether an interrupt of the host can be served, and the guest go on after it. Called with the
- * guest's context loaded, and for a hash guest with the MMU off. If there is work, the interrupt
- * most likely came to say so.
+ * guest's context loaded, and for a hash guest with the MMU off: KVM-HV may be a module, and cannot
+ * be called then. If there is work, the interrupt most likely came to say so.
  */
 noinstr bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
 {
+	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
+
 	if (likely(!kvm_p9_has_work(vcpu) && kvm_p9_entry_is_valid(vcpu) &&
-		   !(kvm_is_radix(vcpu->kvm) && kvm_p9_light_traced(vcpu))))
+		   !(kvm_is_radix(vcpu->kvm) && ops->traced())))
 		return true;
 
 	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_INTERRUPT);
@@ -171,11 +165,12 @@ noinstr bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
  */
 noinstr u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
 {
+	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
 	unsigned long flags = IRQS_ENABLED;
 	u64 limit;
 
-	/* A hash guest: kvm_p9_light_may_serve() could not ask */
-	if (unlikely(!kvm_is_radix(vcpu->kvm) && kvm_p9_light_traced(vcpu))) {
+	/* Of a hash guest: kvm_p9_light_may_serve() could not ask whether a tracepoint is on */
+	if (unlikely(!kvm_is_radix(vcpu->kvm) && ops->traced())) {
 		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_TRACED);
 		return KVM_P9_ABI_SERVE_REFUSED;
 	}
@@ -264,14 +259,10 @@ noinstr const struct kvm_io_range *kvm_p9_light_find_device(struct kvm_vcpu *vcp
 		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_STORE_FAULT);
 		return NULL;
 	}
-	range = kvm_p9_find_range(rcu_dereference_raw(kvm->buses[KVM_FAST_MMIO_BUS]), gpa);
-	if (range && range->addr == gpa)
-		return range;
-	range = kvm_p9_find_range(rcu_dereference_raw(kvm->buses[KVM_MMIO_BUS]), gpa);
-	if (range && gpa - range->addr < range->len)
-		return range;
-	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_STORE);
-	return NULL;
+	range = kvm_p9_find_device(kvm, gpa);
+	if (!range)
+		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_STORE);
+	return range;
 }
 
 /* For kvm_p9_fetch(): eight bytes of the guest's memory, which userspace has to have at hand */
@@ -379,22 +370,12 @@ noinstr bool kvm_p9_light_hash_finds_device(struct kvm_vcpu *vcpu, unsigned long
 {
 	long updates = arch_atomic64_read(&vcpu->kvm->arch.mmio_update);
 	const struct mmio_hpte_cache_entry *entry = vcpu->arch.mmio_cache.entry;
-	const struct kvm_io_range *range;
-	unsigned long mask;
-	gpa_t gpa;
 	int i;
 
 	for (i = 0; i < MMIO_HPTE_CACHE_SIZE; i++, entry++) {
 		if (entry->mmio_update != updates || (entry->eaddr ^ ea) >> entry->slb_base_pshift)
 			continue;
-		mask = kvmppc_actual_pgsz(entry->hpte_v, entry->rpte) - 1;
-		gpa = (entry->rpte & HPTE_R_RPN & ~mask) | (ea & mask);
-		range = kvm_p9_find_range(rcu_dereference_raw(vcpu->kvm->buses[KVM_FAST_MMIO_BUS]),
-					  gpa);
-		if (range && range->addr == gpa)
-			return true;
-		range = kvm_p9_find_range(rcu_dereference_raw(vcpu->kvm->buses[KVM_MMIO_BUS]), gpa);
-		if (range && gpa - range->addr < range->len)
+		if (kvm_p9_find_device(vcpu->kvm, kvm_p9_hpte_address(entry, ea)))
 			return true;
 	}
 	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_STORE);

@@ -60,6 +60,30 @@ static __always_inline const struct kvm_io_range *kvm_p9_find_range(const struct
 	return low ? &bus->range[low - 1] : NULL;
 }
 
+/*
+ * The device of the kernel at that address. The range of an eventfd for stores of any length has
+ * length 0. The run loop holds kvm->srcu, which keeps buses and devices.
+ */
+static __always_inline const struct kvm_io_range *kvm_p9_find_device(struct kvm *kvm, gpa_t gpa)
+{
+	const struct kvm_io_range *range;
+
+	range = kvm_p9_find_range(rcu_dereference_raw(kvm->buses[KVM_FAST_MMIO_BUS]), gpa);
+	if (range && range->addr == gpa)
+		return range;
+	range = kvm_p9_find_range(rcu_dereference_raw(kvm->buses[KVM_MMIO_BUS]), gpa);
+	return range && gpa - range->addr < range->len ? range : NULL;
+}
+
+/* The guest's physical address, by an HPTE that KVM remembers as a device's */
+static __always_inline gpa_t kvm_p9_hpte_address(const struct mmio_hpte_cache_entry *entry,
+						 unsigned long ea)
+{
+	unsigned long mask = kvmppc_actual_pgsz(entry->hpte_v, entry->rpte) - 1;
+
+	return (entry->rpte & HPTE_R_RPN & ~mask) | (ea & mask);
+}
+
 /* For entry/src/power9.rs and entry/src/fast/light.rs */
 long kvm_p9_light_hcall(struct kvm_vcpu *vcpu);
 int kvm_p9_light_hash_hcall(struct kvm_vcpu *vcpu);

@@ -250,7 +250,7 @@ static bool kvm_p9_light_hv_store(struct kvm_vcpu *vcpu, gpa_t gpa)
 static bool kvm_p9_hash_device(struct kvm_vcpu *vcpu, gpa_t *gpa)
 {
 	const struct mmio_hpte_cache_entry *entry;
-	unsigned long ea = vcpu->arch.fault_dar, size;
+	unsigned long ea = vcpu->arch.fault_dar;
 
 	if (kvmppc_hpte_hv_fault(vcpu, ea, vcpu->arch.fault_gpa, vcpu->arch.fault_dsisr,
 				 true) != HPTE_OF_DEVICE)
@@ -258,14 +258,12 @@ static bool kvm_p9_hash_device(struct kvm_vcpu *vcpu, gpa_t *gpa)
 	entry = vcpu->arch.pgfault_cache;
 	if (!entry || entry->mmio_update != atomic64_read(&vcpu->kvm->arch.mmio_update))
 		return false;
-	size = kvmppc_actual_pgsz(vcpu->arch.pgfault_hpte[0], entry->rpte);
-	*gpa = (entry->rpte & HPTE_R_RPN & ~(size - 1)) | (ea & (size - 1));
+	*gpa = kvm_p9_hpte_address(entry, ea);
 	return true;
 }
 
 static bool kvm_p9_light_hv_hash_store(struct kvm_vcpu *vcpu)
 {
-	const struct kvm_io_bus *bus = rcu_dereference_raw(vcpu->kvm->buses[KVM_FAST_MMIO_BUS]);
 	const struct kvm_io_range *range;
 	ppc_inst_t insn;
 	gpa_t gpa;
@@ -276,17 +274,13 @@ static bool kvm_p9_light_hv_hash_store(struct kvm_vcpu *vcpu)
 	}
 	if (!kvm_p9_hash_device(vcpu, &gpa))
 		return false;
-	range = kvm_p9_find_range(bus, gpa);
-	if (range && range->addr == gpa)
-		return kvm_p9_light_hv_signal(vcpu, range, gpa);
-
-	/* Only what a device of the kernel is at is worth the search for the instruction */
-	bus = rcu_dereference_raw(vcpu->kvm->buses[KVM_MMIO_BUS]);
-	range = kvm_p9_find_range(bus, gpa);
-	if (!range || gpa - range->addr >= range->len) {
+	range = kvm_p9_find_device(vcpu->kvm, gpa);
+	if (!range) {
 		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_STORE);
 		return false;
 	}
+	if (!range->len)
+		return kvm_p9_light_hv_signal(vcpu, range, gpa);
 	if (kvmppc_get_last_inst(vcpu, INST_GENERIC, &insn) != EMULATE_DONE) {
 		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_FETCH);
 		return false;
