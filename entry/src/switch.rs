@@ -239,7 +239,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 	};
 
 	// All of the guest's that has to be read comes before the first write.
-	let guest = exit::Guest::save(k, &context, when, run.doorbell);
+	let guest = exit::GuestSaved::save(k, &context, when, run.doorbell);
 	let times = exit::account::<P, _>(k, &context, &guest, &run, out, lpcr);
 	*tb = times.tb;
 	// These two decisions have to be here. LLVM optimises a function before it inlines it, and

@@ -23,7 +23,7 @@ use trace::insn::Op;
 
 /// An instruction, as far as the model looks at it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Step {
+pub struct ModelInsn {
 	/// What.
 	pub op: Op,
 	/// Whether the next instruction is elsewhere.
@@ -310,7 +310,7 @@ impl Model {
 	}
 
 	/// Cycles of each instruction of a sequence.
-	pub fn cycles(&self, steps: &[Step], parameters: Parameters) -> Vec<f64> {
+	pub fn cycles(&self, steps: &[ModelInsn], parameters: Parameters) -> Vec<f64> {
 		let mut cycles = Vec::with_capacity(steps.len());
 		// Since the beginning.
 		let mut now = 0.0;
@@ -362,7 +362,7 @@ impl Model {
 	}
 
 	/// Whether `steps` begin with one of the sequences; its length and its cost.
-	fn sequence(&self, steps: &[Step]) -> Option<(usize, f64)> {
+	fn sequence(&self, steps: &[ModelInsn]) -> Option<(usize, f64)> {
 		// Almost everything is over here.
 		steps[0].op.names()?;
 		self.file.sequence.iter().find_map(|sequence| {
@@ -379,7 +379,7 @@ impl Model {
 	}
 
 	/// Cycles of a round trip without the loop around it.
-	pub fn total(&self, round: &[Step], empty: &[Step], parameters: Parameters) -> f64 {
+	pub fn total(&self, round: &[ModelInsn], empty: &[ModelInsn], parameters: Parameters) -> f64 {
 		let sum = |steps| self.cycles(steps, parameters).iter().sum::<f64>();
 		sum(round) - sum(empty)
 	}
@@ -517,7 +517,7 @@ impl Fitting {
 
 	/// Cycles of one of `trips` round trips, without the loop around each. `empty` is the
 	/// loop, once.
-	pub fn predict(&self, round: &[Step], empty: &[Step], trips: usize) -> Prediction {
+	pub fn predict(&self, round: &[ModelInsn], empty: &[ModelInsn], trips: usize) -> Prediction {
 		let trips = trips.max(1) as f64;
 		let totals = self.models.each_ref().map(|(model, parameters)| {
 			let sum = |steps| model.cycles(steps, *parameters).iter().sum::<f64>();

@@ -10,14 +10,14 @@
 use trace::attribute::Phase;
 use trace::insn::{Barrier, Op, Spr};
 
-use crate::{Error, Step};
+use crate::{Error, ModelInsn};
 
 /// A round trip and the loop around it.
 pub struct Sequence {
 	/// Both.
-	pub round: Vec<Step>,
+	pub round: Vec<ModelInsn>,
 	/// The loop alone.
-	pub empty: Vec<Step>,
+	pub empty: Vec<ModelInsn>,
 }
 
 /// Their names and their files' content.
@@ -72,7 +72,7 @@ pub fn parse(text: &str) -> Result<Sequence, Error> {
 			return Err(Error(format!("{word}: no such count")));
 		}
 		let op = op(name).ok_or_else(|| Error(format!("{name}: no such instruction")))?;
-		let step = Step {
+		let step = ModelInsn {
 			op,
 			jumps,
 			phase: Phase::Guest,
@@ -134,7 +134,7 @@ fn op(name: &str) -> Option<Op> {
 }
 
 /// Writes one.
-pub fn render(title: &str, round: &[Step], empty: &[Step]) -> String {
+pub fn render(title: &str, round: &[ModelInsn], empty: &[ModelInsn]) -> String {
 	let mut text = format!("# {title}\n");
 	for (index, steps) in [round, empty].into_iter().enumerate() {
 		if index > 0 {
@@ -166,7 +166,7 @@ pub fn render(title: &str, round: &[Step], empty: &[Step]) -> String {
 	text
 }
 
-fn word(step: Step) -> String {
+fn word(step: ModelInsn) -> String {
 	let name = match step.op {
 		Op::Branch { .. } => "b".to_owned(),
 		Op::Plain

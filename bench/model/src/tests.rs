@@ -13,9 +13,9 @@ fn spr(name: &str) -> Spr {
 	Spr::from_name(name).unwrap()
 }
 
-fn steps(ops: &[Op]) -> Vec<Step> {
+fn steps(ops: &[Op]) -> Vec<ModelInsn> {
 	ops.iter()
-		.map(|&op| Step {
+		.map(|&op| ModelInsn {
 			op,
 			jumps: false,
 			phase: Phase::Guest,

@@ -26,7 +26,7 @@ use std::fmt;
 use protocol::map;
 
 use crate::insn::{self, Op};
-use crate::round::{Round, Step};
+use crate::round::{Round, TracedInsn};
 use crate::symbols::{LINEAR, Origin, Symbols};
 
 /// Assembly that an exit from a guest comes to after the vector.
@@ -109,7 +109,7 @@ pub struct Labelled<'a> {
 }
 
 /// Whose an instruction is.
-fn owner<'a>(step: &Step, symbols: &'a Symbols) -> (Origin, &'a str, bool) {
+fn owner<'a>(step: &TracedInsn, symbols: &'a Symbols) -> (Origin, &'a str, bool) {
 	// Real addresses find the kernel's code with the MMU on and off.
 	if step.real < 1 << 60
 		&& let Some(function) = symbols.at(LINEAR + step.real)
@@ -369,19 +369,19 @@ mod tests {
 			steps: steps
 				.iter()
 				.map(|&(at, word)| match at {
-					USER.. => Step {
+					USER.. => TracedInsn {
 						address: at,
 						real: 0x5000_0000 + at,
 						word,
 						state: 0,
 					},
-					GUEST.. => Step {
+					GUEST.. => TracedInsn {
 						address: at,
 						real: 0x4000_0000 + at,
 						word,
 						state: 0,
 					},
-					_ => Step {
+					_ => TracedInsn {
 						address: LINEAR + at,
 						real: at,
 						word,

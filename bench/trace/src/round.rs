@@ -15,7 +15,7 @@ use crate::insn::{self, Op};
 
 /// One instruction, executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Step {
+pub struct TracedInsn {
 	/// Effective address.
 	pub address: u64,
 	/// Real address.
@@ -30,7 +30,7 @@ pub struct Step {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Round {
 	/// Its instructions, in order.
-	pub steps: Vec<Step>,
+	pub steps: Vec<TracedInsn>,
 	/// Of so many round trips: one, or all that were recorded if none stands for them.
 	pub trips: usize,
 	/// How many rounds were exactly this.
@@ -157,7 +157,7 @@ pub fn find(
 		.iter()
 		.map(|&entry| {
 			let place = place(entry).ok_or("an instruction is not in the table")?;
-			Ok(Step {
+			Ok(TracedInsn {
 				address: place.address,
 				real: place.memory.wrapping_sub(base),
 				word: place.word,
@@ -224,7 +224,7 @@ mod tests {
 		let round = |states: &[u8]| Round {
 			steps: states
 				.iter()
-				.map(|&state| Step {
+				.map(|&state| TracedInsn {
 					address: 0,
 					real: 0,
 					word: 0,

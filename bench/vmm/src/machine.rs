@@ -347,12 +347,12 @@ impl Machine {
 		mut seen: impl FnMut(Call),
 	) -> Result<Outcome, Failure> {
 		self.perform_with(command, limit, |_, event| match event {
-			Event::Call(call) => {
+			Request::Call(call) => {
 				seen(call);
 				Ok(())
 			}
-			Event::Access(mmio) => Err(unexpected(&mmio)),
-			Event::Batch => Ok(()),
+			Request::Access(mmio) => Err(unexpected(&mmio)),
+			Request::Batch => Ok(()),
 		})
 	}
 
@@ -362,30 +362,30 @@ impl Machine {
 		&mut self,
 		command: Command,
 		limit: Duration,
-		mut on: impl FnMut(&Self, Event) -> Result<(), Failure>,
+		mut on: impl FnMut(&Self, Request) -> Result<(), Failure>,
 	) -> Result<Outcome, Failure> {
 		self.start(command);
 		let end = Instant::now() + limit;
 		let _alarm = timer::Timer::every(Duration::from_millis(200), limit)?;
 		loop {
 			match self.step()? {
-				Step::Done(outcome) => return Ok(*outcome),
-				Step::Call((private::BATCH, _)) => on(self, Event::Batch)?,
-				Step::Call(call) => on(self, Event::Call(call))?,
-				Step::Mmio(mmio) => {
+				Stop::Done(outcome) => return Ok(*outcome),
+				Stop::Call((private::BATCH, _)) => on(self, Request::Batch)?,
+				Stop::Call(call) => on(self, Request::Call(call))?,
+				Stop::Mmio(mmio) => {
 					if mmio.is_write == 0 {
 						self.vcpu.answer_load(map::MMIO_VALUE.to_le_bytes());
 					}
-					on(self, Event::Access(mmio))?;
+					on(self, Request::Access(mmio))?;
 				}
-				Step::Interrupted if Instant::now() >= end => {
+				Stop::Interrupted if Instant::now() >= end => {
 					let rounds = self.outcome().rounds;
 					return Err(Failure::Wrong(format!(
 						"the guest isn't done after {} s (rounds so far: {rounds})",
 						limit.as_secs()
 					)));
 				}
-				Step::Interrupted => {}
+				Stop::Interrupted => {}
 			}
 		}
 	}
@@ -413,22 +413,22 @@ impl Machine {
 	pub fn step_with_user_regs(
 		&mut self,
 		before: &mut UserRegs,
-	) -> Result<(Step, UserRegs), Failure> {
+	) -> Result<(Stop, UserRegs), Failure> {
 		let (exit, after) = self.vcpu.run_with_user_regs(before)?;
 		Ok((self.settle(exit)?, after))
 	}
 
 	/// Runs until something happens.
-	pub fn step(&mut self) -> Result<Step, Failure> {
+	pub fn step(&mut self) -> Result<Stop, Failure> {
 		let exit = self.vcpu.run()?;
 		self.settle(exit)
 	}
 
-	fn settle(&mut self, exit: Exit) -> Result<Step, Failure> {
+	fn settle(&mut self, exit: Exit) -> Result<Stop, Failure> {
 		let (number, args) = match exit {
 			Exit::Hcall(number, args) => (number, args),
-			Exit::Interrupted => return Ok(Step::Interrupted),
-			Exit::Mmio(mmio) => return Ok(Step::Mmio(mmio)),
+			Exit::Interrupted => return Ok(Stop::Interrupted),
+			Exit::Mmio(mmio) => return Ok(Stop::Mmio(mmio)),
 			Exit::Other(reason) => {
 				return Err(Failure::Wrong(format!(
 					"KVM_RUN ended with exit reason {reason}"
@@ -440,7 +440,7 @@ impl Machine {
 				self.vcpu.answer(Code::SUCCESS);
 				let outcome = self.outcome();
 				match outcome.status {
-					Outcome::OK => Ok(Step::Done(Box::new(outcome))),
+					Outcome::OK => Ok(Stop::Done(Box::new(outcome))),
 					Outcome::NO_VPA => Err(Failure::Wrong(format!(
 						"H_REGISTER_VPA answered {}",
 						outcome.wrong_code as i64
@@ -458,14 +458,14 @@ impl Machine {
 			))),
 			_ => {
 				self.vcpu.answer(Code::FUNCTION);
-				Ok(Step::Call((number, args)))
+				Ok(Stop::Call((number, args)))
 			}
 		}
 	}
 }
 
 /// What happened.
-pub enum Step {
+pub enum Stop {
 	/// The command is done.
 	Done(Box<Outcome>),
 	/// The guest did an hcall that KVM didn't handle; it gets H_FUNCTION.
@@ -485,7 +485,7 @@ pub fn unexpected(mmio: &abi::Mmio) -> Failure {
 }
 
 /// What a guest does in the course of a command that comes to us.
-pub enum Event {
+pub enum Request {
 	/// An hcall.
 	Call(Call),
 	/// An access to a device's register.

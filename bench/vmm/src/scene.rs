@@ -125,20 +125,20 @@ impl Scene {
 			LIMIT,
 			|machine, event| {
 				match event {
-					machine::Event::Call((number, _)) if number == case.number => {
+					machine::Request::Call((number, _)) if number == case.number => {
 						seen.hcalls += 1;
 					}
-					machine::Event::Call((number, _)) => {
+					machine::Request::Call((number, _)) => {
 						return wrong(format!("hcall {:#x} reached userspace", number.0));
 					}
-					machine::Event::Access(access) => {
+					machine::Request::Access(access) => {
 						check_access(&access)?;
 						match access.is_write {
 							0 => seen.loads += 1,
 							_ => seen.stores += 1,
 						}
 					}
-					machine::Event::Batch => {
+					machine::Request::Batch => {
 						if let Some(volley) = &volley {
 							timers += volley.gone_off();
 							let delay = VOLLEY_DELAY + SETTING * iterations as u32;

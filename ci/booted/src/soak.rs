@@ -240,7 +240,7 @@ pub fn check_registers(
 			arena.start(arena::command(SEGMENT, pattern.next(), cfar), plan);
 			let outcome = loop {
 				let step = arena.machine.step()?;
-				let interrupted = matches!(step, vmm::machine::Step::Interrupted);
+				let interrupted = matches!(step, vmm::machine::Stop::Interrupted);
 				if let Some(outcome) = arena.serve(step)? {
 					break outcome;
 				}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cases::Case;
 use protocol::{Column, Command, GuestMode, Job};
-use vmm::machine::{Failure, Machine, Step, unexpected};
+use vmm::machine::{Failure, Machine, Stop, unexpected};
 use vmm::timer::{self, Timer};
 
 use crate::common::{Verdict, choose, machine_for, wrong};
@@ -51,12 +51,12 @@ pub fn signal(guest: GuestMode, path: Column, case: &'static Case, signals: u64)
 		let expiry = timer::now() + Duration::from_micros(20_000 + 777 * signal);
 		let _timer = Timer::at(expiry)?;
 		match machine.step()? {
-			Step::Interrupted => {}
-			Step::Done(_) => return wrong("the storm ended too early".into()),
-			Step::Call((number, _)) => {
+			Stop::Interrupted => {}
+			Stop::Done(_) => return wrong("the storm ended too early".into()),
+			Stop::Call((number, _)) => {
 				return wrong(format!("hcall {:#x} reached userspace", number.0));
 			}
-			Step::Mmio(mmio) => return Err(unexpected(&mmio)),
+			Stop::Mmio(mmio) => return Err(unexpected(&mmio)),
 		}
 		let Some(late) = timer::now().checked_sub(expiry) else {
 			return wrong("KVM_RUN returned before the signal".into());
@@ -98,7 +98,7 @@ pub fn resched(guest: GuestMode, path: Column, case: &'static Case, wall: Durati
 		let result = (|| {
 			let _timer = Timer::every(Duration::from_millis(20), wall)?;
 			while Instant::now() < end {
-				if !matches!(machine.step()?, Step::Interrupted) {
+				if !matches!(machine.step()?, Stop::Interrupted) {
 					return wrong("the storm ended too early".into());
 				}
 			}

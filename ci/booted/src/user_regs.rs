@@ -15,7 +15,7 @@ use protocol::regs::Pattern;
 use protocol::round::{RoundKind, RoundPlan};
 use protocol::{Column, GuestMode};
 use vmm::kvm::VectorRegs;
-use vmm::machine::{Failure, Step};
+use vmm::machine::{Failure, Stop};
 use vmm::timer::Timer;
 use vmm::user_regs::{self, UserRegs};
 
@@ -140,7 +140,7 @@ pub fn kept(guest: GuestMode, path: Column, busy: bool, seed: u64) -> Result<Str
 				(before.sprg3, before.amr) = user_regs::read_only();
 				let (step, after) = arena.machine.step_with_user_regs(&mut before)?;
 				// Beside a busy thread, what matters is runs that lasted until a signal.
-				if !busy || matches!(step, Step::Interrupted) {
+				if !busy || matches!(step, Stop::Interrupted) {
 					left -= 1;
 				}
 				runs += 1;

@@ -7,7 +7,7 @@
 //! both and from the disk's seed. So any reader can check any cell alone. The check finds
 //! a cell that was written to the wrong place, in part, or not at all.
 //!
-//! The steps of a [`Plan`] follow from the seed, too. The guest does the steps on the disk
+//! The steps of a [`WorkerPlan`] follow from the seed, too. The guest does the steps on the disk
 //! and reports how many were done. The runner does the same steps on [`Expected`] and then
 //! checks the image file of the disk. So neither relies on the other.
 
@@ -114,7 +114,7 @@ pub fn check(seed: u64, cell: u64, bytes: &[u8]) -> Result<Tag, Wrong> {
 
 /// One step of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct DiskAccess {
 	/// The first cell.
 	pub first: u64,
 	/// Cells.
@@ -127,7 +127,7 @@ pub struct Step {
 
 /// What a worker does, without an end.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct WorkerPlan {
 	random: Pattern,
 	run: u64,
 	worker: u64,
@@ -135,7 +135,7 @@ pub struct Plan {
 	step: u64,
 }
 
-impl Plan {
+impl WorkerPlan {
 	/// The plan of one worker, on a disk of `cells` cells. Runs are numbered from 1.
 	pub fn new(seed: u64, run: u64, worker: u64, cells: u64) -> Self {
 		let part = cells / WORKERS;
@@ -150,10 +150,10 @@ impl Plan {
 	}
 }
 
-impl Iterator for Plan {
-	type Item = Step;
+impl Iterator for WorkerPlan {
+	type Item = DiskAccess;
 
-	fn next(&mut self) -> Option<Step> {
+	fn next(&mut self) -> Option<DiskAccess> {
 		self.step += 1;
 		let mut below = |n: u64| self.random.next() % n;
 		// Half of them a single cell, which is what costs most hcalls per byte.
@@ -163,7 +163,7 @@ impl Iterator for Plan {
 		let first = self.part.start + below(size - count + 1);
 		let write = (below(2) == 0).then(|| Tag::new(self.run, self.worker, self.step));
 		let skew = SECTOR * below((CELL / SECTOR) as u64) as usize;
-		Some(Step {
+		Some(DiskAccess {
 			first,
 			count,
 			write,
@@ -190,7 +190,7 @@ impl Expected {
 	/// Adds a run that did this number of steps in each worker.
 	pub fn done(&mut self, run: u64, steps: [u64; WORKERS as usize]) {
 		for (worker, steps) in (0..).zip(steps) {
-			let plan = Plan::new(self.seed, run, worker, self.cells.len() as u64);
+			let plan = WorkerPlan::new(self.seed, run, worker, self.cells.len() as u64);
 			for (cell, tag) in written(plan, steps) {
 				self.cells[cell] = BTreeSet::from([tag]);
 			}
@@ -200,7 +200,7 @@ impl Expected {
 	/// Adds an interrupted run, which did at most this number of steps in each worker.
 	pub fn begun(&mut self, run: u64, steps: u64) {
 		for worker in 0..WORKERS {
-			let plan = Plan::new(self.seed, run, worker, self.cells.len() as u64);
+			let plan = WorkerPlan::new(self.seed, run, worker, self.cells.len() as u64);
 			for (cell, tag) in written(plan, steps) {
 				self.cells[cell].insert(tag);
 			}
@@ -226,7 +226,7 @@ impl Expected {
 }
 
 /// The cells that the first steps of a plan write, one after the other.
-fn written(plan: Plan, steps: u64) -> impl Iterator<Item = (usize, Tag)> {
+fn written(plan: WorkerPlan, steps: u64) -> impl Iterator<Item = (usize, Tag)> {
 	plan.take(steps as usize).flat_map(|step| {
 		let cells = step.write.map(|tag| {
 			let cells = step.first..step.first + step.count;
@@ -252,7 +252,7 @@ mod tests {
 
 	fn work(disk: &mut [u8], seed: u64, run: u64, steps: u64) {
 		for worker in 0..WORKERS {
-			let plan = Plan::new(seed, run, worker, CELLS);
+			let plan = WorkerPlan::new(seed, run, worker, CELLS);
 			for (cell, tag) in written(plan, steps) {
 				fill(seed, cell as u64, tag, &mut disk[cell * CELL..][..CELL]);
 			}
@@ -277,7 +277,7 @@ mod tests {
 	fn workers_stay_in_their_parts() {
 		for worker in 0..WORKERS {
 			let mut writes = 0;
-			for step in Plan::new(7, 1, worker, CELLS).take(1000) {
+			for step in WorkerPlan::new(7, 1, worker, CELLS).take(1000) {
 				assert!(step.first >= worker * CELLS / WORKERS);
 				assert!(step.first + step.count <= (worker + 1) * CELLS / WORKERS);
 				assert!((1..=LONGEST).contains(&step.count));

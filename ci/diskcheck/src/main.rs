@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use diskcheck::{CELL, LONGEST, Plan, Step, Tag, WORKERS};
+use diskcheck::{CELL, DiskAccess, LONGEST, Tag, WORKERS, WorkerPlan};
 #[cfg(target_arch = "powerpc64")]
 use protocol::marker;
 
@@ -54,7 +54,7 @@ struct Buffer {
 }
 
 impl Buffer {
-	/// Room for `size` bytes at any [`Step::skew`].
+	/// Room for `size` bytes at any [`DiskAccess::skew`].
 	fn new(size: usize) -> Self {
 		let bytes = vec![0; size + 2 * CELL];
 		let start = bytes.as_ptr().align_offset(CELL);
@@ -117,7 +117,7 @@ impl Worker<'_> {
 		let mut known = tags(self.file, self.seed, cells.clone())?;
 		let mut buffer = Buffer::new(LONGEST as usize * CELL);
 		let mut done = 0;
-		let plan = Plan::new(self.seed, self.run, self.worker, self.cells);
+		let plan = WorkerPlan::new(self.seed, self.run, self.worker, self.cells);
 		for step in plan.take(steps as usize) {
 			if Instant::now() >= until {
 				break;
@@ -135,7 +135,7 @@ impl Worker<'_> {
 		Ok(done)
 	}
 
-	fn step(&self, step: &Step, known: &mut [Tag], buffer: &mut Buffer) -> Result<()> {
+	fn step(&self, step: &DiskAccess, known: &mut [Tag], buffer: &mut Buffer) -> Result<()> {
 		let bytes = buffer.at(step.skew, step.count as usize * CELL);
 		let offset = step.first * CELL as u64;
 		let Some(tag) = step.write else {

@@ -315,7 +315,7 @@ fn may_serve<P: Profile, K: Kernel>(k: &mut K, vcpu: VcpuView) -> bool {
 }
 
 /// What was read of the guest and has a rule of its own.
-pub(super) struct Guest {
+pub(super) struct GuestSaved {
 	purr: u64,
 	spurr: u64,
 	pub(super) doorbell: bool,
@@ -323,7 +323,7 @@ pub(super) struct Guest {
 	dec: u64,
 }
 
-impl Guest {
+impl GuestSaved {
 	/// Reads all of the guest's registers that the exit's first instructions have not read.
 	#[inline(always)]
 	pub(super) fn save<K: Kernel>(
@@ -374,7 +374,7 @@ pub(super) struct Times {
 pub(super) fn account<P: Profile, K: Kernel>(
 	k: &mut K,
 	context: &Context,
-	guest: &Guest,
+	guest: &GuestSaved,
 	run: &Run,
 	out: Out,
 	lpcr: u64,

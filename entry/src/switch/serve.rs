@@ -82,7 +82,7 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 	let iamr = k.mfspr::<{ Spr::IAMR.0 }>();
 	let amr = k.mfspr::<{ Spr::AMR.0 }>();
 	vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
-	let guest = exit::Guest::read(k, purr, spurr, run.doorbell);
+	let guest = exit::GuestSaved::read(k, purr, spurr, run.doorbell);
 	let times = exit::account::<P, _>(k, context, &guest, run, out, host.lpcr);
 
 	// SAFETY: to the call: each value is the host's own. Until the mode byte is reset this

@@ -229,7 +229,7 @@ pub fn bars(naming: &Naming, scale: LogScale, groups: &[Group], modelled: bool) 
 }
 
 /// One step of a waterfall.
-pub struct Step<'a> {
+pub struct Bar<'a> {
 	/// What happens in it.
 	pub name: &'a str,
 	/// Counted.
@@ -240,7 +240,7 @@ pub struct Step<'a> {
 
 /// Steps in their order, each where the one before it ended: instructions on the left
 /// and, if there are any, modelled cycles on the right, each on a scale of its own.
-pub fn waterfall(naming: &Naming, path: Column, steps: &[Step]) -> Markup {
+pub fn waterfall(naming: &Naming, path: Column, steps: &[Bar]) -> Markup {
 	const TOP: f64 = 20.0;
 	const PITCH: f64 = 31.0;
 	let both = steps.iter().any(|step| step.cycles.is_some());
@@ -255,7 +255,7 @@ pub fn waterfall(naming: &Naming, path: Column, steps: &[Step]) -> Markup {
 			// The numbers stand to the right of the bars.
 			@let end = right - 46.0;
 			@let text = if modelled { cycles } else { amount };
-			@let length = |step: &Step| if modelled {
+			@let length = |step: &Bar| if modelled {
 				step.cycles
 			} else {
 				Some(step.instructions)

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::details::{on_paper, row_summary};
-use super::figure::{self, Naming, Step};
+use super::figure::{self, Bar, Naming};
 use super::page::{Page, Row};
 use super::parts::{dash, lacking, scrolling, swatch};
 use super::words::{amount, counted, cycles, label, number, percent};
@@ -40,10 +40,10 @@ pub(super) fn phases(page: &Page) -> Markup {
 }
 
 fn waterfall(entry: &Entry) -> Markup {
-	let steps: Vec<Step> = entry
+	let steps: Vec<Bar> = entry
 		.phases
 		.iter()
-		.map(|phase| Step {
+		.map(|phase| Bar {
 			name: &phase.name,
 			instructions: phase.instructions,
 			cycles: phase.modelled_cycles,

@@ -10,7 +10,7 @@ use protocol::round::{self, RoundKind, RoundPlan, RoundReport};
 use protocol::{Command, GuestMode, Job, Outcome, map, private};
 use vmm::abi::Mmio;
 use vmm::kvm::{EventFd, Memory, Slot};
-use vmm::machine::{Config, Failure, Machine, Step};
+use vmm::machine::{Config, Failure, Machine, Stop};
 
 /// Longer than any test's guest takes, in the emulated host's time.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -150,13 +150,13 @@ impl Arena {
 	}
 
 	/// Does what the guest asked for with a step. Returns the outcome if that was its last.
-	pub fn serve(&mut self, step: Step) -> Result<Option<Outcome>, Failure> {
+	pub fn serve(&mut self, step: Stop) -> Result<Option<Outcome>, Failure> {
 		match step {
-			Step::Done(outcome) => return Ok(Some(*outcome)),
-			Step::Mmio(mmio) => self.access(&mmio)?,
-			Step::Call((private::UNTOUCH, _)) => self.touch.memory.forget_translations()?,
-			Step::Call((private::UNKNOWN, _)) | Step::Interrupted => {}
-			Step::Call((number, _)) => {
+			Stop::Done(outcome) => return Ok(Some(*outcome)),
+			Stop::Mmio(mmio) => self.access(&mmio)?,
+			Stop::Call((private::UNTOUCH, _)) => self.touch.memory.forget_translations()?,
+			Stop::Call((private::UNKNOWN, _)) | Stop::Interrupted => {}
+			Stop::Call((number, _)) => {
 				return Err(Failure::Wrong(format!(
 					"hcall {:#x} reached userspace",
 					number.0
@@ -174,7 +174,7 @@ impl Arena {
 		let end = Instant::now() + LIMIT;
 		loop {
 			let step = self.machine.step()?;
-			if matches!(step, Step::Call((private::UNKNOWN, _))) {
+			if matches!(step, Stop::Call((private::UNKNOWN, _))) {
 				call(&mut self.machine)?;
 			}
 			if let Some(outcome) = self.serve(step)? {

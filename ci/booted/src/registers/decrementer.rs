@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hcall::Number;
 use protocol::{Column, GuestMode, private};
-use vmm::machine::{Failure, Step};
+use vmm::machine::{Failure, Stop};
 use vmm::timer::Timer;
 
 use super::code::{Code, hcall, li, mfspr, mtspr};
@@ -36,8 +36,8 @@ pub fn expired(guest: GuestMode, path: Column) -> Verdict {
 		let _timer = Timer::every(Duration::from_millis(500), LIMIT)?;
 		loop {
 			match machine.step()? {
-				Step::Call((private::UNKNOWN, args)) => return Ok(args[0]),
-				Step::Interrupted if Instant::now() < end => {}
+				Stop::Call((private::UNKNOWN, args)) => return Ok(args[0]),
+				Stop::Interrupted if Instant::now() < end => {}
 				_ => return wrong("the guest does not exit as it should".to_owned()),
 			}
 		}

@@ -18,7 +18,7 @@ use hcall::Number;
 use protocol::regs::Pattern;
 use protocol::{Column, Command, GuestMode, Job, map, private};
 use vmm::abi::{KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128};
-use vmm::machine::{Failure, Machine, Step};
+use vmm::machine::{Failure, Machine, Stop};
 use vmm::timer::Timer;
 
 use super::code::{Code, ISYNC, hcall, ld, li, mfspr, mr, mtspr, std};
@@ -435,11 +435,11 @@ impl Bench {
 		let _timer = Timer::every(Duration::from_millis(200), LIMIT)?;
 		loop {
 			match self.machine.step()? {
-				Step::Call((private::UNKNOWN, args)) => {
+				Stop::Call((private::UNKNOWN, args)) => {
 					return Ok([args[0], args[1], args[2], args[3]]);
 				}
-				Step::Interrupted if Instant::now() < end => {}
-				Step::Interrupted => return wrong("the guest does not come back".to_owned()),
+				Stop::Interrupted if Instant::now() < end => {}
+				Stop::Interrupted => return wrong("the guest does not come back".to_owned()),
 				_ => return wrong("the guest does something else".to_owned()),
 			}
 		}

@@ -4,7 +4,7 @@
 use hcall::Number;
 use protocol::slb::{ENTRIES, Entry, VALID};
 use protocol::{Column, GuestMode, map, private};
-use vmm::machine::{Failure, Machine, Step};
+use vmm::machine::{Failure, Machine, Stop};
 
 use super::code::{Code, hcall, ld, li, slbmfee, slbmfev, slbmte, std};
 use crate::common::{Verdict, choose, machine, wrong};
@@ -55,9 +55,9 @@ fn other(guest: GuestMode, count: usize) -> Result<Machine, Failure> {
 fn run(machine: &mut Machine) -> Result<(), Failure> {
 	loop {
 		match machine.step()? {
-			Step::Call((private::UNKNOWN, _)) => return Ok(()),
-			Step::Interrupted => {}
-			Step::Call((Number(number), args)) => {
+			Stop::Call((private::UNKNOWN, _)) => return Ok(()),
+			Stop::Interrupted => {}
+			Stop::Call((Number(number), args)) => {
 				return wrong(format!("hcall {number:#x} {args:x?}"));
 			}
 			_ => return wrong("the guest does not exit as it should".to_owned()),

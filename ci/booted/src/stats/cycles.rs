@@ -10,7 +10,7 @@ use cases::{Case, case};
 use powerpc::Mmcr0;
 use protocol::{Column, Command, GuestMode, Job, map, private};
 use vmm::abi::{KVM_REG_PPC_MMCR0, KVM_REG_PPC_PMC6};
-use vmm::machine::{Failure, Machine, Step};
+use vmm::machine::{Failure, Machine, Stop};
 
 use super::times::{ByPath, times_and_cycles};
 use super::{ENABLE, Setting, machine, perform};
@@ -150,15 +150,15 @@ pub fn guest_has_the_pmu(guest: GuestMode) -> Result<String, Failure> {
 	machine.start(command);
 	loop {
 		match machine.step()? {
-			Step::Done(_) => break,
-			Step::Call((private::UNKNOWN, _)) => {
+			Stop::Done(_) => break,
+			Stop::Call((private::UNKNOWN, _)) => {
 				let vcpu = machine.vcpu();
 				found = Some((
 					vcpu.one_reg(KVM_REG_PPC_MMCR0)? as u64,
 					vcpu.one_reg(KVM_REG_PPC_PMC6)? as u32,
 				));
 			}
-			Step::Interrupted => {}
+			Stop::Interrupted => {}
 			_ => return wrong("the guest does something else".into()),
 		}
 	}

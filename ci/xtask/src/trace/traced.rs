@@ -9,7 +9,7 @@ use ::trace::attribute::{self, Labelled};
 use ::trace::format::state;
 use ::trace::round;
 use ::trace::symbols::{Origin, Symbols};
-use model::Step;
+use model::ModelInsn;
 
 /// One cell's round trip.
 #[derive(Clone)]
@@ -33,11 +33,11 @@ pub struct Traced {
 	/// The longest stretches of consecutive instructions without the host.
 	pub longest: report::Longest,
 	/// What was executed in `trips` round trips, for the model.
-	pub steps: Vec<Step>,
+	pub steps: Vec<ModelInsn>,
 	/// One, if one stands for all; else as many as were recorded.
 	pub trips: usize,
 	/// The loop alone, once.
-	pub empty: Vec<Step>,
+	pub empty: Vec<ModelInsn>,
 }
 
 impl Traced {
@@ -103,7 +103,7 @@ impl Traced {
 		let steps = |labelled: &[Labelled<'_>]| {
 			labelled
 				.iter()
-				.map(|step| Step {
+				.map(|step| ModelInsn {
 					op: step.op,
 					jumps: step.jumps,
 					phase: step.phase,

@@ -18,12 +18,12 @@
 mod costs;
 mod exact;
 mod judge;
-mod kind;
-mod phase;
 mod profile;
 mod report;
 #[cfg(test)]
 mod sample;
+mod section;
+mod span_group;
 mod table;
 
-pub use phase::{Phase, phases};
+pub use section::{Section, sections};

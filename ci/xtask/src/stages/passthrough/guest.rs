@@ -11,7 +11,7 @@ pub(super) const STEPS: u64 = 400;
 /// and in one that is not.
 pub(super) const ENDLESS: u64 = 1 << 20;
 
-/// Reads of 64 KiB in each phase of a guest whose hypervisor is counted.
+/// Reads of 64 KiB in each section of a guest whose hypervisor is counted.
 pub(super) const READS: u64 = 200;
 
 /// What becomes of a guest.
@@ -43,7 +43,7 @@ impl Scenario {
 
 /// One guest.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Guest {
+pub(super) struct GuestRun {
 	pub(super) path: Column,
 	/// With the 64-bit window.
 	pub(super) wide: bool,
@@ -52,7 +52,7 @@ pub(super) struct Guest {
 	pub(super) seconds: Option<u64>,
 }
 
-impl Guest {
+impl GuestRun {
 	pub(super) const fn new(path: Column, wide: bool, scenario: Scenario) -> Self {
 		// A reset guest boots into the same work once more, which must come to an end,
 		// but not before the reset.
@@ -99,7 +99,7 @@ impl Guest {
 	}
 }
 
-impl fmt::Display for Guest {
+impl fmt::Display for GuestRun {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		let window = if self.wide { 64 } else { 32 };
 		write!(f, "{}-{window}-bit", self.path.name())?;

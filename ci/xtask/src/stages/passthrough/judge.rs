@@ -6,7 +6,7 @@ use diskcheck::Expected;
 use protocol::Column;
 
 use super::cost;
-use super::guest::{ENDLESS, Guest, READS, STEPS, Scenario};
+use super::guest::{ENDLESS, GuestRun, READS, STEPS, Scenario};
 use super::plan::{Boot, CELLS};
 use super::run_log::{RunLog, numbers};
 use crate::client::{self, Transcript};
@@ -64,8 +64,8 @@ impl Boot {
 				}
 				Scenario::Unplug => verdict("unplug", unplug(&log)),
 				Scenario::Cost => {
-					for phase in cost::phases() {
-						verdict(&format!("reads, {phase}"), phase_done(&log, phase));
+					for section in cost::sections() {
+						verdict(&format!("reads, {section}"), section_done(&log, section));
 					}
 				}
 			}
@@ -100,7 +100,7 @@ impl Boot {
 	}
 }
 
-impl Guest {
+impl GuestRun {
 	/// The guest made the windows that it could. A reset guest says so twice.
 	fn window(self, log: &RunLog<'_>) -> Result<()> {
 		let windows = log.all("guest windows");
@@ -240,8 +240,8 @@ fn unplug(log: &RunLog<'_>) -> Result<()> {
 }
 
 /// A guest did its reads, on the path that it was to be on and no other.
-fn phase_done(log: &RunLog<'_>, phase: cost::Phase) -> Result<()> {
-	let tag = phase.tag.to_string();
+fn section_done(log: &RunLog<'_>, section: cost::Section) -> Result<()> {
+	let tag = section.tag.to_string();
 	let values = |name: &str| -> Vec<&str> {
 		let of_tag = |line: &'_ str| Some(line.strip_prefix(&tag)?.strip_prefix(' ')?.len());
 		log.all(name)
@@ -254,7 +254,7 @@ fn phase_done(log: &RunLog<'_>, phase: cost::Phase) -> Result<()> {
 		"{:?}",
 		values("guest read")
 	);
-	let parameters = Guest::new(phase.path, false, Scenario::Cost).parameters();
+	let parameters = GuestRun::new(section.path, false, Scenario::Cost).parameters();
 	ensure!(
 		values("host using") == [parameters],
 		"kvm_p9 is '{}', not '{parameters}'",
@@ -271,7 +271,7 @@ fn phase_done(log: &RunLog<'_>, phase: cost::Phase) -> Result<()> {
 		);
 	};
 	let taken = after.saturating_sub(before);
-	match phase.path {
+	match section.path {
 		Column::C | Column::Asm510 => ensure!(taken == 0, "{taken} entries by the Rust path"),
 		// Each hcall takes the guest out, or only what it waits for.
 		Column::RustFull => ensure!(taken >= READS, "{taken} entries by the Rust path"),
@@ -284,7 +284,7 @@ fn phase_done(log: &RunLog<'_>, phase: cost::Phase) -> Result<()> {
 mod tests {
 	use super::*;
 
-	fn boot(guests: &[Guest]) -> Boot {
+	fn boot(guests: &[GuestRun]) -> Boot {
 		Boot {
 			name: "unit",
 			files: "unit".to_owned(),
@@ -294,7 +294,7 @@ mod tests {
 		}
 	}
 
-	const WORK: Guest = Guest::new(Column::RustFast, false, Scenario::Work);
+	const WORK: GuestRun = GuestRun::new(Column::RustFast, false, Scenario::Work);
 
 	/// One guest with that in its middle.
 	fn text(middle: &str) -> String {
@@ -339,7 +339,7 @@ Linux ppc64le
 		))
 	}
 
-	fn failed(guest: Guest, text: &str, end: Result<()>) -> Vec<String> {
+	fn failed(guest: GuestRun, text: &str, end: Result<()>) -> Vec<String> {
 		boot(&[guest])
 			.judge(&Transcript::of(text), end)
 			.into_iter()
@@ -399,7 +399,7 @@ Linux ppc64le
 
 	#[test]
 	fn c_does_not_take_the_rust_path() {
-		let c = Guest::new(Column::C, false, Scenario::Work);
+		let c = GuestRun::new(Column::C, false, Scenario::Work);
 		let text = worked(4000).replace("run 1 rust", "run 1 c");
 		assert_eq!(failed(c, &text, Ok(())), ["c-32-bit hcalls"]);
 		let text = text.replace("after entry_rust 4100", "after entry_rust 10");
@@ -410,7 +410,7 @@ Linux ppc64le
 
 	#[test]
 	fn a_killed_guest_was_killed_in_time() {
-		let kill = Guest::new(Column::RustFast, false, Scenario::Kill);
+		let kill = GuestRun::new(Column::RustFast, false, Scenario::Kill);
 		let good = text("@host qemu 1 137");
 		assert!(failed(kill, &good, Ok(())).is_empty());
 		let late = text("@guest work 1 1 1 1 1\n@host qemu 1 137");
@@ -421,7 +421,7 @@ Linux ppc64le
 
 	#[test]
 	fn an_unplugged_device_is_gone() {
-		let guest = Guest::new(Column::RustFast, false, Scenario::Unplug);
+		let guest = GuestRun::new(Column::RustFast, false, Scenario::Unplug);
 		let good = text(
 			"@guest isolated 1 isolated\n@host unplugged 1 0 2112 8832 8832\n\
 			 @guest done 1\n@host qemu 1 0",
@@ -441,12 +441,12 @@ Linux ppc64le
 
 	#[test]
 	fn reads_on_another_path_are_found() {
-		let guest = Guest::new(Column::C, false, Scenario::Cost);
+		let guest = GuestRun::new(Column::C, false, Scenario::Cost);
 		let mut middle = String::new();
-		for phase in cost::phases() {
-			let tag = phase.tag;
-			let rust = phase.path != Column::C;
-			let using = Guest::new(phase.path, false, Scenario::Cost).parameters();
+		for section in cost::sections() {
+			let tag = section.tag;
+			let rust = section.path != Column::C;
+			let using = GuestRun::new(section.path, false, Scenario::Cost).parameters();
 			let (before, after) = (1000 * tag, 1000 * tag + if rust { READS } else { 0 });
 			middle.push_str(&format!(
 				"@host using 1 {tag} {using}\n@host entries 1 {tag} {before}\n\
@@ -456,8 +456,8 @@ Linux ppc64le
 		let text = text(&format!("{middle}@guest done 1\n@host qemu 1 0"));
 		let text = text.replace("run 1 rust", "run 1 c");
 		assert!(failed(guest, &text, Ok(())).is_empty());
-		let name = |phase| format!("c-32-bit-cost reads, {phase}");
-		for (from, to, phase) in [
+		let name = |section| format!("c-32-bit-cost reads, {section}");
+		for (from, to, section) in [
 			("read 1 2 200", "read 1 2 error: x", "rust-full, round 1"),
 			("@guest read 1 2 200", "", "rust-full, round 1"),
 			("using 1 3 rust 1", "using 1 3 rust 0", "rust-fast, round 1"),
@@ -467,7 +467,7 @@ Linux ppc64le
 		] {
 			let bad = text.replacen(from, to, 1);
 			assert_ne!(bad, text, "{from}");
-			assert_eq!(failed(guest, &bad, Ok(())), [name(phase)], "{from}");
+			assert_eq!(failed(guest, &bad, Ok(())), [name(section)], "{from}");
 		}
 	}
 

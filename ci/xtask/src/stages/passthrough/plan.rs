@@ -3,7 +3,7 @@
 
 use protocol::Column;
 
-use super::guest::{Guest, Scenario};
+use super::guest::{GuestRun, Scenario};
 
 /// Of the disk: 32 MiB, so that all of it can be looked at often.
 pub(super) const CELLS: u64 = 8192;
@@ -27,20 +27,20 @@ impl Options {
 	}
 
 	/// The guests of each boot of a host; whether instructions are counted.
-	pub(super) fn boots(&self) -> Vec<(&'static str, bool, Vec<Guest>)> {
+	pub(super) fn boots(&self) -> Vec<(&'static str, bool, Vec<GuestRun>)> {
 		use Column::{C, RustFast, RustFull};
-		let cost = ("cost", true, vec![Guest::new(C, false, Scenario::Cost)]);
+		let cost = ("cost", true, vec![GuestRun::new(C, false, Scenario::Cost)]);
 		if self.cost {
 			return vec![cost];
 		}
 		if let Some(minutes) = self.soak {
-			let guest = |wide, share| Guest {
+			let guest = |wide, share| GuestRun {
 				seconds: Some(60 * minutes * share / 4),
-				..Guest::new(RustFast, wide, Scenario::Work)
+				..GuestRun::new(RustFast, wide, Scenario::Work)
 			};
-			let fourth_on_c = Guest {
+			let fourth_on_c = GuestRun {
 				seconds: Some(60 * minutes / 4),
-				..Guest::new(C, false, Scenario::Work)
+				..GuestRun::new(C, false, Scenario::Work)
 			};
 			return vec![(
 				"soak",
@@ -49,22 +49,22 @@ impl Options {
 			)];
 		}
 		if !self.all {
-			let guests = [RustFast, C].map(|path| Guest::new(path, false, Scenario::Work));
+			let guests = [RustFast, C].map(|path| GuestRun::new(path, false, Scenario::Work));
 			return vec![("short", false, guests.to_vec())];
 		}
 		let each = |wide: bool, scenario: Scenario| {
-			[RustFast, RustFull, C].map(|path| Guest::new(path, wide, scenario))
+			[RustFast, RustFull, C].map(|path| GuestRun::new(path, wide, scenario))
 		};
 		let work = [each(false, Scenario::Work), each(true, Scenario::Work)].concat();
-		let last = Guest::new(C, false, Scenario::Work);
+		let last = GuestRun::new(C, false, Scenario::Work);
 		let mut scenarios = Vec::new();
 		for path in [RustFast, C] {
 			scenarios.extend(
 				[Scenario::Kill, Scenario::Reset, Scenario::Unplug]
-					.map(|scenario| Guest::new(path, false, scenario)),
+					.map(|scenario| GuestRun::new(path, false, scenario)),
 			);
 		}
-		scenarios.push(Guest::new(RustFast, true, Scenario::Kill));
+		scenarios.push(GuestRun::new(RustFast, true, Scenario::Kill));
 		scenarios.push(last);
 		vec![("work", false, work), ("scenarios", false, scenarios), cost]
 	}
@@ -77,13 +77,13 @@ pub(super) struct Boot {
 	pub(super) files: String,
 	/// The hypervisor's instructions are counted.
 	pub(super) count: bool,
-	pub(super) guests: Vec<Guest>,
+	pub(super) guests: Vec<GuestRun>,
 	pub(super) seed: u64,
 }
 
 impl Boot {
 	/// Runs are numbered from 1.
-	pub(super) fn numbered(&self) -> impl Iterator<Item = (u64, Guest)> {
+	pub(super) fn numbered(&self) -> impl Iterator<Item = (u64, GuestRun)> {
 		(1..).zip(self.guests.iter().copied())
 	}
 }

@@ -172,7 +172,7 @@ fn power_off(transcript: &Transcript, end: Result<()>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-	use diskcheck::{CELL, Plan, Tag};
+	use diskcheck::{CELL, Tag, WorkerPlan};
 
 	use super::super::{ALL, RADIX_RUST};
 	use super::*;
@@ -305,7 +305,7 @@ Linux ppc64le
 		}
 		assert!(disk(&transcript, 5, &bytes).is_err(), "no step was done");
 		for worker in 0..WORKERS {
-			for step in Plan::new(5, 1, worker, CELLS).take(STEPS as usize) {
+			for step in WorkerPlan::new(5, 1, worker, CELLS).take(STEPS as usize) {
 				let Some(tag) = step.write else { continue };
 				for cell in step.first..step.first + step.count {
 					let at = cell as usize * CELL;

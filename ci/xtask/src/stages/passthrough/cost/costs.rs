@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a phase has cost: its TCE hcalls, other hcalls and other exits.
+//! What a section has cost: its TCE hcalls, other hcalls and other exits.
 
 use ::trace::span::{self, ExitReason};
 use anyhow::{Result, bail, ensure};
 use protocol::Column;
 use serde::Serialize;
 
-use super::kind::Kind;
-use super::phase::{Phase, TCE};
+use super::section::{Section, TCE};
+use super::span_group::SpanGroup;
 
-/// What a phase has cost.
+/// What a section has cost.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(super) struct Cost {
 	pub(super) path: &'static str,
 	pub(super) round: u64,
 	pub(super) reads: u64,
 	/// Each TCE hcall that occurred.
-	pub(super) tce: Vec<Kind>,
+	pub(super) tce: Vec<SpanGroup>,
 	/// Other hcalls, and other exits, if there were any.
-	pub(super) others: Vec<Kind>,
+	pub(super) others: Vec<SpanGroup>,
 	/// Instructions per read for TCE hcalls: the quiet mean for each of them.
 	pub(super) tce_per_read: f64,
 	/// Instructions per read for all exits, everything included.
@@ -26,47 +26,47 @@ pub(super) struct Cost {
 }
 
 impl Cost {
-	pub(super) fn new(phase: Phase, recorded: &[span::Recording], reads: u64) -> Result<Self> {
-		let mut of_tag = recorded.iter().filter(|one| one.tag == phase.tag);
+	pub(super) fn new(section: Section, recorded: &[span::Recording], reads: u64) -> Result<Self> {
+		let mut of_tag = recorded.iter().filter(|one| one.tag == section.tag);
 		let (Some(recorded), None) = (of_tag.next(), of_tag.next()) else {
 			bail!("it was not recorded, or twice");
 		};
 		let spans = &recorded.spans;
-		let all = |which: &dyn Fn(ExitReason) -> bool| Kind::new("all", spans, which);
-		if let Some(kind) = all(&|event| event == ExitReason::Lost) {
-			bail!("{} exits came through no vector", kind.spans);
+		let all = |which: &dyn Fn(ExitReason) -> bool| SpanGroup::new("all", spans, which);
+		if let Some(group) = all(&|event| event == ExitReason::Lost) {
+			bail!("{} exits came through no vector", group.spans);
 		}
 		let is_tce = |event| {
 			TCE.iter()
 				.any(|(number, _)| event == ExitReason::Hcall(number.0))
 		};
 		let is_hcall = |event| matches!(event, ExitReason::Hcall(_));
-		let tce: Vec<Kind> = TCE
+		let tce: Vec<SpanGroup> = TCE
 			.iter()
 			.filter_map(|(number, name)| {
-				Kind::new(name, spans, |event| event == ExitReason::Hcall(number.0))
+				SpanGroup::new(name, spans, |event| event == ExitReason::Hcall(number.0))
 			})
 			.collect();
-		let hcalls: u64 = tce.iter().map(|kind| kind.spans).sum();
+		let hcalls: u64 = tce.iter().map(|group| group.spans).sum();
 		// One that maps and one that unmaps.
 		ensure!(
 			hcalls >= 2 * reads,
 			"only {hcalls} TCE hcalls in {reads} reads"
 		);
 		let others = [
-			Kind::new("other hcalls", spans, |event| {
+			SpanGroup::new("other hcalls", spans, |event| {
 				is_hcall(event) && !is_tce(event)
 			}),
-			Kind::new("other exits", spans, |event| !is_hcall(event)),
+			SpanGroup::new("other exits", spans, |event| !is_hcall(event)),
 		];
 		let share: f64 = tce
 			.iter()
-			.map(|kind| kind.quiet_mean * kind.spans as f64)
+			.map(|group| group.quiet_mean * group.spans as f64)
 			.sum();
-		let everything = all(&|_| true).map_or(0, |kind| kind.instructions);
+		let everything = all(&|_| true).map_or(0, |group| group.instructions);
 		Ok(Self {
-			path: phase.path.name(),
-			round: phase.round,
+			path: section.path.name(),
+			round: section.round,
 			reads,
 			tce,
 			others: others.into_iter().flatten().collect(),
@@ -88,8 +88,8 @@ pub(super) fn mean(costs: &[Cost], path: Column, of: impl Fn(&Cost) -> f64) -> O
 
 #[cfg(test)]
 mod tests {
-	use super::super::phase::phases;
-	use super::super::sample::{costs, phase, spans};
+	use super::super::sample::{costs, section, spans};
+	use super::super::section::sections;
 	use super::*;
 
 	#[test]
@@ -114,15 +114,18 @@ mod tests {
 
 	#[test]
 	fn what_was_not_seen_is_no_cost() {
-		let first = phases().next().unwrap();
+		let first = sections().next().unwrap();
 		let error = |recorded: &[span::Recording], reads| {
 			Cost::new(first, recorded, reads).unwrap_err().to_string()
 		};
 		assert_eq!(error(&[], 10), "it was not recorded, or twice");
-		let twice = [phase(1, 5), phase(1, 5)];
+		let twice = [section(1, 5), section(1, 5)];
 		assert_eq!(error(&twice, 10), "it was not recorded, or twice");
-		assert_eq!(error(&[phase(1, 5)], 11), "only 20 TCE hcalls in 11 reads");
-		let mut lost = phase(1, 5);
+		assert_eq!(
+			error(&[section(1, 5)], 11),
+			"only 20 TCE hcalls in 11 reads"
+		);
+		let mut lost = section(1, 5);
 		lost.spans
 			.extend(spans(&[(ExitReason::Lost, [1, 0, 0], 0, 3)]));
 		assert_eq!(error(&[lost], 10), "3 exits came through no vector");

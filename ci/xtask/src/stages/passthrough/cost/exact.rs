@@ -11,8 +11,8 @@ use cases::{Case, case};
 use hcall::Number;
 use protocol::{Column, GuestMode};
 
-use super::kind::Kind;
-use super::phase::PATHS;
+use super::section::PATHS;
+use super::span_group::SpanGroup;
 use crate::spans::{Spans, read};
 use harness::check::Check;
 use harness::kernel::Image;
@@ -56,9 +56,9 @@ fn exact(
 	let tag = cases::tag(case, GuestMode::Radix, path);
 	let spans = recorded
 		.iter()
-		.find(|phase| phase.tag == tag)
-		.and_then(|phase| {
-			Kind::new(case.name, &phase.spans, |event| {
+		.find(|section| section.tag == tag)
+		.and_then(|section| {
+			SpanGroup::new(case.name, &section.spans, |event| {
 				event == ExitReason::Hcall(number.0)
 			})
 		})

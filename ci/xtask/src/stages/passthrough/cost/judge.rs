@@ -6,7 +6,7 @@ use harness::check::Check;
 use protocol::Column;
 
 use super::costs::{Cost, mean};
-use super::phase::PATHS;
+use super::section::PATHS;
 
 /// How far the two rounds on a path may lie apart, and how much more than C's path the
 /// full Rust path may need: parts of the TCE hcalls' share.
@@ -15,7 +15,7 @@ const NOT_MORE: f64 = 0.005;
 /// What the fast handlers may need of C's share.
 const FAST: f64 = 0.5;
 
-/// Judges the costs of all phases.
+/// Judges the costs of all sections.
 pub(super) fn judge(costs: &[Cost]) -> Vec<Check> {
 	let mut checks = Vec::new();
 	for path in PATHS {

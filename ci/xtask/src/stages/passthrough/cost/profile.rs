@@ -11,7 +11,7 @@ use hcall::Number;
 use protocol::Column;
 use serde::Serialize;
 
-use super::phase::TCE;
+use super::section::TCE;
 use crate::spans::LOCAL_ENTRY;
 
 /// A function's part of a TCE hcall.
@@ -59,18 +59,18 @@ impl Profile {
 	pub(super) fn new(
 		path: Column,
 		(number, hcall): (Number, &'static str),
-		phases: &[&span::Recording],
+		sections: &[&span::Recording],
 		symbols: &Symbols,
 	) -> Option<Self> {
 		let event = ExitReason::Hcall(number.0);
-		let spans: u64 = phases
+		let spans: u64 = sections
 			.iter()
-			.flat_map(|phase| &phase.spans)
+			.flat_map(|section| &section.spans)
 			.filter(|(span, _)| span.sort.event == event && span.is_quiet())
 			.map(|(_, count)| count)
 			.sum();
 		let mut functions: BTreeMap<&str, Sum> = BTreeMap::new();
-		let codes = phases.iter().flat_map(|phase| &phase.code);
+		let codes = sections.iter().flat_map(|section| &section.code);
 		let codes = codes.filter(|(of, _)| of.sort.event == event && of.quiet);
 		for (&real, &count) in codes.flat_map(|(_, code)| code) {
 			let (name, kind, start) = match symbols.at(LINEAR + real) {

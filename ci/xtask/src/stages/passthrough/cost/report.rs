@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is told, judged and written of the costs of all phases.
+//! What is told, judged and written of the costs of all sections.
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::costs::Cost;
 use super::judge::judge;
-use super::phase::{PATHS, ROUNDS, TCE, phases};
 use super::profile::{Profile, tell_differences};
+use super::section::{PATHS, ROUNDS, TCE, sections};
 use super::table::table;
 use crate::spans::{Spans, read};
 use harness::check::Check;
@@ -35,21 +35,21 @@ impl Spans {
 			Err(why) => return vec![Check::of("cost, record", Err(why))],
 		};
 		let (mut checks, mut costs) = (Vec::new(), Vec::new());
-		for phase in phases() {
-			let cost = Cost::new(phase, &recorded, reads);
+		for section in sections() {
+			let cost = Cost::new(section, &recorded, reads);
 			let result = cost.map(|cost| costs.push(cost));
-			checks.push(Check::of(format!("cost on {phase}"), result));
+			checks.push(Check::of(format!("cost on {section}"), result));
 		}
 		let profiles: Vec<Profile> = PATHS
 			.iter()
 			.flat_map(|&path| {
-				let tags: Vec<u64> = phases()
-					.filter(|phase| phase.path == path)
-					.map(|phase| phase.tag)
+				let tags: Vec<u64> = sections()
+					.filter(|section| section.path == path)
+					.map(|section| section.tag)
 					.collect();
 				let of_path: Vec<_> = recorded
 					.iter()
-					.filter(|phase| tags.contains(&phase.tag))
+					.filter(|section| tags.contains(&section.tag))
 					.collect();
 				TCE.into_iter()
 					.filter_map(|hcall| Profile::new(path, hcall, &of_path, &self.symbols))

@@ -7,7 +7,7 @@ use ::trace::span::{self, ExitReason, Sort, Span};
 use hcall::Number;
 
 use super::costs::Cost;
-use super::phase::{PATHS, phases};
+use super::section::{PATHS, sections};
 
 const INDIRECT: ExitReason = ExitReason::Hcall(Number::PUT_TCE_INDIRECT.0);
 pub(super) const STUFF: ExitReason = ExitReason::Hcall(Number::STUFF_TCE.0);
@@ -29,7 +29,7 @@ pub(super) fn spans(all: &[(ExitReason, [u64; 3], u64, u64)]) -> BTreeMap<Span, 
 	spans.collect()
 }
 
-pub(super) fn phase(tag: u64, each: u64) -> span::Recording {
+pub(super) fn section(tag: u64, each: u64) -> span::Recording {
 	span::Recording {
 		tag,
 		spans: spans(&[
@@ -45,10 +45,10 @@ pub(super) fn phase(tag: u64, each: u64) -> span::Recording {
 }
 
 pub(super) fn costs(each: [u64; 3]) -> Vec<Cost> {
-	phases()
+	sections()
 		.map(|which| {
 			let path = PATHS.iter().position(|&path| path == which.path).unwrap();
-			Cost::new(which, &[phase(which.tag, each[path])], 10).unwrap()
+			Cost::new(which, &[section(which.tag, each[path])], 10).unwrap()
 		})
 		.collect()
 }

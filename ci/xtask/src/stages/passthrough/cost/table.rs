@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::costs::{Cost, mean};
-use super::phase::{PATHS, TCE};
+use super::section::{PATHS, TCE};
 
 /// Says what the costs are.
 pub(super) fn table(costs: &[Cost]) -> String {
@@ -15,7 +15,7 @@ pub(super) fn table(costs: &[Cost]) -> String {
 		rows.push((title, all.to_vec(), digits));
 	};
 	for (_, name) in TCE {
-		let find = |cost: &Cost| cost.tce.iter().find(|kind| kind.name == name).cloned();
+		let find = |cost: &Cost| cost.tce.iter().find(|group| group.name == name).cloned();
 		if costs.iter().all(|cost| find(cost).is_none()) {
 			continue;
 		}
@@ -40,8 +40,8 @@ pub(super) fn table(costs: &[Cost]) -> String {
 	});
 	for name in ["other hcalls", "other exits"] {
 		row(format!("{name}, per read"), 0, &|cost| {
-			let kind = cost.others.iter().find(|kind| kind.name == name);
-			Some(kind.map_or(0.0, |kind| kind.instructions as f64 / cost.reads as f64))
+			let kind = cost.others.iter().find(|group| group.name == name);
+			Some(kind.map_or(0.0, |group| group.instructions as f64 / cost.reads as f64))
 		});
 	}
 	row("all exits, per read".to_owned(), 0, &|cost| {

@@ -61,11 +61,11 @@ pub(super) fn reason(event: ExitReason) -> String {
 	known.map_or_else(|| event.to_string(), str::to_owned)
 }
 
-/// What a phase has cost.
-pub(super) fn cost(phase: &span::Recording, count: u64) -> Result<Cost> {
+/// What a section has cost.
+pub(super) fn cost(section: &span::Recording, count: u64) -> Result<Cost> {
 	let mut exits: BTreeMap<String, Exits> = BTreeMap::new();
 	let (mut hypervisor, mut userspace) = (0, 0);
-	for (span, &times) in &phase.spans {
+	for (span, &times) in &section.spans {
 		let event = span.sort.event;
 		ensure!(
 			event != ExitReason::Lost,
@@ -84,7 +84,7 @@ pub(super) fn cost(phase: &span::Recording, count: u64) -> Result<Cost> {
 		hypervisor += span.hypervisor() * times;
 		userspace += span.instructions[Part::User as usize] * times;
 	}
-	let busy = phase
+	let busy = section
 		.others
 		.iter()
 		.filter(|(landmarks, _)| *landmarks & landmark::IDLE == 0);
@@ -127,7 +127,7 @@ mod tests {
 
 	#[test]
 	fn exits_are_counted_by_reason_and_way() {
-		let phase = spans(&[
+		let section = spans(&[
 			(CEDE, 0, 0, 5),
 			(CEDE, landmark::FULL, 1, 3),
 			(CEDE, landmark::FULL, 0, 2),
@@ -140,7 +140,7 @@ mod tests {
 			),
 			(ExitReason::Hcall(0x58), landmark::FULL, 1, 1),
 		]);
-		let cost = cost(&phase, 10).unwrap();
+		let cost = cost(&section, 10).unwrap();
 		let exits = |fast, light, full, slept| Exits {
 			fast,
 			light,

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use harness::check::Check;
 use protocol::Column;
 
-use super::plan::{self, GUESTS, Guest, MARGIN, NOT_MORE, SHORT, WORKS};
+use super::plan::{self, GUESTS, GuestConfig, MARGIN, NOT_MORE, SHORT, WORKS};
 
 /// At most the goal, or what was reached in the reference and the margin.
 fn at_most(value: f64, goal: f64, reached: Option<f64>, margin: f64) -> Result<()> {
@@ -28,7 +28,7 @@ fn short(exits: Exits, reached: Option<Exits>) -> Result<()> {
 
 /// Judges the parts of C's instructions that a kind of work needs. A guest that hardly ever leaves on
 /// any path has none.
-fn parts(guest: Guest, work: &plan::Work, found: &Work, known: Option<&Work>) -> Vec<Check> {
+fn parts(guest: GuestConfig, work: &plan::Work, found: &Work, known: Option<&Work>) -> Vec<Check> {
 	let check = |path: Column, goal| {
 		let name = format!("cost, {guest}, {}, part of C, {}", work.name, path.name());
 		let known = known.and_then(|known| known.part_of_c(path));

@@ -18,7 +18,7 @@ use protocol::Column;
 
 use super::figures::cost;
 use super::judge;
-use super::plan::{GUESTS, Guest, PATHS, Phase, WORKS, phases, works};
+use super::plan::{GUESTS, GuestConfig, PATHS, Section, WORKS, sections, works};
 use super::profile;
 use crate::bench;
 use crate::client::{
@@ -44,7 +44,7 @@ pub(super) fn run(
 		Ok(spans) => spans,
 		Err(why) => return Ok(vec![Check::skipped("cost", format!("{why:#}"))]),
 	};
-	let runs: Vec<(u64, Guest)> = (1..).zip(GUESTS).collect();
+	let runs: Vec<(u64, GuestConfig)> = (1..).zip(GUESTS).collect();
 	let lines: String = runs.iter().map(|(run, guest)| guest.line(*run)).collect();
 	let inits = ("cost-host", "cost-guest");
 	let initrd = pack(folder, "client-cost", inits, |host, guest| {
@@ -118,9 +118,12 @@ pub(super) fn run(
 			Ok(boot) => client.boots.push(boot),
 			Err(why) => checks.push(Check::of(format!("cost, {guest}, counters"), Err(why))),
 		}
-		for phase in phases(*run).filter(|phase| phase.path == Column::RustFast) {
-			let sum = log.reasons_add_up(phase.tag);
-			let what = format!("cost, {guest}, reasons of full exits, {}", phase.work.name);
+		for section in sections(*run).filter(|section| section.path == Column::RustFast) {
+			let sum = log.reasons_add_up(section.tag);
+			let what = format!(
+				"cost, {guest}, reasons of full exits, {}",
+				section.work.name
+			);
 			checks.push(Check::of(what, sum));
 		}
 	}
@@ -166,26 +169,30 @@ impl<'a> Log<'a> {
 		Ok(())
 	}
 
-	fn cost(&self, phase: Phase, recorded: &[span::Recording]) -> Result<::report::client::Cost> {
-		let wanted = match phase.path {
+	fn cost(
+		&self,
+		section: Section,
+		recorded: &[span::Recording],
+	) -> Result<::report::client::Cost> {
+		let wanted = match section.path {
 			Column::C | Column::Asm510 => "c 1 1",
 			Column::RustFull => "rust 0 0",
 			Column::RustFast => "rust 1 1",
 		};
-		let using = self.one("host using", &phase.tag.to_string())?;
+		let using = self.one("host using", &section.tag.to_string())?;
 		ensure!(using == wanted, "the host uses '{using}', not '{wanted}'");
-		let did = self.one("guest did", &phase.tag.to_string())?;
+		let did = self.one("guest did", &section.tag.to_string())?;
 		let count = did.parse().with_context(|| format!("did '{did}'"))?;
-		let mut of_tag = recorded.iter().filter(|one| one.tag == phase.tag);
+		let mut of_tag = recorded.iter().filter(|one| one.tag == section.tag);
 		let (Some(recorded), None) = (of_tag.next(), of_tag.next()) else {
-			bail!("phase {} was not recorded, or twice", phase.tag);
+			bail!("section {} was not recorded, or twice", section.tag);
 		};
-		cost(recorded, count).with_context(|| format!("phase {}", phase.tag))
+		cost(recorded, count).with_context(|| format!("section {}", section.tag))
 	}
 
-	fn works(&self, guest: Guest, recorded: &[span::Recording]) -> Result<Vec<Work>> {
-		let costs = phases(self.run)
-			.map(|phase| self.cost(phase, recorded))
+	fn works(&self, guest: GuestConfig, recorded: &[span::Recording]) -> Result<Vec<Work>> {
+		let costs = sections(self.run)
+			.map(|section| self.cost(section, recorded))
 			.collect::<Result<Vec<_>>>()?;
 		let of_path = costs.chunks(WORKS.len()).collect::<Vec<_>>();
 		let [c, full, fast] = of_path[..] else {
@@ -221,7 +228,7 @@ impl<'a> Log<'a> {
 		Ok(grown.filter(|(_, grown)| *grown != 0).collect())
 	}
 
-	fn boot(&self, guest: Guest) -> Result<Boot> {
+	fn boot(&self, guest: GuestConfig) -> Result<Boot> {
 		Ok(Boot {
 			guest: guest.to_string(),
 			counters: self.grown(0)?,

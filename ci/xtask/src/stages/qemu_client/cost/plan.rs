@@ -66,24 +66,24 @@ pub(super) const SHORT: f64 = 0.95;
 
 /// A guest.
 #[derive(Clone, Copy)]
-pub(super) struct Guest {
+pub(super) struct GuestConfig {
 	hash: bool,
 	controller: &'static str,
 	vcpus: u32,
 }
 
 /// Those that are measured.
-pub(super) const GUESTS: [Guest; 4] = [
-	Guest::new(false, "xive", 1),
-	Guest::new(false, "xive", 2),
-	Guest::new(false, "xics", 1),
-	Guest::new(true, "xive", 1),
+pub(super) const GUESTS: [GuestConfig; 4] = [
+	GuestConfig::new(false, "xive", 1),
+	GuestConfig::new(false, "xive", 2),
+	GuestConfig::new(false, "xics", 1),
+	GuestConfig::new(true, "xive", 1),
 ];
 
 /// Memory of a guest in MiB.
 const MEMORY: u32 = 256;
 
-impl Guest {
+impl GuestConfig {
 	const fn new(hash: bool, controller: &'static str, vcpus: u32) -> Self {
 		Self {
 			hash,
@@ -127,7 +127,7 @@ impl Guest {
 	}
 }
 
-impl fmt::Display for Guest {
+impl fmt::Display for GuestConfig {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		let mmu = if self.hash { "hash" } else { "radix" };
 		let plural = if self.vcpus == 1 { "" } else { "s" };
@@ -144,18 +144,18 @@ pub(super) fn works() -> String {
 
 /// Some work on one path, as a guest calls it.
 #[derive(Clone, Copy)]
-pub(super) struct Phase {
+pub(super) struct Section {
 	pub(super) tag: u64,
 	pub(super) work: &'static Work,
 	pub(super) path: Column,
 }
 
 /// All of a guest's, in its order.
-pub(super) fn phases(run: u64) -> impl Iterator<Item = Phase> {
+pub(super) fn sections(run: u64) -> impl Iterator<Item = Section> {
 	let all = PATHS
 		.into_iter()
 		.flat_map(|path| WORKS.iter().map(move |work| (path, work)));
 	(run * 100 + 1..)
 		.zip(all)
-		.map(|(tag, (path, work))| Phase { tag, work, path })
+		.map(|(tag, (path, work))| Section { tag, work, path })
 }

@@ -13,26 +13,31 @@ use harness::paths;
 use harness::process::{self, say};
 
 use super::figures::reason;
-use super::plan::{Guest, phases};
+use super::plan::{GuestConfig, sections};
 
-/// Functions of a phase that are told.
+/// Functions of a section that are told.
 const TOLD: usize = 60;
 
-/// Writes a file for readers: of each phase the functions with most instructions, and of each
+/// Writes a file for readers: of each section the functions with most instructions, and of each
 /// reason.
 pub(super) fn write(
 	series: &Series,
-	runs: &[(u64, Guest)],
+	runs: &[(u64, GuestConfig)],
 	recorded: &[span::Recording],
 	symbols: &Symbols,
 ) -> Result<()> {
 	let mut text = String::new();
 	for (run, guest) in runs {
-		for phase in phases(*run) {
-			let Some(recorded) = recorded.iter().find(|one| one.tag == phase.tag) else {
+		for section in sections(*run) {
+			let Some(recorded) = recorded.iter().find(|one| one.tag == section.tag) else {
 				continue;
 			};
-			writeln!(text, "{guest}; {}; {}", phase.work.name, phase.path.name())?;
+			writeln!(
+				text,
+				"{guest}; {}; {}",
+				section.work.name,
+				section.path.name()
+			)?;
 			let mut functions: BTreeMap<(String, &str), u64> = BTreeMap::new();
 			for (of, code) in &recorded.code {
 				for (&real, &count) in code {

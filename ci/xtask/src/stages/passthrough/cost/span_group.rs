@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use ::trace::span::{ExitReason, Part, Span};
 use serde::Serialize;
 
-/// Spans of one kind, in a phase. Instructions are the hypervisor's.
+/// Spans of one kind, in a section. Instructions are the hypervisor's.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub(super) struct Kind {
+pub(super) struct SpanGroup {
 	pub(super) name: String,
 	/// How many there were.
 	pub(super) spans: u64,
@@ -28,7 +28,7 @@ pub(super) struct Kind {
 	pub(super) userspace: f64,
 }
 
-impl Kind {
+impl SpanGroup {
 	/// `None` if there are none.
 	pub(super) fn new(
 		name: &str,
@@ -85,7 +85,7 @@ mod tests {
 				.iter()
 				.map(|&(len, count)| (STUFF, [len, 0, 0], 0, count))
 				.collect();
-			Kind::new("", &spans(&all), |_| true).map(|kind| kind.median)
+			SpanGroup::new("", &spans(&all), |_| true).map(|group| group.median)
 		};
 		assert_eq!(of(&[(1, 2), (9, 3)]), Some(9));
 		assert_eq!(of(&[(1, 3), (9, 2)]), Some(1));

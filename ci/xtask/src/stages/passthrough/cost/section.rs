@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The phases of a guest that reads: paths in turn, twice, and the hcalls that are counted.
+//! The sections of a guest that reads: paths in turn, twice, and the hcalls that are counted.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub(super) const TCE: [(Number, &str); 4] = [
 
 /// Some reads on one path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Phase {
+pub struct Section {
 	/// What the guest calls it.
 	pub tag: u64,
 	/// The path.
@@ -30,14 +30,14 @@ pub struct Phase {
 }
 
 /// All of them, as the guest does them.
-pub fn phases() -> impl Iterator<Item = Phase> {
+pub fn sections() -> impl Iterator<Item = Section> {
 	(1..=ROUNDS)
 		.flat_map(|round| PATHS.map(|path| (round, path)))
 		.zip(1..)
-		.map(|((round, path), tag)| Phase { tag, path, round })
+		.map(|((round, path), tag)| Section { tag, path, round })
 }
 
-impl fmt::Display for Phase {
+impl fmt::Display for Section {
 	fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 		write!(f, "{}, round {}", self.path.name(), self.round)
 	}
