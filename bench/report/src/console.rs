@@ -89,6 +89,22 @@ pub struct Measured {
 	/// How many of them the kernel's fast handlers served, if it counts that.
 	#[serde(default)]
 	pub fast: Option<u64>,
+	/// Spans of the vcpus on the Rust path, if they were asked for.
+	#[serde(default, skip_serializing_if = "Vec::is_empty")]
+	pub spans: Vec<Span>,
+}
+
+/// Spans of one kind, in one unit, summed up.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Span {
+	/// Its name in `p9_times`.
+	pub span: String,
+	/// `ticks` or `cycles`.
+	pub unit: String,
+	/// How many.
+	pub count: u64,
+	/// Of all.
+	pub total: u64,
 }
 
 /// Why there is no figure for a [`Cell`].
@@ -177,6 +193,7 @@ mod tests {
 				empty_ticks: vec![5, 5],
 				ticks: vec![700, 701],
 				fast: Some(20),
+				spans: vec![],
 			})
 		);
 	}

@@ -7,7 +7,7 @@
 //! that a run leaves. [`headline`] has the nine rows that say most, [`table`], [`costly`] and
 //! [`longest`] the tables on the terminal, [`html`] the page, [`spread`] the distance of several runs,
 //! [`compare`] what got slower, and [`results`] the generated parts of the documents.
-//! [`disk`] reads the figures of the disk test.
+//! [`disk`] reads the figures of the disk test, and [`iron`] those of a real machine.
 
 pub mod client;
 pub mod compare;
@@ -16,6 +16,7 @@ pub mod costly;
 pub mod disk;
 pub mod headline;
 pub mod html;
+pub mod iron;
 pub mod longest;
 pub mod measure;
 mod names;

@@ -117,6 +117,7 @@ mod tests {
 			empty_ticks: empty.to_vec(),
 			ticks: ticks.to_vec(),
 			fast: None,
+			spans: vec![],
 		}
 	}
 

@@ -135,6 +135,7 @@ pub(crate) mod tests {
 				.map(|more| 512 * 512 * (instructions + 10) / 1000 + more)
 				.to_vec(),
 			fast: (path == Column::RustFast).then_some(1536),
+			spans: vec![],
 		})
 		.unwrap()
 	}

@@ -8,6 +8,19 @@ use serde::Serialize;
 /// What marks our lines among the console's noise.
 const PREFIX: &str = "@kvm-p9 ";
 
+/// Spans of one kind, in one unit, summed up.
+#[derive(Serialize)]
+pub struct Span {
+	/// Its name in `p9_times`.
+	pub span: String,
+	/// `ticks` or `cycles`.
+	pub unit: String,
+	/// How many.
+	pub count: u64,
+	/// Of all.
+	pub total: u64,
+}
+
 /// A line.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -35,6 +48,9 @@ pub enum Line<'a> {
 		ticks: &'a [u64],
 		/// Round trips that fast handlers served, where that is counted.
 		fast: Option<u64>,
+		/// Spans of the vcpus, if they were asked for.
+		#[serde(skip_serializing_if = "<[Span]>::is_empty")]
+		spans: &'a [Span],
 	},
 	/// A measurement that this kernel can't have.
 	Na {
@@ -95,4 +111,7 @@ pub fn say(line: &Line<'_>) {
 	// the console cannot be reported.
 	let _ = std::io::stdout().write_all(format!("\n{PREFIX}{json}\n").as_bytes());
 	let _ = std::io::stdout().flush();
+	// A file keeps the line if the machine dies next. A console has nothing to write through.
+	// SAFETY: the call changes no memory of the process.
+	let _ = unsafe { libc::fdatasync(libc::STDOUT_FILENO) };
 }

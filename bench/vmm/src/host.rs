@@ -63,12 +63,17 @@ pub fn mount_tracefs() -> Result<()> {
 	mount("tracefs", target).map_err(|e| Error::new(e.kind(), format!("{target}: {e}")))
 }
 
-/// Writes everything out and turns the machine off.
-pub fn power_off() -> ! {
+/// Writes everything out, and turns the machine off. A machine that has other work is started again:
+/// `kvm_p9_end=reboot` on the kernel's command line, which the kernel gives to init as a variable.
+pub fn end() -> ! {
+	let how = match std::env::var("kvm_p9_end").as_deref() {
+		Ok("reboot") => libc::RB_AUTOBOOT,
+		_ => libc::RB_POWER_OFF,
+	};
 	// SAFETY: neither has preconditions.
 	unsafe {
 		libc::sync();
-		libc::reboot(libc::RB_POWER_OFF);
+		libc::reboot(how);
 	}
 	// Only without the right to: we are not init.
 	std::process::exit(1);

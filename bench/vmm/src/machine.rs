@@ -29,8 +29,8 @@ use crate::{abi, elf, kvm, timer};
 /// What a guest that is to turn hash translation on finds in r4.
 const TURN_ON: u64 = 1;
 
-/// Where the payload is in the initramfs.
-const PAYLOAD: &str = "/guest";
+/// Where the payload is: in the folder in which the program starts.
+const PAYLOAD: &str = "guest";
 
 /// What a guest kernel runs with.
 const MSR_REAL: Msr = Msr::SF.union(Msr::ME).union(Msr::RI).union(Msr::LE);

@@ -1,25 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The benchmark, as init of the emulated host.
+//! The benchmark: as init of a host, or as a program of root's that is started beside others.
 
 mod bench;
 mod evidence;
 mod job;
 mod marker;
 mod scene;
+mod spans;
 mod system_call;
 
 fn work() -> Result<(), String> {
-	let job::Job {
-		cases,
-		guests,
-		paths,
-		iterations,
-		batches,
-	} = job::read()?;
-	bench::run(&cases, &guests, &paths, iterations, batches);
-	Ok(())
+	let jobs = job::read()?;
+	jobs.iter().try_for_each(bench::run)
 }
 
-fn main() {
+fn main() -> std::process::ExitCode {
 	vmm::init::run(work)
 }

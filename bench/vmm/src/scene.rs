@@ -211,6 +211,7 @@ impl Scene {
 			empty_ticks: outcome.empty_ticks[..batches as usize].to_vec(),
 			ticks: outcome.ticks[..batches as usize].to_vec(),
 			fast,
+			spans: Vec::new(),
 		})
 	}
 }

@@ -14,6 +14,7 @@ pub fn measure(iterations: u64, batches: u64) -> Result<Figures, Failure> {
 		empty_ticks: vec![],
 		ticks: vec![],
 		fast: None,
+		spans: Vec::new(),
 	};
 	macro_rules! time {
 		($call:literal) => {{

@@ -2,7 +2,7 @@
 //! The booted tests, as init of the emulated host.
 
 #[cfg(target_arch = "powerpc64")]
-fn main() {
+fn main() -> std::process::ExitCode {
 	vmm::init::run(booted::run::run)
 }
 

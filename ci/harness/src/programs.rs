@@ -34,6 +34,9 @@ pub enum Job {
 		iterations: u64,
 		/// Batches.
 		batches: u64,
+		/// Also collect spans.
+		#[serde(skip_serializing_if = "std::ops::Not::not")]
+		spans: bool,
 	},
 	/// Test: a job as `kvm-p9-booted` defines it.
 	Test(serde_json::Value),
@@ -188,6 +191,16 @@ impl Programs {
 		Ok(())
 	}
 
+	/// The benchmark, as a program.
+	pub fn vmm(&self) -> &[u8] {
+		&self.vmm
+	}
+
+	/// The payload of its guests.
+	pub fn guest(&self) -> &[u8] {
+		&self.guest
+	}
+
 	/// Writes an initramfs that does a job; `name` tells several apart.
 	pub fn initrd(&self, job: &Job, name: &str) -> Result<PathBuf> {
 		let mut initrd = Initrd::new();
@@ -218,6 +231,7 @@ mod tests {
 			paths: vec!["c"],
 			iterations: 2,
 			batches: 3,
+			spans: false,
 		};
 		assert_eq!(
 			serde_json::to_string(&job).unwrap(),

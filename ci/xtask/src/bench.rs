@@ -17,6 +17,7 @@ mod tasks;
 
 pub use command::{Cli, main};
 pub use figures::without_debugfs;
+pub use plan::Plan;
 pub use reports::{THRESHOLD, client, disk, read, reference_path, render};
 pub use run::{Args, Outcome, run};
 pub use stock::{StockArgs, compare_stock, compare_stock_main};

@@ -7,6 +7,7 @@ mod booted_machine;
 mod cargo;
 mod cells;
 mod client;
+mod iron;
 mod kernel;
 mod patches;
 mod results;
@@ -49,6 +50,8 @@ enum Task {
 	/// Turn a series' patches into a git branch, or a branch into patches
 	#[command(subcommand)]
 	Patches(patches::Task),
+	/// Make a folder that measures on a real POWER9, or print what it brought home
+	Iron(iron::Cli),
 	/// Write the results in README.md and docs/results.md from the reference
 	Results(results::Args),
 	/// Run all tests
@@ -63,9 +66,12 @@ impl Task {
 		match self {
 			Self::Bench(cli) => cli.measures(),
 			Self::Trace(_) | Self::CompareStock(_) | Self::Test(_) => true,
-			Self::Kernel(_) | Self::Boot(_) | Self::Results(_) | Self::Gates | Self::Patches(_) => {
-				false
-			}
+			Self::Kernel(_)
+			| Self::Boot(_)
+			| Self::Iron(_)
+			| Self::Results(_)
+			| Self::Gates
+			| Self::Patches(_) => false,
 		}
 	}
 }
@@ -85,6 +91,7 @@ fn run(task: Task) -> Result<()> {
 		Task::Trace(args) => trace::main(&args),
 		Task::CompareStock(args) => bench::compare_stock_main(&args),
 		Task::Patches(task) => patches::main(&task),
+		Task::Iron(cli) => iron::main(&cli),
 		Task::Results(args) => results::main(&args),
 		Task::Test(args) => stages::main(&args),
 		Task::Gates => stages::gates::main(),
@@ -125,12 +132,16 @@ mod tests {
 			"bench compare base.json new.json",
 			"results",
 			"results --check",
+			"iron --quick --series 7.3 -o folder",
+			"iron report console.log --json figures.json",
 			"bench compare base.json new.json --threshold 2.5",
 		] {
 			assert!(parses(line), "{line}");
 		}
 		for line in [
 			"bench render",
+			"iron report",
+			"iron --quick report console.log",
 			"bench compare base.json",
 			"bench --quick compare base.json new.json",
 			"bench --reference --cases null",

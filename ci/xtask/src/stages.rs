@@ -21,6 +21,7 @@ mod docs;
 mod format;
 pub mod gates;
 mod host;
+mod iron;
 mod kernel;
 mod limits;
 mod lint;
@@ -59,6 +60,7 @@ const STAGES: &[Stage] = &[
 	threads::STAGE,
 	qemu_client::STAGE,
 	nested::STAGE,
+	iron::STAGE,
 	passthrough::STAGE,
 	next_series::STAGE,
 	stock::STAGE,

@@ -80,6 +80,7 @@ impl Measured<'_> {
 				paths: paths.iter().map(|path| path.name()).collect(),
 				iterations: *iterations,
 				batches: plan.batches,
+				spans: false,
 			};
 			let machine = Machine {
 				kernel: image.stripped(),

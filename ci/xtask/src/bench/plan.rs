@@ -11,17 +11,20 @@ use protocol::{Column, GuestMode};
 ///
 /// The host's timer ticks every 10 million instructions. A batch takes a fraction
 /// of that, so most batches see no tick, and the median is the cost without it.
-pub(super) struct Plan {
+pub struct Plan {
 	/// Cases, and how many round trips a batch of them has.
-	pub(super) groups: Vec<(Vec<&'static Case>, u64)>,
-	pub(super) batches: u64,
+	pub groups: Vec<(Vec<&'static Case>, u64)>,
+	/// Batches of each.
+	pub batches: u64,
 	/// Only guests in these modes.
-	pub(super) guests: &'static [GuestMode],
-	pub(super) silence: Duration,
+	pub guests: &'static [GuestMode],
+	/// How long a machine may say nothing.
+	pub silence: Duration,
 }
 
 impl Plan {
-	pub(super) fn new(quick: bool, cases: Vec<&'static Case>, timeout: u64) -> Self {
+	/// A plan for these cases; `timeout` in seconds.
+	pub fn new(quick: bool, cases: Vec<&'static Case>, timeout: u64) -> Self {
 		let (iterations, batches) = if quick { (500, 15) } else { (1000, 25) };
 		let mut groups: Vec<(Vec<&'static Case>, u64)> = Vec::new();
 		for case in cases {
@@ -39,9 +42,14 @@ impl Plan {
 		}
 	}
 
+	/// The cases.
+	pub fn cases(&self) -> impl Iterator<Item = &'static Case> {
+		self.groups.iter().flat_map(|(cases, _)| cases).copied()
+	}
+
 	pub(super) fn cells(&self, paths: &[Column]) -> Vec<Cell> {
 		let mut cells = Vec::new();
-		for &case in self.groups.iter().flat_map(|(cases, _)| cases) {
+		for case in self.cases() {
 			for &guest in case.modes.iter().filter(|mode| self.guests.contains(mode)) {
 				cells.extend(paths.iter().map(|&path| Cell { case, guest, path }));
 			}

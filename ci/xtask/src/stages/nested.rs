@@ -56,6 +56,7 @@ fn l2_guests(series: &'static Series) -> Result<Vec<Check>> {
 		paths: vec![protocol::Column::C.name()],
 		iterations: L2_ROUNDS,
 		batches: L2_BATCHES,
+		spans: false,
 	};
 	let initrd = pack(&folder, "nested", ("host", "l1"), |_, l1| {
 		for module in ["kvm.ko", "kvm-hv.ko"] {

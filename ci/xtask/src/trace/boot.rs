@@ -92,6 +92,7 @@ fn job(image: &Image, cases: &[&'static Case], paths: &[Column], iterations: u64
 		paths: paths.iter().map(|path| path.name()).collect(),
 		iterations,
 		batches: 1,
+		spans: false,
 	}
 }
 

@@ -87,6 +87,7 @@ impl Spans {
 			paths: PATHS.map(|path| path.name()).to_vec(),
 			iterations: ITERATIONS,
 			batches: BATCHES,
+			spans: false,
 		};
 		let machine = Machine {
 			kernel: image.stripped(),
@@ -146,6 +147,7 @@ mod tests {
 			empty_ticks: vec![ticks(10.0)],
 			ticks: vec![ticks(10.0 + each)],
 			fast: None,
+			spans: vec![],
 		}
 	}
 
