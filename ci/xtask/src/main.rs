@@ -7,6 +7,7 @@ mod booted_machine;
 mod cargo;
 mod cells;
 mod client;
+mod counted;
 mod iron;
 mod kernel;
 mod patches;

@@ -46,6 +46,11 @@ impl Image {
 		self.folder.join("vmlinux.stripped")
 	}
 
+	/// Hash of all that the image was made from.
+	pub fn inputs(&self) -> &str {
+		&self.inputs
+	}
+
 	/// The tree that a patched kernel was built in.
 	pub fn tree(&self) -> PathBuf {
 		self.folder.join("src")

@@ -8,12 +8,13 @@ use ::report::spread;
 use anyhow::Result;
 use cases::{Case, case};
 use harness::check::{Check, Found};
-use harness::kernel::Series;
+use harness::kernel::{self, Series};
 use harness::paths;
 use protocol::{Column, GuestMode};
 
+use crate::cells::ASM_SERIES;
 use crate::stage::{Args, Need, Part, Stage, stage};
-use crate::{bench, trace};
+use crate::{bench, counted, trace};
 
 /// The benchmark, several times, and its figures against limits, C and the reference.
 pub const STAGE: Stage = stage("bench", |args| {
@@ -151,7 +152,23 @@ fn allowed(cell: Cell, series: &Series) -> f64 {
 	known.map_or_else(|| same(cell.case, series), |(_, _, factor)| *factor)
 }
 
+/// With `--all` anew, otherwise once for the same kernels, programs and reference.
 fn measure(args: &Args, series: &'static Series) -> Result<Found> {
+	let images = [
+		kernel::build_direct(series)?,
+		kernel::build_direct(Series::find(ASM_SERIES)?)?,
+	];
+	let mut text = String::new();
+	let name = series.file("bench");
+	let checks = counted::checks(&name, args.all, &images.each_ref(), || {
+		let found = measure_anew(args, series)?;
+		text = found.text;
+		Ok(found.checks)
+	})?;
+	Ok(Found { text, checks })
+}
+
+fn measure_anew(args: &Args, series: &'static Series) -> Result<Found> {
 	let options = bench::Args {
 		series: vec![series.name.to_owned()],
 		quick: !args.all,

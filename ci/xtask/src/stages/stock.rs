@@ -4,18 +4,22 @@
 use anyhow::Result;
 use harness::check::Check;
 
-use harness::kernel::Series;
+use harness::kernel::{self, Series};
 
-use crate::bench;
 use crate::stage::{Need, Part, Stage, stage};
+use crate::{bench, counted};
 
 /// Both kernels are measured.
 pub const STAGE: Stage = stage("stock", |args| {
 	let part = |series| {
 		let needs = [Need::Kernel(series), Need::Programs];
-		Part::new(needs, 60, move || stock(series))
-			.on(series)
-			.alone()
+		Part::new(needs, 60, move || {
+			let images = [kernel::build_fixed(series)?, kernel::build(series, false)?];
+			let name = series.file("stock");
+			counted::checks(&name, args.all, &images.each_ref(), || stock(series))
+		})
+		.on(series)
+		.alone()
 	};
 	Ok(args.series()?.into_iter().map(part).collect())
 });
