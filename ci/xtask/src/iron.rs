@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `cargo xtask iron`: makes the folder that measures on a real machine, and reads what comes home.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -74,6 +75,7 @@ fn make(args: &Args) -> Result<()> {
 		.output
 		.clone()
 		.unwrap_or_else(|| paths::target().join("iron").join(series.name));
+	name_of(&folder)?;
 	let image = kernel::build_direct(series)?;
 	let archive = bundle(&image, &plan, &programs::build()?, &folder)?;
 	println!("{}\n{}", paths::short(&folder), paths::short(&archive));
@@ -99,16 +101,21 @@ fn jobs(plan: &Plan, image: &Image, paths: &[Column], spans: bool) -> Result<Vec
 	Ok(text)
 }
 
+/// The name of a folder that may be replaced.
+fn name_of(folder: &Path) -> Result<&OsStr> {
+	let unusable = |why: &str| Usage(format!("{}: {why}", folder.display()));
+	let Some(name) = folder.file_name() else {
+		return Err(unusable("the folder needs a name of its own").into());
+	};
+	if folder.exists() && !folder.join("initramfs.cpio").exists() {
+		return Err(unusable("is there, and is not a folder of this command").into());
+	}
+	Ok(name)
+}
+
 /// Writes the folder and its archive; returns where the latter is.
 pub fn bundle(image: &Image, plan: &Plan, programs: &Programs, folder: &Path) -> Result<PathBuf> {
-	// A folder of something else is not to be emptied.
-	if folder.exists() && !folder.join("initramfs.cpio").exists() {
-		let why = format!(
-			"{}: the folder is there, and is not of this command",
-			folder.display()
-		);
-		return Err(Usage(why).into());
-	}
+	let name = name_of(folder)?;
 	let part = process::beside(folder, ".part");
 	process::remove(&part)?;
 	fs::create_dir_all(&part).with_context(|| format!("can't make {}", part.display()))?;
@@ -152,7 +159,6 @@ pub fn bundle(image: &Image, plan: &Plan, programs: &Programs, folder: &Path) ->
 	process::remove(folder)?;
 	fs::rename(&part, folder).with_context(|| format!("can't make {}", folder.display()))?;
 	let archive = process::beside(folder, ".tar.gz");
-	let name = folder.file_name().context("the folder has no name")?;
 	let parent = folder.parent().filter(|parent| parent != &Path::new(""));
 	let mut tar = std::process::Command::new("tar");
 	tar.arg("-C").arg(parent.unwrap_or(Path::new(".")));
