@@ -11,7 +11,7 @@ use harness::initrd::Initrd;
 use harness::kernel::{self, Image, Series};
 use harness::paths;
 use harness::process::{self, Usage, say};
-use harness::programs::{self, Job, Programs};
+use harness::programs::{self, Programs};
 use protocol::{Column, GuestMode};
 
 use crate::bench::Plan;
@@ -85,16 +85,7 @@ fn make(args: &Args) -> Result<()> {
 /// The jobs of a plan, as the VMM reads them from a file.
 fn jobs(plan: &Plan, image: &Image, paths: &[Column], spans: bool) -> Result<Vec<u8>> {
 	let mut text = Vec::new();
-	for (cases, iterations) in &plan.groups {
-		let job = Job::Bench {
-			series: image.series.clone(),
-			cases: cases.iter().map(|case| case.name).collect(),
-			guests: plan.guests.iter().map(|guest| guest.name()).collect(),
-			paths: paths.iter().map(|path| path.name()).collect(),
-			iterations: *iterations,
-			batches: plan.batches,
-			spans,
-		};
+	for job in plan.jobs(&image.series, paths, spans) {
 		serde_json::to_writer(&mut text, &job)?;
 		text.push(b'\n');
 	}

@@ -13,7 +13,7 @@ use super::collector::Collector;
 use super::plan::Plan;
 use harness::kernel::{self, Image, Series};
 use harness::process::{self, say};
-use harness::programs::{self, Job, Programs};
+use harness::programs::{self, Programs};
 use harness::qemu::{Echo, Limits, Machine};
 
 /// A kernel that is measured.
@@ -72,16 +72,7 @@ impl Measured<'_> {
 		say(format_args!("measuring on {name}: {total} figures"));
 		let mut told = Instant::now();
 		let mut time = Duration::ZERO;
-		for (cases, iterations) in &plan.groups {
-			let job = Job::Bench {
-				series: image.series.clone(),
-				cases: cases.iter().map(|case| case.name).collect(),
-				guests: plan.guests.iter().map(|guest| guest.name()).collect(),
-				paths: paths.iter().map(|path| path.name()).collect(),
-				iterations: *iterations,
-				batches: plan.batches,
-				spans: false,
-			};
+		for job in plan.jobs(&image.series, paths, false) {
 			let machine = Machine {
 				kernel: image.stripped(),
 				initrd: programs.initrd(&job, &self.file)?,

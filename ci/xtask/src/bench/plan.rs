@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ::report::console::Cell;
 use cases::Case;
+use harness::programs::Job;
 use protocol::{Column, GuestMode};
 
 /// What to measure, how often.
@@ -40,6 +41,20 @@ impl Plan {
 			guests: &GuestMode::ALL,
 			silence: Duration::from_secs(timeout),
 		}
+	}
+
+	/// The jobs of a kernel series, for the VMM: one for each size of batches.
+	pub fn jobs(&self, series: &str, paths: &[Column], spans: bool) -> Vec<Job> {
+		let job = |(cases, iterations): &(Vec<&'static Case>, u64)| Job::Bench {
+			series: series.to_owned(),
+			cases: cases.iter().map(|case| case.name).collect(),
+			guests: self.guests.iter().map(|guest| guest.name()).collect(),
+			paths: paths.iter().map(|path| path.name()).collect(),
+			iterations: *iterations,
+			batches: self.batches,
+			spans,
+		};
+		self.groups.iter().map(job).collect()
 	}
 
 	/// The cases.
