@@ -8,6 +8,7 @@
 //! - `timed.s`: the timing loops are one macro, instantiated with a loop body and without. The
 //!   difference of their times is the time of a round trip.
 //! - `contend.s`, `turns.s`: vcpus that make TCE hcalls at the same time, or wake each other.
+//! - `hammer.s`: a load and a store by the page table, from code with translation off.
 //! - `exceptions.s`: the vectors report an exception and never return, but for two: the program
 //!   check that [`problem_state_hcall`] waits for, and the interrupt that ends a round trip of
 //!   [`save::WAITED`].
@@ -128,6 +129,20 @@ unsafe extern "C" {
 	/// As [`hcall`]; the pointer must be valid.
 	pub fn call(call: *mut Call);
 
+	/// Loads with data translation on, and instruction translation as it is.
+	///
+	/// # Safety
+	///
+	/// The address must be translated.
+	pub fn load_translated(address: u64) -> u64;
+
+	/// Stores in the same way.
+	///
+	/// # Safety
+	///
+	/// The address must be translated, to memory that Rust does not rely on.
+	pub fn store_translated(address: u64, value: u64);
+
 	/// Fills the registers from `map::FILL`, reads back what SPRs made of it, does
 	/// `sc 1` and stores them to `map::GOT`.
 	///
@@ -200,6 +215,7 @@ macro_rules! assembly {
 			include_str!("asm/timed.s"),
 			include_str!("asm/contend.s"),
 			include_str!("asm/turns.s"),
+			include_str!("asm/hammer.s"),
 			include_str!("asm/exceptions.s"),
 			include_str!("asm/registers.s"),
 			include_str!("asm/rounds.s"),

@@ -11,6 +11,7 @@
 #![no_main]
 
 mod asm;
+mod hammer;
 mod rounds;
 mod slb;
 mod slots;

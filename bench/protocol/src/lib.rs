@@ -14,6 +14,7 @@
 
 pub mod block;
 pub mod column;
+pub mod hammer;
 pub mod loop_body;
 pub mod map;
 pub mod marker;

@@ -123,6 +123,39 @@ assert_eq_size!(MmuV3Config, [u8; 16]);
 const_assert_eq!(offset_of!(MmuV3Config, flags), 0);
 const_assert_eq!(offset_of!(MmuV3Config, process_table), 8);
 
+/// Which pages of a memory slot are dirty (KVM_GET_DIRTY_LOG); `dirty_bitmap` points to a bit a page.
+#[repr(C)]
+pub struct DirtyLog {
+	pub slot: u32,
+	pub padding1: u32,
+	pub dirty_bitmap: u64,
+}
+
+assert_eq_size!(DirtyLog, [u64; 2]);
+const_assert_eq!(offset_of!(DirtyLog, dirty_bitmap), 8);
+
+/// A file that reads the page table of a hash guest (KVM_PPC_GET_HTAB_FD).
+#[derive(Default)]
+#[repr(C)]
+pub struct GetHtabFd {
+	pub flags: u64,
+	pub start_index: u64,
+	pub reserved: [u64; 2],
+}
+
+assert_eq_size!(GetHtabFd, [u64; 4]);
+
+/// Another size for that page table (KVM_PPC_RESIZE_HPT_PREPARE, KVM_PPC_RESIZE_HPT_COMMIT).
+#[repr(C)]
+pub struct ResizeHpt {
+	pub flags: u64,
+	pub shift: u32,
+	pub pad: u32,
+}
+
+assert_eq_size!(ResizeHpt, [u64; 2]);
+const_assert_eq!(offset_of!(ResizeHpt, shift), 8);
+
 /// Only stores of one value signal the eventfd.
 pub const KVM_IOEVENTFD_FLAG_DATAMATCH: u32 = 1;
 
@@ -354,6 +387,7 @@ pub const KVM_CREATE_VM: Ioctl = libc::_IO(KVMIO, 0x01);
 pub const KVM_CHECK_EXTENSION: Ioctl = libc::_IO(KVMIO, 0x03);
 pub const KVM_GET_VCPU_MMAP_SIZE: Ioctl = libc::_IO(KVMIO, 0x04);
 pub const KVM_CREATE_VCPU: Ioctl = libc::_IO(KVMIO, 0x41);
+pub const KVM_GET_DIRTY_LOG: Ioctl = libc::_IOW::<DirtyLog>(KVMIO, 0x42);
 pub const KVM_SET_USER_MEMORY_REGION: Ioctl = libc::_IOW::<MemoryRegion>(KVMIO, 0x46);
 pub const KVM_IOEVENTFD: Ioctl = libc::_IOW::<IoEventFd>(KVMIO, 0x79);
 pub const KVM_RUN: Ioctl = libc::_IO(KVMIO, 0x80);
@@ -364,14 +398,19 @@ pub const KVM_SET_SREGS: Ioctl = libc::_IOW::<Sregs>(KVMIO, 0x84);
 pub const KVM_ENABLE_CAP: Ioctl = libc::_IOW::<EnableCap>(KVMIO, 0xa3);
 pub const KVM_PPC_ALLOCATE_HTAB: Ioctl = libc::_IOWR::<u32>(KVMIO, 0xa7);
 pub const KVM_CREATE_SPAPR_TCE_64: Ioctl = libc::_IOW::<SpaprTce64>(KVMIO, 0xa8);
+pub const KVM_PPC_GET_HTAB_FD: Ioctl = libc::_IOW::<GetHtabFd>(KVMIO, 0xaa);
 pub const KVM_GET_ONE_REG: Ioctl = libc::_IOW::<OneReg>(KVMIO, 0xab);
 pub const KVM_SET_ONE_REG: Ioctl = libc::_IOW::<OneReg>(KVMIO, 0xac);
+pub const KVM_PPC_RESIZE_HPT_PREPARE: Ioctl = libc::_IOR::<ResizeHpt>(KVMIO, 0xad);
+pub const KVM_PPC_RESIZE_HPT_COMMIT: Ioctl = libc::_IOR::<ResizeHpt>(KVMIO, 0xae);
 pub const KVM_PPC_CONFIGURE_V3_MMU: Ioctl = libc::_IOW::<MmuV3Config>(KVMIO, 0xaf);
 pub const KVM_CREATE_DEVICE: Ioctl = libc::_IOWR::<CreateDevice>(KVMIO, 0xe0);
 pub const KVM_SET_DEVICE_ATTR: Ioctl = libc::_IOW::<DeviceAttr>(KVMIO, 0xe1);
 pub const KVM_GET_DEVICE_ATTR: Ioctl = libc::_IOW::<DeviceAttr>(KVMIO, 0xe2);
 pub const KVM_IRQ_LINE: Ioctl = libc::_IOW::<IrqLevel>(KVMIO, 0x61);
 
+/// Dirty pages of the memory slot are logged.
+pub const KVM_MEM_LOG_DIRTY_PAGES: u32 = 1 << 0;
 /// Type of a VM that KVM-HV runs.
 pub const KVM_VM_PPC_HV: u64 = 1;
 pub const KVM_CAP_PPC_SMT: u32 = 64;

@@ -2,6 +2,7 @@
 //! A VM and what belongs to it, one safe function per ioctl.
 
 mod devices;
+mod hpt;
 mod memory;
 mod vcpu;
 
@@ -15,6 +16,7 @@ use hcall::Number;
 
 use crate::abi;
 pub use devices::{EventFd, TceWindow, Vfio, Windows, set_source, source};
+pub use hpt::{HptFile, HptFiles, Hpte};
 pub use memory::{Memory, Plain};
 pub use vcpu::{Controller, Exit, Vcpu, VectorRegs};
 
@@ -73,10 +75,11 @@ unsafe fn set_slot(
 	address: u64,
 	memory: &Memory,
 	size: u64,
+	flags: u32,
 ) -> Result<()> {
 	let region = abi::MemoryRegion {
 		slot,
-		flags: 0,
+		flags,
 		guest_phys_addr: address,
 		memory_size: size,
 		userspace_addr: memory.base.as_ptr().expose_provenance() as u64,
@@ -122,7 +125,7 @@ impl Vm {
 			memory,
 		};
 		// SAFETY: the mapping outlives the VM.
-		unsafe { set_slot(&vm.fd, 0, 0, &vm.memory, ram) }?;
+		unsafe { set_slot(&vm.fd, 0, 0, &vm.memory, ram, 0) }?;
 		Ok(vm)
 	}
 
@@ -150,10 +153,28 @@ impl Vm {
 		memory: &Arc<Memory>,
 		size: u64,
 	) -> Result<Slot> {
+		self.add_with(slot, address, memory, size, 0)
+	}
+
+	/// Gives the guest memory whose dirty pages are logged.
+	pub fn add_logged(&self, slot: u32, address: u64, memory: Memory) -> Result<Slot> {
+		let size = memory.size();
+		let flags = abi::KVM_MEM_LOG_DIRTY_PAGES;
+		self.add_with(slot, address, &Arc::new(memory), size, flags)
+	}
+
+	fn add_with(
+		&self,
+		slot: u32,
+		address: u64,
+		memory: &Arc<Memory>,
+		size: u64,
+		flags: u32,
+	) -> Result<Slot> {
 		assert!(size <= memory.size(), "{size:#x} bytes are too many");
 		let vm = self.fd.try_clone()?;
 		// SAFETY: the slot ends with the value that is returned, before the memory.
-		unsafe { set_slot(&vm, slot, address, memory, size) }?;
+		unsafe { set_slot(&vm, slot, address, memory, size, flags) }?;
 		Ok(Slot {
 			vm,
 			slot,
@@ -255,6 +276,11 @@ impl Vm {
 		unsafe { ioctl_in(&self.fd, abi::KVM_IOEVENTFD, &event) }.map_err(failed("KVM_IOEVENTFD"))
 	}
 
+	/// What reads and resizes the page table of a hash guest, also from another thread.
+	pub fn hpt(&self) -> Result<HptFiles> {
+		Ok(HptFiles(self.fd.try_clone()?))
+	}
+
 	/// What creates windows for it, also from another thread.
 	pub fn windows(&self) -> Result<Windows> {
 		Ok(Windows(self.fd.try_clone()?))
@@ -351,6 +377,24 @@ impl Slot {
 		self.address
 	}
 
+	/// The pages that are dirty since the last time, by number, if dirty pages are logged.
+	pub fn dirty_pages(&self, page_size: u64) -> Result<Vec<u64>> {
+		let pages = self.memory.size() / page_size;
+		let mut bitmap = vec![0_u64; pages.div_ceil(64) as usize];
+		let log = abi::DirtyLog {
+			slot: self.slot,
+			padding1: 0,
+			dirty_bitmap: bitmap.as_mut_ptr().expose_provenance() as u64,
+		};
+		// SAFETY: the request reads the structure, and writes a bit for each page of the slot in
+		// doublewords.
+		unsafe { ioctl_in(&self.vm, abi::KVM_GET_DIRTY_LOG, &log) }
+			.map_err(failed("KVM_GET_DIRTY_LOG"))?;
+		let is_dirty =
+			|page: &u64| u64::from_le(bitmap[(page / 64) as usize]) >> (page % 64) & 1 != 0;
+		Ok((0..pages).filter(is_dirty).collect())
+	}
+
 	/// Moves the memory to another guest real address.
 	pub fn move_to(&mut self, address: u64) -> Result<()> {
 		// SAFETY: the slot stays, and with it the memory.
@@ -361,6 +405,7 @@ impl Slot {
 				address,
 				&self.memory,
 				self.memory.size(),
+				0,
 			)
 		}?;
 		self.address = address;
@@ -371,7 +416,7 @@ impl Slot {
 impl Drop for Slot {
 	fn drop(&mut self) {
 		// SAFETY: no memory is left there.
-		let removed = unsafe { set_slot(&self.vm, self.slot, self.address, &self.memory, 0) };
+		let removed = unsafe { set_slot(&self.vm, self.slot, self.address, &self.memory, 0, 0) };
 		removed.expect("what was added can be removed");
 	}
 }

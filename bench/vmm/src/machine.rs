@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use hcall::{Code, Number};
 use powerpc::{Lpcr, Msr};
 use protocol::block::{Contender, Turns};
+use protocol::hammer::Hammer;
 use protocol::slots::Storm;
 use protocol::{Command, GuestMode, Job, Outcome, map, private};
 
@@ -307,6 +308,23 @@ impl Machine {
 		self.vm.memory.read(address)
 	}
 
+	/// Another vcpu, which does page table hcalls, as the block for it says.
+	pub fn hammer(&self, id: u64, block: Hammer) -> Result<Vcpu, Failure> {
+		let address = map::CONTENDERS + id * map::CONTENDER_SIZE;
+		let stack = map::OTHER_STACKS + (id + 1) * map::OTHER_STACK_SIZE;
+		self.vm.memory.write(address, block);
+		self.other_vcpu(id, |gpr| {
+			gpr[1] = stack - STACK_FRAME;
+			gpr[27] = address;
+		})
+	}
+
+	/// What such a vcpu did.
+	pub fn hammered(&self, id: u64) -> Hammer {
+		let address = map::CONTENDERS + id * map::CONTENDER_SIZE;
+		self.vm.memory.read(address)
+	}
+
 	/// One more vcpu, in real mode, with its VPA beside its block.
 	fn other_vcpu(&self, id: u64, set: impl FnOnce(&mut [u64; 32])) -> Result<Vcpu, Failure> {
 		let vcpu = self.vm.create_vcpu(id)?;
@@ -429,6 +447,11 @@ impl Machine {
 			Exit::Hcall(number, args) => (number, args),
 			Exit::Interrupted => return Ok(Stop::Interrupted),
 			Exit::Mmio(mmio) => return Ok(Stop::Mmio(mmio)),
+			Exit::Fault => {
+				return Err(Failure::Wrong(
+					"KVM_RUN: the guest's memory is missing".into(),
+				));
+			}
 			Exit::Other(reason) => {
 				return Err(Failure::Wrong(format!(
 					"KVM_RUN ended with exit reason {reason}"

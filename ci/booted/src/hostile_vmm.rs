@@ -277,6 +277,7 @@ impl Side {
 						self.say(format_args!("interrupted"));
 						self.lost = true;
 					}
+					Ok(Exit::Fault) => self.say(format_args!("KVM_RUN: EFAULT")),
 					Ok(Exit::Other(reason)) => self.say(format_args!("exit reason {reason}")),
 					Err(e) => self.say(format_args!("KVM_RUN: {:?}", e.raw_os_error())),
 				}

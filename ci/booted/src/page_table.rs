@@ -18,6 +18,10 @@ use vmm::machine::{Config, Failure, Machine};
 
 use crate::tce::{BATCH, PAGE, Random, perform};
 
+pub use hammer::hammer;
+
+mod hammer;
+
 /// Batches on the same tables.
 const ROUND: u64 = 12;
 

@@ -93,6 +93,8 @@ const ALL: &[GuestMode] = &[
 /// Those that can have a device in their address space.
 const STORES: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real, GuestMode::Hash];
 const HASH: &[GuestMode] = &[GuestMode::Hash, GuestMode::HashReal];
+/// Whose code is not in the part of the page table that a resize drops.
+const HASH_REAL: &[GuestMode] = &[GuestMode::HashReal];
 /// What can begin with any instruction.
 const SIMPLE: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real, GuestMode::HashReal];
 /// With translation on.
@@ -224,6 +226,7 @@ table! {
 	// On CPUs that run at the same time.
 	("smp-tce-contend",                       RADIX,  NONE,  On(Smp), [Checked],     |t| soak::contend(t.guest(), t.seed, t.amounts.millis(8000))),
 	("smp-tce-slots-{guest}-{path}",          SLOTS,  PATHS, On(Smp), [Checked],     |t| slots::storm(t.guest(), t.path(), t.seed, t.amounts.millis(5000))),
+	("smp-hpt-hammer-{path}",                 HASH_REAL, PATHS, On(Smp), [Checked],  |t| page_table::hammer(t.guest(), t.path(), t.seed, t.amounts.millis(12_000))),
 	("smp-tce-hw-contend-{path}",             RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Registrations, t.amounts.millis(6000))),
 	("smp-tce-hw-attach-{path}",              RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Attachments, t.amounts.millis(6000))),
 	("smp-tce-hw-remove-{path}",              RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Removals, t.amounts.millis(6000))),

@@ -4,8 +4,9 @@
 # Entered by the VMM with everything zero but PC and MSR. But for another vcpu
 # than the first r3 has an hcall to begin with, and r20 the doorbell to answer
 # to; or r21 has the block of one that contends; or r22 has the block of two that
-# take turns; or r26 has the block of one that does hcalls while slots change, and r1
-# its stack. r4 goes to main.
+# take turns; or r26 has the block of one that does hcalls while slots change, or r27 of
+# one that does them while pages and the page table change, and r1 its stack. r4 goes to
+# main.
 	.section .text.start, "ax", @progbits
 	.globl _start
 _start:
@@ -17,6 +18,8 @@ _start:
 	bne turns
 	cmpdi 26, 0
 	bne storm_of_slots
+	cmpdi 27, 0
+	bne hammer
 	mr 31, 4
 	lis 2, .TOC.@ha
 	addi 2, 2, .TOC.@l
@@ -43,6 +46,13 @@ storm_of_slots:
 	addi 2, 2, .TOC.@l
 	mr 3, 26
 	bl slots_main
+	b .
+
+hammer:
+	lis 2, .TOC.@ha
+	addi 2, 2, .TOC.@l
+	mr 3, 27
+	bl hammer_main
 	b .
 
 # The other vcpu, which has no stack. r26 counts its interrupts.

@@ -50,17 +50,30 @@ unsafe impl Plain for protocol::slots::Shared {}
 unsafe impl Plain for protocol::slots::Storm {}
 // SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::round::RoundReport {}
+// SAFETY: words.
+unsafe impl Plain for protocol::hammer::Shared {}
+// SAFETY: words.
+unsafe impl Plain for protocol::hammer::Hammer {}
 
 impl Memory {
 	/// Maps `size` bytes.
 	pub fn new(size: usize) -> Result<Self> {
+		Self::with_flags(size, libc::MAP_SHARED)
+	}
+
+	/// The same, but after a fork a page becomes another one when it is written.
+	pub fn private(size: usize) -> Result<Self> {
+		Self::with_flags(size, libc::MAP_PRIVATE)
+	}
+
+	fn with_flags(size: usize, flags: i32) -> Result<Self> {
 		// SAFETY: a new mapping, nothing is replaced.
 		let base = unsafe {
 			libc::mmap(
 				ptr::null_mut(),
 				size,
 				libc::PROT_READ | libc::PROT_WRITE,
-				libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+				flags | libc::MAP_ANONYMOUS,
 				-1,
 				0,
 			)
@@ -179,13 +192,49 @@ impl Memory {
 	/// Takes this process's, and with it the guest's, translations of all of it away. What
 	/// is in it stays.
 	pub fn forget_translations(&self) -> Result<()> {
+		self.forget_part(0, self.size)
+	}
+
+	/// The same for a part of memory that is not private.
+	pub fn forget_part(&self, address: u64, size: usize) -> Result<()> {
+		assert!(address + size as u64 <= self.size as u64);
+		let start = self.at::<u8>(address);
 		// SAFETY: the mapping is shared, so this drops no data; there are no references.
-		let result =
-			unsafe { libc::madvise(self.base.as_ptr().cast(), self.size, libc::MADV_DONTNEED) };
+		let result = unsafe { libc::madvise(start.cast(), size, libc::MADV_DONTNEED) };
 		if result < 0 {
 			return Err(failed("madvise(MADV_DONTNEED)")(Error::last_os_error()));
 		}
 		Ok(())
+	}
+
+	/// Lets this process, and with it the guest, only read a part, or write it again.
+	pub fn protect(&self, address: u64, size: usize, writable: bool) -> Result<()> {
+		assert!(address + size as u64 <= self.size as u64);
+		let start = self.at::<u8>(address);
+		let write = if writable { libc::PROT_WRITE } else { 0 };
+		// SAFETY: inside our own mapping, to which there are no references.
+		let result = unsafe { libc::mprotect(start.cast(), size, libc::PROT_READ | write) };
+		if result < 0 {
+			return Err(failed("mprotect")(Error::last_os_error()));
+		}
+		Ok(())
+	}
+
+	/// Maps the same pages of a part of shared memory anew, in place of the mapping that is there.
+	pub fn remap(&self, address: u64, size: usize) -> Result<()> {
+		assert!(address + size as u64 <= self.size as u64);
+		let start = self.at::<u8>(address).cast::<c_void>();
+		// SAFETY: of a shared mapping, size 0 makes a second mapping of the same pages elsewhere.
+		let copy = unsafe { libc::mremap(start, 0, size, libc::MREMAP_MAYMOVE) };
+		if copy == libc::MAP_FAILED {
+			return Err(failed("mapping memory twice")(Error::last_os_error()));
+		}
+		let copy = Self {
+			base: NonNull::new(copy.cast()).expect("mremap maps nothing at 0"),
+			size,
+			addresses_stay: AtomicBool::new(false),
+		};
+		self.take_over(address, copy)
 	}
 
 	/// Copies bytes in.

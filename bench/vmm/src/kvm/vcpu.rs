@@ -21,6 +21,8 @@ pub enum Exit {
 	Mmio(abi::Mmio),
 	/// A signal came.
 	Interrupted,
+	/// The guest stores to memory that this process may only read.
+	Fault,
 	/// Anything else, by KVM's number.
 	Other(u32),
 }
@@ -198,6 +200,7 @@ impl Vcpu {
 		match errno {
 			0 => {}
 			libc::EINTR => return Ok(Exit::Interrupted),
+			libc::EFAULT => return Ok(Exit::Fault),
 			errno => return Err(failed("KVM_RUN")(Error::from_raw_os_error(errno))),
 		}
 		// SAFETY: KVM_RUN has filled it and is over; every bit pattern is valid.
