@@ -22,6 +22,8 @@ pub struct Job {
 pub struct Amounts {
 	/// Random hcalls of a test of TCEs.
 	pub tce_calls: u64,
+	/// Random hcalls of a test of the page table of a hash guest.
+	pub hpt_calls: u64,
 	/// Rounds of a register test, on each path.
 	pub rounds: u64,
 	/// Minutes of the soak test.
@@ -34,6 +36,7 @@ impl Amounts {
 	/// With `--all`.
 	pub const ALL: Self = Self {
 		tce_calls: 16_384,
+		hpt_calls: 500_000,
 		rounds: 5_000,
 		soak_minutes: 10,
 		percent: 100,
@@ -51,9 +54,10 @@ impl Amounts {
 }
 
 impl Default for Amounts {
-	/// Half of what takes longest.
+	/// Half of what takes longest, and fewer random hcalls of the page table.
 	fn default() -> Self {
 		Self {
+			hpt_calls: Self::ALL.tce_calls,
 			rounds: Self::ALL.rounds / 2,
 			percent: 50,
 			..Self::ALL

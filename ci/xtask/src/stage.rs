@@ -27,6 +27,9 @@ pub struct Args {
 	/// pinned, to show that a mapped region cannot be unregistered
 	#[arg(long, value_name = "N")]
 	pub tce_calls: Option<u64>,
+	/// Random page table hcalls of each booted test of them [default: some 16,000; with --all 500,000]
+	#[arg(long, value_name = "N")]
+	pub hpt_calls: Option<u64>,
 	/// Rounds of each register test for each path and guest mode [default: 5,000]; a tenth as
 	/// many cases of a hostile VMM
 	#[arg(long, value_name = "N")]

@@ -55,6 +55,7 @@ fn debug(args: &Args, series: &'static Series) -> Result<Vec<Check>> {
 	let image = kernel::build_options(series, "debug", &OPTIONS)?;
 	let amounts = Amounts {
 		tce_calls: TCE_CALLS,
+		hpt_calls: TCE_CALLS,
 		..Amounts::ALL
 	};
 	let tests = chosen_tests(args, |test| test.is_also(Also::Checked))?;
