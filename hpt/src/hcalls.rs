@@ -112,7 +112,8 @@ pub fn protect<G: Guest>(guest: &G, flags: u64, index: u64, avpn: u64) -> Result
 	Ok(())
 }
 
-/// H_READ: reads one HPTE or four of them. Returns them, and how many they are.
+/// H_READ: reads one HPTE or four of them. Returns them, and how many they are. An HPTE that is not in
+/// use reads as zeros: what is left in the HPTE has a real address of the host.
 #[inline]
 pub fn read<G: Guest>(guest: &G, flags: u64, index: u64) -> Result<([Pte; 4], usize), Refusal> {
 	find(guest, index)?;
@@ -124,13 +125,13 @@ pub fn read<G: Guest>(guest: &G, flags: u64, index: u64) -> Result<([Pte; 4], us
 	let mut read = [Pte { v: 0, r: 0 }; 4];
 	for (index, pte) in (first..).zip(read.iter_mut().take(count)) {
 		let hpte = find(guest, index)?;
-		*pte = Pte::decode(hpte.v() & !V_LOCK, hpte.r());
-		if pte.v & V_ABSENT != 0 {
-			pte.v = pte.v & !V_ABSENT | V_VALID;
-		}
-		if pte.v & V_VALID != 0 {
+		let found = Pte::decode(hpte.v() & !V_LOCK, hpte.r());
+		if found.is_in_use() {
 			let rev = guest.rev(index).ok_or(Refusal::TooHard)?;
-			pte.r = (rev.guest_r() | pte.r & (R_R | R_C)) & !GR_MODIFIED;
+			*pte = Pte {
+				v: found.v & !V_ABSENT | V_VALID,
+				r: (rev.guest_r() | found.r & (R_R | R_C)) & !GR_MODIFIED,
+			};
 		}
 	}
 	Ok((read, count))

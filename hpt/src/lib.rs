@@ -42,7 +42,6 @@
 //!   with that bit never holds.
 //! - H_CLEAR_REF and H_CLEAR_MOD return bit 1 of the guest's second doubleword, which is the mark for
 //!   KVM_PPC_GET_HTAB_FD. H_READ and H_REMOVE clear the bit.
-//! - H_READ of an HPTE that is not in use returns what the HPTE has.
 //! - H_ENTER for a page that the host does not have now succeeds: the HPTE is absent, and the first
 //!   access faults to the host.
 //!

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use hcall::{Code, Number};
 use protocol::block::Call;
-use protocol::hammer::{self, Hammer, MARKED, OWN, PROTECTION, R_C, R_R, Shared, V_FLAGS};
+use protocol::hammer::{self, Hammer, MARKED, OWN, PROTECTION, R_C, R_R, V_FLAGS};
 use protocol::regs::Pattern;
 use protocol::{map, private};
 
@@ -53,17 +53,6 @@ struct State<'a> {
 	ever: [u64; OWN],
 	/// Stamps that this vcpu has used.
 	stamps: u64,
-}
-
-/// A word that the VMM changes at any time.
-fn shared(offset: usize) -> u64 {
-	let word = at::<u64>(map::SLOTS_SHARED + offset as u64);
-	// SAFETY: the word is there for good, is aligned, and is accessed as a whole only.
-	unsafe { AtomicU64::from_ptr(word) }.load(Ordering::SeqCst)
-}
-
-fn resizes() -> u64 {
-	shared(core::mem::offset_of!(Shared, resizes))
 }
 
 impl State<'_> {
@@ -111,28 +100,17 @@ impl State<'_> {
 	/// Checks a second doubleword of an HPTE of its own, with the R and C that may be set.
 	fn check_r(&mut self, line: u32, own: usize, r: u64, may: u64) {
 		let hpte = self.hammer.own[own];
-		let now = resizes();
-		if now != hpte.resizes || !now.is_multiple_of(2) {
-			// KVM may have lost R and C.
-			self.hammer.own[own].set = 0;
-			self.hammer.own[own].resizes = now;
-		}
-		let set = self.hammer.own[own].set;
 		// Hardware may set R at any time. The mark is part of the answer of two hcalls.
-		let is_right = (r ^ hpte.r) & !(RC | MARKED) == 0 && set & !r == 0 && r & R_C & !may == 0;
-		if !is_right {
+		let is_rest_right = (r ^ hpte.r) & !(RC | MARKED) == 0;
+		if !is_rest_right || hpte.set & !r != 0 || r & R_C & !may != 0 {
 			let index = hammer::own_index(self.vcpu, own);
-			self.bad(line, [index, r, hpte.r, set, may]);
+			self.bad(line, [index, r, hpte.r, hpte.set, may]);
 		}
 	}
 
 	/// Notes R and C that an access has set.
-	fn note(&mut self, own: usize, rc: u64, resizes: u64) {
+	fn note(&mut self, own: usize, rc: u64) {
 		let hpte = &mut self.hammer.own[own];
-		if hpte.resizes != resizes {
-			hpte.resizes = resizes;
-			hpte.set = 0;
-		}
 		hpte.set |= rc;
 		hpte.may |= rc;
 		self.ever[own] |= rc;
@@ -154,7 +132,6 @@ impl State<'_> {
 		};
 		let r = hammer::r_of(address, part, hammer::is_large(own)) | protection;
 		let rc = random >> 32 & RC;
-		let resizes = resizes();
 		let call = self.call(Number::ENTER, [EXACT, index, v, r | rc], [0; 4]);
 		if call.code != SUCCESS || call.r4 != index {
 			self.bad(line!(), [index, v, r, call.code, call.r4]);
@@ -164,7 +141,6 @@ impl State<'_> {
 			r,
 			set: rc,
 			may: rc,
-			resizes,
 		};
 		self.ever[own] = rc;
 		if random >> 60 == 0 {
@@ -308,7 +284,6 @@ impl State<'_> {
 			(hammer::part_of(hpte.r), 0)
 		};
 		let is_store = hpte.r & 3 == hammer::PP_WRITE && self.below(2) == 0;
-		let resizes = resizes();
 		let word = ea + offset + hammer::written_at(self.vcpu);
 		let place = (number * hammer::PARTS + part) as usize;
 		if is_store {
@@ -317,7 +292,7 @@ impl State<'_> {
 			unsafe { crate::asm::store_translated(word, value) };
 			self.hammer.written[place] = value;
 			self.hammer.stores += 1;
-			self.note(own, RC, resizes);
+			self.note(own, RC);
 			return;
 		}
 		// SAFETY: the HPTE translates both addresses.
@@ -328,7 +303,7 @@ impl State<'_> {
 			)
 		};
 		self.hammer.loads += 2;
-		self.note(own, R_R, resizes);
+		self.note(own, R_R);
 		if mark != hammer::mark(address, part) {
 			self.bad(line!(), [ea, hpte.r, mark, hammer::mark(address, part), 0]);
 		}
@@ -537,7 +512,9 @@ extern "C" fn hammer_main(block: *mut Hammer) -> ! {
 		stamps: 0,
 	};
 	let mut rounds = 0_u64;
-	while shared(core::mem::offset_of!(Shared, stop)) == 0 {
+	// SAFETY: the word is there for good, is aligned, and is accessed as a whole only.
+	let stop = unsafe { AtomicU64::from_ptr(at::<u64>(map::HAMMER_STOP)) };
+	while stop.load(Ordering::Relaxed) == 0 {
 		if rounds.is_multiple_of(DEC_ROUNDS) {
 			// SAFETY: no interrupt comes of it.
 			unsafe { asm!("mtspr 22, {}", in(reg) 0x7fff_ffff_u64, options(nomem, nostack)) };

@@ -249,20 +249,6 @@ pub const fn part_of(r: u64) -> u64 {
 	r >> 12 & 15
 }
 
-/// What the VMM tells all vcpus.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct Shared {
-	/// Not 0: the vcpus are to end.
-	pub stop: u64,
-	/// Odd while the HPT is resized; larger after each time.
-	pub resizes: u64,
-}
-
-assert_eq_size!(Shared, [u64; 2]);
-const_assert_eq!(offset_of!(Shared, stop), 0);
-const_assert_eq!(offset_of!(Shared, resizes), 8);
-
 /// What a vcpu knows of an HPTE of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -273,8 +259,6 @@ pub struct Own {
 	pub set: u64,
 	/// R and C that may be set.
 	pub may: u64,
-	/// How often the HPT had been resized when `set` became certain.
-	pub resizes: u64,
 }
 
 /// Hcalls that are counted: H_ENTER, H_REMOVE, H_BULK_REMOVE, H_PROTECT, H_READ, H_CLEAR_REF,
@@ -334,11 +318,10 @@ impl Default for Hammer {
 	}
 }
 
-assert_eq_size!(Hammer, [u64; HCALLS + 18 + 4 * OWN + WRITTEN]);
+assert_eq_size!(Hammer, [u64; HCALLS + 18 + 3 * OWN + WRITTEN]);
 const_assert_eq!(offset_of!(Hammer, succeeded), 16);
 const_assert_eq!(offset_of!(Hammer, own), 8 * (HCALLS + 18));
 const_assert!(size_of::<Hammer>() as u64 <= map::CONTENDER_VPA);
-const_assert!(size_of::<Shared>() as u64 <= map::CONTENDER_SIZE);
 const_assert!(written_at(VCPUS - 1) + 8 <= PART);
 const_assert!(PARTS * PART <= PAGE);
 

@@ -80,6 +80,8 @@ pub const CONTENDER_VPA: u64 = 0x800;
 /// What vcpus that do hcalls while memory slots change are told: [`Shared`](crate::slots::Shared).
 /// The blocks of the vcpus follow, as those of `Contender`s do.
 pub const SLOTS_SHARED: u64 = CONTENDERS;
+/// Not 0: vcpus that do page table hcalls ([`Hammer`](crate::hammer::Hammer)) are to end.
+pub const HAMMER_STOP: u64 = CONTENDERS;
 /// Stacks of vcpus that run Rust code, one below the other's end.
 pub const OTHER_STACKS: u64 = CONTENDERS + 16 * CONTENDER_SIZE;
 /// Size of such a stack.

@@ -235,7 +235,7 @@ impl Model {
 			if entry.is_used() {
 				(entry.v | 1, (entry.guest_r | entry.r & 0x180) & !(1 << 62))
 			} else {
-				(entry.v, entry.r)
+				(0, 0)
 			}
 		});
 		Ok(read.collect())

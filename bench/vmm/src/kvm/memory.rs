@@ -51,8 +51,6 @@ unsafe impl Plain for protocol::slots::Storm {}
 // SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::round::RoundReport {}
 // SAFETY: words.
-unsafe impl Plain for protocol::hammer::Shared {}
-// SAFETY: words.
 unsafe impl Plain for protocol::hammer::Hammer {}
 
 impl Memory {

@@ -15,13 +15,13 @@
 //! The guest checks the first four (`hammer.rs` of the payload). An HPTE that stays locked stops the
 //! test: KVM waits for it when the HPT is read.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
 use protocol::hammer::{
 	self, ADDRESSES, Hammer, LOGGED, MOVES, OWN, PAGE, PART, PARTS, PRIVATE, R_C, R_R, SLOT_PAGES,
-	STAYS, Shared, VCPUS,
+	STAYS, VCPUS,
 };
 use protocol::{Column, GuestMode, map, private};
 use vmm::host;
@@ -96,7 +96,6 @@ struct Changer<'a> {
 	/// The logged slot's pages as they were copied last.
 	pages: Vec<u64>,
 	order: u32,
-	resizes: u64,
 	counts: &'a Counts,
 	/// Dirty pages that were copied.
 	copied: u64,
@@ -150,7 +149,6 @@ impl<'a> Changer<'a> {
 			file: None,
 			pages,
 			order: map::HPT_ORDER,
-			resizes: 0,
 			counts,
 			copied: 0,
 			changed: 0,
@@ -168,15 +166,6 @@ impl<'a> Changer<'a> {
 		let first = self.random.below(pages);
 		let count = 1 + self.random.below(pages - first);
 		(slot, first * PAGE, (count * PAGE) as usize)
-	}
-
-	/// Tells the vcpus that a resize begins or has ended.
-	fn tell_resize(&mut self) {
-		self.resizes += 1;
-		fence(Ordering::SeqCst);
-		let at = map::SLOTS_SHARED + core::mem::offset_of!(Shared, resizes) as u64;
-		self.machine.memory().write(at, self.resizes);
-		fence(Ordering::SeqCst);
 	}
 
 	fn copy_pages(&mut self) -> Result<(), Failure> {
@@ -261,10 +250,7 @@ impl<'a> Changer<'a> {
 			}
 		});
 		self.order = self.random.of(&other);
-		self.tell_resize();
-		let resized = self.hpt.resize(self.order);
-		self.tell_resize();
-		Ok(resized?)
+		Ok(self.hpt.resize(self.order)?)
 	}
 
 	fn change(&mut self) -> Result<(), Failure> {
@@ -399,7 +385,7 @@ fn run(vcpu: &mut Vcpu, seed: u64, faults: &AtomicU64) -> Result<(), Failure> {
 
 /// Compares the HPT with what the vcpus say. Returns how many HPTEs of their own and how many others
 /// are in use.
-fn check_hpt(hpt: &HptFile, hammers: &[Hammer], resizes: u64) -> Result<[u64; 2], Failure> {
+fn check_hpt(hpt: &HptFile, hammers: &[Hammer]) -> Result<[u64; 2], Failure> {
 	let mut in_use = [0; 2];
 	for (vcpu, hammer) in hammers.iter().enumerate() {
 		for own in 0..OWN {
@@ -408,14 +394,10 @@ fn check_hpt(hpt: &HptFile, hammers: &[Hammer], resizes: u64) -> Result<[u64; 2]
 			let is_right = match found {
 				None => should.r == 0,
 				Some(&[v, r]) => {
-					let set = if should.resizes == resizes {
-						should.set
-					} else {
-						0
-					};
 					v == hammer::own_v(vcpu, own)
 						&& should.r != 0 && (r ^ should.r) & !(R_R | R_C) == 0
-						&& set & !r == 0 && r & R_C & !should.may == 0
+						&& should.set & !r == 0
+						&& r & R_C & !should.may == 0
 				}
 			};
 			if !is_right {
@@ -483,7 +465,7 @@ pub fn hammer(guest: GuestMode, path: Column, seed: u64, time: Duration) -> Verd
 		enable: &[Number::CLEAR_MOD, Number::CLEAR_REF],
 		window: false,
 	})?;
-	machine.memory().write(map::SLOTS_SHARED, Shared::default());
+	machine.memory().write(map::HAMMER_STOP, 0_u64);
 	let done = Counts::default();
 	let changer = Changer::new(&machine, seed, &done)?;
 	let vcpu = |number: usize| {
@@ -523,8 +505,7 @@ pub fn hammer(guest: GuestMode, path: Column, seed: u64, time: Duration) -> Verd
 		}
 		stop.store(true, Ordering::Relaxed);
 		let changed = changing.join().expect("it doesn't panic");
-		let at = map::SLOTS_SHARED + core::mem::offset_of!(Shared, stop) as u64;
-		machine.memory().write(at, 1_u64);
+		machine.memory().write(map::HAMMER_STOP, 1_u64);
 		(
 			running.map(|thread| thread.join().expect("it doesn't panic")),
 			changed,
@@ -548,7 +529,7 @@ pub fn hammer(guest: GuestMode, path: Column, seed: u64, time: Duration) -> Verd
 	}
 	changer.check_memory(&hammers)?;
 	let hpt = changer.check_copies()?;
-	let in_use = check_hpt(&hpt, &hammers, changer.resizes)?;
+	let in_use = check_hpt(&hpt, &hammers)?;
 	let fast = host::fast_total().unwrap_or(0) - fast_before;
 	let sum = |count: fn(&Hammer) -> u64| hammers.iter().map(count).sum::<u64>();
 	let rounds = sum(|one| one.rounds);
