@@ -337,7 +337,15 @@ impl Vm {
 		let fd = unsafe { ioctl(&self.fd, abi::KVM_CREATE_VCPU, id) }
 			.map_err(failed("KVM_CREATE_VCPU"))?;
 		// SAFETY: KVM_CREATE_VCPU has just returned this fd, and no other code has it.
-		let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+		self.vcpu(unsafe { OwnedFd::from_raw_fd(fd) })
+	}
+
+	/// The same vcpu once more, for a thread that runs it from now on.
+	pub fn same_vcpu(&self, vcpu: &Vcpu) -> Result<Vcpu> {
+		self.vcpu(vcpu.fd.try_clone()?)
+	}
+
+	fn vcpu(&self, fd: OwnedFd) -> Result<Vcpu> {
 		assert!(self.mmap_size >= size_of::<abi::KvmRun>());
 		// SAFETY: a new mapping of the vcpu's run structure.
 		let run = unsafe {

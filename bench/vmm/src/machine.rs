@@ -19,13 +19,14 @@ use std::time::{Duration, Instant};
 use hcall::{Code, Number};
 use powerpc::{Lpcr, Msr};
 use protocol::block::{Contender, Turns};
-use protocol::hammer::Hammer;
 use protocol::slots::Storm;
 use protocol::{Command, GuestMode, Job, Outcome, map, private};
 
 use crate::kvm::{Controller, Exit, TceWindow, Vcpu, VectorRegs, Vm};
 use crate::user_regs::UserRegs;
 use crate::{abi, elf, kvm, timer};
+
+mod hammer;
 
 /// What a guest that is to turn hash translation on finds in r4.
 const TURN_ON: u64 = 1;
@@ -308,26 +309,17 @@ impl Machine {
 		self.vm.memory.read(address)
 	}
 
-	/// Another vcpu, which does page table hcalls, as the block for it says.
-	pub fn hammer(&self, id: u64, block: Hammer) -> Result<Vcpu, Failure> {
-		let address = map::CONTENDERS + id * map::CONTENDER_SIZE;
-		let stack = map::OTHER_STACKS + (id + 1) * map::OTHER_STACK_SIZE;
-		self.vm.memory.write(address, block);
-		self.other_vcpu(id, |gpr| {
-			gpr[1] = stack - STACK_FRAME;
-			gpr[27] = address;
-		})
-	}
-
-	/// What such a vcpu did.
-	pub fn hammered(&self, id: u64) -> Hammer {
-		let address = map::CONTENDERS + id * map::CONTENDER_SIZE;
-		self.vm.memory.read(address)
-	}
-
 	/// One more vcpu, in real mode, with its VPA beside its block.
 	fn other_vcpu(&self, id: u64, set: impl FnOnce(&mut [u64; 32])) -> Result<Vcpu, Failure> {
-		let vcpu = self.vm.create_vcpu(id)?;
+		self.begin(self.vm.create_vcpu(id)?, id, set)
+	}
+
+	fn begin(
+		&self,
+		vcpu: Vcpu,
+		id: u64,
+		set: impl FnOnce(&mut [u64; 32]),
+	) -> Result<Vcpu, Failure> {
 		let mut regs = self.prepare(&vcpu, id)?;
 		set(&mut regs.gpr);
 		vcpu.set_regs(&regs)?;

@@ -226,7 +226,8 @@ table! {
 	// On CPUs that run at the same time.
 	("smp-tce-contend",                       RADIX,  NONE,  On(Smp), [Checked],     |t| soak::contend(t.guest(), t.seed, t.amounts.millis(8000))),
 	("smp-tce-slots-{guest}-{path}",          SLOTS,  PATHS, On(Smp), [Checked],     |t| slots::storm(t.guest(), t.path(), t.seed, t.amounts.millis(5000))),
-	("smp-hpt-hammer-{path}",                 HASH_REAL, PATHS, On(Smp), [Checked],  |t| page_table::hammer(t.guest(), t.path(), t.seed, t.amounts.millis(12_000))),
+	("smp-hpt-hammer-{path}",                 HASH_REAL, PATHS, On(Smp), [Checked],  |t| page_table::hammer(t.guest(), t.path(), 2, t.seed, t.amounts.millis(12_000))),
+	("smp-hpt-alone-{path}",                  HASH_REAL, PATHS, On(Smp), [Checked],  |t| page_table::hammer(t.guest(), t.path(), 1, t.seed, t.amounts.millis(6000))),
 	("smp-tce-hw-contend-{path}",             RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Registrations, t.amounts.millis(6000))),
 	("smp-tce-hw-attach-{path}",              RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Attachments, t.amounts.millis(6000))),
 	("smp-tce-hw-remove-{path}",              RADIX,  PATHS, On(Smp), [Checked],     |t| contend::contend(t.path(), t.seed, Meanwhile::Removals, t.amounts.millis(6000))),
@@ -236,6 +237,7 @@ table! {
 	("smp-halt-poll-switch",                  RADIX,  NONE,  On(Smp), [Checked],     |t| halt::switch(t.seed, t.amounts.millis(5000))),
 	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [Checked],     |t| disturb::registers(t.path(), t.seed, t.amounts.millis(6000))),
 	("smp-soak",                              RADIX,  NONE,  On(Soak), [],    |t| soak::all(t.seed, Duration::from_secs(60 * t.amounts.soak_minutes))),
+	("smp-soak-hpt-{path}",                   HASH_REAL, PATHS, On(Soak), [], |t| page_table::hammer(t.guest(), t.path(), 2, t.seed, Duration::from_secs(10 * t.amounts.soak_minutes))),
 
 	// The last of a machine whose kernel checks itself.
 	("no-report-since-boot",                  RADIX,  NONE,  On(Boot::Debug), [], |_| checked::no_report_since_boot()),
