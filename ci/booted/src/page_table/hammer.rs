@@ -450,6 +450,15 @@ fn check_hpt(hpt: &HptFile, hammers: &[Hammer]) -> Result<[u64; 2], Failure> {
 	Ok(in_use)
 }
 
+/// Pages that have moved in the memory of the host since it was booted.
+fn migrated() -> Result<u64, Failure> {
+	const FILE: &str = "/proc/vmstat";
+	let text = std::fs::read_to_string(FILE).map_err(|e| format!("{FILE}: {e}"))?;
+	let count = |line: &str| line.strip_prefix("pgmigrate_success ")?.parse().ok();
+	let count = text.lines().find_map(count);
+	Ok(count.ok_or_else(|| format!("{FILE} has no count of migrated pages"))?)
+}
+
 /// Each hcall has succeeded, pages were accessed, and HPTEs were lost to the other vcpu, if there is one.
 fn did_enough(hammer: &Hammer, vcpus: usize) -> bool {
 	let [in_use, changed] = hammer.lost;
@@ -463,6 +472,7 @@ fn did_enough(hammer: &Hammer, vcpus: usize) -> bool {
 pub fn hammer(guest: GuestMode, path: Column, vcpus: usize, seed: u64, time: Duration) -> Verdict {
 	choose(path)?;
 	let fast_before = host::fast_total().unwrap_or(0);
+	let migrated_before = migrated()?;
 	let machine = Machine::new(Config {
 		guest,
 		enable: &[Number::CLEAR_MOD, Number::CLEAR_REF],
@@ -542,6 +552,7 @@ pub fn hammer(guest: GuestMode, path: Column, vcpus: usize, seed: u64, time: Dur
 	let accesses = [sum(|one| one.loads), sum(|one| one.stores)];
 	let lost = [sum(|one| one.lost[0]), sum(|one| one.lost[1])];
 	let faults = faults.load(Ordering::Relaxed);
+	let migrated = migrated()? - migrated_before;
 	let each: Vec<String> = CHANGES
 		.iter()
 		.zip(counts(&done))
@@ -549,7 +560,8 @@ pub fn hammer(guest: GuestMode, path: Column, vcpus: usize, seed: u64, time: Dur
 		.collect();
 	let what = format!(
 		"{rounds} hcalls, {fast} fast, {} loads, {} stores, {} and {} lost to the other vcpu; {} and {} \
-		 HPTEs at the end; {faults} stores to read-only pages; {} dirty pages and {} HPTEs copied; {}",
+		 HPTEs at the end; {faults} stores to read-only pages; {migrated} pages migrated; {} dirty pages and {} \
+		 HPTEs copied; {}",
 		accesses[0],
 		accesses[1],
 		lost[0],
