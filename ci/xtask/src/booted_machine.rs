@@ -147,7 +147,7 @@ impl Boot {
 	pub fn counted(args: &Args, log: String, append: &'static str, tests: Vec<String>) -> Self {
 		// A test says nothing before its end.
 		let all = if args.all { Amounts::ALL.hpt_calls } else { 0 };
-		let calls = args.tce_calls.unwrap_or(0) + args.hpt_calls.unwrap_or(all);
+		let calls = args.tce_calls.unwrap_or(0) + 2 * args.hpt_calls.unwrap_or(all);
 		let long = Duration::from_millis(20 * args.rounds.unwrap_or(0) + calls);
 		Self {
 			log,
