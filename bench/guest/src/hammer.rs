@@ -495,6 +495,12 @@ fn set_segments(vcpu: usize) {
 	}
 }
 
+/// A word that the VMM accesses at any time.
+fn word(address: u64) -> &'static AtomicU64 {
+	// SAFETY: the word is there for good, is aligned, and is accessed as a whole only.
+	unsafe { AtomicU64::from_ptr(at::<u64>(address)) }
+}
+
 /// Where a vcpu begins that the VMM gave a block and a stack.
 #[unsafe(no_mangle)]
 extern "C" fn hammer_main(block: *mut Hammer) -> ! {
@@ -512,15 +518,24 @@ extern "C" fn hammer_main(block: *mut Hammer) -> ! {
 		stamps: 0,
 	};
 	let mut rounds = 0_u64;
-	// SAFETY: the word is there for good, is aligned, and is accessed as a whole only.
-	let stop = unsafe { AtomicU64::from_ptr(at::<u64>(map::HAMMER_STOP)) };
+	let (stop, pause) = (word(map::HAMMER_STOP), word(map::HAMMER_PAUSE));
+	let paused = word(map::HAMMER_PAUSED + 8 * vcpu as u64);
 	while stop.load(Ordering::Relaxed) == 0 {
 		if rounds.is_multiple_of(DEC_ROUNDS) {
 			// SAFETY: no interrupt comes of it.
 			unsafe { asm!("mtspr 22, {}", in(reg) 0x7fff_ffff_u64, options(nomem, nostack)) };
 		}
 		rounds += 1;
-		state.round();
+		let asked = pause.load(Ordering::SeqCst);
+		paused.store(asked, Ordering::SeqCst);
+		if asked.is_multiple_of(2) {
+			state.round();
+			continue;
+		}
+		let own = state.below(OWN as u64) as usize;
+		if state.hammer.own[own].r != 0 {
+			state.access(own);
+		}
 	}
 	loop {
 		tell(private::DONE, 0);

@@ -20,6 +20,7 @@ use crate::tce::{BATCH, PAGE, Random, perform};
 
 pub use hammer::hammer;
 
+mod changes;
 mod hammer;
 
 /// Batches on the same tables.

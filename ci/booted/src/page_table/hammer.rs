@@ -30,6 +30,7 @@ use vmm::kvm::{Exit, HptFile, HptFiles, Memory, Slot, Vcpu};
 use vmm::machine::{Config, Failure, Machine};
 use vmm::timer::Timer;
 
+use super::changes::{CHANGES, Change, Counts, counts};
 use crate::common::{Verdict, choose, wrong};
 use crate::cpus;
 use crate::tce::Random;
@@ -47,45 +48,6 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// KVM's lock of an HPTE, which the file of the HPT shows.
 const V_LOCK: u64 = 0x40;
 
-/// What is done to memory and HPT.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Change {
-	Unmap,
-	Remap,
-	WriteProtect,
-	/// Pages of private memory become others.
-	Fork,
-	/// Pages move in the memory of the host.
-	Compact,
-	/// A memory slot is added, moved or deleted.
-	MoveSlot,
-	/// Dirty pages are copied.
-	CopyPages,
-	/// Changed HPTEs are copied.
-	CopyHptes,
-	Resize,
-}
-
-/// Each with how often it is done in 100.
-const CHANGES: [(Change, u64); 9] = [
-	(Change::Unmap, 18),
-	(Change::Remap, 12),
-	(Change::WriteProtect, 14),
-	(Change::Fork, 12),
-	(Change::Compact, 4),
-	(Change::MoveSlot, 12),
-	(Change::CopyPages, 10),
-	(Change::CopyHptes, 10),
-	(Change::Resize, 8),
-];
-
-/// How often each was done.
-type Counts = [AtomicU64; CHANGES.len()];
-
-fn counts(counts: &Counts) -> [u64; CHANGES.len()] {
-	counts.each_ref().map(|count| count.load(Ordering::Relaxed))
-}
-
 /// The thread of userspace.
 struct Changer<'a> {
 	machine: &'a Machine,
@@ -97,6 +59,8 @@ struct Changer<'a> {
 	/// The logged slot's pages as they were copied last.
 	pages: Vec<u64>,
 	order: u32,
+	vcpus: usize,
+	pauses: u64,
 	counts: &'a Counts,
 	/// Dirty pages that were copied.
 	copied: u64,
@@ -135,7 +99,12 @@ fn memory(slot: usize) -> Result<Memory, Failure> {
 }
 
 impl<'a> Changer<'a> {
-	fn new(machine: &'a Machine, seed: u64, counts: &'a Counts) -> Result<Self, Failure> {
+	fn new(
+		machine: &'a Machine,
+		vcpus: usize,
+		seed: u64,
+		counts: &'a Counts,
+	) -> Result<Self, Failure> {
 		let vm = machine.vm();
 		let number = |slot: usize| FIRST_SLOT + slot as u32;
 		let stays = vm.add_memory(number(STAYS), ADDRESSES[STAYS], memory(STAYS)?)?;
@@ -150,6 +119,8 @@ impl<'a> Changer<'a> {
 			file: None,
 			pages,
 			order: map::HPT_ORDER,
+			vcpus,
+			pauses: 0,
 			counts,
 			copied: 0,
 			changed: 0,
@@ -240,6 +211,26 @@ impl<'a> Changer<'a> {
 		Ok(())
 	}
 
+	/// Asks the vcpus to make no hcalls, or to go on, and waits until they do.
+	fn pause(&mut self) -> Result<(), Failure> {
+		self.pauses += 1;
+		let memory = self.machine.memory();
+		memory.write(map::HAMMER_PAUSE, self.pauses);
+		let end = Instant::now() + LIMIT;
+		for vcpu in 0..self.vcpus {
+			let at = map::HAMMER_PAUSED + 8 * vcpu as u64;
+			while memory.read::<u64>(at) != self.pauses {
+				if Instant::now() >= end {
+					return wrong(format!("vcpu {vcpu} does not pause"));
+				}
+				std::thread::sleep(Duration::from_micros(50));
+			}
+		}
+		Ok(())
+	}
+
+	/// As Linux does, which stops all other CPUs: on the full path nothing keeps an hcall and a resize
+	/// apart. Loads and stores go on.
 	fn resize(&mut self) -> Result<(), Failure> {
 		// KVM does not lock the HPT for the file that reads it.
 		self.file = None;
@@ -251,7 +242,9 @@ impl<'a> Changer<'a> {
 			}
 		});
 		self.order = self.random.of(&other);
-		Ok(self.hpt.resize(self.order)?)
+		self.pause()?;
+		self.hpt.resize(self.order)?;
+		self.pause()
 	}
 
 	fn change(&mut self) -> Result<(), Failure> {
@@ -478,9 +471,11 @@ pub fn hammer(guest: GuestMode, path: Column, vcpus: usize, seed: u64, time: Dur
 		enable: &[Number::CLEAR_MOD, Number::CLEAR_REF],
 		window: false,
 	})?;
-	machine.memory().write(map::HAMMER_STOP, 0_u64);
+	for word in [map::HAMMER_STOP, map::HAMMER_PAUSE] {
+		machine.memory().write(word, 0_u64);
+	}
 	let done = Counts::default();
-	let changer = Changer::new(&machine, seed, &done)?;
+	let changer = Changer::new(&machine, vcpus, seed, &done)?;
 	let vcpu = |number: usize| {
 		let block = Hammer {
 			seed: seed.wrapping_mul(2 * number as u64 + 3),
