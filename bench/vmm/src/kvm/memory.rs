@@ -42,15 +42,15 @@ unsafe impl Plain for protocol::block::Call {}
 unsafe impl Plain for protocol::round::RoundPlan {}
 // SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::block::Contender {}
-// SAFETY: words.
+// SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::block::Turns {}
-// SAFETY: words.
+// SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::slots::Shared {}
-// SAFETY: words.
+// SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::slots::Storm {}
 // SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::round::RoundReport {}
-// SAFETY: words.
+// SAFETY: 64-bit words only.
 unsafe impl Plain for protocol::hammer::Hammer {}
 
 impl Memory {
