@@ -19,7 +19,7 @@ use powerpc::SprField;
 
 /// Values, rather than offsets, that the host's tests see. The kernel's own, as of
 /// Linux 6.12; a test that depends on one says so.
-const VALUES: [(&str, i64); 50] = [
+const VALUES: [(&str, i64); 51] = [
 	("GUEST_MODE_NONE", 0),
 	("GUEST_MODE_P9_RS", 6),
 	("INST_FETCH_FAILED", -1),
@@ -27,6 +27,7 @@ const VALUES: [(&str, i64); 50] = [
 	("HV_LPCR_LD", 1 << 17),
 	("HV_LPCR_HDICE", 1),
 	("DSISR_STORE", 0x0200_0000),
+	("HSRR1_HISI_WRITE", 0x0001_0000),
 	("DSISR_SRR1_MATCH", 0x582e_0000),
 	("DSISR_CANARY", 0x7fff),
 	("SRR1_STATUS", 0x783f_0000),

@@ -5,9 +5,10 @@
 use core::ptr::NonNull;
 
 use ::hpt::fault::{Fault, Owner};
-use powerpc::{Answered, Cpu, Served};
+use powerpc::{Answered, Cpu, Served, Target};
 
 use crate::light::Registers;
+use crate::switch::{Loaded, Service};
 use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 
 /// What a CPU model has, and what kind of guest it is. Constants, so that a switch
@@ -91,12 +92,11 @@ pub trait Kernel: Cpu {
 	fn set_light(&mut self, vcpu: VcpuView, registers: Registers, limit: u64);
 	/// What [`set_light`](Self::set_light) was told.
 	fn light(&self, vcpu: VcpuView) -> Registers;
-	/// The device of the kernel at the guest's address, as its range on a bus, if neither the
-	/// guest nor the host uses the PMU.
-	fn light_find_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>>;
-	/// Whether a doorbell of the guest can be sent in a light exit: neither the guest nor the host
-	/// uses the PMU.
-	fn light_may_ring(&mut self, vcpu: VcpuView) -> bool;
+	/// What the guest stored to. Memory only if there is no work for the run loop, and the guest may be
+	/// entered again as it was.
+	fn light_find_target(&mut self, vcpu: VcpuView, address: u64) -> Target;
+	/// Whether a light exit can leave the PMU alone: neither the guest nor the host uses it.
+	fn nobody_has_the_pmu(&mut self, vcpu: VcpuView) -> bool;
 	/// Sends the doorbell that the guest's instruction asks for, or changes nothing. Called in
 	/// [`light::window`](crate::light::window).
 	fn light_ring(&mut self, vcpu: VcpuView) -> Answered;
@@ -114,8 +114,22 @@ pub trait Kernel: Cpu {
 	/// Whether an interrupt of the host can be served in a light exit: there is no work for the
 	/// run loop, and the guest may be entered again as it was.
 	fn light_may_serve(&mut self, vcpu: VcpuView) -> bool;
-	/// Enables interrupts for as long as the host has any, with the host's context in place.
-	fn light_serve(&mut self, vcpu: VcpuView, trap: u32) -> Served;
+	/// The memory slot at the guest's address, if the host can map a page of it in a light exit: there
+	/// is no work for the run loop, and the guest may be entered again as it was.
+	fn light_find_memory(
+		&mut self,
+		vcpu: VcpuView,
+		address: u64,
+		store: bool,
+	) -> Option<NonNull<u8>>;
+	/// Enables interrupts with the host's context in place: for as long as the host has any, or until it
+	/// has mapped a page. What is `loaded` is flushed if the guest can't go on after it.
+	fn light_serve<P: Profile>(
+		&mut self,
+		loaded: &Loaded<'_>,
+		service: Service,
+		trap: u32,
+	) -> Served;
 	/// Whether hcalls and storage faults of a hash guest may be answered without a full exit: neither
 	/// the guest nor the host uses the PMU.
 	fn answers_faults(&self, vcpu: VcpuView) -> bool;

@@ -17,7 +17,7 @@ use crate::fast::{FAST, FAST_LIGHT, FAST_REAL_MODE, LIGHT, NO_FAST, REAL_MODE, T
 use crate::layout::kernel as layout;
 use crate::light;
 use crate::power9::{Hash, HashLight, L2, Power9, Power9Profile, Radix, RadixLight, pointer};
-use crate::switch::{self, Context, GuestKind};
+use crate::switch::{self, Context, GuestKind, Loaded};
 use crate::views::{KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 use crate::{EntryPath, GuestFacts, choose};
 
@@ -251,6 +251,31 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 		count_full_exit(&context.vcpu, counters, trap);
 	}
 	trap as c_int
+}
+
+/// Takes away what of a guest's context a light exit has left loaded, and puts the host's in place:
+/// the kernel calls this when the vcpu's thread is scheduled out, or the guest can't go on.
+///
+/// # Safety
+///
+/// As for [`Loaded::flush`]. The vcpu's light exit must have enabled interrupts, and not returned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvm_p9_rs_flush(vcpu: *mut KvmVcpu) {
+	// SAFETY: the caller's vcpu, which is not null.
+	let vcpu = unsafe { VcpuView::new(NonNull::new_unchecked(vcpu.cast())) };
+	let loaded: *const Loaded<'_> = p9(&vcpu).light.loaded.replace(ptr::null()).cast();
+	// SAFETY: not null until it is taken, here; the light exit's frame has it, and waits.
+	let Some(loaded) = (unsafe { loaded.as_ref() }) else {
+		return;
+	};
+	let k = &mut Power9::for_handler(paca());
+	// SAFETY: the caller's word, and this is the first call for it.
+	unsafe {
+		match loaded.kind() {
+			GuestKind::Hash => loaded.flush::<Power9Profile<HashLight>, _>(k),
+			_ => loaded.flush::<Power9Profile<RadixLight>, _>(k),
+		}
+	}
 }
 
 /// Counts why an exit was a full one: by the reason that a light handler gave, or else by the trap.

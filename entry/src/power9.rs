@@ -6,19 +6,19 @@ use core::ffi::c_int;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use ::hpt::fault::{self, Fault, Owner};
 use hcall::FastTable;
-use powerpc::{Answered, Counters, Cpu, LightCounter, P9Vcpu, Served};
+use powerpc::{Answered, Counters, Cpu, LightCounter, P9Vcpu, Served, Target};
 
 use crate::entry_point::{p9, set_fast_table};
 use crate::fast::{self, FAST_REAL_MODE, NO_FAST, REAL_MODE};
 use crate::hpt::guest::KernelGuest;
 use crate::layout::kernel as layout;
 use crate::light::Registers;
-use crate::switch::{Context, GuestKind, Kernel, Profile, hfscr, trap};
+use crate::switch::{Context, GuestKind, Kernel, Loaded, Profile, Service, hfscr, trap};
 use crate::timing::pmu;
 use crate::views::{ExceptionView, KvmView, MmioCacheView, NestedView, PacaView, VcpuView};
 
@@ -33,14 +33,16 @@ unsafe extern "C" {
 	fn kvm_p9_run_guest_site(vcpu: *mut u8);
 	fn kvm_p9_load_vectors(fp: *const u8, vr: *const u8);
 	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
-	fn kvm_p9_light_find_device(vcpu: *mut u8, address: u64) -> *mut u8;
+	fn kvm_p9_light_find_target(vcpu: *mut u8, address: u64) -> *mut u8;
 	fn kvm_p9_light_hash_finds_device(vcpu: *mut u8, address: u64) -> bool;
 	fn kvm_p9_light_hash_hcall(vcpu: *mut u8) -> c_int;
 	fn kvm_p9_light_hash_store(vcpu: *mut u8) -> c_int;
 	fn kvm_p9_light_ring(vcpu: *mut u8) -> c_int;
 	fn kvm_p9_light_store(vcpu: *mut u8, device: *mut u8) -> c_int;
 	fn kvm_p9_light_may_serve(vcpu: *mut u8) -> bool;
+	fn kvm_p9_light_find_memory(vcpu: *mut u8, address: u64, store: bool) -> *mut u8;
 	fn kvm_p9_light_serve(vcpu: *mut u8, trap: c_int) -> u64;
+	fn kvm_p9_light_fault(vcpu: *mut u8, slot: *mut u8, store: bool) -> u64;
 	fn kvm_p9_flush_guest_tlb(kvm: *mut u8, wanted: *mut u8, pcpu: c_int);
 	fn kvm_p9_clear_slb();
 	fn switch_pmu_to_guest(vcpu: *mut u8, host: *mut HostPmu);
@@ -377,16 +379,13 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
-	fn light_find_device(&mut self, vcpu: VcpuView, address: u64) -> Option<NonNull<u8>> {
-		if !self.light_may_ring(vcpu) {
-			return None;
-		}
+	fn light_find_target(&mut self, vcpu: VcpuView, address: u64) -> Target {
 		// SAFETY: it looks at the VM's devices and memory slots, which the run loop keeps by SRCU.
-		NonNull::new(unsafe { kvm_p9_light_find_device(pointer(vcpu), address) })
+		Target::from_glue(unsafe { kvm_p9_light_find_target(pointer(vcpu), address) })
 	}
 
 	#[inline(always)]
-	fn light_may_ring(&mut self, vcpu: VcpuView) -> bool {
+	fn nobody_has_the_pmu(&mut self, vcpu: VcpuView) -> bool {
 		let may = pmu::nobody_has_the_pmu(vcpu, self.paca);
 		if !may {
 			fast::light::refuse(p9(&vcpu), LightCounter::FullPmu);
@@ -431,9 +430,47 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
-	fn light_serve(&mut self, vcpu: VcpuView, trap: u32) -> Served {
-		// SAFETY: the switch calls it with all in place that interrupts of the host need.
-		Served::from_glue(unsafe { kvm_p9_light_serve(pointer(vcpu), trap as c_int) })
+	fn light_find_memory(
+		&mut self,
+		vcpu: VcpuView,
+		address: u64,
+		store: bool,
+	) -> Option<NonNull<u8>> {
+		// SAFETY: it looks at the VM's memory slots, which the run loop keeps by SRCU.
+		NonNull::new(unsafe { kvm_p9_light_find_memory(pointer(vcpu), address, store) })
+	}
+
+	#[inline(always)]
+	fn light_serve<P: Profile>(
+		&mut self,
+		loaded: &Loaded<'_>,
+		service: Service,
+		trap: u32,
+	) -> Served {
+		let vcpu = loaded.vcpu();
+		let (served, is_loaded) = match service {
+			Service::Interrupts => {
+				// SAFETY: the switch calls it with all in place that interrupts of the host need.
+				let served = unsafe { kvm_p9_light_serve(pointer(vcpu), trap as c_int) };
+				(Served::from_glue(served), true)
+			}
+			Service::Fault { slot, store } => {
+				let own = &p9(&vcpu).light;
+				own.loaded.set((&raw const *loaded).cast());
+				// SAFETY: the same. SRCU keeps the slot. `loaded` lives until it returns, and only
+				// this thread flushes it.
+				let served = unsafe { kvm_p9_light_fault(pointer(vcpu), slot.as_ptr(), store) };
+				// The thread may be on another CPU now.
+				self.counters = own.counters.get();
+				let is_loaded = !own.loaded.replace(ptr::null()).is_null();
+				(Served::from_glue(served), is_loaded)
+			}
+		};
+		if is_loaded && matches!(served, Served::Left | Served::Refused) {
+			// SAFETY: interrupts are disabled, and nothing has flushed it: no other task has run.
+			unsafe { loaded.flush::<P, _>(self) };
+		}
+		served
 	}
 
 	#[inline(always)]

@@ -82,6 +82,16 @@ macro_rules! host {
 	};
 }
 
+/// Whether the host's value is known without its register.
+macro_rules! is_kept_elsewhere {
+	(register) => {
+		false
+	};
+	($elsewhere:ident) => {
+		true
+	};
+}
+
 /// Whether a row has the mark.
 macro_rules! is_checkpointed {
 	() => {
@@ -116,6 +126,9 @@ macro_rules! group {
 		impl $group {
 			/// Its registers, in order.
 			pub const SPRS: &[Spr] = &[$(Spr::$spr),*];
+
+			/// No host's value is known by its register only.
+			pub const KEPT_ELSEWHERE: bool = true $(&& is_kept_elsewhere!($host))*;
 
 			/// Reads of the host's values those that only the registers know.
 			#[inline(always)]

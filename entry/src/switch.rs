@@ -20,6 +20,7 @@
 mod enter;
 mod exit;
 mod facilities;
+mod flush;
 mod serve;
 mod slb;
 mod storage;
@@ -30,6 +31,8 @@ use crate::sprs::Conditions;
 use crate::views::VcpuView;
 
 pub use crate::context::{Context, GuestKind, Kernel, Profile};
+pub use exit::Service;
+pub use flush::Loaded;
 pub(crate) use timebase::set as set_timebase;
 
 /// Trap numbers: the vector of the interrupt that ended the guest's run.
@@ -193,7 +196,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		// SAFETY: everything is loaded.
 		unsafe { k.run_guest(context.vcpu) };
 		k.time_guest_exit(context.vcpu);
-		let job = match P::KIND {
+		let found = match P::KIND {
 			// SAFETY: a hash guest has just left the trampoline.
 			GuestKind::Hash if P::LIGHT => match unsafe { storage::answer(k, context, when, lpcr) }
 			{
@@ -202,10 +205,10 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 				storage::Ended::Otherwise => exit::find_hash_job(k, &context),
 			},
 			GuestKind::Radix if P::LIGHT => exit::find_job(k, &context),
-			GuestKind::Radix | GuestKind::Hash | GuestKind::L2 => None,
+			GuestKind::Radix | GuestKind::Hash | GuestKind::L2 => exit::Found::Nothing,
 		};
 		if P::LIGHT
-			&& let Some(job) = job
+			&& let exit::Found::Job(job) = found
 		{
 			// SAFETY: the guest has just left the trampoline: a radix guest with the MMU on, a
 			// hash guest with it off.
@@ -216,12 +219,17 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 			break out;
 		}
 		k.pmu_to_host(context.vcpu);
-		if P::LIGHT && exit::light_may_serve::<P, _>(k, &context) {
+		if P::LIGHT
+			&& let Some(service) = exit::find_service::<P, _>(k, &context, found)
+		{
 			// SAFETY: the guest has just left the trampoline: a radix guest with the MMU on, a
 			// hash guest with it off. The PMU is the host's.
-			let out = unsafe { serve::serve::<P, _>(k, &context, when, &mut run, tb) };
-			let Some(out) = out else { continue };
-			break out;
+			let left = unsafe {
+				let facilities = host.facilities();
+				serve::serve::<P, _>(k, &context, facilities, when, &mut run, tb, service)
+			};
+			let Some(trap) = left else { continue };
+			return trap;
 		}
 
 		let out = exit::save_interrupt_state(k, &context, when);

@@ -87,6 +87,36 @@ static __always_inline void kvm_p9_light_end(struct kvm_vcpu *vcpu)
 		guest_state_enter_irqoff();
 }
 
+/* Take away the guest's FP, VMX and VSX registers. Those that kernel code has not saved are saved now. */
+static __always_inline void kvm_p9_give_up_vectors(void)
+{
+	struct thread_struct *thread = &current->thread;
+
+	if (thread->regs->msr & VECTORS)
+		enable_kernel_vsx();
+	thread->fp_save_area = NULL;
+	thread->vr_save_area = NULL;
+}
+
+/*
+ * The scheduler is about to run another task, in the middle of a light exit. Take away what of the
+ * guest's is loaded, and put the host's in place. This must not sleep, wake or print.
+ */
+noinstr void __kvm_p9_flush(struct kvm_vcpu *vcpu)
+{
+	kvm_p9_give_up_vectors();
+	kvm_p9_rs_flush(vcpu);
+}
+EXPORT_SYMBOL_GPL(__kvm_p9_flush);
+
+/* The end of a light exit after which the guest does not go on. Rust takes the rest away. */
+static __always_inline void kvm_p9_light_leave(void)
+{
+	kvm_p9_give_up_vectors();
+	if (kvm_p9_light_tells_state())
+		guest_state_enter_irqoff();
+}
+
 /* Work for the run loop that does not depend on the time, or on the vcpu's doorbell */
 static __always_inline bool kvm_p9_has_work(struct kvm_vcpu *vcpu)
 {
@@ -158,6 +188,27 @@ noinstr bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
 }
 
 /*
+ * The end of a light exit that has enabled interrupts. Now that they are disabled: what came before is
+ * seen here, and what comes later ends the guest's run.
+ */
+static __always_inline u64 kvm_p9_light_served(struct kvm_vcpu *vcpu)
+{
+	u64 limit = timer_get_next_tb();
+
+	if (unlikely(kvm_p9_has_work(vcpu) || !kvm_p9_entry_is_valid(vcpu) || mftb() >= limit)) {
+		kvm_p9_light_refuse(vcpu, KVM_P9_LIGHT_WORK);
+		kvm_p9_light_leave();
+		return KVM_P9_ABI_SERVE_LEFT;
+	}
+	/* What the entry of a guest notes for RCU, if kvm_p9_light_end() does not */
+	if (!kvm_p9_light_tells_state())
+		rcu_virt_note_context_switch();
+	kvm_p9_light_end(vcpu);
+	vcpu->arch.p9.light.limit = limit;
+	return limit;
+}
+
+/*
  * Serve the host's pending interrupts, and the softirqs that they raise, as the run loop does
  * after a full exit. Rust has put in place what interrupts depend on: see
  * docs/light-exit.md. Preemption is disabled, so no other task runs. Return the host timebase
@@ -167,15 +218,14 @@ noinstr u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
 {
 	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
 	unsigned long flags = IRQS_ENABLED;
-	u64 limit;
 
+	kvm_p9_light_begin(vcpu);
 	/* Of a hash guest: kvm_p9_light_may_serve() could not ask whether a tracepoint is on */
 	if (unlikely(!kvm_is_radix(vcpu->kvm) && ops->traced())) {
 		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_TRACED);
+		kvm_p9_light_leave();
 		return KVM_P9_ABI_SERVE_REFUSED;
 	}
-
-	kvm_p9_light_begin(vcpu);
 	this_cpu_enable_ftrace();
 
 	/* The guest's exit took the message. The other interrupts are still pending. */
@@ -195,22 +245,59 @@ noinstr u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
 	hard_irq_disable();
 
 	this_cpu_disable_ftrace();
-	/* What the entry of a guest notes for RCU, if kvm_p9_light_end() does not */
-	if (!kvm_p9_light_tells_state())
-		rcu_virt_note_context_switch();
-	kvm_p9_light_end(vcpu);
+	return kvm_p9_light_served(vcpu);
+}
 
-	/*
-	 * Now that interrupts are disabled: what came before is seen here, and what comes
-	 * later ends the guest's run.
-	 */
-	limit = timer_get_next_tb();
-	if (unlikely(kvm_p9_has_work(vcpu) || !kvm_p9_entry_is_valid(vcpu) || mftb() >= limit)) {
-		kvm_p9_light_refuse(vcpu, KVM_P9_LIGHT_WORK);
-		return KVM_P9_ABI_SERVE_LEAVE;
+/*
+ * Have the host map a page of the guest's memory. The thread may sleep, and be scheduled out: then the
+ * guest's context is taken away by kvm_p9_flush(), and the thread may be on another CPU after it.
+ * Return as kvm_p9_light_serve() does.
+ */
+noinstr u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot, bool writing)
+{
+	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
+	struct kvm_p9_light *light = &vcpu->arch.p9.light;
+	unsigned long flags = IRQS_ENABLED;
+	bool done;
+
+	kvm_p9_light_begin(vcpu);
+	this_cpu_enable_ftrace();
+	guest_timing_exit_irqoff();
+	vcpu->arch.state = KVMPPC_VCPU_BUSY_IN_HOST;
+	powerpc_local_irq_pmu_restore(flags);
+	preempt_enable();
+
+	done = ops->fault(vcpu, slot, writing);
+
+	preempt_disable();
+	powerpc_local_irq_pmu_save(flags);
+	hard_irq_disable();
+	vcpu->arch.state = KVMPPC_VCPU_RUNNABLE;
+	guest_timing_enter_irqoff();
+	this_cpu_disable_ftrace();
+
+	light->counters = this_cpu_ptr(&kvm_p9_counters);
+	/* What was noted when the fault could have been a store to a device */
+	WRITE_ONCE(light->counters->reason, KVM_P9_LIGHT_NONE);
+	if (done) {
+		vcpu->stat.sum_exits++;
+		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_FAULT);
 	}
-	vcpu->arch.p9.light.limit = limit;
-	return limit;
+	if (unlikely(!light->loaded)) {
+		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_FLUSHED);
+		if (done)
+			kvm_p9_light_refuse(vcpu, KVM_P9_LIGHT_WORK);
+		/* The run loop notes the end of a dispatch, as after any other exit */
+		ops->dispatch(vcpu);
+		if (kvm_p9_light_tells_state())
+			guest_state_enter_irqoff();
+		return done ? KVM_P9_ABI_SERVE_LEFT : KVM_P9_ABI_SERVE_REFUSED;
+	}
+	if (unlikely(!done)) {
+		kvm_p9_light_leave();
+		return KVM_P9_ABI_SERVE_REFUSED;
+	}
+	return kvm_p9_light_served(vcpu);
 }
 
 /* Rust has put the host's MMU context in place. Interrupts are disabled in MSR. */
@@ -245,24 +332,50 @@ static __always_inline struct kvm_memory_slot *kvm_p9_find_slot(struct kvm *kvm,
 	return !slot || slot->flags & KVM_MEMSLOT_INVALID ? NULL : slot;
 }
 
-/*
- * The device of the kernel at that address, if there is no memory. Called with the guest's context
- * loaded. The run loop holds kvm->srcu, which keeps buses, devices and slots.
- */
-noinstr const struct kvm_io_range *kvm_p9_light_find_device(struct kvm_vcpu *vcpu, gpa_t gpa)
+/* Whether the host may map a page of the slot in a light exit */
+static __always_inline bool kvm_p9_may_map(struct kvm_vcpu *vcpu,
+					   const struct kvm_memory_slot *slot, bool writing)
 {
+	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
+
+	if (writing && slot->flags & KVM_MEM_READONLY)
+		return false;
+	if (likely(!kvm_p9_has_work(vcpu) && kvm_p9_entry_is_valid(vcpu) && !ops->traced()))
+		return true;
+	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_FAULT);
+	return false;
+}
+
+/*
+ * What the guest stored to: the memory slot at that address, with a bit that says so, if the host may map
+ * a page of it; or else the device of the kernel. Called with the guest's context loaded. The run loop
+ * holds kvm->srcu, which keeps buses, devices and slots.
+ */
+noinstr unsigned long kvm_p9_light_find_target(struct kvm_vcpu *vcpu, gpa_t gpa)
+{
+	struct kvm_memory_slot *slot = kvm_p9_find_slot(vcpu->kvm, gpa);
 	const struct kvm_io_range *range;
-	struct kvm *kvm = vcpu->kvm;
 
 	/* First: most are page faults */
-	if (kvm_p9_find_slot(kvm, gpa)) {
+	if (slot) {
 		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_STORE_FAULT);
-		return NULL;
+		return kvm_p9_may_map(vcpu, slot, true) ? (unsigned long)slot | KVM_P9_ABI_TARGET_MEMORY : 0;
 	}
-	range = kvm_p9_find_device(kvm, gpa);
+	range = kvm_p9_find_device(vcpu->kvm, gpa);
 	if (!range)
 		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_STORE);
-	return range;
+	return (unsigned long)range;
+}
+
+/*
+ * The memory slot at that address, if the host may map a page of it in a light exit. Called with the
+ * guest's context loaded. The run loop holds kvm->srcu, which keeps the slot.
+ */
+noinstr struct kvm_memory_slot *kvm_p9_light_find_memory(struct kvm_vcpu *vcpu, gpa_t gpa, bool writing)
+{
+	struct kvm_memory_slot *slot = kvm_p9_find_slot(vcpu->kvm, gpa);
+
+	return slot && kvm_p9_may_map(vcpu, slot, writing) ? slot : NULL;
 }
 
 /* For kvm_p9_fetch(): eight bytes of the guest's memory, which userspace has to have at hand */

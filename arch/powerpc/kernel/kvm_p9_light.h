@@ -5,9 +5,9 @@
 #include "kvm_p9.h"
 
 /*
- * What a light exit may call in KVM-HV: all of it. These run with interrupts disabled, in the
- * middle of a guest's run. They must not sleep, and must not enable interrupts. They must do
- * the whole job, or change nothing.
+ * What a light exit may call in KVM-HV: all of it. But for fault() these run with interrupts
+ * disabled, in the middle of a guest's run. They must not sleep, and must not enable interrupts. They
+ * must do the whole job, or change nothing.
  */
 struct kvm_p9_light_ops {
 	/* A tracepoint of the run loop is on: each exit has to pass it */
@@ -22,6 +22,11 @@ struct kvm_p9_light_ops {
 	bool (*hash_store)(struct kvm_vcpu *vcpu);
 	/* Emulates the vcpu's last instruction: a doorbell for another vcpu */
 	bool (*ring)(struct kvm_vcpu *vcpu);
+
+	/* The only one with interrupts enabled, and that may sleep: maps the page of fault_gpa */
+	bool (*fault)(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot, bool writing);
+	/* Has the VPA say that the vcpu runs */
+	void (*dispatch)(struct kvm_vcpu *vcpu);
 };
 
 extern const struct kvm_p9_light_ops kvm_p9_light_hv_ops;
@@ -91,15 +96,20 @@ bool kvm_p9_light_hash_finds_device(struct kvm_vcpu *vcpu, unsigned long ea);
 int kvm_p9_light_hash_store(struct kvm_vcpu *vcpu);
 int kvm_p9_light_ring(struct kvm_vcpu *vcpu);
 int kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range);
-const struct kvm_io_range *kvm_p9_light_find_device(struct kvm_vcpu *vcpu, gpa_t gpa);
+unsigned long kvm_p9_light_find_target(struct kvm_vcpu *vcpu, gpa_t gpa);
 bool kvm_p9_light_read(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *value);
 bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu);
+struct kvm_memory_slot *kvm_p9_light_find_memory(struct kvm_vcpu *vcpu, gpa_t gpa, bool writing);
 u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap);
+u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot, bool writing);
 
 /* For kvm_p9_main.c */
 bool kvm_p9_find_instruction(struct kvm_vcpu *vcpu);
 
 /* entry/src/fetch.rs */
 bool kvm_p9_fetch(struct kvm_vcpu *vcpu);
+
+/* entry/src/entry_point.rs */
+void kvm_p9_rs_flush(struct kvm_vcpu *vcpu);
 
 #endif /* KVM_P9_LIGHT_H */

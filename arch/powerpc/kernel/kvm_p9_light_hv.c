@@ -7,6 +7,8 @@
  * kvmppc_hv_emulate_mmio() have the other copy.
  */
 #include <linux/kvm_host.h>
+#include <linux/pagemap.h>
+#include <linux/version.h>
 #include <kvm/iodev.h>
 #include <asm/archrandom.h>
 #include <asm/dbell.h>
@@ -15,6 +17,7 @@
 #include <asm/kvm_book3s.h>
 #include <asm/kvm_ppc.h>
 #include <asm/lppaca.h>
+#include <asm/pte-walk.h>
 #include <asm/sstep.h>
 
 #include "book3s_hv.h"
@@ -324,6 +327,46 @@ static bool kvm_p9_light_hv_ring(struct kvm_vcpu *vcpu)
 	return true;
 }
 
+/* Whether userspace could access its page as the guest wants to */
+static bool kvm_p9_is_mapped(unsigned long hva, bool writing)
+{
+	unsigned long flags;
+	unsigned int shift;
+	pte_t *ptep, pte;
+
+	/* Keeps page tables: who frees one waits for an interrupt, or for RCU */
+	local_irq_save(flags);
+	ptep = find_linux_pte(current->mm->pgd, hva, NULL, &shift);
+	pte = ptep ? READ_ONCE(*ptep) : __pte(0);
+	local_irq_restore(flags);
+	return pte_present(pte) && (!writing || pte_write(pte));
+}
+
+/*
+ * A page of memory for a radix guest, as kvmppc_book3s_radix_page_fault() has it mapped. If it was
+ * invalidated meanwhile, the guest tries again.
+ *
+ * KVM tries twice to get a page that is there before it has userspace's fault handled, and looks for it
+ * before and after. Where it is not there have the fault handled first, so that KVM's first try finds
+ * it. Whether the guest may have the page is KVM's decision.
+ */
+static bool kvm_p9_light_hv_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot, bool writing)
+{
+	gpa_t gpa = vcpu->arch.fault_gpa & ~0xf000000000000fffUL;
+	unsigned long hva = gfn_to_hva_memslot(slot, gpa >> PAGE_SHIFT);
+	int ret;
+
+	if (writing && !kvm_p9_is_mapped(hva, writing))
+		fault_in_safe_writeable((const char __user *)hva, 1);
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+	ret = kvmppc_book3s_instantiate_page(vcpu, gpa, slot, writing, NULL, NULL);
+#else
+	ret = kvmppc_book3s_instantiate_page(vcpu, gpa, slot, writing,
+					     slot->flags & KVM_MEM_READONLY, NULL, NULL);
+#endif
+	return !ret || ret == -EAGAIN;
+}
+
 const struct kvm_p9_light_ops kvm_p9_light_hv_ops = {
 	.traced = kvm_p9_light_traced,
 	.hcall = kvm_p9_light_hv_hcall,
@@ -331,4 +374,6 @@ const struct kvm_p9_light_ops kvm_p9_light_hv_ops = {
 	.store = kvm_p9_light_hv_store,
 	.hash_store = kvm_p9_light_hv_hash_store,
 	.ring = kvm_p9_light_hv_ring,
+	.fault = kvm_p9_light_hv_fault,
+	.dispatch = kvm_p9_dispatch,
 };

@@ -16,7 +16,7 @@ pub use abi::fast::FastHcall;
 pub use abi::host::{
 	FAST_LIGHT_TABLE, FAST_TABLE, HostFacts, LIGHT_TABLE, NO_FAST_TABLE, TIMED_FAST_TABLE,
 };
-pub use abi::light::{Answered, Light, LightCounter, Served};
+pub use abi::light::{Answered, Light, LightCounter, Served, Target};
 pub use abi::stats::{
 	BUCKETS, Cycles, Distribution, EVENTS, Event, LONGEST_WITH_CYCLES, PathStats, Place,
 	SHORTEST_BITS, SpanKind, Stats, TimingFlags,

@@ -76,6 +76,10 @@ macro_rules! switched_sprs {
 				/// Software-use register 3. The host's vDSO finds the number of the CPU there.
 				sprg3 / set_sprg3: SPRG3 = 275, vcpu(arch.shregs.sprg3) as u64, always,
 					paca(sprg_vdso), guest(!0);
+				/// User Authority Mask Override Register: which bits of AMR problem state may change.
+				/// The host has no such bits.
+				uamor / set_uamor: UAMOR = 157, vcpu(arch.uamor) as u64, always,
+					zero, guest(!0);
 			}
 			/// Registers that the kernel's own accesses to user memory depend on (KUAP and
 			/// KUEP keep AMR and IAMR; with radix they apply to user pages only, so that the
@@ -88,10 +92,6 @@ macro_rules! switched_sprs {
 				/// Authority Mask Register: access to user pages by the kernel.
 				amr / set_amr: AMR = 29, vcpu(arch.amr) as u64, always,
 					register + checkpointed, guest(!0 >> 2);
-				/// User Authority Mask Override Register: which bits of AMR problem state may change.
-				/// The host has no such bits.
-				uamor / set_uamor: UAMOR = 157, vcpu(arch.uamor) as u64, always,
-					zero, guest(!0);
 			}
 			/// Breakpoints and watchpoints. A guest sets them by H_SET_MODE, which refuses
 			/// those for hypervisor state, so they cannot trigger in the host; what they must

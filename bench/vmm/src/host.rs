@@ -191,7 +191,12 @@ pub fn is_light_answer(name: &str) -> bool {
 
 /// Whether a counter counts light exits.
 fn is_light_exit(name: &str) -> bool {
-	is_light_answer(name) || ["light_host_timer", "light_host_interrupt"].contains(&name)
+	const OTHERS: [&str; 3] = [
+		"light_host_timer",
+		"light_host_interrupt",
+		"light_page_fault",
+	];
+	is_light_answer(name) || OTHERS.contains(&name)
 }
 
 /// What the counters say of a case so far, or `None` on a kernel without.

@@ -12,7 +12,7 @@ use powerpc::abi::{Field, Shared};
 use powerpc::{
 	Answered, BUCKETS, Counters, Distribution, EVENTS, Event, FAST_LIGHT_TABLE, FAST_TABLE,
 	FastHcall, HostFacts, LIGHT_TABLE, Light, LightCounter, Mmcr0, NO_FAST_TABLE, Needs, P9Vcpu,
-	PathStats, SHORTEST_BITS, Served, SpanKind, SprField, Stats, TIMED_FAST_TABLE, TceCall,
+	PathStats, SHORTEST_BITS, Served, SpanKind, SprField, Stats, TIMED_FAST_TABLE, Target, TceCall,
 	TimingFlags,
 };
 
@@ -39,7 +39,8 @@ pub fn header() -> String {
 		("ANSWER_REFUSED", Answered::Refused as u64),
 		("ANSWER_DONE", Answered::Done as u64),
 		("ANSWER_DONE_LEAVE", Answered::DoneLeave as u64),
-		("SERVE_LEAVE", Served::LEAVE),
+		("TARGET_MEMORY", Target::MEMORY as u64),
+		("SERVE_LEFT", Served::LEFT),
 		("SERVE_REFUSED", Served::REFUSED),
 		("FAST_TABLE_BITS", FastTable::BITS.into()),
 		("H_NULL", Number::NULL.0),
@@ -124,7 +125,7 @@ fn light_counters() -> String {
 	for counter in LightCounter::ALL {
 		writeln!(text, "\tKVM_P9_{},", counter.c_name()).unwrap();
 	}
-	text.push_str("\tKVM_P9_LIGHT_COUNTERS,\n};\n");
+	text.push_str("\tKVM_P9_LIGHT_COUNTERS,\n\tKVM_P9_LIGHT_NONE = KVM_P9_LIGHT_COUNTERS,\n};\n");
 	text
 }
 

@@ -17,9 +17,10 @@ use std::process::Command;
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Functions that the kernel calls. Everything else in the object is local.
-pub const ENTRY_POINTS: [&str; 6] = [
+pub const ENTRY_POINTS: [&str; 7] = [
 	"kvm_p9_assists_tm",
 	"kvm_p9_fetch",
+	"kvm_p9_rs_flush",
 	"kvm_p9_rs_vcpu_entry",
 	"kvm_p9_time_entry",
 	"kvm_p9_time_exit",

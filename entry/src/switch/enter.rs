@@ -18,12 +18,28 @@ pub(super) struct Host {
 	pub(super) supervisor: Supervisor,
 	guest: GuestOnly,
 	interrupt: Interrupt,
-	pub(super) hfscr: u64,
+	hfscr: u64,
 	pub(super) pidr: u64,
+	psscr: u64,
+}
+
+/// Of them those that say what problem state may do, and how the CPU stops.
+#[derive(Clone, Copy)]
+pub(super) struct Facilities {
+	pub(super) hfscr: u64,
 	pub(super) psscr: u64,
 }
 
 impl Host {
+	/// See [`Facilities`].
+	#[inline(always)]
+	pub(super) fn facilities(&self) -> Facilities {
+		Facilities {
+			hfscr: self.hfscr,
+			psscr: self.psscr,
+		}
+	}
+
 	/// Reads them all.
 	#[inline(always)]
 	pub(super) fn read<P: Profile, K: Kernel>(k: &mut K, when: Conditions) -> Self {

@@ -4,9 +4,9 @@
 use core::ptr::NonNull;
 
 use hcall::Number;
-use powerpc::{Answered, Msr, Spr};
+use powerpc::{Answered, Msr, Spr, Target};
 
-use super::enter::{self, Host};
+use super::enter::{self, Facilities, Host};
 use super::facilities::{self, has_tm};
 use super::serve::Run;
 use super::{
@@ -106,6 +106,9 @@ pub(super) fn save_interrupt_state<K: Kernel>(
 	out
 }
 
+/// ASDR has the page's address, and at its top bits that are no address.
+const ASDR_PAGE: u64 = 0x0fff_ffff_ffff_f000;
+
 /// What a light exit can answer of an exit that is no hcall.
 #[derive(Clone, Copy)]
 pub(super) enum Job {
@@ -119,10 +122,23 @@ pub(super) enum Job {
 	HashHcall,
 }
 
-/// The job, if the guest came out for one that a light exit can answer: outside a transaction, by
+/// What a radix guest came out for, as far as that was looked at.
+#[derive(Clone, Copy)]
+pub(super) enum Found {
+	/// Nothing was looked at.
+	Nothing,
+	/// A job that a light exit can answer.
+	Job(Job),
+	/// A store to this memory, of which the host may map a page.
+	Memory(NonNull<u8>),
+	/// A store that takes the full exit.
+	OtherStore,
+}
+
+/// What the guest came out for, if a light exit can answer it: outside a transaction, by
 /// a guest with translation on. All other exits pass here, too, so the cheap tests come first.
 #[inline(always)]
-pub(super) fn find_job<K: Kernel>(k: &mut K, context: &Context) -> Option<Job> {
+pub(super) fn find_job<K: Kernel>(k: &mut K, context: &Context) -> Found {
 	/// What a store is that has no translation, and nothing else is wrong.
 	const MASK: u32 = (layout::DSISR_ODD | layout::DSISR_STORE) as u32;
 	let Context { vcpu, paca, .. } = *context;
@@ -130,17 +146,17 @@ pub(super) fn find_job<K: Kernel>(k: &mut K, context: &Context) -> Option<Job> {
 		trap @ trap::H_DATA_STORAGE
 			if k.exception_area(trap).dsisr() & MASK == layout::DSISR_STORE as u32 =>
 		{
-			find_device(k, vcpu).map(Job::Store)
+			find_target(k, vcpu)
 		}
 		trap::H_FAC_UNAVAIL => find_doorbell(k, vcpu),
-		_ => None,
+		_ => Found::Nothing,
 	}
 }
 
 /// What a hash guest came out for, if a light exit can answer it: an hcall of the kernel's that never
 /// sleeps. Its handlers run with the MMU off, and cannot call C.
 #[inline(always)]
-pub(super) fn find_hash_job<K: Kernel>(k: &mut K, context: &Context) -> Option<Job> {
+pub(super) fn find_hash_job<K: Kernel>(k: &mut K, context: &Context) -> Found {
 	const HCALLS: [Number; 4] = [
 		Number::PROD,
 		Number::CONFER,
@@ -152,20 +168,28 @@ pub(super) fn find_hash_job<K: Kernel>(k: &mut K, context: &Context) -> Option<J
 		&& HCALLS.contains(&Number(vcpu.gpr3()))
 		&& !Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS | Msr::PR)
 		&& k.answers_faults(vcpu);
-	answers.then_some(Job::HashHcall)
+	if answers {
+		Found::Job(Job::HashHcall)
+	} else {
+		Found::Nothing
+	}
 }
 
 /// The job, if the access of a hash guest to a device is a store to one of the kernel, with
 /// translation on and outside a transaction.
 #[inline(always)]
-pub(super) fn may_store_to_device<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<Job> {
+pub(super) fn may_store_to_device<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Found {
 	let msr = Msr::from_bits_retain(vcpu.msr());
 	let area = k.exception_area(trap::H_DATA_STORAGE);
 	let may = area.dsisr() & layout::DSISR_STORE as u32 != 0
 		&& msr.contains(Msr::DR)
 		&& !msr.intersects(Msr::TS)
 		&& k.light_hash_finds_device(vcpu, area.dar());
-	may.then_some(Job::HashStore)
+	if may {
+		Found::Job(Job::HashStore)
+	} else {
+		Found::Nothing
+	}
 }
 
 /// Whether the guest has translation on, and is not in a transaction.
@@ -176,22 +200,28 @@ fn may_be_light<K: Kernel>(k: &mut K, vcpu: VcpuView) -> bool {
 }
 
 #[inline(never)]
-fn find_device<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<NonNull<u8>> {
-	/// ASDR has the page's address, and at its top bits that are no address.
-	const PAGE: u64 = 0x0fff_ffff_ffff_f000;
-	let address =
-		k.mfspr::<{ Spr::ASDR.0 }>() & PAGE | k.exception_area(trap::H_DATA_STORAGE).dar() & 0xfff;
-	if !may_be_light(k, vcpu) {
-		return None;
+fn find_target<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Found {
+	let page = k.mfspr::<{ Spr::ASDR.0 }>() & ASDR_PAGE;
+	let address = page | k.exception_area(trap::H_DATA_STORAGE).dar() & 0xfff;
+	// With the PMU in use it has to be switched first.
+	if !may_be_light(k, vcpu) || !k.nobody_has_the_pmu(vcpu) {
+		return Found::Nothing;
 	}
-	k.light_find_device(vcpu, address)
+	match k.light_find_target(vcpu, address) {
+		Target::Memory(slot) => Found::Memory(slot),
+		Target::Device(device) => Found::Job(Job::Store(device)),
+		Target::Other => Found::OtherStore,
+	}
 }
 
 #[inline(never)]
-fn find_doorbell<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Option<Job> {
+fn find_doorbell<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Found {
 	let facility = k.mfspr::<{ Spr::HFSCR.0 }>() >> HFSCR_CAUSE_SHIFT;
 	let is_doorbell = facility == hfscr::MSGP.trailing_zeros().into();
-	(is_doorbell && may_be_light(k, vcpu) && k.light_may_ring(vcpu)).then_some(Job::Doorbell)
+	match is_doorbell && may_be_light(k, vcpu) && k.nobody_has_the_pmu(vcpu) {
+		true => Found::Job(Job::Doorbell),
+		false => Found::Nothing,
+	}
 }
 
 /// Tries to do such a job in a light exit. If the job is done, the guest can go
@@ -296,13 +326,66 @@ pub(super) unsafe fn go_straight_on<K: Kernel>(k: &mut K, context: &Context) {
 	}
 }
 
-/// Whether an interrupt of the host ended the run of a guest outside a transaction, that a light
-/// exit can serve. A radix guest must have had translation on.
+/// What a light exit does with the host's interrupts enabled.
+#[derive(Clone, Copy)]
+pub enum Service {
+	/// It serves the host's interrupts.
+	Interrupts,
+	/// It has the host map a page of this memory slot, for which it may sleep.
+	Fault {
+		/// The kernel's slot.
+		slot: NonNull<u8>,
+		/// The guest stores to the page.
+		store: bool,
+	},
+}
+
+/// What of that the guest left for: an interrupt of the host, or memory that the host has not mapped.
+/// The guest must not be in a transaction, and a radix guest must have translation on. Page faults of
+/// hash guests take the full exit. All exits but the shortest pass here: the cheap tests come first.
 #[inline(always)]
-pub(super) fn light_may_serve<P: Profile, K: Kernel>(k: &mut K, context: &Context) -> bool {
-	let trap = context.paca.trap() as u32 & !2;
-	matches!(trap, trap::HV_DECREMENTER | trap::H_DOORBELL | trap::H_VIRT)
-		&& may_serve::<P, _>(k, context.vcpu)
+pub(super) fn find_service<P: Profile, K: Kernel>(
+	k: &mut K,
+	context: &Context,
+	found: Found,
+) -> Option<Service> {
+	/// What neither storage interrupt says of a translation that is only not there.
+	const ODD: u64 = layout::DSISR_ODD as u64;
+	let Context { vcpu, paca, .. } = *context;
+	match found {
+		Found::Memory(slot) => return Some(Service::Fault { slot, store: true }),
+		Found::OtherStore => return None,
+		Found::Nothing | Found::Job(_) => {}
+	}
+	match paca.trap() as u32 & !2 {
+		trap::HV_DECREMENTER | trap::H_DOORBELL | trap::H_VIRT => {
+			may_serve::<P, _>(k, vcpu).then_some(Service::Interrupts)
+		}
+		trap @ trap::H_DATA_STORAGE if matches!(P::KIND, GuestKind::Radix) => {
+			let dsisr = k.exception_area(trap).dsisr();
+			if u64::from(dsisr) & ODD != 0 {
+				return None;
+			}
+			find_memory(k, vcpu, dsisr & layout::DSISR_STORE as u32 != 0)
+		}
+		trap::H_INST_STORAGE if matches!(P::KIND, GuestKind::Radix) => {
+			if vcpu.msr() & (ODD | layout::HSRR1_HISI_WRITE as u64) != 0 {
+				return None;
+			}
+			find_memory(k, vcpu, false)
+		}
+		_ => None,
+	}
+}
+
+#[inline(never)]
+fn find_memory<K: Kernel>(k: &mut K, vcpu: VcpuView, store: bool) -> Option<Service> {
+	let address = k.mfspr::<{ Spr::ASDR.0 }>() & ASDR_PAGE;
+	if !may_be_light(k, vcpu) {
+		return None;
+	}
+	let slot = k.light_find_memory(vcpu, address, store)?;
+	Some(Service::Fault { slot, store })
 }
 
 #[inline(never)]
@@ -335,12 +418,9 @@ impl GuestSaved {
 		let vcpu = context.vcpu;
 		let purr = k.mfspr::<{ Spr::PURR.0 }>();
 		let spurr = k.mfspr::<{ Spr::SPURR.0 }>();
-		User::save(k, context, when);
+		save_deferred(k, context, when);
 		Supervisor::save(k, context, when);
-		sprs::GuestOnly::save(k, context, when);
-		vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
 		vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
-		vcpu.set_psscr(k.mfspr::<{ Spr::PSSCR_PR.0 }>());
 		Self::read(k, purr, spurr, doorbell)
 	}
 
@@ -355,6 +435,16 @@ impl GuestSaved {
 			dec: k.mfspr::<{ Spr::DEC.0 }>(),
 		}
 	}
+}
+
+/// Saves what a light exit leaves the guest's, also while interrupts are enabled.
+#[inline(always)]
+pub(super) fn save_deferred<K: Kernel>(k: &mut K, context: &Context, when: Conditions) {
+	let vcpu = context.vcpu;
+	User::save(k, context, when);
+	sprs::GuestOnly::save(k, context, when);
+	vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
+	vcpu.set_psscr(k.mfspr::<{ Spr::PSSCR_PR.0 }>());
 }
 
 /// Times of an exit.
@@ -546,32 +636,51 @@ pub(super) unsafe fn restore_sprs<P: Profile, K: Kernel>(
 	doorbell: bool,
 	times: Times,
 ) {
+	// SAFETY: each value is the host's own.
+	unsafe {
+		k.mtspr::<{ Spr::PURR.0 }>(times.purr);
+		k.mtspr::<{ Spr::SPURR.0 }>(times.spurr);
+		run.debug.restore(k, context, when);
+		if doorbell {
+			k.mtspr::<{ Spr::DPDES.0 }>(0);
+		}
+		// At least as large as DEC, so that it never is what ends a host's sleep.
+		k.mtspr::<{ Spr::HDEC.0 }>(k.decrementer_max());
+		k.rearm_host_dec(times.tb);
+
+		restore_deferred::<P, _>(k, context, &host.user, host.facilities(), when);
+		host.supervisor.restore(k, context, when);
+	}
+}
+
+/// Restores what a light exit leaves the guest's.
+///
+/// # Safety
+///
+/// `user` and `host` must be this entry's.
+#[inline(always)]
+pub(super) unsafe fn restore_deferred<P: Profile, K: Kernel>(
+	k: &mut K,
+	context: &Context,
+	user: &User,
+	host: Facilities,
+	when: Conditions,
+) {
 	let Context {
 		vcpu, vcore, paca, ..
 	} = *context;
 	// SAFETY: each value is the host's own.
 	unsafe {
-		k.mtspr::<{ Spr::PURR.0 }>(times.purr);
-		k.mtspr::<{ Spr::SPURR.0 }>(times.spurr);
 		if P::tm_assist() {
 			// [FAKE_SUSPEND] was needed until the transaction was saved.
 			let fake_suspend = u64::from(paca.fake_suspend()) << PSSCR_FAKE_SUSPEND_SHIFT;
 			k.mtspr::<{ Spr::PSSCR.0 }>(host.psscr | fake_suspend);
 		}
 		k.mtspr::<{ Spr::HFSCR.0 }>(host.hfscr);
-		run.debug.restore(k, context, when);
-		if doorbell {
-			k.mtspr::<{ Spr::DPDES.0 }>(0);
-		}
 		if vcore.pcr() != 0 {
 			k.mtspr::<{ Spr::PCR.0 }>(PCR_MASK);
 		}
-		// At least as large as DEC, so that it never is what ends a host's sleep.
-		k.mtspr::<{ Spr::HDEC.0 }>(k.decrementer_max());
-		k.rearm_host_dec(times.tb);
-
-		host.user.restore(k, context, when);
-		host.supervisor.restore(k, context, when);
+		user.restore(k, context, when);
 		if vcpu.ctrl() & 1 == 0 {
 			k.mtspr::<{ Spr::CTRLT.0 }>(1);
 		}

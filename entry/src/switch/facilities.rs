@@ -18,6 +18,16 @@ pub(super) fn has_tm<P: Profile>() -> bool {
 #[inline(always)]
 pub(super) fn store<P: Profile, K: Kernel>(k: &mut K, context: &Context, when: Conditions) {
 	k.store_vectors(context.vcpu);
+	store_transactions::<P, _>(k, context, when);
+}
+
+/// Of these the registers of transactional memory.
+#[inline(always)]
+pub(super) fn store_transactions<P: Profile, K: Kernel>(
+	k: &mut K,
+	context: &Context,
+	when: Conditions,
+) {
 	if when.tm {
 		Transactions::save(k, context, when);
 		age::<P>(context, hfscr::TM, VcpuView::load_tm, VcpuView::set_load_tm);

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Interrupts of the host, served in a light exit.
+//! Light exits that enable interrupts.
 //!
-//! The host's timer, a device or another CPU ends the guest's run. What interrupt handlers and
-//! softirqs depend on is switched, interrupts are enabled until none is pending, and the
-//! guest goes on. Preemption stays disabled: no other task runs, and none returns to
-//! userspace. `docs/light-exit.md` says register by register why the rest may stay the guest's.
+//! The host's timer, a device or another CPU ends the guest's run, or the guest needs a page that
+//! the host has to map. What interrupt handlers and softirqs depend on is switched, and interrupts are
+//! enabled: until none is pending, or until the page is there. Then the guest goes on.
+//!
+//! For interrupts preemption stays disabled. For a page the thread may sleep: if it is scheduled out,
+//! the flush takes the guest's context away. `docs/light-exit.md` says register by register why
+//! the rest may stay the guest's.
 
 use powerpc::{Msr, Served, Spr};
 
-use super::enter;
-use super::exit::{self, Out};
+use super::enter::{self, Facilities};
+use super::exit::{self, Service};
+use super::flush::Loaded;
 use super::{Doorbell, slb, timebase, trap};
 use crate::context::{Context, GuestKind, Kernel, Profile};
 use crate::layout::kernel as layout;
@@ -54,9 +58,8 @@ impl Run {
 	}
 }
 
-/// Serves the host's interrupts, and loads the guest's registers again. Then the guest can go
-/// straight on, or, if the result is `Some`, the exit continues as a full one, in which nothing
-/// has happened in the guest.
+/// Does this service, and loads the guest's registers again. Then the guest can go straight on. Or,
+/// if the result is `Some`, all of the host's context is back, and the exit is a full one with that trap.
 ///
 /// # Safety
 ///
@@ -66,10 +69,12 @@ impl Run {
 pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 	k: &mut K,
 	context: &Context,
+	facilities: Facilities,
 	when: Conditions,
 	run: &mut Run,
 	tb: &mut u64,
-) -> Option<Out> {
+	service: Service,
+) -> Option<u32> {
 	let Context { vcpu, paca, .. } = *context;
 	let host = k.light(vcpu);
 	let is_hash = matches!(P::KIND, GuestKind::Hash);
@@ -82,6 +87,8 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 	let iamr = k.mfspr::<{ Spr::IAMR.0 }>();
 	let amr = k.mfspr::<{ Spr::AMR.0 }>();
 	vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
+	vcpu.set_iamr(iamr);
+	vcpu.set_amr(amr);
 	let guest = exit::GuestSaved::read(k, purr, spurr, run.doorbell);
 	let times = exit::account::<P, _>(k, context, &guest, run, out, host.lpcr);
 
@@ -116,7 +123,23 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 		paca.set_in_guest(layout::GUEST_MODE_NONE as u8);
 		k.mtmsrd_ee_ri(Msr::RI.bits());
 	}
-	let served = k.light_serve(vcpu, out.trap);
+	let loaded = Loaded {
+		context,
+		host: facilities,
+		when,
+		dscr,
+	};
+	let served = k.light_serve::<P>(&loaded, service, out.trap);
+	let limit = match served {
+		Served::GoOn(limit) => limit,
+		Served::Left | Served::Refused => {
+			*tb = k.mftb();
+			return Some(match served {
+				Served::Refused => out.trap,
+				_ => trap::NONE,
+			});
+		}
+	};
 	paca.set_in_guest(layout::GUEST_MODE_P9_RS as u8);
 
 	// What an interrupt can have changed: another CPU's call may have written these.
@@ -124,14 +147,10 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 	let doorbell = Doorbell::of::<P>(context, vcpu.hfscr());
 	*tb = k.mftb();
 	// A timer that is due by now ends the guest's run at once.
-	let hdec = match served {
-		Served::GoOn(limit) => limit.saturating_sub(*tb),
-		Served::Leave | Served::Refused => 0,
-	};
+	let hdec = limit.saturating_sub(*tb);
 	*run = Run::new(k, when, *tb, hdec.min(k.decrementer_max()), doorbell);
 
-	// SAFETY: to the end: the guest runs next, or a full exit takes its state from the
-	// registers. None of this code depends on the registers.
+	// SAFETY: to the end: the guest runs next, and none of this code depends on the registers.
 	unsafe {
 		timebase::enter(k, context, run.started, tb);
 		if iamr != host.iamr {
@@ -153,14 +172,6 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 		}
 		enter::switch_mmu_context::<P, _>(k, context, host.lpcr);
 		enter::load_decrementers(k, context, run.hdec, *tb, host.lpcr);
-	}
-	let trap = match served {
-		Served::GoOn(_) => None,
-		Served::Leave => Some(trap::NONE),
-		Served::Refused => Some(out.trap),
-	};
-	if let Some(trap) = trap {
-		return Some(Out { trap, ..out });
 	}
 	// SAFETY: the guest's context is loaded, and the guest runs next.
 	unsafe { enter::load_way_in(k, vcpu) };

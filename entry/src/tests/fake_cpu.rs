@@ -11,11 +11,11 @@ use std::fmt::Write;
 use std::ptr::NonNull;
 
 use ::hpt::fault::{Fault, Owner};
-use powerpc::{Answered, Cpu, Lpcr, Msr, Served, Spr};
+use powerpc::{Answered, Cpu, Lpcr, Msr, Served, Spr, Target};
 
 use crate::layout::kernel as layout;
 use crate::light::Registers;
-use crate::switch::{self, Context, GuestKind, Kernel, Profile, hfscr, trap};
+use crate::switch::{self, Context, GuestKind, Kernel, Loaded, Profile, Service, hfscr, trap};
 use crate::views::{ExceptionView, KvmView, NestedView, PacaView, TaskView, VcoreView, VcpuView};
 
 /// What happened, in order.
@@ -100,6 +100,10 @@ pub(super) struct Machine {
 	pub(super) device: Option<u64>,
 	/// What was asked of the last one.
 	pub(super) asked: Option<Fault>,
+	/// A page fault of a radix guest is at memory that the host can map.
+	pub(super) memory: bool,
+	/// The address that was asked for, and whether it is stored to.
+	pub(super) asked_memory: Option<(u64, bool)>,
 	/// Registers before and after that, the save area after it, and times.
 	pub(super) seen: Option<Seen>,
 	/// The timebase at the start of a handler.
@@ -122,7 +126,7 @@ pub(super) type Seen = (BTreeMap<u16, u64>, BTreeMap<u16, u64>, [u64; 8], [u64; 
 pub(super) struct Light {
 	/// The handler answers, or after interrupts there is no work for the run loop.
 	pub(super) answers: bool,
-	/// A store leaves work for the run loop.
+	/// A store leaves work for the run loop. Or the thread is scheduled out in a page fault.
 	pub(super) leaves_work: bool,
 	/// Interrupts of the host can be served.
 	pub(super) may_serve: bool,
@@ -194,6 +198,8 @@ impl Machine {
 			fault: None,
 			device: None,
 			asked: None,
+			memory: false,
+			asked_memory: None,
 			seen: None,
 			window_tb: None,
 			host_before: BTreeMap::new(),
@@ -649,17 +655,31 @@ impl Kernel for Machine {
 		self.light.expect("light exits are on").may_serve
 	}
 
-	fn light_serve(&mut self, _: VcpuView, trap: u32) -> Served {
-		self.serve_interrupts(trap)
+	fn light_find_memory(&mut self, _: VcpuView, address: u64, store: bool) -> Option<NonNull<u8>> {
+		self.event(Event::Call("light_find_memory"));
+		self.asked_memory = Some((address, store));
+		self.memory.then(NonNull::dangling)
 	}
 
-	fn light_find_device(&mut self, _: VcpuView, _: u64) -> Option<NonNull<u8>> {
-		self.event(Event::Call("light_find_device"));
-		Some(NonNull::dangling())
+	fn light_serve<P: Profile>(
+		&mut self,
+		loaded: &Loaded<'_>,
+		service: Service,
+		trap: u32,
+	) -> Served {
+		self.serve::<P>(loaded, service, trap)
 	}
 
-	fn light_may_ring(&mut self, _: VcpuView) -> bool {
-		self.event(Event::Call("light_may_ring"));
+	fn light_find_target(&mut self, _: VcpuView, _: u64) -> Target {
+		self.event(Event::Call("light_find_target"));
+		match self.memory {
+			true => Target::Memory(NonNull::dangling()),
+			false => Target::Device(NonNull::dangling()),
+		}
+	}
+
+	fn nobody_has_the_pmu(&mut self, _: VcpuView) -> bool {
+		self.event(Event::Call("nobody_has_the_pmu"));
 		true
 	}
 

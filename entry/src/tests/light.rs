@@ -13,7 +13,7 @@ use super::registers::*;
 use super::strategies::*;
 use crate::layout::kernel as layout;
 use crate::light::{self, Structures};
-use crate::switch::{Context, hfscr, trap};
+use crate::switch::{Context, Loaded, Profile, Service, hfscr, trap};
 
 impl Machine {
 	/// The handler runs: is all that it depends on the host's, and is the rest kept?
@@ -84,13 +84,27 @@ impl Machine {
 		self.guest_slb = Some(slb.clone());
 	}
 
-	/// Interrupts of the host are served: is all that they depend on the host's?
-	pub(super) fn serve_interrupts(&mut self, trap: u32) -> Served {
-		self.event(Event::Call("light_serve"));
+	/// Interrupts of the host are served, or a page is mapped: is all that they depend on the host's?
+	/// If the guest can't go on, or the thread is scheduled out, the flush takes its context away.
+	pub(super) fn serve<P: Profile>(
+		&mut self,
+		loaded: &Loaded<'_>,
+		service: Service,
+		trap: u32,
+	) -> Served {
+		let is_fault = matches!(service, Service::Fault { .. });
+		self.event(Event::Call(match is_fault {
+			true => "light_fault",
+			false => "light_serve",
+		}));
 		let light = self.light.expect("light exits are on");
 		assert_eq!(trap, self.context.paca.trap() as u32 & !2);
 		let Context {
-			vcpu, vcore, paca, ..
+			vcpu,
+			vcore,
+			paca,
+			task,
+			..
 		} = self.context;
 		for spr in [
 			Spr::LPIDR,
@@ -132,6 +146,8 @@ impl Machine {
 		] {
 			self.set(spr, 0xdead);
 		}
+		task.set_dscr(0xdead);
+		self.host_before.insert(Spr::DSCR.0, 0xdead);
 		let breakpoint = light.timer.unwrap_or(0);
 		self.set(Spr::CIABR, breakpoint);
 		self.host_before.insert(Spr::CIABR.0, breakpoint);
@@ -142,10 +158,31 @@ impl Machine {
 		}
 		let kicked = u8::from(light.interrupt);
 		vcpu.set_doorbell_request(vcpu.doorbell_request() | kicked);
-		match light.answers {
-			true => Served::GoOn(self.tb + 500_000),
-			false => Served::Leave,
+		let flushed = is_fault && light.leaves_work;
+		if light.answers && !flushed {
+			return Served::GoOn(self.tb + 500_000);
 		}
+		self.event(Event::Call("flush"));
+		// SAFETY: no processor is involved.
+		unsafe { loaded.flush::<P, _>(self) };
+		self.event(Event::Call("end of the flush"));
+		self.host_is_back(vcpu.hfscr())
+			.expect("the flush has it back");
+		match is_fault && !light.answers {
+			true => Served::Refused,
+			false => Served::Left,
+		}
+	}
+
+	/// The vcpu has what the guest left in its registers.
+	fn vcpu_has_all(&self, facilities: u64) -> Result<(), TestCaseError> {
+		for (spr, _) in guest_sprs() {
+			if switched(spr, facilities, false, false) {
+				let value = self.guest_writes[&spr.0];
+				prop_assert_eq!(in_vcpu(&self.context, spr), value, "{:?}", spr);
+			}
+		}
+		Ok(())
 	}
 
 	/// The guest's second run began with what the guest had at the end of its first.
@@ -529,6 +566,74 @@ proptest! {
 		}
 	}
 
+	/// A page fault of a radix guest: the host has its own while it maps the page. After it the guest goes
+	/// on with all that it had. If the thread was scheduled out, or the page can't be mapped, the
+	/// vcpu has all of it, and the host's is back already.
+	#[test]
+	fn page_is_mapped_and_the_guest_goes_on(
+		host in values(host_sprs().len()),
+		vcpu_values in values(vcpu_sprs().len()),
+		guest in values(guest_sprs().len()),
+		facilities in facilities(),
+		offset in prop_oneof![Just(0_u64), any::<u64>().prop_map(|offset| offset & !0xff_ffff)],
+		large in any::<bool>(),
+		dawr in any::<bool>(),
+		used in 0..1_000_000_u64,
+		light in light(),
+		is_real in prop_oneof![4 => Just(false), 1 => Just(true)],
+		is_memory in prop_oneof![4 => Just(true), 1 => Just(false)],
+		kind in proptest::sample::select(vec![trap::H_DATA_STORAGE, trap::H_INST_STORAGE]),
+		odd in prop_oneof![4 => Just(0_u32), 1 => Just(0x0002_0000), 1 => Just(0x0004_0000)],
+		asdr in any::<u64>(),
+		assist in any::<bool>(),
+		store in any::<bool>(),
+	) {
+		let mut m = in_guest(&host, &vcpu_values, &guest, facilities, offset, large);
+		let Context { vcpu, vcore, paca, .. } = m.context;
+		m.dawr = dawr;
+		m.light = Some(light);
+		m.arrives_virtual = !is_real;
+		m.memory = is_memory;
+		m.guest_used = used;
+		m.guest_writes.insert(Spr::ASDR.0, asdr);
+		// A store is found where an eventfd is looked for. A store to no memory has its own test.
+		let store = store && is_memory && kind == trap::H_DATA_STORAGE;
+		let direction = if store { layout::DSISR_STORE as u32 } else { 0 };
+		m.exceptions.set_dsisr(0x4000_0000 | odd | direction);
+		let msr = (GUEST_MSR | Msr::from_bits_retain(u64::from(odd))).bits();
+		m.guest_writes.insert(Spr::SRR1.0, msr);
+		m.traps = vec![kind, trap::SYSCALL];
+		let (trap, tb) = m.run(assist);
+		let is_asked = !is_real && odd == 0;
+		let asked = (is_asked && !store).then_some((asdr & 0x0fff_ffff_ffff_f000, false));
+		prop_assert_eq!(m.asked_memory, asked);
+		let is_served = is_asked && is_memory;
+		let count = |what| m.events.iter().filter(|e| **e == Event::Call(what)).count();
+		prop_assert_eq!(count("light_fault"), usize::from(is_served));
+		let is_flushed = is_served && (light.leaves_work || !light.answers);
+		prop_assert_eq!(count("flush"), usize::from(is_flushed));
+		let runs = m.events.iter().filter(|e| **e == Event::Guest).count();
+		if is_flushed {
+			let out = if light.answers { trap::NONE } else { kind };
+			prop_assert_eq!((trap, runs), (out, 1));
+			m.vcpu_has_all(facilities)?;
+			// Nothing is switched after the flush: the thread may be on another CPU.
+			let end = m.position(|e| *e == Event::Call("end of the flush"));
+			prop_assert_eq!(&m.events[end + 1..], &[Event::Timebase]);
+		} else if is_served {
+			prop_assert_eq!((trap, runs), (trap::SYSCALL, 2));
+			prop_assert_eq!(m.found[&Spr::HSRR0.0], vcpu.nip());
+			m.guest_goes_on(facilities)?;
+		} else {
+			prop_assert_eq!((trap, runs), (kind, 1));
+		}
+		prop_assert!(m.tb.wrapping_sub(tb) < 400, "the caller's time is {} late", m.tb.wrapping_sub(tb));
+		prop_assert_eq!(vcore.tb_offset_applied(), 0);
+		prop_assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
+		prop_assert_eq!(paca.irq_happened() & !(layout::IRQ_HARD_DIS as u8), 0);
+		m.host_is_back(facilities)?;
+	}
+
 	/// H_CEDE goes on if it was prodded, or if the decrementer has run out, and takes the prod.
 	#[test]
 	fn cede_goes_on_with_work_only(
@@ -605,6 +710,29 @@ fn journal_of_an_hcall() {
 	let start = m.position(|e| *e == Event::Guest);
 	let end = m.position(|e| *e == Event::Call("end of the light exit"));
 	m.events = m.events[start..end].to_vec();
+	insta::assert_snapshot!(m.journal());
+}
+
+/// The same for a page fault in which the thread is scheduled out: the flush.
+#[test]
+fn journal_of_a_flush() {
+	let mut m = in_guest(
+		&vec![0x55; host_sprs().len()],
+		&vec![1; vcpu_sprs().len()],
+		&vec![2; guest_sprs().len()],
+		0,
+		1 << 30,
+		false,
+	);
+	m.memory = true;
+	m.light = Some(Light {
+		leaves_work: true,
+		..m.light.expect("light exits are on")
+	});
+	m.traps = vec![trap::H_DATA_STORAGE];
+	m.run(true);
+	let start = m.position(|e| *e == Event::Guest);
+	m.events.drain(..start);
 	insta::assert_snapshot!(m.journal());
 }
 

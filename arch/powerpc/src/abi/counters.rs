@@ -11,7 +11,7 @@ shared! {
 	///
 	/// One CPU writes them, with preemption off, and any CPU reads them: they are atomic, but never
 	/// need a read-modify-write.
-	#[derive(Debug, Default)]
+	#[derive(Debug)]
 	pub struct Counters = "kvm_p9_counters" {
 		/// Entries by the Rust path.
 		pub entry_rust: Counter,
@@ -26,6 +26,19 @@ shared! {
 		/// Why the exit that is under way is a full one, as a [`LightCounter`];
 		/// [`NONE`](LightCounter::NONE) if only the trap tells.
 		pub reason: Counter,
+	}
+}
+
+impl Default for Counters {
+	fn default() -> Self {
+		Self {
+			entry_rust: Counter::default(),
+			c_cpu: Counter::default(),
+			c_host_mmu: Counter::default(),
+			c_secure: Counter::default(),
+			light: [const { Counter::new(0) }; LightCounter::COUNT],
+			reason: Counter::default(),
+		}
 	}
 }
 

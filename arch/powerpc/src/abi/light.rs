@@ -3,7 +3,7 @@
 
 use core::cell::Cell;
 use core::ffi::c_void;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use super::counters::Counters;
 use super::{CType, shared};
@@ -35,6 +35,9 @@ shared! {
 		pub prod_id: Cell<u64>,
 		/// That vcpu, which stays as long as the VM, or null.
 		pub prod_vcpu: Cell<*const c_void>,
+		/// What of the guest's is still loaded while a light exit handles a page fault, and what has to
+		/// come back; or null.
+		pub loaded: Cell<*const c_void>,
 	}
 }
 
@@ -51,6 +54,7 @@ impl Light {
 			counters: Cell::new(ptr::null()),
 			prod_id: Cell::new(0),
 			prod_vcpu: Cell::new(ptr::null()),
+			loaded: Cell::new(ptr::null()),
 		}
 	}
 }
@@ -79,13 +83,40 @@ impl Answered {
 	}
 }
 
-/// What became of an interrupt of the host in a light exit. The glue has the first two values as
-/// `KVM_P9_ABI_SERVE_`, and returns the third as it is.
+/// What a guest stored to that has no translation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+	/// The memory of this slot of the kernel, of which the host may map a page.
+	Memory(NonNull<u8>),
+	/// This device of the kernel, as its range on a bus.
+	Device(NonNull<u8>),
+	/// Neither: a device of userspace, or memory that takes the full exit.
+	Other,
+}
+
+impl Target {
+	/// The bit that tells a slot from a device, in the glue's value. Neither's address has it.
+	pub const MEMORY: usize = 1;
+
+	/// By the value that the glue returned.
+	pub fn from_glue(value: *mut u8) -> Self {
+		let address = value.map_addr(|address| address & !Self::MEMORY);
+		match NonNull::new(address) {
+			Some(slot) if value.addr() & Self::MEMORY != 0 => Self::Memory(slot),
+			Some(device) => Self::Device(device),
+			None => Self::Other,
+		}
+	}
+}
+
+/// What became of an interrupt of the host, or of a page fault, in a light exit. The glue has the
+/// first two values as `KVM_P9_ABI_SERVE_`, and returns the third as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Served {
-	/// There is work for the run loop after it.
-	Leave,
-	/// It is still pending.
+	/// It is done, and all of the host's context is back: there is work for the run loop, or the
+	/// thread was scheduled out.
+	Left,
+	/// It is not done, and all of the host's context is back.
 	Refused,
 	/// The guest can go on, until this host timebase: that of the host's next timer.
 	GoOn(u64),
@@ -93,14 +124,14 @@ pub enum Served {
 
 impl Served {
 	/// The glue's values. No timer is so early.
-	pub const LEAVE: u64 = 0;
-	/// See [`LEAVE`](Self::LEAVE).
+	pub const LEFT: u64 = 0;
+	/// See [`LEFT`](Self::LEFT).
 	pub const REFUSED: u64 = 1;
 
 	/// By the value that the glue returned.
 	pub const fn from_glue(value: u64) -> Self {
 		match value {
-			Self::LEAVE => Self::Leave,
+			Self::LEFT => Self::Left,
 			Self::REFUSED => Self::Refused,
 			limit => Self::GoOn(limit),
 		}
@@ -180,12 +211,16 @@ light_counters! {
 	Doorbell: "LIGHT_DOORBELL" = "light_doorbell";
 	/// Answered: a storage fault of a hash guest that is the guest's own.
 	HashFault: "LIGHT_HASH_FAULT" = "light_hash_fault";
+	/// Answered: a page fault of a radix guest, by the host.
+	Fault: "LIGHT_FAULT" = "light_page_fault";
 	/// Served: the host's timer.
 	Timer: "LIGHT_TIMER" = "light_host_timer";
 	/// Served: an interrupt of the host from a device or from another CPU.
 	Interrupt: "LIGHT_INTERRUPT" = "light_host_interrupt";
 	/// Of the served: the exit became a full one after it, because of work for the run loop.
 	Work: "LIGHT_WORK" = "light_then_full";
+	/// Of the served: the thread was scheduled out meanwhile, which took the guest's context away.
+	Flushed: "LIGHT_FLUSHED" = "light_flushed";
 	/// Of the answered: an interrupt was sent after it, to end the guest's run.
 	Kicks: "LIGHT_KICKS" = "light_kicks";
 	/// Of the answered: the kernel had used FP, VMX or VSX.
@@ -201,6 +236,8 @@ light_counters! {
 	FullStore: "FULL_STORE" = "not_light_store_no_device";
 	/// Full exit: a store to memory without a translation: a page fault.
 	FullStoreFault: "FULL_STORE_FAULT" = "not_light_store_to_memory";
+	/// Full exit: a page fault, and work for the run loop.
+	FullFault: "FULL_FAULT" = "not_light_fault_with_work";
 	/// Full exit: the instruction of a store to a device, or of a doorbell, was not to be had.
 	FullFetch: "FULL_FETCH" = "not_light_fetch_failed";
 	/// Full exit: a load without a translation, from memory or from a device.
