@@ -19,6 +19,8 @@ mod cpus;
 #[cfg(target_arch = "powerpc64")]
 mod disturb;
 #[cfg(target_arch = "powerpc64")]
+mod forks;
+#[cfg(target_arch = "powerpc64")]
 mod halt;
 #[cfg(target_arch = "powerpc64")]
 mod hcalls;

@@ -126,8 +126,8 @@ use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck, slb},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
-		big_endian, checked, disturb, halt, hcalls, hostile_vmm, page_table, slots, soak, stats,
-		stores, storms, tce, turns, user_regs, xics,
+		big_endian, checked, disturb, forks, halt, hcalls, hostile_vmm, page_table, slots, soak,
+		stats, stores, storms, tce, turns, user_regs, xics,
 	},
 	cases::case,
 	std::time::Duration,
@@ -170,7 +170,7 @@ table! {
 	("registers-exits-{guest}",               ALL,    NONE,  ByGuest, [],     |t| exits::compare(t.guest(), PATHS, None, t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	// The same with the vcpu's interrupt context loaded.
 	("registers-exits-{guest}-xics",          MAPPED, NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xics), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
-	("registers-exits-{guest}-xive",          RADIX,  NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xive), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
+	("registers-exits-{guest}-xive",          MAPPED, NONE,  On(Second), [], |t| exits::compare(t.guest(), PATHS, Some(Controller::Xive), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-timed",         ALL,    NONE,  ByGuest, [],     |t| exits::compare_timed(t.guest(), t.seed, t.amounts.rounds, hcall::c_path_cfar(t.guest())?)),
 	("registers-exits-{guest}-migrate",       ALL,    NONE,  ByGuest, [Checked],     |t| exits::migrate(t.guest(), t.seed, t.amounts.rounds / 2, hcall::c_path_cfar(t.guest())?)),
 
@@ -236,6 +236,7 @@ table! {
 	("smp-halt-poll-turns-{path}",            RADIX,  RUST,  On(Smp), [Checked],     |t| halt::turns_while_polling(t.path(), t.amounts.millis(3000))),
 	("smp-halt-poll-switch",                  RADIX,  NONE,  On(Smp), [Checked],     |t| halt::switch(t.seed, t.amounts.millis(5000))),
 	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [Checked],     |t| disturb::registers(t.path(), t.seed, t.amounts.millis(6000))),
+	("smp-forks-{path}",                      RADIX,  PATHS, On(Smp), [Checked],     |t| forks::registers(t.path(), t.seed, t.amounts.millis(6000))),
 	("smp-soak",                              RADIX,  NONE,  On(Soak), [],    |t| soak::all(t.seed, Duration::from_secs(60 * t.amounts.soak_minutes))),
 	("smp-soak-hpt-{path}",                   HASH_REAL, PATHS, On(Soak), [], |t| page_table::hammer(t.guest(), t.path(), 2, t.seed, Duration::from_secs(10 * t.amounts.soak_minutes))),
 
