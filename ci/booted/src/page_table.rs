@@ -19,8 +19,10 @@ use vmm::machine::{Config, Failure, Machine};
 
 use crate::tce::{BATCH, PAGE, Random, perform};
 
+pub use bits::bits;
 pub use hammer::hammer;
 
+mod bits;
 mod changes;
 mod hammer;
 
