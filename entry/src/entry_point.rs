@@ -14,6 +14,7 @@ use powerpc::{
 };
 
 use crate::fast::{FAST, FAST_LIGHT, FAST_REAL_MODE, LIGHT, NO_FAST, REAL_MODE, TIMED_FAST};
+use crate::hpt::full_path;
 use crate::layout::kernel as layout;
 use crate::light;
 use crate::power9::{Hash, HashLight, L2, Power9, Power9Profile, Radix, RadixLight, pointer};
@@ -239,8 +240,14 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 			}
 			GuestKind::Radix => run!(Radix),
 			GuestKind::L2 => run!(L2),
-			GuestKind::Hash if is_real_mode_light(table) => run!(HashLight),
-			GuestKind::Hash => run!(Hash),
+			GuestKind::Hash if is_real_mode_light(table) => {
+				let trap = run!(HashLight);
+				full_path::answer(context.vcpu, &*k.counters, trap)
+			}
+			GuestKind::Hash => {
+				let trap = run!(Hash);
+				full_path::answer(context.vcpu, &*k.counters, trap)
+			}
 		}
 	};
 

@@ -10,7 +10,10 @@ mod timed;
 
 use self::hpt::{h_bulk_remove, h_clear_mod, h_clear_ref, h_enter, h_protect, h_read, h_remove};
 use crate::xics::hcalls::*;
-use ::hcall::{FastTable, Number, null};
+use core::ptr::NonNull;
+
+use ::hcall::{Code, FastTable, Number, null};
+use powerpc::{FastHcall, P9Vcpu};
 use tce::{h_get_tce, h_put_tce, h_put_tce_indirect, h_stuff_tce};
 
 macro_rules! table {
@@ -38,3 +41,30 @@ pub(crate) static FAST_REAL_MODE: FastTable = light::without_exit(NOTHING_SWITCH
 pub(crate) static REAL_MODE: FastTable = light::without_exit(FastTable::empty());
 
 pub(crate) static NO_FAST: FastTable = FastTable::empty();
+
+/// Has the handler of a page table hcall answer after a full exit; none if it is another hcall.
+///
+/// # Safety
+///
+/// The vcpu that `p9` is part of must have just left the guest, with that hcall, on this CPU.
+#[inline(always)]
+pub(crate) unsafe fn page_table(p9: NonNull<P9Vcpu>, number: Number) -> Option<(FastHcall, Code)> {
+	macro_rules! answer {
+		($($hcall:ident: $number:ident = $handler:ident;)*) => {
+			match number {
+				// SAFETY: a handler does on the full path what it does in a fast hcall.
+				$(Number::$number => Some((FastHcall::$hcall, unsafe { enabled::$handler(p9) })),)*
+				_ => None,
+			}
+		};
+	}
+	answer! {
+		Remove: REMOVE = h_remove;
+		Enter: ENTER = h_enter;
+		Read: READ = h_read;
+		ClearMod: CLEAR_MOD = h_clear_mod;
+		ClearRef: CLEAR_REF = h_clear_ref;
+		Protect: PROTECT = h_protect;
+		BulkRemove: BULK_REMOVE = h_bulk_remove;
+	}
+}

@@ -51,6 +51,7 @@ static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 		sum.c_cpu += READ_ONCE(c->c_cpu);
 		sum.c_host_mmu += READ_ONCE(c->c_host_mmu);
 		sum.c_secure += READ_ONCE(c->c_secure);
+		sum.full_page_table += READ_ONCE(c->full_page_table);
 		for (i = 0; i < KVM_P9_LIGHT_COUNTERS; i++)
 			sum.light[i] += READ_ONCE(c->light[i]);
 	}
@@ -63,6 +64,7 @@ static int kvm_p9_counters_show(struct seq_file *m, void *unused)
 	seq_printf(m, "c_secure %llu\n", sum.c_secure);
 	for (i = 0; i < KVM_P9_HCALLS; i++)
 		seq_printf(m, "fast_%s %llu\n", kvm_p9_hcall_names[i], fast[i]);
+	seq_printf(m, "full_page_table %llu\n", sum.full_page_table);
 	for (i = 0; i < KVM_P9_LIGHT_COUNTERS; i++)
 		seq_printf(m, "%s %llu\n", kvm_p9_light_names[i], sum.light[i]);
 	return 0;

@@ -217,6 +217,7 @@ int main(void)
 
 	/* struct paca_struct */
 	FIELD64(PACA_CURRENT, paca_struct, __current);
+	FIELD16(PACA_INDEX, paca_struct, paca_index);
 	FIELD8(PACA_IRQ_HAPPENED, paca_struct, irq_happened);
 	FIELD8(PACA_IN_GUEST, paca_struct, kvm_hstate.in_guest);
 	FIELD8(PACA_FAKE_SUSPEND, paca_struct, kvm_hstate.fake_suspend);
@@ -244,6 +245,7 @@ int main(void)
 
 	/* Whole structures, and what is in them by other means */
 	OFFSET(VCPU_P9, kvm_vcpu, arch.p9);
+	OFFSET(VCPU_P9_FULL, kvm_vcpu, arch.p9_served.full);
 	OFFSET(VCPU_SLB, kvm_vcpu, arch.slb);
 	DEFINE(SLB_ENTRIES, ARRAY_SIZE(((struct kvm_vcpu *)0)->arch.slb));
 	DEFINE(SIZEOF_SLB_ENTRY, sizeof(struct kvmppc_slb));

@@ -92,8 +92,10 @@ static __always_inline void kvm_p9_give_up_vectors(void)
 {
 	struct thread_struct *thread = &current->thread;
 
-	if (thread->regs->msr & VECTORS)
+	if (thread->regs->msr & VECTORS) {
 		enable_kernel_vsx();
+		disable_kernel_vsx();
+	}
 	thread->fp_save_area = NULL;
 	thread->vr_save_area = NULL;
 }
@@ -277,8 +279,8 @@ noinstr u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *sl
 	this_cpu_disable_ftrace();
 
 	light->counters = this_cpu_ptr(&kvm_p9_counters);
-	/* What was noted when the fault could have been a store to a device */
-	WRITE_ONCE(light->counters->reason, KVM_P9_LIGHT_NONE);
+	/* In place of what was noted when the fault could have been a store to a device */
+	kvm_p9_light_refuse(vcpu, done ? KVM_P9_LIGHT_NONE : KVM_P9_FULL_FAULT);
 	if (done) {
 		vcpu->stat.sum_exits++;
 		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_FAULT);

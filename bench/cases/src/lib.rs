@@ -158,6 +158,8 @@ pub enum Evidence {
 	LastR4(u64),
 	/// r4 is not what it was after the warm-up.
 	NewR4,
+	/// r4 is the index of the last HPTE of the batch after the last.
+	LastIndex,
 	/// The window's first entries, so many, are those of the list; all others are 0.
 	Entries(usize),
 	/// The last entry of the first of the [`Tables`] is the list's first; all others are 0.
@@ -407,7 +409,11 @@ mod tests {
 					Evidence::UserStores => case.body == LoopBody::STORE,
 					Evidence::UserLoads => case.body == LoopBody::LOAD,
 					Evidence::CiabrCleared => case.number == Number::SET_MODE,
-					Evidence::LastR4(_) | Evidence::NewR4 => case.body == LoopBody::HCALL,
+					Evidence::LastR4(_) => {
+						case.body == LoopBody::HCALL || case.body.hptes_before() > 0
+					}
+					Evidence::NewR4 => case.body == LoopBody::HCALL,
+					Evidence::LastIndex => case.body == LoopBody::ENTER,
 				};
 				assert!(fits, "{name}: {evidence:?}");
 			}

@@ -4,7 +4,7 @@
 use hcall::{Code, Number};
 use protocol::loop_body::doorbell;
 use protocol::map::{self, tce};
-use protocol::{GuestMode, LoopBody, private};
+use protocol::{GuestMode, LoopBody, hpte, private};
 
 use crate::{Case, Evidence, Group, Hcall, Setup, Tables};
 
@@ -87,29 +87,27 @@ const OTHER: Case = Case {
 	..HCALL
 };
 
-/// H_ENTER of a page of the guest's text, which the host has, in a place of its own. No address of
-/// the guest has its hash there.
+/// H_ENTER of a page that the host has, in a place of its own.
 const PAGE_TABLE: Case = Case {
 	group: Group::PageTable,
 	modes: &[GuestMode::Hash, GuestMode::HashReal],
 	number: Number::ENTER,
-	args: [
-		ENTER_EXACT,
-		0x80,
-		7 << 7 | LARGE_VALID,
-		map::TEXT | MEMORY_64K,
-	],
+	args: [hpte::EXACT, hpte::FIRST, hpte::V, hpte::R],
 	fast: Some("fast_h_enter"),
 	also_fast: &["fast_h_remove"],
 	..HCALL
 };
 
-/// H_ENTER: the place that is given, and no other of its group.
-const ENTER_EXACT: u64 = 1 << (63 - 24);
-/// First doubleword of an entry: valid, larger than 4 KiB.
-const LARGE_VALID: u64 = 4 | 1;
-/// Second doubleword: 64 KiB, reference and change, memory coherence, read and write.
-const MEMORY_64K: u64 = 1 << 12 | 0x100 | 0x80 | 0x10 | 2;
+/// An hcall on an HPTE that was entered before, one after the other. The guest enters and removes
+/// them outside of what is timed.
+const AT_HPTE: Case = Case {
+	body: LoopBody::AT_HPTE,
+	args: [0, hpte::FIRST, 0, 0],
+	also_fast: &["fast_h_enter", "fast_h_remove"],
+	// As many HPTEs as iterations, or four times as many.
+	weight: 8,
+	..PAGE_TABLE
+};
 
 /// H_GET_TCE where tables are few or many, small or large.
 const fn get_scale(name: &'static str, count: u64, entries: u64) -> Case {
@@ -319,6 +317,70 @@ pub const CASES: &[Case] = &[
 		fast: Some("fast_h_stuff_tce"),
 		weight: 32,
 		..TCE
+	},
+	Case {
+		name: "h_enter",
+		body: LoopBody::ENTER,
+		args: PAGE_TABLE.args,
+		also_fast: &["fast_h_remove"],
+		evidence: &[Evidence::LastIndex],
+		..AT_HPTE
+	},
+	Case {
+		name: "h_remove",
+		body: LoopBody::REMOVE,
+		number: Number::REMOVE,
+		fast: Some("fast_h_remove"),
+		also_fast: &["fast_h_enter"],
+		evidence: &[Evidence::LastR4(hpte::V)],
+		..AT_HPTE
+	},
+	// As Linux removes the pages of a process.
+	Case {
+		name: "h_bulk_remove_4",
+		body: LoopBody::BULK_REMOVE,
+		number: Number::BULK_REMOVE,
+		args: [
+			hpte::REQUEST | hpte::FIRST,
+			0,
+			hpte::REQUEST | (hpte::FIRST + 1),
+			0,
+		],
+		fast: Some("fast_h_bulk_remove"),
+		also_fast: &["fast_h_enter"; hpte::BULK as usize],
+		..AT_HPTE
+	},
+	// Makes the page read-only for problem state.
+	Case {
+		name: "h_protect",
+		number: Number::PROTECT,
+		args: [1, hpte::FIRST, 0, 0],
+		fast: Some("fast_h_protect"),
+		..AT_HPTE
+	},
+	Case {
+		name: "h_read",
+		number: Number::READ,
+		fast: Some("fast_h_read"),
+		evidence: &[Evidence::LastR4(hpte::V)],
+		..AT_HPTE
+	},
+	// R and C are those that the guest gave: the page is not accessed by the HPTE.
+	Case {
+		name: "h_clear_ref",
+		number: Number::CLEAR_REF,
+		enable: &[Number::CLEAR_REF],
+		fast: Some("fast_h_clear_ref"),
+		evidence: &[Evidence::LastR4(hpte::R)],
+		..AT_HPTE
+	},
+	Case {
+		name: "h_clear_mod",
+		number: Number::CLEAR_MOD,
+		enable: &[Number::CLEAR_MOD],
+		fast: Some("fast_h_clear_mod"),
+		evidence: &[Evidence::LastR4(hpte::R)],
+		..AT_HPTE
 	},
 	// An entry of the page table comes and goes.
 	Case {

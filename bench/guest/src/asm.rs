@@ -25,7 +25,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 use hcall::Number;
 use protocol::block::{Call, Contender, Turns};
-use protocol::{map, marker, private, regs, round, slb};
+use protocol::{hpte, map, marker, private, regs, round, slb};
 
 /// What a timing loop starts from and ends with.
 #[derive(Default)]
@@ -67,6 +67,22 @@ unsafe extern "C" {
 	pub fn time_enters(state: &mut Loop) -> u64;
 	/// The same with an H_PROTECT in between.
 	pub fn time_protects(state: &mut Loop) -> u64;
+	/// The loop with `sc 1` for one index after the other.
+	///
+	/// # Safety
+	///
+	/// As [`hcall`].
+	pub fn time_at_hptes(state: &mut Loop) -> u64;
+	/// The loop that computes the indexes, without `sc 1`.
+	pub safe fn time_no_hptes(state: &mut Loop) -> u64;
+	/// The loop with H_BULK_REMOVE.
+	///
+	/// # Safety
+	///
+	/// As [`hcall`].
+	pub fn time_bulk_removes(state: &mut Loop) -> u64;
+	/// The loop that computes its requests, without `sc 1`.
+	pub safe fn time_no_bulk_removes(state: &mut Loop) -> u64;
 
 	/// Runs the same loop without; returns TB ticks.
 	pub safe fn time_nothing(state: &mut Loop) -> u64;
@@ -242,6 +258,7 @@ macro_rules! assembly {
 			TCE = const map::tce(0),
 			TCE_SHIFT = const map::TCE_SHIFT,
 			REMOVE = const hcall::Number::REMOVE.0,
+			BULK = const hpte::BULK,
 			PROTECT = const hcall::Number::PROTECT.0,
 			GET_TCE = const hcall::Number::GET_TCE.0,
 			PUT_TCE = const hcall::Number::PUT_TCE.0,

@@ -518,24 +518,14 @@ extern "C" fn hammer_main(block: *mut Hammer) -> ! {
 		stamps: 0,
 	};
 	let mut rounds = 0_u64;
-	let (stop, pause) = (word(map::HAMMER_STOP), word(map::HAMMER_PAUSE));
-	let paused = word(map::HAMMER_PAUSED + 8 * vcpu as u64);
+	let stop = word(map::HAMMER_STOP);
 	while stop.load(Ordering::Relaxed) == 0 {
 		if rounds.is_multiple_of(DEC_ROUNDS) {
 			// SAFETY: no interrupt comes of it.
 			unsafe { asm!("mtspr 22, {}", in(reg) 0x7fff_ffff_u64, options(nomem, nostack)) };
 		}
 		rounds += 1;
-		let asked = pause.load(Ordering::SeqCst);
-		paused.store(asked, Ordering::SeqCst);
-		if asked.is_multiple_of(2) {
-			state.round();
-			continue;
-		}
-		let own = state.below(OWN as u64) as usize;
-		if state.hammer.own[own].r != 0 {
-			state.access(own);
-		}
+		state.round();
 	}
 	loop {
 		tell(private::DONE, 0);

@@ -22,7 +22,7 @@ use core::ptr;
 use hcall::{Code, Number};
 use protocol::block::{Call, Mismatch, Probe};
 use protocol::regs::{self, Pattern, Registers};
-use protocol::{Command, Job, LoopBody, Outcome, map, private};
+use protocol::{Command, Job, LoopBody, Outcome, hpte, map, private};
 
 /// MSR bits that an interrupt doesn't copy into SRR1, but overwrites: 33 to 36 and
 /// 42 to 47, counted from the left.
@@ -149,6 +149,8 @@ fn time_empty(body: LoopBody, state: &mut Loop) -> u64 {
 		LoopBody::TOUCH => asm::time_no_touches(state),
 		// The host's timers interrupt only the other one.
 		LoopBody::SPIN => asm::time_spins(state),
+		LoopBody::AT_HPTE | LoopBody::ENTER | LoopBody::REMOVE => asm::time_no_hptes(state),
+		LoopBody::BULK_REMOVE => asm::time_no_bulk_removes(state),
 		_ => asm::time_nothing(state),
 	}
 }
@@ -167,9 +169,33 @@ fn time(body: LoopBody, state: &mut Loop) -> u64 {
 			LoopBody::DOORBELL => asm::time_doorbells(state),
 			LoopBody::ENTER_REMOVE => asm::time_enters(state),
 			LoopBody::ENTER_PROTECT_REMOVE => asm::time_protects(state),
+			LoopBody::AT_HPTE | LoopBody::ENTER | LoopBody::REMOVE => asm::time_at_hptes(state),
+			LoopBody::BULK_REMOVE => asm::time_bulk_removes(state),
 			_ => asm::time_hcalls(state),
 		}
 	}
+}
+
+/// Enters the HPTEs that a batch finds, from the first index. Returns how many hcalls failed.
+fn enter_hptes(count: u64) -> u64 {
+	let enter = |index: u64| {
+		// SAFETY: no address that the guest uses has its hash there.
+		unsafe { asm::hcall(Number::ENTER.0, hpte::EXACT, index, hpte::V, hpte::R) }
+	};
+	count_failed(count, enter)
+}
+
+/// Removes the HPTEs that a batch leaves. Returns how many hcalls failed.
+fn remove_hptes(count: u64) -> u64 {
+	// SAFETY: as above.
+	let remove = |index| unsafe { asm::hcall(Number::REMOVE.0, 0, index, 0, 0) };
+	count_failed(count, remove)
+}
+
+fn count_failed(count: u64, hcall: impl Fn(u64) -> u64) -> u64 {
+	let indexes = hpte::FIRST..hpte::FIRST + count.min(hpte::COUNT);
+	let codes = indexes.map(hcall);
+	codes.filter(|&code| code as i64 != Code::SUCCESS.0).count() as u64
 }
 
 fn bench(command: &Command, outcome: &mut Outcome) {
@@ -191,11 +217,15 @@ fn bench(command: &Command, outcome: &mut Outcome) {
 		if command.announce != 0 {
 			tell(private::BATCH, batch as u64);
 		}
+		let hptes = command.iterations * command.body.hptes_before();
+		outcome.mismatches += enter_hptes(hptes);
 		outcome.ticks[batch] = time(command.body, &mut state);
 		if outcome.mismatches == 0 {
 			outcome.wrong_code = state.wrong_code;
 		}
 		outcome.mismatches += state.mismatches;
+		let hptes = command.iterations * command.body.hptes_after();
+		outcome.mismatches += remove_hptes(hptes);
 		outcome.last_r4 = state.last_r4;
 		outcome.interrupts += state.interrupts;
 		outcome.rounds += command.iterations;
@@ -325,9 +355,21 @@ fn probe(command: &Command, outcome: &mut Outcome) {
 fn calls(command: &Command, outcome: &mut Outcome) {
 	let count = (command.iterations as usize).min(map::MAX_CALLS);
 	for index in 0..count {
+		let call = at::<Call>(map::CALLS).wrapping_add(index);
 		// SAFETY: inside the array. The VMM chooses hcalls that write only to the two
-		// registers and to DMA windows.
-		unsafe { asm::call(at::<Call>(map::CALLS).wrapping_add(index)) };
+		// registers, to DMA windows and to parts of the page table that the payload does not use.
+		// By these the VMM has stored and loaded what the payload does not use either.
+		unsafe {
+			let [a, b, ..] = ptr::read_volatile(&raw const (*call).args);
+			match Number(ptr::read_volatile(&raw const (*call).number)) {
+				private::SET_SEGMENT => slb::set(a, b),
+				private::LOAD => {
+					ptr::write_volatile(&raw mut (*call).r4, asm::load_translated(a));
+				}
+				private::STORE => asm::store_translated(a, b),
+				_ => asm::call(call),
+			}
+		}
 		outcome.rounds += 1;
 	}
 }

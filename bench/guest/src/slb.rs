@@ -89,3 +89,15 @@ pub fn read() -> [Entry; ENTRIES] {
 		Entry { esid, vsid }
 	})
 }
+
+/// Writes one entry.
+///
+/// # Safety
+///
+/// The entry must be of a segment that the payload does not use.
+pub unsafe fn set(vsid: u64, esid: u64) {
+	// SAFETY: nothing is translated by the segment but what the VMM asks for.
+	unsafe {
+		core::arch::asm!("slbmte {}, {}", "isync", in(reg) vsid, in(reg) esid, options(nostack));
+	}
+}

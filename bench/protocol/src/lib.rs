@@ -15,6 +15,7 @@
 pub mod block;
 pub mod column;
 pub mod hammer;
+pub mod hpte;
 pub mod loop_body;
 pub mod map;
 pub mod marker;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the guest times.
 
+use crate::hpte;
+
 /// What a guest does once per iteration of a timing loop. Open, like every code in the
 /// command block.
 ///
@@ -29,6 +31,32 @@ impl LoopBody {
 	pub const ENTER_REMOVE: Self = Self(7);
 	/// The same with an H_PROTECT in between.
 	pub const ENTER_PROTECT_REMOVE: Self = Self(8);
+	/// `sc 1` with the next index in r5 each time. The HPTEs of all these indexes are in the page table
+	/// before a batch, and not after it ([`hpte`](crate::hpte)).
+	pub const AT_HPTE: Self = Self(9);
+	/// The same for H_ENTER: the HPTEs are not there before.
+	pub const ENTER: Self = Self(10);
+	/// The same for H_REMOVE: the HPTEs are there before, and the hcall removes them.
+	pub const REMOVE: Self = Self(11);
+	/// The same for H_BULK_REMOVE of four HPTEs, by absolute indexes: the first two in r4 and r6.
+	pub const BULK_REMOVE: Self = Self(12);
+
+	/// How many HPTEs are in the page table before a batch, for each iteration.
+	pub const fn hptes_before(self) -> u64 {
+		match self {
+			Self::AT_HPTE | Self::REMOVE => 1,
+			Self::BULK_REMOVE => hpte::BULK,
+			_ => 0,
+		}
+	}
+
+	/// How many are there after a batch.
+	pub const fn hptes_after(self) -> u64 {
+		match self {
+			Self::AT_HPTE | Self::ENTER => 1,
+			_ => 0,
+		}
+	}
 
 	/// The vector of the interrupt that ends each iteration, or 0.
 	pub const fn vector(self) -> u64 {

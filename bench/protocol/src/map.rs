@@ -82,10 +82,6 @@ pub const CONTENDER_VPA: u64 = 0x800;
 pub const SLOTS_SHARED: u64 = CONTENDERS;
 /// Not 0: vcpus that do page table hcalls ([`Hammer`](crate::hammer::Hammer)) are to end.
 pub const HAMMER_STOP: u64 = CONTENDERS;
-/// If it is odd, they are to make no hcalls.
-pub const HAMMER_PAUSE: u64 = CONTENDERS + 8;
-/// What each has seen of that: a word for each.
-pub const HAMMER_PAUSED: u64 = CONTENDERS + 16;
 /// Stacks of vcpus that run Rust code, one below the other's end.
 pub const OTHER_STACKS: u64 = CONTENDERS + 16 * CONTENDER_SIZE;
 /// Size of such a stack.

@@ -19,13 +19,31 @@ pub const BATCH: Number = Number(0xf1f8);
 /// Take the translations of [`TOUCH`](crate::map::TOUCH) away.
 pub const UNTOUCH: Number = Number(0xf1f0);
 
+/// In a list of calls: no hcall, but an slbmte of r4 and r5 (`slbmte r4, r5`).
+pub const SET_SEGMENT: Number = Number(0xf1fc);
+/// In a list of calls: no hcall, but a load of 8 bytes at r4, translated.
+pub const LOAD: Number = Number(0xf200);
+/// In a list of calls: no hcall, but a store of r5 at r4, translated.
+pub const STORE: Number = Number(0xf204);
+
 #[cfg(test)]
 mod tests {
 	use super::*;
 
 	#[test]
 	fn private_numbers_are_outside_the_enabled_bitmap() {
-		for number in [DONE, EXCEPTION, PANIC, UNKNOWN, BATCH, UNTOUCH] {
+		let all = [
+			DONE,
+			EXCEPTION,
+			PANIC,
+			UNKNOWN,
+			BATCH,
+			UNTOUCH,
+			SET_SEGMENT,
+			LOAD,
+			STORE,
+		];
+		for number in all {
 			assert_eq!(number.index(Number(0x500)), None);
 		}
 	}

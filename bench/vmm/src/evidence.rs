@@ -7,7 +7,7 @@
 //! ([`cases::Evidence`]; [`Scene::check`]).
 
 use cases::{Case, Evidence, Served, ServedBy, Setup};
-use protocol::{Column, Outcome, map};
+use protocol::{Column, Outcome, hpte, map};
 use vmm::machine::{Failure, Machine};
 use vmm::{abi, host};
 
@@ -110,6 +110,10 @@ impl Scene {
 			Evidence::LastR4(expected) => match outcome.last_r4 {
 				found if found == expected => Ok(()),
 				found => wrong(format!("found {found:#x} instead of {expected:#x}")),
+			},
+			Evidence::LastIndex => match outcome.last_r4 {
+				found if found == hpte::FIRST + iterations - 1 => Ok(()),
+				found => wrong(format!("found index {found:#x} after {iterations} HPTEs")),
 			},
 			Evidence::NewR4 => match outcome.last_r4 {
 				found if found == before.last_r4 => {

@@ -184,6 +184,11 @@ pub fn fast_total() -> Option<u64> {
 	)
 }
 
+/// Page table hcalls of hash guests that Rust answered after a full exit so far.
+pub fn full_page_table() -> Option<u64> {
+	counters()?.get("full_page_table").copied()
+}
+
 /// Whether a counter counts light exits that answer the guest.
 pub fn is_light_answer(name: &str) -> bool {
 	["light_store", "light_doorbell"].contains(&name) || name.starts_with("light_h_")

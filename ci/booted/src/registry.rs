@@ -200,7 +200,8 @@ table! {
 	("tce-closing-table-{guest}-{path}",      GUESTS, PATHS, ByGuest, [Checked],     |t| tce::closing_table(t.guest(), t.path())),
 
 	// The page table of a hash guest.
-	("hpt-diff-{guest}",                      HASH,   NONE,  ByGuest, [Checked],     |t| page_table::differential(t.guest(), t.seed, t.amounts.hpt_calls)),
+	("hpt-bits-{guest}-{path}",               HASH,   PATHS, ByGuest, [Checked],     |t| page_table::bits(t.guest(), t.path())),
+	("hpt-diff-{guest}-{path}",               HASH,   RUST,  ByGuest, [Checked],     |t| page_table::differential(t.guest(), t.path(), t.seed, t.amounts.hpt_calls)),
 
 	// What kvm-p9 tells operators.
 	("stats-times-{guest}",                   ALL,    NONE,  ByGuest, [Checked],     |t| stats::counted(t.guest())),

@@ -2,6 +2,8 @@
 //! Fast handlers of the page table hcalls of hash guests.
 //!
 //! A handler that a radix guest calls returns H_TOO_HARD, and C has the answer.
+//!
+//! The same functions answer on the full path: `hpt::full_path` calls them.
 
 use core::ptr::NonNull;
 
@@ -10,21 +12,35 @@ use hcall::Code;
 use powerpc::{FastHcall, P9Vcpu};
 
 use crate::entry_point::{paca, vcpu_of};
-use crate::hpt::guest::KernelGuest;
+use crate::hpt::guest::{KernelGuest, is_in_guest};
 use crate::layout::kernel as layout;
 use crate::views::{ExceptionView, VcpuView};
 
-/// The guest's r9 to r13 at an hcall.
+/// The guest's r9 to r11 at an hcall. A full exit has moved them to the vcpu.
 #[inline(always)]
-fn rest() -> ExceptionView {
-	// SAFETY: a save area of this CPU, which no interrupt uses while MSR[RI] is zero.
-	unsafe { ExceptionView::new(paca().address().add(layout::PACA_EXGEN_AREA)) }
+fn rest(vcpu: VcpuView) -> ExceptionView {
+	const STEP: usize = layout::EX_R10.offset - layout::EX_R9.offset;
+	const {
+		assert!(layout::VCPU_GPR10.offset - layout::VCPU_GPR9.offset == STEP);
+		assert!(layout::VCPU_GPR11.offset - layout::VCPU_GPR10.offset == STEP);
+		assert!(layout::EX_R11.offset - layout::EX_R10.offset == STEP);
+	};
+	// SAFETY: a save area of this CPU, which no interrupt uses while MSR[RI] is zero; or the vcpu's
+	// registers, of which three are as far from each other as in a save area.
+	unsafe {
+		ExceptionView::new(match is_in_guest() {
+			true => paca().address().add(layout::PACA_EXGEN_AREA),
+			false => vcpu
+				.address()
+				.add(layout::VCPU_GPR9.offset - layout::EX_R9.offset),
+		})
+	}
 }
 
 /// Writes what the hcall gives back in r4 and on.
 #[inline(always)]
 fn set_results(vcpu: VcpuView, results: &[u64]) {
-	let rest = rest();
+	let rest = rest(vcpu);
 	for (n, &value) in results.iter().enumerate() {
 		match n {
 			0 => vcpu.set_gpr4(value),
@@ -40,11 +56,11 @@ fn set_results(vcpu: VcpuView, results: &[u64]) {
 	}
 }
 
-/// Has a body answer, and counts the hcall.
+/// Has a body answer, and counts the hcall if the handler was a fast one.
 ///
 /// # Safety
 ///
-/// The trampoline calls for this, for the vcpu that `p9` is part of.
+/// The trampoline or `hpt::full_path` calls for this, for the vcpu that `p9` is part of.
 #[inline(always)]
 unsafe fn answer(
 	p9: NonNull<P9Vcpu>,
@@ -57,7 +73,7 @@ unsafe fn answer(
 		return Code::TOO_HARD;
 	};
 	let code = body(&guest).map_or_else(Refusal::code, |()| Code::SUCCESS);
-	if code != Code::TOO_HARD {
+	if code != Code::TOO_HARD && is_in_guest() {
 		// SAFETY: `p9` is in the vcpu that runs this handler. The type allows shared access.
 		unsafe { p9.as_ref() }.fast[hcall as usize].add(1);
 	}
@@ -71,7 +87,7 @@ macro_rules! handlers {
 			///
 			/// # Safety
 			///
-			/// The trampoline calls this, for the vcpu that `p9` is part of.
+			/// The trampoline or `hpt::full_path` calls this, for the vcpu that `p9` is part of.
 			#[inline(always)]
 			pub unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>) -> Code {
 				// SAFETY: the trampoline passes `p9` of the vcpu whose context is loaded.
@@ -132,7 +148,7 @@ handlers! {
 
 	/// H_BULK_REMOVE: four requests in r4 to r11, which become responses.
 	h_bulk_remove = BulkRemove, |guest, vcpu| {
-		let rest = rest();
+		let rest = rest(vcpu);
 		let mut arguments = [
 			vcpu.gpr4(), vcpu.gpr5(), vcpu.gpr6(), vcpu.gpr7(),
 			vcpu.gpr8(), rest.r9(), rest.r10(), rest.r11(),

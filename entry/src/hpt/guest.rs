@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A hash guest whose vcpu is in a fast handler.
+//! A hash guest whose vcpu is in a handler.
 
+use core::arch::asm;
 use core::cell::Cell;
 use core::ptr::NonNull;
 use core::slice;
@@ -16,7 +17,7 @@ use crate::lock::SpinLock;
 use crate::radix::{Malformed, PRESENT, walk};
 use crate::tce::at;
 use crate::tce::guest_memory::{range, search};
-use crate::views::{KvmView, MmView, SlotView, SlotsView, VcoreView, VcpuView};
+use crate::views::{KvmView, MmView, SlotView, SlotsView, VcpuView};
 
 // SAFETY: variables of the glue, which are written during boot only.
 unsafe extern "C" {
@@ -95,7 +96,35 @@ pub(crate) struct KernelGuest<'a> {
 	revs: u64,
 	rev_pages: Vmalloc,
 	rmap_pages: Vmalloc,
-	cpu: u16,
+}
+
+/// Loads a field of this CPU's PACA in one instruction: r13 has its address.
+macro_rules! load_of_paca {
+	($instruction:literal, $field:ident) => {{
+		let value: u64;
+		// SAFETY: r13 is the PACA of this CPU in all kernel code, and the field is at that offset.
+		unsafe {
+			asm!(
+				concat!($instruction, " {value}, {offset}(13)"),
+				value = out(reg) value,
+				offset = const layout::$field.offset,
+				options(pure, readonly, nostack, preserves_flags),
+			);
+		}
+		value
+	}};
+}
+
+/// Whether the guest's context is loaded: in a fast handler, and not on the full path.
+#[inline(always)]
+pub(crate) fn is_in_guest() -> bool {
+	load_of_paca!("lbz", PACA_IN_GUEST) != layout::GUEST_MODE_NONE as u64
+}
+
+/// The number of this CPU.
+#[inline(always)]
+fn own_cpu() -> u16 {
+	load_of_paca!("lhz", PACA_INDEX) as u16
 }
 
 impl KernelGuest<'_> {
@@ -103,26 +132,23 @@ impl KernelGuest<'_> {
 	///
 	/// # Safety
 	///
-	/// The vcpu must be in a fast handler on this CPU for as long as the value exists.
+	/// The vcpu must be in a handler on this CPU for as long as the value exists, with interrupts
+	/// disabled and `kvm->srcu` held: in a fast handler, or right after a full exit.
 	#[inline(always)]
 	pub(crate) unsafe fn new(vcpu: VcpuView) -> Option<Self> {
-		// SAFETY: a vcpu's VM and vcore live as long as the vcpu. Memory slots stay while
-		// `kvm->srcu` is held.
-		let (kvm, vcore, slots) = unsafe {
+		// SAFETY: a vcpu's VM lives as long as the vcpu. Memory slots stay while `kvm->srcu` is
+		// held.
+		let (kvm, slots) = unsafe {
 			let kvm = KvmView::new(at(vcpu.kvm())?);
-			(
-				kvm,
-				VcoreView::new(at(vcpu.vcore())?),
-				SlotsView::new(at(kvm.memslots())?),
-			)
+			(kvm, SlotsView::new(at(kvm.memslots())?))
 		};
 		let entries_shift = kvm.hpt_order().wrapping_sub(HPTE_SHIFT);
 		if kvm.radix() != 0 || entries_shift > MOST_ENTRIES_SHIFT {
 			return None;
 		}
 		let table: NonNull<Hpte> = at(kvm.hpt_table())?;
-		// SAFETY: the HPT has 1 << order bytes in the linear map, and stays while a vcpu is in the
-		// guest. Everything that writes it writes doublewords or less.
+		// SAFETY: the HPT has 1 << order bytes in the linear map, and stays while a vcpu is in a
+		// handler: see the module. Everything that writes it writes doublewords or less.
 		let table = unsafe { slice::from_raw_parts(table.as_ptr(), 1 << entries_shift) };
 		Some(Self {
 			vcpu,
@@ -132,7 +158,6 @@ impl KernelGuest<'_> {
 			revs: kvm.hpt_revs(),
 			rev_pages: Vmalloc::new(),
 			rmap_pages: Vmalloc::new(),
-			cpu: vcore.pcpu(),
 		})
 	}
 
@@ -149,10 +174,11 @@ impl KernelGuest<'_> {
 	}
 
 	/// Whether this vcpu is the only one, so that only this CPU has translations of the guest, or
-	/// will have flushed them.
+	/// will have flushed them. On the full path LPIDR is the host's, and tlbiel would invalidate
+	/// translations of the host.
 	#[inline(always)]
 	fn is_alone(&self) -> bool {
-		self.kvm.online_vcores() == 1
+		self.kvm.online_vcores() == 1 && is_in_guest()
 	}
 
 	/// Has all other CPUs flush the guest's translations before they run it.
@@ -160,7 +186,7 @@ impl KernelGuest<'_> {
 	fn mark_others(&self) {
 		// Before the marks: the HPTEs that are changed.
 		fence(Ordering::Release);
-		let own = usize::from(self.cpu);
+		let own = usize::from(own_cpu());
 		for number in 0..layout::SIZEOF_CPUMASK / 8 {
 			// SAFETY: a doubleword of the mask.
 			let word: &AtomicU64 = unsafe { self.shared(layout::KVM_NEED_TLB_FLUSH + 8 * number) };
@@ -266,7 +292,7 @@ impl Guest for KernelGuest<'_> {
 		}
 		// SAFETY: the lock word of `mmu_lock`.
 		let word: &AtomicU32 = unsafe { self.shared(layout::KVM_MMU_LOCK) };
-		let _lock = SpinLock::try_new(word, self.cpu).ok_or(Refusal::TooHard)?;
+		let _lock = SpinLock::try_new(word, own_cpu()).ok_or(Refusal::TooHard)?;
 		if self.is_invalidated(notifications) {
 			return Ok(None);
 		}

@@ -21,6 +21,8 @@ shared! {
 		pub c_host_mmu: Counter,
 		/// Entries by C because the guest is secure.
 		pub c_secure: Counter,
+		/// Page table hcalls of hash guests that Rust answered after a full exit.
+		pub full_page_table: Counter,
 		/// Exits that were considered for the light way.
 		pub light: [Counter; LightCounter::COUNT],
 		/// Why the exit that is under way is a full one, as a [`LightCounter`];
@@ -36,6 +38,7 @@ impl Default for Counters {
 			c_cpu: Counter::default(),
 			c_host_mmu: Counter::default(),
 			c_secure: Counter::default(),
+			full_page_table: Counter::default(),
 			light: [const { Counter::new(0) }; LightCounter::COUNT],
 			reason: Counter::default(),
 		}

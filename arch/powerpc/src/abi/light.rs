@@ -236,8 +236,8 @@ light_counters! {
 	FullStore: "FULL_STORE" = "not_light_store_no_device";
 	/// Full exit: a store to memory without a translation: a page fault.
 	FullStoreFault: "FULL_STORE_FAULT" = "not_light_store_to_memory";
-	/// Full exit: a page fault, and work for the run loop.
-	FullFault: "FULL_FAULT" = "not_light_fault_with_work";
+	/// Full exit: a page fault, and work for the run loop, or a page that can't be mapped.
+	FullFault: "FULL_FAULT" = "not_light_fault_refused";
 	/// Full exit: the instruction of a store to a device, or of a doorbell, was not to be had.
 	FullFetch: "FULL_FETCH" = "not_light_fetch_failed";
 	/// Full exit: a load without a translation, from memory or from a device.

@@ -31,6 +31,24 @@
 	li 4, 0
 	sc 1
 	.endm
+# The next iteration's index of an HPTE is in r16, and the requests of an H_BULK_REMOVE are in r15, r17 and
+# what follows from them.
+	.macro TIMED_AT_HPTE
+	sc 1
+	addi 16, 16, 1
+	.endm
+	.macro BULK_REQUESTS
+	addi 8, 4, 2
+	li 9, 0
+	addi 10, 4, 3
+	li 11, 0
+	addi 15, 15, {BULK}
+	addi 17, 17, {BULK}
+	.endm
+	.macro TIMED_BULK_REMOVE
+	BULK_REQUESTS
+	sc 1
+	.endm
 	.macro TIMED_DOORBELL
 	RING 4
 	sc 1
@@ -103,3 +121,7 @@
 	TIMED time_doorbells, TIMED_DOORBELL
 	TIMED time_enters, TIMED_ENTER_REMOVE
 	TIMED time_protects, TIMED_ENTER_PROTECT_REMOVE
+	TIMED time_at_hptes, TIMED_AT_HPTE
+	TIMED time_no_hptes, addi 16, 16, 1
+	TIMED time_bulk_removes, TIMED_BULK_REMOVE
+	TIMED time_no_bulk_removes, BULK_REQUESTS

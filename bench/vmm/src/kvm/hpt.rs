@@ -31,7 +31,7 @@ impl HptFiles {
 		})
 	}
 
-	/// Gives the HPT another size, as QEMU does for a guest. No [`HptFile`] may be in use.
+	/// Gives the HPT another size, as QEMU does for a guest.
 	pub fn resize(&self, order: u32) -> Result<()> {
 		let request = abi::ResizeHpt {
 			flags: 0,

@@ -83,6 +83,12 @@ const FAST_LIMITS: [(&Case, GuestMode, f64); 32] = [
 	(case!("decrementer"), GuestMode::Radix, 2500.0),
 ];
 
+/// What a hash guest does most often: in a fast handler it may cost at most so many times what it costs
+/// in real mode on Linux 5.10, and less than such a part of what it costs on the C path.
+const OFTEN: [&Case; 3] = [case!("h_enter"), case!("h_remove"), case!("h_protect")];
+const OF_ASM: f64 = 1.2;
+const OF_C: f64 = 1.0 / 3.0;
+
 /// How many instructions a fast hcall may keep interrupts off: what the longest list of an
 /// emulated TCE table may cost.
 const INTERRUPTS_OFF: u64 = 512 * 12;
@@ -199,6 +205,7 @@ fn measure_anew(args: &Args, series: &'static Series) -> Result<Found> {
 	}
 	checks.extend(trace::checks(&reports[0]));
 	checks.extend(interrupts_off(&reports[0]));
+	checks.extend(often(&reports[0]));
 	for entry in &reports[0].results {
 		let (cell, cost) = (entry.cell(), entry.instructions.median);
 		if !matches!(cell.path, Column::RustFull | Column::RustFast) {
@@ -226,6 +233,33 @@ fn measure_anew(args: &Args, series: &'static Series) -> Result<Found> {
 		));
 	}
 	Ok(Found { text, checks })
+}
+
+/// Compares what hash guests do most often with Linux 5.10 and with C.
+fn often(report: &Measured) -> Vec<Check> {
+	let cells = OFTEN.into_iter().flat_map(|case| {
+		let modes = case.modes.iter();
+		modes.map(move |&guest| (case, guest))
+	});
+	let check = |(case, guest): (&'static Case, GuestMode)| {
+		let cost = |column| report.median(case, guest, column);
+		let costs = (
+			cost(Column::RustFast),
+			cost(Column::Asm510),
+			cost(Column::C),
+		);
+		let complaint = match costs {
+			(Some(fast), Some(asm), Some(c)) => (fast > asm * OF_ASM || fast >= c * OF_C)
+				.then(|| format!("{fast:.1}, Linux 5.10 {asm:.1}, C {c:.1}")),
+			_ => Some("not measured".to_owned()),
+		};
+		let (name, guest) = (case.name, guest.name());
+		Check::new(
+			format!("{name} {guest}: at most {OF_ASM} times Linux 5.10, and a third of C"),
+			complaint,
+		)
+	};
+	cells.map(check).collect()
 }
 
 /// How long fast handlers keep interrupts off.
@@ -362,6 +396,47 @@ mod tests {
 		}
 		report.results.clear();
 		assert_eq!(failed(&report), 1);
+	}
+
+	#[test]
+	fn what_is_done_often_has_to_be_cheap() {
+		let failed = |report: &Measured| Tally::of(often(report).iter()).failed;
+		let sample = ::report::sample::report();
+		let cells = OFTEN.map(|case| case.modes.len()).iter().sum::<usize>();
+		assert_eq!(
+			failed(&Measured {
+				results: vec![],
+				..sample.clone()
+			}),
+			cells
+		);
+		let costs = |asm: f64, c: f64, fast: f64| {
+			let mut report = sample.clone();
+			let entry = report.results[0].clone();
+			report.results.clear();
+			for case in OFTEN {
+				for &guest in case.modes {
+					for (path, cost) in [
+						(Column::Asm510, asm),
+						(Column::C, c),
+						(Column::RustFast, fast),
+					] {
+						let mut entry = Entry {
+							case,
+							guest,
+							path,
+							..entry.clone()
+						};
+						entry.instructions.median = cost;
+						report.results.push(entry);
+					}
+				}
+			}
+			report
+		};
+		assert_eq!(failed(&costs(1000.0, 3601.0, 1200.0)), 0);
+		assert_eq!(failed(&costs(1000.0, 3601.0, 1201.0)), cells);
+		assert_eq!(failed(&costs(1000.0, 3599.0, 1200.0)), cells);
 	}
 
 	#[test]
