@@ -68,10 +68,13 @@
 
 .section ".noinstr.text", "ax"
 
-/* Frame of kvm_p9_run_guest: ABI header, then CR, then r14 to r31. */
+/*
+ * Frame of kvm_p9_run_guest: ABI header, then CR, then r14 to r31. Above is room that the functions
+ * of the full path have below their caller's frame: see kvm_p9_interrupted.
+ */
 #define FRAME_CR	STACK_FRAME_MIN_SIZE
 #define FRAME_NVGPRS	(FRAME_CR + 16)
-#define FRAME_SIZE	(FRAME_NVGPRS + 18 * 8)
+#define FRAME_SIZE	(FRAME_NVGPRS + 18 * 8 + KVM_P9_ABI_FULL_PATH_STACK)
 
 /* \op each of r\first to r\last to or from \offset(\base), 8 bytes apart */
 .macro GPRS op, first, last, offset, base
@@ -223,6 +226,8 @@ _GLOBAL(kvm_p9_exit_hcall)
 	 */
 	mtspr	SPRN_HSRR0, r5
 	mtspr	SPRN_HSRR1, r4
+	/* From here on SRR0 and SRR1 can be had again: see kvm_p9_interrupted */
+.Lhcall_kept:
 
 	ld	r1, HSTATE_HOST_R1(r13)
 	bne	.Lhcall_unusual
@@ -240,6 +245,8 @@ _GLOBAL(kvm_p9_exit_hcall)
 	mtctr	r12
 	bctrl
 
+	/* From here to the hrfid all but r3 and r13 comes from memory */
+.Lhcall_answered:
 	ld	r10, HSTATE_KVM_VCPU(r13)
 	cmpldi	r3, KVM_P9_ABI_H_TOO_HARD
 	ld	r4, VCPU_LR(r10)
@@ -265,6 +272,30 @@ _GLOBAL(kvm_p9_exit_hcall)
 	ld	r13, PACA_EXGEN+EX_R13(r13)
 	HRFI_TO_GUEST
 	b	.
+
+/*
+ * Where the code above goes on after an interrupt of its own (kvm_p9_interrupted): after the
+ * handler, and else on the full path. An hcall leaves the guest's NIA and MSR in SRR0 and SRR1, too.
+ */
+.Lhcall_answered_again:
+	mfspr	r4, SPRN_HSRR0
+	mfspr	r5, SPRN_HSRR1
+	mtspr	SPRN_SRR0, r4
+	mtspr	SPRN_SRR1, r5
+	b	.Lhcall_answered
+
+.Lhcall_full_again:
+	ld	r10, HSTATE_KVM_VCPU(r13)
+	ld	r4, VCPU_LR(r10)
+	ld	r5, VCPU_XER(r10)
+	mfspr	r6, SPRN_HSRR0
+	mfspr	r7, SPRN_HSRR1
+	mtlr	r4
+	mtspr	SPRN_XER, r5
+	mtspr	SPRN_SRR0, r6
+	mtspr	SPRN_SRR1, r7
+	GPRS	ld, 0, 8, VCPU_GPR(R0), r10
+	b	.Lhcall_full
 
 /*
  * Problem state has no hcalls, and a transaction is the full path's business. Else the MMU is
@@ -319,6 +350,7 @@ _GLOBAL(kvm_p9_stamp_hcall)
 	std	r11, VCPU_P9 + KVM_P9_ABI_VCPU_HCALL_TB(r10)
 	std	r12, VCPU_P9 + KVM_P9_ABI_VCPU_HCALL_CYCLES(r10)
 	b	.Lhcall
+.Lhcall_end:
 .size kvm_p9_stamp_hcall, . - kvm_p9_stamp_hcall
 
 /*
@@ -370,5 +402,289 @@ _GLOBAL(kvm_p9_exit_interrupt)
 	blr
 
 .Lbad_interrupt:
-	b	kvmppc_p9_bad_interrupt
+	b	kvm_p9_interrupted
 .size kvm_p9_exit_interrupt, . - kvm_p9_exit_interrupt
+
+/*
+ * A system reset or a machine check in hypervisor state, while the mode byte has its
+ * guest value. A machine check goes to kvmppc_p9_bad_interrupt at once. From kvm_p9_exit_interrupt, with the same registers, in real mode.
+ *
+ * In one place it need not be the end of the host: in the fast path of a radix guest, from where
+ * HSRR0 and HSRR1 have the guest's NIA and MSR, too (.Lhcall_kept). So the interrupt has
+ * overwritten nothing in SRR0 and SRR1 that cannot be had again. The kernel's handler can run: kernel addresses are
+ * translated, r13 is the PACA, the interrupt has a stack of its own, and the handler restores
+ * all registers that it changes but for those that are saved here.
+ *
+ * What tells that place from others:
+ *   MSR[FP] is 0	The entry sets it before it sets the mode byte. So a guest has run since, and
+ *			HSTATE_HOST_R1 and HSTATE_KVM_VCPU are this guest's.
+ *   NIP		in the trampoline, or in the text of the Rust object.
+ *   r1			In a handler, r1 is at or below HSTATE_HOST_R1. On the full path, whose exit has
+ *			the same functions, r1 is above: see FRAME_SIZE.
+ *
+ * All else goes to kvmppc_p9_bad_interrupt, as it does from the C path's entry and exit.
+ */
+
+/* What is kept, at HSTATE_HOST_R1 - KEPT_BELOW: below what a handler may use, also below its r1 */
+#define KEPT_BELOW	(KVM_P9_ABI_HANDLER_STACK + 768)
+#define KEPT_NIP	0
+#define KEPT_MSR	8
+#define KEPT_CR		16
+#define KEPT_GPR0	24
+#define KEPT_EXGEN	(KEPT_GPR0 + 14 * 8)
+#define KEPT_DAR	(KEPT_EXGEN + EX_SIZE * 8)
+#define KEPT_DSISR	(KEPT_DAR + 8)
+#define KEPT_DEC	(KEPT_DAR + 16)
+#define KEPT_HDEC	(KEPT_DAR + 24)
+
+/* From a relocated vector to that of real mode */
+#define VIRT_VECTORS	0x4000
+/* Instructions from kvm_hcall and from kvmppc_hcall to the branch away from there */
+#ifdef CONFIG_RELOCATABLE
+#define KVM_HCALL_SIZE	(17 * 4)
+#else
+#define KVM_HCALL_SIZE	(13 * 4)
+#endif
+#define KVMPPC_HCALL_SIZE	(4 * 4)
+/* All of it: it changes no LR */
+#define DO_UACCESS_FLUSH_SIZE	(22 * 4)
+
+/* The PACA's save area EXGEN, to or from what is kept, by \tmp */
+.macro COPY_EXGEN load, from, store, to, tmp
+	.Lexgen = 0
+	.rept	EX_SIZE
+	ld	\tmp, \load + .Lexgen(\from)
+	std	\tmp, \store + .Lexgen(\to)
+	.Lexgen = .Lexgen + 8
+	.endr
+.endm
+
+_GLOBAL(kvm_p9_interrupted)
+	ld	r10, HSTATE_SCRATCH0(r13)
+	cmpwi	r10, BOOK3S_INTERRUPT_SYSTEM_RESET
+	bne	.Lunsurvivable
+	andi.	r10, r12, MSR_FP
+	bne	.Lunsurvivable
+	ld	r10, HSTATE_HOST_R1(r13)
+	subi	r10, r10, KEPT_BELOW
+	std	r11, KEPT_NIP(r10)
+	std	r12, KEPT_MSR(r10)
+	std	r9, KEPT_CR(r10)
+	GPRS	std, 0, 8, KEPT_GPR0, r10
+
+	ld	r4, HSTATE_KVM_VCPU(r13)
+	ld	r4, VCPU_KVM(r4)
+	lbz	r4, KVM_RADIX(r4)
+	cmpwi	r4, 0
+	beq	.Lunsurvivable_r0_r8
+
+	/* Addresses without their upper four bits: a radix guest in real mode arrives in real mode */
+	LOAD_PACA_TOC()
+	clrldi	r3, r11, 4
+	LOAD_REG_ADDR(r4, .Lhcall_kept)
+	clrldi	r4, r4, 4
+	subf	r4, r4, r3
+	cmpldi	r4, .Lhcall_full - .Lhcall_kept
+	blt	.Linterrupted_trampoline
+
+	/* Before that, on the way from the vector? Here r13 need not be the PACA */
+	srdi	r4, r3, 8
+	cmpldi	r4, BOOK3S_INTERRUPT_SYSCALL >> 8
+	beq	.Linterrupted_arrival
+	cmpldi	r4, (BOOK3S_INTERRUPT_SYSCALL + VIRT_VECTORS) >> 8
+	beq	.Linterrupted_arrival
+	/* As the vectors, it is executed at the beginning of memory */
+	LOAD_REG_ADDR(r4, kvm_hcall)
+	LOAD_REG_ADDR(r5, _stext)
+	subf	r4, r5, r4
+	subf	r4, r4, r3
+	cmpldi	r4, KVM_HCALL_SIZE
+	blt	.Linterrupted_arrival
+	LOAD_REG_ADDR(r4, kvmppc_hcall)
+	clrldi	r4, r4, 4
+	subf	r4, r4, r3
+	cmpldi	r4, KVMPPC_HCALL_SIZE
+	blt	.Linterrupted_arrival
+	/* Its last instruction reaches the linker's long branch to kvm_p9_exit_hcall, one instruction */
+	subf	r5, r4, r3
+	lwz	r5, KVMPPC_HCALL_SIZE - 4(r5)
+	rlwinm	r5, r5, 0, 16, 29
+	extsh	r5, r5
+	addi	r5, r5, KVMPPC_HCALL_SIZE - 4
+	cmpd	r4, r5
+	beq	.Linterrupted_arrival
+	LOAD_REG_ADDR(r4, kvm_p9_exit_hcall)
+	clrldi	r4, r4, 4
+	subf	r4, r4, r3
+	cmpldi	r4, .Lhcall_end - kvm_p9_exit_hcall
+	blt	.Linterrupted_arrival
+
+	/* A leaf that handlers call is as good as the place where it returns to */
+.Linterrupted_handler:
+	LOAD_REG_ADDR(r4, do_uaccess_flush)
+	clrldi	r4, r4, 4
+	subf	r4, r4, r3
+	cmpldi	r4, DO_UACCESS_FLUSH_SIZE
+	bge	1f
+	mflr	r3
+	clrldi	r3, r3, 4
+1:	LOAD_REG_ADDR(r4, kvm_p9_rs_text)
+	LOAD_REG_ADDR(r5, kvm_p9_rs_text_end)
+	subf	r5, r4, r5
+	clrldi	r4, r4, 4
+	subf	r4, r4, r3
+	cmpld	r4, r5
+	bge	.Lunsurvivable_r0_r8
+	ld	r3, HSTATE_HOST_R1(r13)
+	subf	r4, r1, r3
+	cmpldi	r4, KVM_P9_ABI_HANDLER_STACK
+	bgt	.Lunsurvivable_r0_r8
+
+	/*
+	 * The way back to the handler is by SRR0 and SRR1. So the handler has to return to where they
+	 * get the guest's values again. The return address is in LR, in the trampoline's frame, or on
+	 * its way between both in r0. Where it is left over from before, it does no harm.
+	 */
+	LOAD_REG_ADDR(r4, .Lhcall_answered)
+	LOAD_REG_ADDR(r5, .Lhcall_answered_again)
+	mflr	r7
+	cmpd	r7, r4
+	bne	1f
+	mtlr	r5
+1:	ld	r7, PPC_LR_STKOFF(r3)
+	cmpd	r7, r4
+	bne	2f
+	std	r5, PPC_LR_STKOFF(r3)
+2:	cmpd	r0, r4
+	bne	.Lsurvivable
+	std	r5, KEPT_GPR0(r10)
+	b	.Lsurvivable
+
+	/*
+	 * The trampoline begins a part of it again. After the handler the registers come back from
+	 * memory one by one, r13 and CFAR with them: an rfid to the middle would leave a kernel address
+	 * in CFAR. Before the handler nothing is done, and any hcall can take the full path.
+	 */
+.Linterrupted_trampoline:
+	LOAD_REG_ADDR(r5, .Lhcall_full_again)
+	cmpldi	r4, .Lhcall_answered - .Lhcall_kept
+	blt	1f
+	cmpldi	r4, .Lhcall_full_again - .Lhcall_kept
+	bge	1f
+	LOAD_REG_ADDR(r5, .Lhcall_answered_again)
+1:	std	r5, KEPT_NIP(r10)
+	std	r13, PACA_EXNMI + EX_R13(r13)
+
+.Lsurvivable:
+	.Lgpr = 9
+	.rept	4
+	ld	r4, PACA_EXNMI + EX_R9 + (.Lgpr - 9) * 8(r13)
+	std	r4, KEPT_GPR0 + .Lgpr * 8(r10)
+	.Lgpr = .Lgpr + 1
+	.endr
+	COPY_EXGEN PACA_EXGEN, r13, KEPT_EXGEN, r10, r4
+	mfspr	r3, SPRN_DAR
+	mfspr	r4, SPRN_DSISR
+	mfspr	r5, SPRN_DEC
+	mfspr	r7, SPRN_HDEC
+	std	r3, KEPT_DAR(r10)
+	std	r4, KEPT_DSISR(r10)
+	std	r5, KEPT_DEC(r10)
+	std	r7, KEPT_HDEC(r10)
+
+	LOAD_REG_ADDR(r5, kvm_p9_resume)
+	/*
+	 * The handler finds an interrupt of kvm_p9_resume, which is recoverable, and that CFAR has
+	 * the address that was really interrupted.
+	 */
+.Lsystem_reset:
+	std	r11, PACA_EXNMI + EX_CFAR(r13)
+	mr	r11, r5
+	ori	r12, r12, MSR_RI
+	li	r4, KVM_GUEST_MODE_NONE
+	stb	r4, HSTATE_IN_GUEST(r13)
+	LOAD_REG_ADDR(r4, system_reset_common)
+	mtctr	r4
+	GPRS	ld, 0, 8, KEPT_GPR0, r10
+	bctr
+
+	/*
+	 * The guest's NIA and MSR are lost, and with them the guest. The host is not, unless the full
+	 * exit would have to end a transaction, of which it learns by the guest's MSR.
+	 */
+.Linterrupted_arrival:
+	rldicl.	r4, r12, 64 - MSR_TS_S_LG, 62
+	bne	.Lunsurvivable_r0_r8
+	std	r13, PACA_EXNMI + EX_R13(r13)
+	LOAD_REG_ADDR(r5, kvm_p9_lose_guest)
+	b	.Lsystem_reset
+
+.Lunsurvivable_r0_r8:
+	GPRS	ld, 0, 8, KEPT_GPR0, r10
+.Lunsurvivable:
+	b	kvmppc_p9_bad_interrupt
+.size kvm_p9_interrupted, . - kvm_p9_interrupted
+
+/*
+ * Where the handler of a system reset returns to, with MSR[RI] set and all registers as they were
+ * interrupted. Another system reset is recoverable until MSR[RI] is clear.
+ *
+ * The handler may have asked for a decrementer interrupt by DEC, which is the guest's. HDEC counts
+ * as DEC does, and the host does not write it here.
+ */
+_GLOBAL(kvm_p9_resume)
+	ld	r10, HSTATE_HOST_R1(r13)
+	subi	r10, r10, KEPT_BELOW
+	mfspr	r9, SPRN_HDEC
+	ld	r11, KEPT_HDEC(r10)
+	ld	r12, KEPT_DEC(r10)
+	subf	r9, r9, r11
+	subf	r9, r9, r12
+	mtspr	SPRN_DEC, r9
+	li	r9, 0
+	mtmsrd	r9, 1
+	ld	r9, KEPT_DAR(r10)
+	ld	r11, KEPT_DSISR(r10)
+	mtspr	SPRN_DAR, r9
+	mtspr	SPRN_DSISR, r11
+	COPY_EXGEN KEPT_EXGEN, r10, PACA_EXGEN, r13, r9
+	li	r9, KVM_GUEST_MODE_HV_P9_RS
+	stb	r9, HSTATE_IN_GUEST(r13)
+	ld	r9, KEPT_NIP(r10)
+	ld	r11, KEPT_MSR(r10)
+	ld	r12, KEPT_CR(r10)
+	mtspr	SPRN_SRR0, r9
+	mtspr	SPRN_SRR1, r11
+	mtcr	r12
+	ld	r9, KEPT_GPR0 + 9 * 8(r10)
+	ld	r11, KEPT_GPR0 + 11 * 8(r10)
+	ld	r12, KEPT_GPR0 + 12 * 8(r10)
+	ld	r10, KEPT_GPR0 + 10 * 8(r10)
+	RFI_TO_KERNEL
+	b	.
+.size kvm_p9_resume, . - kvm_p9_resume
+
+/*
+ * Where the handler of a system reset returns to that has overwritten the NIA and MSR of a guest.
+ * Leave the guest by a machine check, with the NIA and MSR of the last entry and MSR[RI] clear: the
+ * guest cannot go on, and is told so in the way that it knows. Of the registers that the
+ * vector has used the guest gets zeroes.
+ */
+_GLOBAL(kvm_p9_lose_guest)
+	li	r9, 0
+	mtmsrd	r9, 1
+	.Lexmc = 0
+	.rept	EX_SIZE
+	std	r9, PACA_EXMC + .Lexmc(r13)
+	.Lexmc = .Lexmc + 8
+	.endr
+	li	r10, KVM_GUEST_MODE_HV_P9_RS
+	stb	r10, HSTATE_IN_GUEST(r13)
+	li	r10, BOOK3S_INTERRUPT_MACHINE_CHECK
+	std	r10, HSTATE_SCRATCH0(r13)
+	mfspr	r11, SPRN_HSRR0
+	mfspr	r12, SPRN_HSRR1
+	li	r10, MSR_RI
+	andc	r12, r12, r10
+	b	kvm_p9_exit_interrupt
+.size kvm_p9_lose_guest, . - kvm_p9_lose_guest
