@@ -13,7 +13,7 @@ struct Harmless {
 	end: &'static str,
 }
 
-const HARMLESS: [Harmless; 3] = [
+const HARMLESS: [Harmless; 5] = [
 	// How slow the emulation was is no fault of the kernel's.
 	Harmless {
 		start: "hrtimer: interrupt took ",
@@ -27,6 +27,15 @@ const HARMLESS: [Harmless; 3] = [
 	Harmless {
 		start: "vfio-pci ",
 		end: ": reset done",
+	},
+	// What KVM says of a machine check of a guest that lost its NIA to a system reset.
+	Harmless {
+		start: "mce: Machine Check Exception, Unknown event version 0 !",
+		end: "",
+	},
+	Harmless {
+		start: "kvmppc_handle_exit_hv: ",
+		end: " callbacks suppressed",
 	},
 ];
 
@@ -59,15 +68,27 @@ impl Kmsg {
 	pub fn complaints(&mut self) -> Result<Vec<String>> {
 		const WARNING: u32 = 4;
 		let mut found = vec![];
+		self.read(|priority, line| {
+			let warns = priority.is_none_or(|priority| priority & 7 <= WARNING);
+			if warns && !HARMLESS.iter().any(|harmless| harmless.is(line)) {
+				found.push(line.to_owned());
+			}
+		})?;
+		Ok(found)
+	}
+
+	/// All messages since the last call, each with its priority. One without a priority says that
+	/// messages were lost.
+	fn read(&mut self, mut each: impl FnMut(Option<u32>, &str)) -> Result<()> {
 		// One record per read; no record is longer.
 		let mut record = [0; 8192];
 		loop {
 			let length = match self.0.read(&mut record) {
 				Ok(length) => length,
-				Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(found),
+				Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
 				// Overwritten before it was read: the next read goes on behind.
 				Err(e) if e.raw_os_error() == Some(libc::EPIPE) => {
-					found.push("messages that were lost".to_owned());
+					each(None, "messages that were lost");
 					continue;
 				}
 				Err(e) => return Err(e),
@@ -77,14 +98,8 @@ impl Kmsg {
 			let Some((header, message)) = text.split_once(';') else {
 				continue;
 			};
-			let priority: Option<u32> = header.split(',').next().and_then(|n| n.parse().ok());
-			let line = message.lines().next().unwrap_or_default();
-			if HARMLESS.iter().any(|harmless| harmless.is(line)) {
-				continue;
-			}
-			if priority.is_none_or(|priority| priority & 7 <= WARNING) {
-				found.push(line.to_owned());
-			}
+			let priority = header.split(',').next().and_then(|n| n.parse().ok());
+			each(priority, message.lines().next().unwrap_or_default());
 		}
 	}
 }
