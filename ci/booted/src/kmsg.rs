@@ -7,13 +7,15 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Result};
 use std::os::unix::fs::OpenOptionsExt;
 
+use crate::nmi::Interrupts;
+
 /// A warning that says nothing of the kernel under test: how its line begins and ends.
 struct Harmless {
 	start: &'static str,
 	end: &'static str,
 }
 
-const HARMLESS: [Harmless; 5] = [
+const HARMLESS: [Harmless; 3] = [
 	// How slow the emulation was is no fault of the kernel's.
 	Harmless {
 		start: "hrtimer: interrupt took ",
@@ -28,16 +30,59 @@ const HARMLESS: [Harmless; 5] = [
 		start: "vfio-pci ",
 		end: ": reset done",
 	},
-	// What KVM says of a machine check of a guest that lost its NIA to a system reset.
+];
+
+/// What the kernel says of the interrupts that the runner makes in the tests of system resets and
+/// machine checks, and in no other test.
+const INTERRUPTED: [Harmless; 9] = [
+	// The first machine check taints the kernel.
+	Harmless {
+		start: "Disabling lock debugging due to kernel taint",
+		end: "taint",
+	},
+	// Of a guest that is lost: there is no event.
 	Harmless {
 		start: "mce: Machine Check Exception, Unknown event version 0 !",
-		end: "",
+		end: "!",
 	},
 	Harmless {
 		start: "kvmppc_handle_exit_hv: ",
 		end: " callbacks suppressed",
 	},
+	// Of a machine check in the host that was corrected.
+	Harmless {
+		start: CORRECTED.start,
+		end: CORRECTED.end,
+	},
+	// Of one in the guest, to which it is left.
+	Harmless {
+		start: "MCE: CPU0: machine check (Warning) Guest ERAT Multihit [Not recovered]",
+		end: "]",
+	},
+	// Where it was, and what it may come from.
+	Harmless {
+		start: "MCE: CPU0: NIP: [",
+		end: "",
+	},
+	Harmless {
+		start: "MCE: CPU0: PID: ",
+		end: "",
+	},
+	Harmless {
+		start: "MCE: CPU0: Initiator CPU",
+		end: "CPU",
+	},
+	Harmless {
+		start: "MCE: CPU0: Probable Software error (some chance of hardware cause)",
+		end: ")",
+	},
 ];
+
+/// What the kernel says of a machine check in the host that was corrected.
+const CORRECTED: Harmless = Harmless {
+	start: "MCE: CPU0: machine check (Warning)  ERAT Multihit [Recovered]",
+	end: "]",
+};
 
 impl Harmless {
 	fn is(&self, line: &str) -> bool {
@@ -66,15 +111,37 @@ impl Kmsg {
 	/// Every message since the last call that is a warning or worse, from any part of the
 	/// kernel, or that was lost before it was read.
 	pub fn complaints(&mut self) -> Result<Vec<String>> {
+		self.complaints_but(&[])
+	}
+
+	/// The same in the time of this test.
+	pub fn complaints_of(&mut self, test: &str) -> Result<Vec<String>> {
+		match Interrupts::of(test) {
+			Some(_) => self.complaints_but(&INTERRUPTED),
+			None => self.complaints(),
+		}
+	}
+
+	fn complaints_but(&mut self, expected: &[Harmless]) -> Result<Vec<String>> {
 		const WARNING: u32 = 4;
 		let mut found = vec![];
 		self.read(|priority, line| {
 			let warns = priority.is_none_or(|priority| priority & 7 <= WARNING);
-			if warns && !HARMLESS.iter().any(|harmless| harmless.is(line)) {
+			let mut harmless = HARMLESS.iter().chain(expected);
+			if warns && !harmless.any(|harmless| harmless.is(line)) {
 				found.push(line.to_owned());
 			}
 		})?;
 		Ok(found)
+	}
+
+	/// Tells of each machine check in the host that was corrected since the last call.
+	pub fn corrected(&mut self, mut each: impl FnMut()) -> Result<()> {
+		self.read(|_, line| {
+			if CORRECTED.is(line) {
+				each();
+			}
+		})
 	}
 
 	/// All messages since the last call, each with its priority. One without a priority says that

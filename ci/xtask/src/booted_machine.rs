@@ -146,7 +146,8 @@ impl Boot {
 		}
 	}
 
-	/// One CPU, in place of two cores, which a debugger stops at any time.
+	/// One CPU, in place of two cores, which a debugger stops at any time. A machine that counts
+	/// instructions would set its clock forward at each stop, to the next timer.
 	pub fn debugged(self) -> Self {
 		let limits = Limits {
 			silence: self.limits.total,
@@ -154,6 +155,7 @@ impl Boot {
 		};
 		Self {
 			cpus: 1,
+			icount: false,
 			limits,
 			..self
 		}

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Stage `nmi`: system resets of the host while a guest runs.
+//! Stage `nmi`: system resets and machine checks of the host while a guest runs.
 //!
-//! The tests run in the machine and look at guest and host. QEMU's debugger stub interrupts the CPU
-//! at each instruction of the fast path in turn.
+//! The tests run in the machine and look at guest and host. The runner interrupts the CPU by QEMU's
+//! debugger stub: at each instruction of the fast path and of the entry in turn, or at random times.
 
 mod debugger;
 mod places;
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
-use booted::nmi::count_of;
+use booted::nmi::{Interrupts, Kind, Seen, Where};
 use booted::registry;
 use harness::check::{Check, Found};
 use harness::gdb::Gdb;
@@ -20,20 +21,31 @@ use harness::kernel::Series;
 use harness::paths;
 
 use self::debugger::{Debugger, Done};
-use self::places::Kernel;
+use self::places::{Kernel, Place};
 use crate::booted_machine::{Boot, boot_once, names};
-use crate::stage::{Args, Need, Part, Stage, log_path, stage};
+use crate::stage::{Args, Need, Part, Stage, log_path, seed, stage};
 
 /// One machine with one CPU.
 pub const STAGE: Stage = stage("nmi", |args| {
 	let part = |series| {
 		let needs = [Need::Kernel(series), Need::Programs];
-		Part::new(needs, 40, move || nmi(args, series)).on(series)
+		let seconds = if asked(args) { 240 } else { 1 };
+		let part = Part::new(needs, seconds, move || nmi(args, series)).on(series);
+		// The machine runs in real time.
+		if asked(args) { part.alone() } else { part }
 	};
 	Ok(args.series()?.into_iter().map(part).collect())
 });
 
+fn asked(args: &Args) -> bool {
+	args.all || args.names("nmi")
+}
+
 fn nmi(args: &Args, series: &'static Series) -> Result<Found> {
+	if !asked(args) {
+		let why = "four minutes; with --all or by name";
+		return Ok(Found::from(vec![Check::skipped("system resets", why)]));
+	}
 	let mut tests = names(&registry::tests(), registry::Boot::Nmi);
 	if !args.booted.is_empty() {
 		tests.retain(|test| args.booted.iter().any(|start| test.starts_with(start)));
@@ -41,24 +53,27 @@ fn nmi(args: &Args, series: &'static Series) -> Result<Found> {
 	let image = harness::kernel::build(series, false)?;
 	let kernel = Kernel::of(&image)?;
 	let log = series.file("nmi");
-	let socket = paths::target().join("test").join(format!("{log}.socket"));
+	let folder = paths::target().join("test");
+	std::fs::create_dir_all(&folder)?;
+	let socket = folder.join(format!("{log}.socket"));
 	harness::process::remove(&socket)?;
 	let chardev = format!("socket,id=gdb,server=on,wait=off,path={}", socket.display());
 	let options = ["-chardev", &chardev, "-gdb", "chardev:gdb"];
 	let machine = Boot::counted(args, log.clone(), "", tests.clone()).debugged();
 
+	let seed = seed(args)?;
 	let ended = AtomicUsize::new(0);
 	let counted = Mutex::new(Vec::new());
 	let (checks, done) = thread::scope(|scope| {
 		let debugger = scope.spawn(|| {
 			let gdb = Gdb::connect(&socket)?;
-			Debugger::new(gdb, &kernel, &ended).run(&tests)
+			Debugger::new(gdb, &kernel, &ended, seed).run(&tests)
 		});
 		let checks = boot_once(args, &image, machine, &options, |_, detail| {
 			counted
 				.lock()
 				.expect("nobody panics")
-				.push(count_of(detail));
+				.push(Seen::of(detail));
 			ended.fetch_add(1, Ordering::SeqCst);
 		});
 		(checks, debugger.join())
@@ -74,14 +89,8 @@ fn nmi(args: &Args, series: &'static Series) -> Result<Found> {
 	};
 	let counted = counted.into_inner().expect("nobody panics");
 	let mut text = String::new();
-	for ((test, done), counted) in tests.iter().zip(&done).zip(&counted) {
-		let complaint = match counted {
-			Some(counted) if *counted == done.interrupts && *counted > 0 => None,
-			counted => Some(format!(
-				"{} interrupts, and the test saw {counted:?}",
-				done.interrupts
-			)),
-		};
+	for ((test, done), seen) in tests.iter().zip(&done).zip(&counted) {
+		let complaint = complaint(test, done, *seen);
 		checks.push(Check::new(format!("{test}: interrupts"), complaint));
 		text.push_str(&format!("{test}: {}\n", describe(done)));
 	}
@@ -89,11 +98,48 @@ fn nmi(args: &Args, series: &'static Series) -> Result<Found> {
 	Ok(Found { text, checks })
 }
 
+/// What is wrong with what a test has seen.
+fn complaint(test: &str, done: &Done, seen: Option<Seen>) -> Option<String> {
+	let Some(seen) = seen else {
+		return Some("the test does not say how many it saw".to_owned());
+	};
+	let Some(Interrupts { kind, at }) = Interrupts::of(test) else {
+		return Some("not a test of interrupts".to_owned());
+	};
+	// Of a machine check in a guest only the guest is told, and of each the kernel queues for its
+	// log, which only so many fit into.
+	let told = match kind {
+		Kind::SystemReset => 0,
+		Kind::MachineCheck => done.at(Place::Guest),
+	};
+	let all = done.interrupts - told;
+	let least = match (kind, at) {
+		(Kind::MachineCheck, Where::Fast | Where::Entry) => 1,
+		_ => all,
+	};
+	let right = done.interrupts > 0
+		&& (least..=all).contains(&seen.interrupts)
+		&& seen.lost == done.at(Place::Lost)
+		&& seen.told == told;
+	(!right).then(|| format!("{}, and the test saw {}", describe(done), seen.text()))
+}
+
 /// How many interrupts where.
 fn describe(done: &Done) -> String {
-	let places = done.places.iter();
-	let all: Vec<_> = places
-		.map(|(place, count)| format!("{} {count}", place.name()))
-		.collect();
-	all.join(", ")
+	let list = |places: &BTreeMap<Place, u64>| {
+		let all: Vec<_> = places
+			.iter()
+			.map(|(place, count)| format!("{} {count}", place.name()))
+			.collect();
+		all.join(", ")
+	};
+	let refused = match done.refused.is_empty() {
+		true => String::new(),
+		false => format!("; not where the host would end: {}", list(&done.refused)),
+	};
+	format!(
+		"{} interrupts: {}{refused}",
+		done.interrupts,
+		list(&done.places)
+	)
 }

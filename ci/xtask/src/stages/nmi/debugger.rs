@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use booted::nmi::Interrupts;
+use booted::nmi::{Interrupts, Kind, Where};
 use harness::gdb::{Gdb, register};
+use harness::process::say;
 use hcall::Number;
 
 use super::places::{Kernel, Place, State, msr, real};
@@ -22,8 +23,21 @@ const LONGEST: usize = 20_000;
 /// `li r3, 1; blr`
 const HANDLED: [u32; 2] = [0x3860_0001, 0x4e80_0020];
 
-/// `mtspr HSRR1, r4`, after which the trampoline has kept what it has to.
-const KEPT: u32 = 0x7c9b_4ba6;
+/// `mfspr r5, SRR0`, after which the trampoline has what it has to.
+const READ: u32 = 0x7cba_02a6;
+
+/// How long the machine runs between two interrupts at random times: at least, and how much longer.
+const BETWEEN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
+/// Instructions that are executed one by one then, so that not all interrupts come where QEMU looks
+/// whether the machine has to stop.
+const STEPS: u64 = 24;
+
+/// MSR of a machine check: 64 bits, hypervisor, little-endian.
+const MSR_OF_CHECK: u64 = 0x9000_0000_0000_0001;
+/// What SRR1 says besides in a machine check of a multihit in the ERAT by an instruction fetch.
+const ERAT_MULTIHIT: u64 = 0x0010_0000;
+/// What SRR1 has of a system reset.
+const OF_RESET: u64 = 0x003f_0000;
 
 /// What came of one test.
 #[derive(Default)]
@@ -32,6 +46,15 @@ pub struct Done {
 	pub interrupts: u64,
 	/// Where.
 	pub places: BTreeMap<Place, u64>,
+	/// Where there was none, because the host would not have survived it.
+	pub refused: BTreeMap<Place, u64>,
+}
+
+impl Done {
+	/// How many were there.
+	pub fn at(&self, place: Place) -> u64 {
+		self.places.get(&place).copied().unwrap_or(0)
+	}
 }
 
 /// The debugger of a machine, which runs the tests in their order.
@@ -40,21 +63,27 @@ pub struct Debugger<'a> {
 	kernel: &'a Kernel,
 	/// Tests that have ended.
 	ended: &'a AtomicUsize,
-	/// Where the trampoline has kept what it has to.
-	kept: u64,
+	/// Where the trampoline has what it has to.
+	read: u64,
+	/// Numbers of the registers SRR0 and SRR1.
+	srr: (usize, usize),
+	/// For random numbers.
+	random: u64,
 	/// The number of the register that has the address of the PACA.
 	hsprg0: usize,
 }
 
 impl<'a> Debugger<'a> {
 	/// Of the machine that has just been connected, and is stopped.
-	pub fn new(gdb: Gdb, kernel: &'a Kernel, ended: &'a AtomicUsize) -> Self {
+	pub fn new(gdb: Gdb, kernel: &'a Kernel, ended: &'a AtomicUsize, seed: u64) -> Self {
 		Self {
 			gdb,
 			kernel,
 			ended,
-			kept: 0,
+			read: 0,
 			hsprg0: 0,
+			srr: (0, 0),
+			random: seed,
 		}
 	}
 
@@ -72,11 +101,22 @@ impl<'a> Debugger<'a> {
 	fn interrupt(&mut self, tests: &[String]) -> Result<Vec<Done>> {
 		let mut done = Vec::new();
 		self.prepare()?;
+		say(format_args!("the debugger is ready"));
 		for (index, test) in tests.iter().enumerate() {
-			let Some(kind) = Interrupts::of(test) else {
+			let Some(interrupts) = Interrupts::of(test) else {
 				bail!("{test} is not for this machine");
 			};
-			done.push(self.everywhere(kind, number_of(test)?)?);
+			let one = match interrupts.at {
+				Where::Random(count) => {
+					self.at_random(interrupts.kind, count, number_of(test).ok())
+				}
+				_ => number_of(test).and_then(|number| self.everywhere(interrupts, number)),
+			};
+			done.push(one.with_context(|| test.clone())?);
+			say(format_args!(
+				"{test}: {} interrupts made",
+				done[index].interrupts
+			));
 			self.gdb.go_on()?;
 			let until = Instant::now() + BEGIN;
 			while self.ended.load(Ordering::SeqCst) <= index {
@@ -95,6 +135,7 @@ impl<'a> Debugger<'a> {
 	fn prepare(&mut self) -> Result<()> {
 		self.at_next_hcall(self.kernel.system_calls(), None)?;
 		self.hsprg0 = self.gdb.spr("hsprg0")?;
+		self.srr = (self.gdb.spr("srr0")?, self.gdb.spr("srr1")?);
 		while self.gdb.register(register::MSR)? & msr::PR == 0 {
 			self.gdb.step()?;
 		}
@@ -114,12 +155,12 @@ impl<'a> Debugger<'a> {
 		self.gdb.write(self.kernel.reset, &code)?;
 		let (start, end) = self.kernel.hcall;
 		let code = self.gdb.read(start, (end - start) as usize)?;
-		let kept = code
+		let read = code
 			.chunks_exact(4)
-			.position(|word| word == KEPT.to_le_bytes());
-		match kept {
-			Some(index) => self.kept = start + 4 * (index as u64 + 1),
-			None => bail!("the trampoline does not write HSRR1"),
+			.position(|word| word == READ.to_le_bytes());
+		match read {
+			Some(index) => self.read = start + 4 * (index as u64 + 1),
+			None => bail!("the trampoline does not read SRR0"),
 		}
 		Ok(())
 	}
@@ -157,13 +198,13 @@ impl<'a> Debugger<'a> {
 		}
 	}
 
-	/// The instructions of an hcall from the vector to where the trampoline has kept what it has to.
+	/// The instructions of an hcall from the vector to where the trampoline has what it has to.
 	fn arrival(&mut self, number: Number) -> Result<Vec<u64>> {
 		self.at_next_hcall(self.kernel.vectors(), Some(number))?;
 		let mut list = Vec::new();
 		for _ in 0..LONGEST {
 			let pc = self.gdb.register(register::PC)?;
-			if pc == self.kept || pc == real(self.kept) {
+			if pc == self.read || pc == real(self.read) {
 				return Ok(list);
 			}
 			list.push(pc);
@@ -172,7 +213,7 @@ impl<'a> Debugger<'a> {
 		bail!("the trampoline is not reached")
 	}
 
-	/// The instructions of a fast hcall, from where the trampoline has kept what it has to.
+	/// The instructions of a fast hcall, from where the trampoline has what it has to.
 	fn instructions(&mut self, number: Number) -> Result<Vec<u64>> {
 		'another: for _ in 0..50 {
 			let (start, _) = self.kernel.hcall;
@@ -181,7 +222,7 @@ impl<'a> Debugger<'a> {
 			for _ in 0..LONGEST {
 				self.gdb.step()?;
 				let pc = self.gdb.register(register::PC)?;
-				if pc == self.kernel.exit || pc == real(self.kernel.exit) {
+				if pc == self.kernel.exit.0 || pc == real(self.kernel.exit.0) {
 					continue 'another;
 				}
 				if self.gdb.register(register::MSR)? & msr::HV == 0 {
@@ -190,8 +231,8 @@ impl<'a> Debugger<'a> {
 					}
 					return Ok(list);
 				}
-				let is_kept = !list.is_empty() || pc == real(self.kept) || pc == self.kept;
-				if is_kept && seen.insert(pc) {
+				let has = !list.is_empty() || pc == real(self.read) || pc == self.read;
+				if has && seen.insert(pc) {
 					list.push(pc);
 				}
 			}
@@ -200,38 +241,169 @@ impl<'a> Debugger<'a> {
 		bail!("no hcall is answered on the fast path")
 	}
 
-	fn everywhere(&mut self, kind: Interrupts, number: Number) -> Result<Done> {
+	/// The instructions of an entry, from where the mode byte is set.
+	fn entry(&mut self, number: Number) -> Result<Vec<u64>> {
+		/// More than an entry has.
+		const LONG: usize = 2000;
+		// Beyond what the guest does at first.
+		self.at_next_hcall(self.kernel.vectors(), Some(number))?;
+		// An entry that takes long returns before the mode byte is set: it is watched in vain.
+		for _ in 0..50 {
+			let (mut seen, mut list) = (BTreeSet::new(), Vec::new());
+			self.at_next_hcall([self.kernel.entry, local(self.kernel.entry)], None)?;
+			for _ in 0..LONG {
+				self.gdb.step()?;
+				let msr = self.gdb.register(register::MSR)?;
+				if msr & (msr::HV | msr::PR) != msr::HV || msr & msr::LE == 0 {
+					break;
+				}
+				let place = self.place()?;
+				let pc = self.gdb.register(register::PC)?;
+				if place == Place::Entry && seen.insert(pc) {
+					list.push(pc);
+				}
+			}
+			if !list.is_empty() {
+				return Ok(list);
+			}
+		}
+		bail!("no entry is watched to its end")
+	}
+
+	/// An interrupt at each instruction of a list, which is made by watching one hcall.
+	fn everywhere(&mut self, interrupts: Interrupts, number: Number) -> Result<Done> {
 		let mut done = Done::default();
-		let list = match kind {
-			Interrupts::ResetOfArrival => self.arrival(number)?,
+		let list = match interrupts.at {
+			Where::Arrival => self.arrival(number)?,
+			Where::Entry => self.entry(number)?,
 			_ => self.instructions(number)?,
 		};
+		// A lost guest makes an hcall, too, and the host system calls.
+		let number = (interrupts.at == Where::Arrival).then_some(number);
 		for pc in list {
 			self.gdb.stop_at(pc)?;
-			// A lost guest makes an hcall, too, and the host system calls.
-			let arrival = kind == Interrupts::ResetOfArrival;
-			let came = self.until(arrival.then_some(number), AGAIN);
+			let until = Instant::now() + AGAIN;
+			let place = loop {
+				let came = self.until(number, until.saturating_duration_since(Instant::now()));
+				if came.is_err() {
+					self.gdb.do_not_stop_at(pc)?;
+				}
+				came.with_context(|| format!("at {pc:#x}"))?;
+				let place = self.place()?;
+				// Other ways lead through the functions of the entry.
+				if interrupts.at != Where::Entry || place == Place::Entry {
+					break place;
+				}
+				self.gdb.step()?;
+			};
 			self.gdb.do_not_stop_at(pc)?;
-			came.with_context(|| format!("at {pc:#x}"))?;
-			let place = self.place()?;
-			self.gdb.monitor("nmi")?;
+			self.interrupt_at(interrupts.kind, place)?;
 			done.interrupts += 1;
 			*done.places.entry(place).or_default() += 1;
 		}
 		Ok(done)
 	}
 
+	/// So many interrupts at random times, while a guest makes hcalls of this number. Where the host
+	/// would not survive, there is none.
+	fn at_random(&mut self, kind: Kind, count: u64, number: Option<Number>) -> Result<Done> {
+		let mut done = Done::default();
+		while done.interrupts < count {
+			// After a guest that was lost the next one begins, which takes the host long.
+			if number.is_some() {
+				self.at_next_hcall(self.kernel.vectors(), number)?;
+			}
+			self.gdb.go_on()?;
+			let (least, more) = BETWEEN;
+			std::thread::sleep(least + more * self.below(1000) as u32 / 1000);
+			self.gdb.stop()?;
+			for _ in 0..self.below(STEPS) {
+				self.gdb.step()?;
+			}
+			let place = self.place()?;
+			if !place.is_survived() {
+				*done.refused.entry(place).or_default() += 1;
+				continue;
+			}
+			self.interrupt_at(kind, place)?;
+			done.interrupts += 1;
+			*done.places.entry(place).or_default() += 1;
+			if kind == Kind::MachineCheck && place != Place::Guest {
+				self.run_to(self.kernel.print)?;
+			}
+		}
+		Ok(done)
+	}
+
+	/// A random number below this one (xorshift).
+	fn below(&mut self, limit: u64) -> u64 {
+		let mut random = self.random | 1;
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		self.random = random;
+		(random >> 20) % limit
+	}
+
+	/// Interrupts the CPU, and waits until the kernel looks at the interrupt.
+	fn interrupt_at(&mut self, kind: Kind, place: Place) -> Result<()> {
+		let pc = self.gdb.register(register::PC)?;
+		let msr = self.gdb.register(register::MSR)?;
+		self.gdb.monitor("nmi")?;
+		let looks = match kind {
+			// A guest's own go to KVM, which has nothing to do but to call the kernel.
+			Kind::SystemReset => self.kernel.reset,
+			Kind::MachineCheck => {
+				// The stub can't set MSR[HV]. So the CPU takes a system reset, and does the first
+				// instruction of its vector, which a machine check would do, too.
+				self.gdb.step()?;
+				self.gdb.set_register(self.srr.0, pc)?;
+				self.gdb
+					.set_register(self.srr.1, msr & !OF_RESET | ERAT_MULTIHIT)?;
+				self.gdb.set_register(register::MSR, MSR_OF_CHECK)?;
+				self.gdb.set_register(register::PC, 0x200)?;
+				match place {
+					Place::Guest => self.kernel.of_guest,
+					_ => self.kernel.correct,
+				}
+			}
+		};
+		self.run_to(looks)
+			.with_context(|| format!("{kind:?} at {pc:#x} ({})", place.name()))
+	}
+
+	/// Lets the machine run to an instruction, with the MMU on or off.
+	fn run_to(&mut self, address: u64) -> Result<()> {
+		let local = local(address);
+		let places = [address, local, real(address), real(local)];
+		for place in places {
+			self.gdb.stop_at(place)?;
+		}
+		self.gdb.go_on()?;
+		let stopped = self.gdb.stopped(AGAIN)?;
+		if !stopped {
+			self.gdb.stop()?;
+		}
+		for place in places {
+			self.gdb.do_not_stop_at(place)?;
+		}
+		let pc = self.gdb.register(register::PC)?;
+		ensure!(stopped, "{address:#x} is not reached: stopped at {pc:#x}");
+		Ok(())
+	}
+
 	fn place(&mut self) -> Result<Place> {
 		let pc = self.gdb.register(register::PC)?;
 		let msr = self.gdb.register(register::MSR)?;
 		let r1 = self.gdb.register(register::GPR0 + 1)?;
-		let (mut host_r1, mut mode) = (0, 0);
+		let (mut host_r1, mut mode, mut in_nmi) = (0, 0, 0);
 		// A process of the host cannot use the kernel's addresses.
-		if msr & msr::HV != 0 && msr & msr::PR == 0 {
+		if msr & msr::LE != 0 && msr & msr::HV != 0 && msr & msr::PR == 0 {
 			let paca = self.gdb.register(self.hsprg0)?;
 			let bytes = self.gdb.read(self.kernel.host_r1(paca), 8)?;
 			host_r1 = bytes.try_into().map_or(0, u64::from_le_bytes);
 			mode = self.gdb.read(self.kernel.in_guest(paca), 1)?[0];
+			in_nmi = self.gdb.read(self.kernel.in_nmi(paca), 1)?[0];
 		}
 		let state = State {
 			pc,
@@ -239,9 +411,16 @@ impl<'a> Debugger<'a> {
 			r1,
 			host_r1,
 			mode,
+			in_nmi,
 		};
-		Ok(self.kernel.place(&state, self.kept))
+		Ok(self.kernel.place(&state, self.read))
 	}
+}
+
+/// Where a function begins for callers of the kernel: after the two instructions that load its TOC
+/// (ELFv2 ABI, 2.3.2.1). One without them passes there, too.
+const fn local(function: u64) -> u64 {
+	function + 8
 }
 
 /// The number of the hcall of a test, which its name ends with.

@@ -21,26 +21,41 @@ pub mod msr {
 	pub const FP: u64 = 1 << 13;
 	/// An interrupt is recoverable.
 	pub const RI: u64 = 1 << 1;
+	/// Little-endian.
+	pub const LE: u64 = 1;
 }
 
-/// Addresses of a kernel.
+/// MSR bits of a kernel that uses its own addresses.
+const TRANSLATED: u64 = 0x30;
+
+/// Addresses of a kernel. Pairs are first and last.
 pub struct Kernel {
-	/// The trampoline of hcalls: first and last.
+	/// The trampoline of hcalls.
 	pub hcall: (u64, u64),
 	/// What takes the time of an hcall's arrival.
 	stamp: (u64, u64),
-	/// Where an hcall becomes a full exit.
-	pub exit: u64,
+	/// What enters a guest.
+	run_guest: (u64, u64),
+	/// What any other exit arrives at, and an hcall that becomes a full exit.
+	pub exit: (u64, u64),
+	/// Where the Rust path begins for each entry.
+	pub entry: u64,
 	/// The Rust object.
 	rust: (u64, u64),
 	/// The flush of the L1D cache, which handlers call.
 	flush: (u64, u64),
 	/// The end of the interrupt vectors.
 	vectors: u64,
-	/// From the vector of hcalls to the trampoline.
-	to_hcall: [(u64, u64); 4],
+	/// From the vectors to the trampoline.
+	to_kvm: (u64, u64),
 	/// The platform's handler of system resets, which this machine's firmware does not need.
 	pub reset: u64,
+	/// Where the glue looks at a machine check.
+	pub correct: u64,
+	/// Where KVM looks at a machine check of a guest.
+	pub of_guest: u64,
+	/// What the kernel says of a machine check that it has survived.
+	pub print: u64,
 	/// Where the kernel looks for a handler: the instruction, and the register and the displacement
 	/// of what it loads.
 	pub looks: (u64, usize, u64),
@@ -48,6 +63,8 @@ pub struct Kernel {
 	host_r1: u64,
 	/// Offset in the PACA of the mode byte.
 	in_guest: u64,
+	/// Offset in the PACA of the number of system resets that are handled.
+	in_nmi: u64,
 }
 
 /// The mode byte while the context of a guest of kvm-p9 is loaded.
@@ -60,15 +77,20 @@ pub enum Place {
 	Guest,
 	/// In a fast handler.
 	Handler,
-	/// In the trampoline, which has kept what a system reset overwrites.
+	/// In the trampoline, which has what a system reset overwrites.
 	Trampoline,
+	/// On the way into a guest of kvm-p9.
+	Entry,
 	/// In the kernel, with MSR\[RI\] set.
 	Host,
-	/// From the vector of hcalls to where the trampoline has kept it, for a guest of kvm-p9.
-	Arrival,
-	/// In another interrupt vector.
+	/// From a vector to where the trampoline has the guest's NIA and MSR, or to the full exit, for a
+	/// guest of kvm-p9.
+	Lost,
+	/// In an interrupt vector of the host.
 	Vector,
-	/// In the kernel, with MSR\[RI\] clear: entry and exit, and the ends of interrupts.
+	/// In firmware, which is big-endian.
+	Firmware,
+	/// In the kernel, with MSR\[RI\] clear or in a system reset: the exit, and the ends of interrupts.
 	Switch,
 }
 
@@ -79,11 +101,21 @@ impl Place {
 			Self::Guest => "guest",
 			Self::Handler => "handler",
 			Self::Trampoline => "trampoline",
+			Self::Entry => "entry",
 			Self::Host => "host",
-			Self::Vector => "vector",
-			Self::Arrival => "arrival",
-			Self::Switch => "entry and exit",
+			Self::Vector => "vector of the host",
+			Self::Firmware => "firmware",
+			Self::Lost => "guest lost",
+			Self::Switch => "exit and other",
 		}
+	}
+
+	/// Whether it is the guest's, or the host's on behalf of the guest, and the host survives.
+	pub const fn is_survived(self) -> bool {
+		!matches!(
+			self,
+			Self::Host | Self::Vector | Self::Switch | Self::Firmware
+		)
 	}
 }
 
@@ -99,6 +131,8 @@ pub struct State {
 	pub host_r1: u64,
 	/// The mode byte.
 	pub mode: u8,
+	/// System resets that are being handled.
+	pub in_nmi: u8,
 }
 
 impl Kernel {
@@ -111,7 +145,10 @@ impl Kernel {
 			found.with_context(|| format!("the kernel has no {name}"))
 		};
 		let address = |name: &str| anyhow::Ok(symbol(name)?.address());
-		let hcall = symbol("kvm_p9_exit_hcall")?;
+		let whole = |name: &str| {
+			let symbol = symbol(name)?;
+			anyhow::Ok((symbol.address(), symbol.address() + symbol.size()))
+		};
 		let offsets = image.tree().join("include/generated/asm-offsets.h");
 		let offsets = fs::read_to_string(offsets)?;
 		let offset = |name: &str| {
@@ -120,34 +157,37 @@ impl Kernel {
 			let number = rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
 			number.with_context(|| format!("no {name}"))
 		};
+		let code = |from: u64, length: u64| {
+			let mut parts = file.sections().filter_map(|section| {
+				let part = section.data_range(from, length);
+				part.ok().flatten()
+			});
+			parts.next().context("no code")
+		};
 		let exception = symbol("system_reset_exception")?;
-		let at = exception.section_index().context("no section")?;
-		let code = file
-			.section_by_index(at)?
-			.data_range(exception.address(), exception.size())?
-			.context("no code")?;
-		let looks = looks(code).context("system_reset_exception() looks for no handler")?;
-		let stamp = symbol("kvm_p9_stamp_hcall")?;
-		let kvm_hcall = VIRTUAL | (address("kvm_hcall")? - address("_stext")?);
+		let looks = looks(code(exception.address(), exception.size())?)
+			.context("system_reset_exception() looks for no handler")?;
 		let flush = address("do_uaccess_flush")?;
-		let to_kvm = address("kvmppc_hcall")?;
+		let length =
+			length_of_flush(code(flush, 64 * 4)?).context("do_uaccess_flush() has no end")?;
 		Ok(Self {
-			hcall: (hcall.address(), hcall.address() + hcall.size()),
-			exit: address("kvm_p9_exit_interrupt")?,
+			hcall: whole("kvm_p9_exit_hcall")?,
+			stamp: whole("kvm_p9_stamp_hcall")?,
+			run_guest: whole("kvm_p9_run_guest")?,
+			exit: whole("kvm_p9_exit_interrupt")?,
+			entry: address("kvm_p9_rs_vcpu_entry")?,
 			rust: (address("kvm_p9_rs_text")?, address("kvm_p9_rs_text_end")?),
-			flush: (flush, flush + 22 * 4),
+			flush: (flush, flush + length),
 			vectors: address("__end_interrupts")?,
+			to_kvm: (address("kvmppc_hcall")?, address("kvmppc_p9_enter_guest")?),
 			reset: address("pnv_system_reset_exception")?,
+			correct: address("kvm_p9_correct_machine_check")?,
+			of_guest: address("kvmppc_realmode_machine_check")?,
+			print: address("machine_check_print_event_info")?,
 			looks: (exception.address() + looks.0, looks.1, looks.2),
-			to_hcall: [
-				(VIRTUAL | 0xc00, VIRTUAL | 0xd00),
-				(VIRTUAL | 0x4c00, VIRTUAL | 0x4d00),
-				(kvm_hcall, kvm_hcall + 17 * 4),
-				(to_kvm, to_kvm + 4 * 4),
-			],
-			stamp: (stamp.address(), stamp.address() + stamp.size()),
 			host_r1: offset("HSTATE_HOST_R1")?,
 			in_guest: offset("HSTATE_IN_GUEST")?,
+			in_nmi: offset("PACA_IN_NMI")?,
 		})
 	}
 
@@ -161,6 +201,11 @@ impl Kernel {
 		paca + self.in_guest
 	}
 
+	/// Where in a PACA the number of system resets is.
+	pub fn in_nmi(&self, paca: u64) -> u64 {
+		paca + self.in_nmi
+	}
+
 	/// The vector of hcalls, with the MMU on and off.
 	pub const fn vectors(&self) -> [u64; 2] {
 		[VIRTUAL | 0x4c00, 0xc00]
@@ -171,34 +216,64 @@ impl Kernel {
 		[VIRTUAL | 0x4c00, VIRTUAL | 0x3000]
 	}
 
-	/// The place of a CPU. The trampoline has kept what it has to from `kept` on.
-	pub fn place(&self, state: &State, kept: u64) -> Place {
+	/// The place of a CPU. The trampoline has the guest's NIA and MSR from `read` on.
+	pub fn place(&self, state: &State, read: u64) -> Place {
+		/// What follows where the trampoline goes to the full path: it reads SRR0 and SRR1.
+		const TO_FULL_PATH: u64 = 5 * 4;
+		/// The branch to what all this is about.
+		const TO_INTERRUPTED: u64 = 4;
 		let pc = state.pc | VIRTUAL;
 		let within = |(start, end): (u64, u64)| (start..end).contains(&pc);
 		let guest = state.mode == MODE_P9_RS;
-		let arrives = self.to_hcall.into_iter().any(within)
-			|| within((self.hcall.0, kept))
-			|| within(self.stamp);
-		if state.msr & msr::HV == 0 {
+		let full = self.hcall.1 - TO_FULL_PATH;
+		let arrives = pc < self.vectors
+			|| within(self.to_kvm)
+			|| within((self.hcall.0, read))
+			|| within((full, self.hcall.1))
+			|| within(self.stamp)
+			|| within((self.exit.0, self.exit.1 - TO_INTERRUPTED));
+		// The stub gives registers of a big-endian CPU in the other order.
+		if state.msr & msr::LE == 0 {
+			Place::Firmware
+		} else if state.msr & msr::HV == 0 {
 			Place::Guest
-		} else if guest && arrives {
-			Place::Arrival
-		} else if pc < self.vectors {
+		} else if state.in_nmi != 0 {
+			Place::Switch
+		} else if !guest && pc < self.vectors {
 			Place::Vector
-		} else if guest && within((kept, self.hcall.1)) {
+		} else if !guest {
+			match state.msr & msr::RI {
+				0 => Place::Switch,
+				_ => Place::Host,
+			}
+		} else if within(self.run_guest) || state.msr & msr::FP != 0 {
+			match state.msr & TRANSLATED {
+				TRANSLATED => Place::Entry,
+				_ => Place::Switch,
+			}
+		} else if within((read, full)) {
 			Place::Trampoline
-		} else if guest
-			&& (within(self.rust) || within(self.flush))
-			&& state.msr & msr::FP == 0
+		} else if arrives {
+			Place::Lost
+		} else if (within(self.rust) || within(self.flush))
 			&& state.host_r1.wrapping_sub(state.r1) <= HANDLER_STACK
 		{
 			Place::Handler
-		} else if state.msr & msr::RI != 0 && !guest {
-			Place::Host
 		} else {
 			Place::Switch
 		}
 	}
+}
+
+/// From the beginning to the second `blr` of the flush of the L1D cache, the first of which is the
+/// fourth instruction and may be patched over.
+fn length_of_flush(code: &[u8]) -> Option<u64> {
+	const BLR: u32 = 0x4e80_0020;
+	let mut words = code
+		.chunks_exact(4)
+		.map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+	let last = 4 + words.by_ref().skip(4).position(|word| word == BLR)? as u64;
+	Some(4 * (last + 1))
 }
 
 /// The first pair of `ld r12, D(RA)` and `cmpdi r12, 0`: its offset, RA and D.
