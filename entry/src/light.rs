@@ -114,13 +114,15 @@ pub unsafe fn window<C: Cpu, R>(
 		cpu.isync();
 		paca.set_srr_valid(1);
 		paca.set_hsrr_valid(1);
-		paca.set_in_guest(layout::GUEST_MODE_NONE as u8);
+		// In this order, a system reset between both finds a handler, which goes on after it.
 		cpu.mtmsrd_ee_ri(Msr::RI.bits());
+		paca.set_in_guest(layout::GUEST_MODE_NONE as u8);
 	}
 
 	let answer = body(cpu);
 
-	// First of all: from here on an interrupt is not survived, so none goes unseen.
+	// First of all: from here on no interrupt is seen by the marks. A handler survives a system
+	// reset without them: see `kvm_p9_interrupted`.
 	paca.set_in_guest(layout::GUEST_MODE_P9_RS as u8);
 	let interrupted = paca.srr_valid() & paca.hsrr_valid() == 0;
 	paca.set_srr_valid(0);

@@ -7,8 +7,8 @@
 //!    without an entry if an interrupt is recorded already.
 //! 2. Read all that must be read of the host, before anything is written.
 //! 3. Load the guest's SPRs. Those that host code does not depend on come first.
-//! 4. Set the mode byte: a guest's state is loaded. From here on a machine check or system
-//!    reset is not survived; see `kvmppc_p9_bad_interrupt`. No other interrupt can arrive.
+//! 4. Set the mode byte: a guest's state is loaded. From here on `kvm_p9_interrupted` decides
+//!    whether the host survives a machine check or system reset. No other interrupt can arrive.
 //! 5. Load the MMU context, HDEC and DEC, then the registers that interrupts overwrite.
 //! 6. The trampoline loads the GPRs and enters the guest.
 //!

@@ -63,6 +63,9 @@ void kvm_p9_warn_unsupported(void);
 void kvm_p9_flush_guest_tlb(struct kvm *kvm, cpumask_t *wanted, int pcpu);
 void kvm_p9_clear_slb(void);
 
+/* kvm_p9_mce.c, for kvm_p9_entry.S */
+bool kvm_p9_correct_machine_check(void);
+
 /* kvm_p9_pmu.c */
 /* Stop the counters of cycles of all CPUs. */
 void kvm_p9_stop_all_counters(void);

@@ -45,8 +45,8 @@
  *
  * The mode byte stays KVM_GUEST_MODE_HV_P9_RS while a handler runs: PMU,
  * timebase and the rest are the guest's, so an NMI or machine check must not
- * simply carry on into host code. It finds MSR[HV] set in its SRR1 and goes the
- * way that the C path has for interrupts inside its own entry and exit code.
+ * simply carry on into host code. It finds MSR[HV] set in its SRR1 and goes to
+ * kvm_p9_interrupted, which says where the host survives it.
  *
  * Nothing here keeps the host waiting. External interrupts, doorbells and the
  * hypervisor decrementer are enabled whenever MSR[HV] is 0, so one that arrives
@@ -59,6 +59,7 @@
 #include <asm/code-patching-asm.h>
 #include <asm/exception-64s.h>
 #include <asm/kvm_asm.h>
+#include <asm/ppc-opcode.h>
 #include <asm/ppc_asm.h>
 #include <asm/ptrace.h>
 #include <asm/reg.h>
@@ -68,10 +69,13 @@
 
 .section ".noinstr.text", "ax"
 
-/* Frame of kvm_p9_run_guest: ABI header, then CR, then r14 to r31. */
+/*
+ * Frame of kvm_p9_run_guest: ABI header, then CR, then r14 to r31. Above is room that the functions
+ * of the full path have below their caller's frame: see kvm_p9_interrupted.
+ */
 #define FRAME_CR	STACK_FRAME_MIN_SIZE
 #define FRAME_NVGPRS	(FRAME_CR + 16)
-#define FRAME_SIZE	(FRAME_NVGPRS + 18 * 8)
+#define FRAME_SIZE	(FRAME_NVGPRS + 18 * 8 + KVM_P9_ABI_FULL_PATH_STACK)
 
 /* \op each of r\first to r\last to or from \offset(\base), 8 bytes apart */
 .macro GPRS op, first, last, offset, base
@@ -141,7 +145,11 @@ _GLOBAL(kvm_p9_run_guest)
 	GPRS	std, 14, 31, FRAME_NVGPRS, r1
 	std	r1, HSTATE_HOST_R1(r13)
 
-	/* All loads that SPRs wait for first, then the SPRs, LR and CTR last */
+	/*
+	 * From here on all comes from memory: kvm_p9_interrupted begins here again.
+	 * All loads that SPRs wait for first, then the SPRs, LR and CTR last.
+	 */
+.Lguest_loads:
 	ld	r5, VCPU_CFAR(r3)
 	ld	r6, VCPU_PPR(r3)
 	ld	r7, VCPU_XER(r3)
@@ -160,6 +168,30 @@ _GLOBAL(kvm_p9_run_guest)
 	ld	r3, VCPU_GPR(R3)(r3)
 	HRFI_TO_GUEST
 	b	.
+
+/*
+ * Where the hrfid above goes to if a system reset or a machine check has overwritten the guest's SRR0
+ * and SRR1 since they were loaded: kvm_p9_interrupted writes this address to HSRR0. All registers
+ * but those of the PACA have the guest's values, and get them once more.
+ */
+.Lguest_again:
+	GET_PACA(r13)
+	ld	r3, HSTATE_KVM_VCPU(r13)
+	ld	r4, VCPU_SRR0(r3)
+	ld	r5, VCPU_SRR1(r3)
+	ld	r6, VCPU_DAR(r3)
+	lwz	r7, VCPU_DSISR(r3)
+	ld	r8, VCPU_PC(r3)
+	ld	r9, VCPU_MSR(r3)
+	ori	r9, r9, MSR_ME
+	mtspr	SPRN_SRR0, r4
+	mtspr	SPRN_SRR1, r5
+	mtspr	SPRN_DAR, r6
+	mtspr	SPRN_DSISR, r7
+	mtspr	SPRN_HSRR0, r8
+	mtspr	SPRN_HSRR1, r9
+	b	.Lguest_loads
+.Lguest_end:
 .size kvm_p9_run_guest, . - kvm_p9_run_guest
 
 /*
@@ -200,6 +232,8 @@ _GLOBAL(kvm_p9_exit_hcall)
 	GPRS	std, 0, 8, VCPU_GPR(R0), r10
 	mfspr	r4, SPRN_SRR1
 	mfspr	r5, SPRN_SRR0
+	/* From here on SRR0 and SRR1 can be had again: see kvm_p9_interrupted */
+.Lhcall_read:
 	mflr	r6
 	mfspr	r7, SPRN_XER
 	mfmsr	r8
@@ -223,6 +257,7 @@ _GLOBAL(kvm_p9_exit_hcall)
 	 */
 	mtspr	SPRN_HSRR0, r5
 	mtspr	SPRN_HSRR1, r4
+.Lhcall_kept:
 
 	ld	r1, HSTATE_HOST_R1(r13)
 	bne	.Lhcall_unusual
@@ -240,6 +275,8 @@ _GLOBAL(kvm_p9_exit_hcall)
 	mtctr	r12
 	bctrl
 
+	/* From here to the hrfid all but r3 and r13 comes from memory */
+.Lhcall_answered:
 	ld	r10, HSTATE_KVM_VCPU(r13)
 	cmpldi	r3, KVM_P9_ABI_H_TOO_HARD
 	ld	r4, VCPU_LR(r10)
@@ -265,6 +302,30 @@ _GLOBAL(kvm_p9_exit_hcall)
 	ld	r13, PACA_EXGEN+EX_R13(r13)
 	HRFI_TO_GUEST
 	b	.
+
+/*
+ * Where the code above goes on after an interrupt of its own (kvm_p9_interrupted): after the
+ * handler, and else on the full path. An hcall leaves the guest's NIA and MSR in SRR0 and SRR1, too.
+ */
+.Lhcall_answered_again:
+	mfspr	r4, SPRN_HSRR0
+	mfspr	r5, SPRN_HSRR1
+	mtspr	SPRN_SRR0, r4
+	mtspr	SPRN_SRR1, r5
+	b	.Lhcall_answered
+
+.Lhcall_full_again:
+	ld	r10, HSTATE_KVM_VCPU(r13)
+	ld	r4, VCPU_LR(r10)
+	ld	r5, VCPU_XER(r10)
+	mfspr	r6, SPRN_HSRR0
+	mfspr	r7, SPRN_HSRR1
+	mtlr	r4
+	mtspr	SPRN_XER, r5
+	mtspr	SPRN_SRR0, r6
+	mtspr	SPRN_SRR1, r7
+	GPRS	ld, 0, 8, VCPU_GPR(R0), r10
+	b	.Lhcall_full
 
 /*
  * Problem state has no hcalls, and a transaction is the full path's business. Else the MMU is
@@ -319,6 +380,7 @@ _GLOBAL(kvm_p9_stamp_hcall)
 	std	r11, VCPU_P9 + KVM_P9_ABI_VCPU_HCALL_TB(r10)
 	std	r12, VCPU_P9 + KVM_P9_ABI_VCPU_HCALL_CYCLES(r10)
 	b	.Lhcall
+.Lhcall_end:
 .size kvm_p9_stamp_hcall, . - kvm_p9_stamp_hcall
 
 /*
@@ -368,7 +430,436 @@ _GLOBAL(kvm_p9_exit_interrupt)
 	ld	r0, PPC_LR_STKOFF(r1)
 	mtlr	r0
 	blr
+.Lexit_end:
 
 .Lbad_interrupt:
-	b	kvmppc_p9_bad_interrupt
+	b	kvm_p9_interrupted
 .size kvm_p9_exit_interrupt, . - kvm_p9_exit_interrupt
+
+/*
+ * A system reset or a machine check in hypervisor state, while the mode byte has its
+ * guest value. From kvm_p9_exit_interrupt, with the same registers, in real mode. For a machine check
+ * the kernel's early handler has run.
+ *
+ * Both overwrite SRR0 and SRR1. For a radix guest outside a transaction, host and guest go on after
+ * an interrupt where SRR0 and SRR1 can be had again:
+ *
+ *   entry	The guest's are in the vcpu. MSR[FP] is 1, which the entry sets before it sets the mode
+ *		byte, and which any exit clears. What was interrupted goes on; the trampoline's hrfid then
+ *		goes to .Lguest_again.
+ *   trampoline	The part that enters the guest begins again.
+ *   hcall	From where the trampoline has the guest's NIA and MSR in r5 and r4 (.Lhcall_read), and
+ *		then in HSRR0 and HSRR1 (.Lhcall_kept), to the hrfid. A handler goes on where it was.
+ *
+ * From the vector to there and in kvm_p9_exit_interrupt they are lost, and with them the guest. The
+ * host goes on. All else, as in the exit after kvm_p9_exit_interrupt, goes to kvmppc_p9_bad_interrupt,
+ * which ends the host, as on the C path.
+ *
+ * Kernel addresses are translated in all of these places, r13 is the PACA or a guest's that comes
+ * from memory once more, and the handlers restore all registers but for those that are saved here.
+ * In a handler r1 is at or below HSTATE_HOST_R1; on the full path, whose exit has the same
+ * functions, r1 is above: see FRAME_SIZE.
+ */
+
+/*
+ * What is kept, below what a handler may use of the stack. HSTATE_SCRATCH1 has its address: it is
+ * of HSTATE_HOST_R1, or of r1 before the trampoline has stored that.
+ */
+#define KEPT_BELOW	(KVM_P9_ABI_HANDLER_STACK + 768)
+#define KEPT_NIP	0
+#define KEPT_MSR	8
+#define KEPT_CR		16
+#define KEPT_LR		24
+#define KEPT_CTR	32
+#define KEPT_XER	40
+#define KEPT_GPR0	48
+#define KEPT_EXGEN	(KEPT_GPR0 + 14 * 8)
+#define KEPT_DAR	(KEPT_EXGEN + EX_SIZE * 8)
+#define KEPT_DSISR	(KEPT_DAR + 8)
+#define KEPT_DEC	(KEPT_DAR + 16)
+#define KEPT_HDEC	(KEPT_DAR + 24)
+
+/* \n registers of 8 bytes from \from(\base) to \to(\base2), by \tmp */
+.macro COPY n, from, base, to, base2, tmp
+	.Lcopied = 0
+	.rept	\n
+	ld	\tmp, \from + .Lcopied(\base)
+	std	\tmp, \to + .Lcopied(\base2)
+	.Lcopied = .Lcopied + 8
+	.endr
+.endm
+
+/* \r: the distance of r3, an address without its upper four bits, from \label */
+.macro DISTANCE r, label
+	LOAD_REG_ADDR(\r, \label)
+	clrldi	\r, \r, 4
+	subf	\r, \r, r3
+.endm
+
+/* Go to \target if r3 is from \from to before \to of the same section; spoils r4 */
+.macro IF_WITHIN from, to, target
+	DISTANCE r4, \from
+	cmpldi	r4, \to - \from
+	blt	\target
+.endm
+
+/* The same with \to elsewhere; spoils r4 and r5 */
+.macro IF_BETWEEN from, to, target
+	LOAD_REG_ADDR(r4, \from)
+	LOAD_REG_ADDR(r5, \to)
+	subf	r5, r4, r5
+	clrldi	r4, r4, 4
+	subf	r4, r4, r3
+	cmpld	r4, r5
+	blt	\target
+.endm
+
+/*
+ * Go to \target if this is a machine check, of which the hardware has overwritten DAR and DSISR, and
+ * the guest may need its own, because its MSR[RI] is 0; spoils \tmp
+ */
+.macro IF_DAR_IS_LOST tmp, target
+	ld	\tmp, HSTATE_SCRATCH0(r13)
+	cmpwi	\tmp, BOOK3S_INTERRUPT_MACHINE_CHECK
+	bne	.Lnot_lost\@
+	mfspr	\tmp, SPRN_HSRR1
+	andi.	\tmp, \tmp, MSR_RI
+	beq	\target
+.Lnot_lost\@:
+.endm
+
+_GLOBAL(kvm_p9_interrupted)
+	ld	r10, HSTATE_SCRATCH0(r13)
+	cmpwi	r10, BOOK3S_INTERRUPT_SYSTEM_RESET
+	beq	1f
+	cmpwi	r10, BOOK3S_INTERRUPT_MACHINE_CHECK
+	bne	.Lunsurvivable
+1:	rldicl.	r10, r12, 64 - MSR_TS_S_LG, 62
+	bne	.Lunsurvivable
+	ld	r10, HSTATE_KVM_VCPU(r13)
+	ld	r10, VCPU_KVM(r10)
+	lbz	r10, KVM_RADIX(r10)
+	cmpwi	r10, 0
+	beq	.Lunsurvivable
+
+	/* r2, r9 and r10 are free from here on */
+	std	r2, HSTATE_SCRATCH2(r13)
+	stw	r9, PACA_EXNMI + EX_CCR(r13)
+	LOAD_PACA_TOC()
+	clrldi	r10, r11, 4
+	LOAD_REG_ADDR(r9, kvm_p9_resume)
+	clrldi	r9, r9, 4
+	subf	r9, r9, r10
+	cmpldi	r9, .Lresume_end - kvm_p9_resume
+	blt	.Linterrupted_resume
+
+	LOAD_REG_ADDR(r9, .Lguest_loads)
+	clrldi	r9, r9, 4
+	subf	r9, r9, r10
+	cmpldi	r9, .Lguest_end - .Lguest_loads
+	ld	r10, HSTATE_HOST_R1(r13)
+	blt	1f
+	andi.	r9, r12, MSR_FP
+	beq	1f
+	mr	r10, r1
+1:	subi	r10, r10, KEPT_BELOW
+	std	r10, HSTATE_SCRATCH1(r13)
+	GPRS	std, 0, 8, KEPT_GPR0, r10
+	ld	r4, HSTATE_SCRATCH2(r13)
+	lwz	r5, PACA_EXNMI + EX_CCR(r13)
+	std	r4, KEPT_GPR0 + 2 * 8(r10)
+	std	r5, KEPT_CR(r10)
+	std	r11, KEPT_NIP(r10)
+	std	r12, KEPT_MSR(r10)
+
+	/* The interrupt's save area, of which the guest's or the handler's r9 to r13 and CTR are */
+	ld	r4, HSTATE_SCRATCH0(r13)
+	cmpwi	r4, BOOK3S_INTERRUPT_SYSTEM_RESET
+	addi	r6, r13, PACA_EXNMI
+	beq	2f
+	addi	r6, r13, PACA_EXMC
+2:
+
+	/* Addresses without their upper four bits: a radix guest in real mode arrives in real mode */
+	clrldi	r3, r11, 4
+	IF_WITHIN .Lguest_loads, .Lguest_end, .Linterrupted_loads
+	IF_WITHIN kvm_p9_run_guest, .Lguest_loads, .Linterrupted_entry
+	andi.	r4, r12, MSR_FP
+	bne	.Linterrupted_entry
+	IF_WITHIN .Lhcall_kept, .Lhcall_full, .Linterrupted_trampoline
+	IF_WITHIN .Lhcall_read, .Lhcall_kept, .Linterrupted_reading
+	IF_WITHIN kvm_p9_exit_hcall, .Lhcall_end, .Linterrupted_arrival
+	IF_WITHIN kvm_p9_exit_interrupt, .Lexit_end, .Linterrupted_exit
+	IF_WITHIN kvm_p9_lose_guest_and_registers, .Llose_end, .Linterrupted_exit
+	IF_BETWEEN kvmppc_hcall, kvmppc_p9_enter_guest, .Linterrupted_arrival
+	/* The vectors, which are executed at the beginning of memory */
+	LOAD_REG_ADDR(r4, _stext)
+	LOAD_REG_ADDR(r5, __end_interrupts)
+	subf	r5, r4, r5
+	cmpld	r3, r5
+	blt	.Linterrupted_arrival
+
+	/*
+	 * A leaf that handlers call is as good as the place where it returns to. Its first blr the
+	 * kernel patches over; the kernel has no symbol where it ends, with the second.
+	 */
+	LOAD_REG_ADDR(r4, do_uaccess_flush)
+	addi	r5, r4, 3 * 4
+	LOAD_REG_IMMEDIATE(r7, PPC_RAW_BLR())
+3:	lwzu	r8, 4(r5)
+	cmpld	r8, r7
+	bne	3b
+	subf	r5, r4, r5
+	clrldi	r4, r4, 4
+	subf	r4, r4, r3
+	cmpld	r4, r5
+	bgt	4f
+	mflr	r3
+	clrldi	r3, r3, 4
+4:	IF_BETWEEN kvm_p9_rs_text, kvm_p9_rs_text_end, 5f
+	b	.Lunsurvivable_kept
+5:	ld	r3, HSTATE_HOST_R1(r13)
+	subf	r4, r1, r3
+	cmpldi	r4, KVM_P9_ABI_HANDLER_STACK
+	bgt	.Lunsurvivable_kept
+
+	/*
+	 * The way back to the handler is by SRR0 and SRR1. So the handler has to return to where they
+	 * get the guest's values again, or to where the guest is lost. The return address is in LR, in
+	 * the trampoline's frame, or on its way between both in r0. Where it is left over from before,
+	 * it does no harm.
+	 */
+	LOAD_REG_ADDR(r5, .Lhcall_answered_again)
+	IF_DAR_IS_LOST r4, 6f
+	b	7f
+6:	LOAD_REG_ADDR(r5, kvm_p9_lose_guest_and_registers)
+7:	LOAD_REG_ADDR(r4, .Lhcall_answered)
+	mflr	r7
+	subf	r7, r4, r7
+	cmpldi	r7, .Lhcall_answered_again - .Lhcall_answered
+	bgt	8f
+	mtlr	r5
+8:	ld	r7, PPC_LR_STKOFF(r3)
+	subf	r7, r4, r7
+	cmpldi	r7, .Lhcall_answered_again - .Lhcall_answered
+	bgt	9f
+	std	r5, PPC_LR_STKOFF(r3)
+9:	ld	r7, KEPT_GPR0(r10)
+	subf	r7, r4, r7
+	cmpldi	r7, .Lhcall_answered_again - .Lhcall_answered
+	bgt	.Lsurvivable
+	std	r5, KEPT_GPR0(r10)
+	b	.Lsurvivable
+
+	/*
+	 * The trampoline begins a part of it again. After the handler the registers come back from
+	 * memory one by one, r13 and CFAR with them: an rfid to the middle would leave a kernel address
+	 * in CFAR. Before the handler nothing is done, and any hcall can take the full path.
+	 */
+.Linterrupted_reading:
+	ld	r4, KEPT_GPR0 + 4 * 8(r10)
+	ld	r5, KEPT_GPR0 + 5 * 8(r10)
+	mtspr	SPRN_HSRR1, r4
+	mtspr	SPRN_HSRR0, r5
+	ld	r7, HSTATE_KVM_VCPU(r13)
+	mflr	r4
+	mfspr	r5, SPRN_XER
+	std	r4, VCPU_LR(r7)
+	std	r5, VCPU_XER(r7)
+.Linterrupted_trampoline:
+	IF_DAR_IS_LOST r4, .Linterrupted_exit
+	LOAD_REG_ADDR(r5, .Lhcall_full_again)
+	DISTANCE r4, .Lhcall_answered
+	cmpldi	r4, .Lhcall_full_again - .Lhcall_answered
+	bge	.Lbegin_again
+	LOAD_REG_ADDR(r5, .Lhcall_answered_again)
+	b	.Lbegin_again
+
+.Linterrupted_loads:
+	LOAD_REG_ADDR(r5, .Lguest_again)
+.Lbegin_again:
+	std	r5, KEPT_NIP(r10)
+	std	r13, EX_R13(r6)
+	b	.Lsurvivable
+
+	/* A guest whose entry is interrupted has SRR0, SRR1, DAR and DSISR in the vcpu */
+.Linterrupted_entry:
+	andi.	r4, r12, MSR_IR | MSR_DR
+	cmpwi	r4, MSR_IR | MSR_DR
+	bne	.Lunsurvivable_kept
+	LOAD_REG_ADDR(r5, .Lguest_again)
+	mtspr	SPRN_HSRR0, r5
+	mtspr	SPRN_HSRR1, r12
+
+.Lsurvivable:
+	COPY	4, EX_R9, r6, KEPT_GPR0 + 9 * 8, r10, r4
+	COPY	EX_SIZE, PACA_EXGEN, r13, KEPT_EXGEN, r10, r4
+	ld	r4, EX_CTR(r6)
+	std	r4, KEPT_CTR(r10)
+	mfspr	r3, SPRN_DAR
+	mfspr	r4, SPRN_DSISR
+	mfspr	r5, SPRN_DEC
+	mfspr	r7, SPRN_HDEC
+	std	r3, KEPT_DAR(r10)
+	std	r4, KEPT_DSISR(r10)
+	std	r5, KEPT_DEC(r10)
+	std	r7, KEPT_HDEC(r10)
+
+	/*
+	 * The handler finds an interrupt of r5, which is recoverable, and that CFAR has the address that
+	 * was really interrupted.
+	 */
+.Lresume_from_here:
+	LOAD_REG_ADDR(r5, kvm_p9_resume)
+.Lhandle:
+	ld	r4, HSTATE_SCRATCH0(r13)
+	cmpwi	r4, BOOK3S_INTERRUPT_MACHINE_CHECK
+	beq	.Lhandle_machine_check
+	std	r11, PACA_EXNMI + EX_CFAR(r13)
+	mr	r11, r5
+	ori	r12, r12, MSR_RI
+	li	r4, KVM_GUEST_MODE_NONE
+	stb	r4, HSTATE_IN_GUEST(r13)
+	LOAD_REG_ADDR(r4, system_reset_common)
+	mtctr	r4
+	lwz	r9, KEPT_CR(r10)
+	GPRS	ld, 0, 8, KEPT_GPR0, r10
+	bctr
+
+	/* A second interrupt: all is kept still, and r0 to r8 are as they were then */
+.Linterrupted_resume:
+	ld	r10, HSTATE_SCRATCH1(r13)
+	b	.Lresume_from_here
+
+	/*
+	 * The kernel has done in real mode what can be done, and would end the host because MSR[RI] was
+	 * clear. So ask whether that was enough, on the same stack that the kernel's code had.
+	 */
+.Lhandle_machine_check:
+	lhz	r4, PACA_IN_MCE(r13)
+	cmpwi	r4, 0
+	bne	.Lunsurvivable_kept
+	li	r4, 1
+	sth	r4, PACA_IN_MCE(r13)
+	mflr	r4
+	mfspr	r7, SPRN_XER
+	std	r4, KEPT_LR(r10)
+	std	r7, KEPT_XER(r10)
+	ld	r1, PACAMCEMERGSP(r13)
+	li	r4, 0
+	stdu	r4, -(STACK_FRAME_MIN_SIZE + 32)(r1)
+	std	r5, STACK_FRAME_MIN_SIZE(r1)
+	std	r10, STACK_FRAME_MIN_SIZE + 8(r1)
+	std	r11, STACK_FRAME_MIN_SIZE + 16(r1)
+	std	r12, STACK_FRAME_MIN_SIZE + 24(r1)
+	bl	CFUNC(kvm_p9_correct_machine_check)
+	ld	r5, STACK_FRAME_MIN_SIZE(r1)
+	ld	r10, STACK_FRAME_MIN_SIZE + 8(r1)
+	ld	r11, STACK_FRAME_MIN_SIZE + 16(r1)
+	ld	r12, STACK_FRAME_MIN_SIZE + 24(r1)
+	li	r4, 0
+	sth	r4, PACA_IN_MCE(r13)
+	ld	r4, KEPT_LR(r10)
+	ld	r7, KEPT_XER(r10)
+	mtlr	r4
+	mtspr	SPRN_XER, r7
+	cmpdi	r3, 0
+	beq	.Lunsurvivable_kept
+	mtctr	r5
+	GPRS	ld, 0, 8, KEPT_GPR0, r10
+	bctr
+
+	/* The guest's NIA and MSR are lost, and with them the guest */
+.Linterrupted_exit:
+	std	r13, EX_R13(r6)
+	LOAD_REG_ADDR(r5, kvm_p9_lose_guest_and_registers)
+	b	.Lhandle
+.Linterrupted_arrival:
+	std	r13, EX_R13(r6)
+	LOAD_REG_ADDR(r5, kvm_p9_lose_guest)
+	b	.Lhandle
+
+.Lunsurvivable_kept:
+	lwz	r9, KEPT_CR(r10)
+	GPRS	ld, 0, 8, KEPT_GPR0, r10
+.Lunsurvivable:
+	b	kvmppc_p9_bad_interrupt
+.size kvm_p9_interrupted, . - kvm_p9_interrupted
+
+/*
+ * Where the handler of a system reset returns to, with MSR[RI] set and all registers as they were
+ * interrupted, and where the code above goes on after a machine check, with MSR[RI] clear. Once the mode
+ * byte is set, a second interrupt begins here again; until then the kernel returns from it.
+ *
+ * The handler may have asked for a decrementer interrupt by DEC, which is the guest's. HDEC counts
+ * as DEC does, and the host does not write it here.
+ */
+_GLOBAL(kvm_p9_resume)
+	li	r9, KVM_GUEST_MODE_HV_P9_RS
+	stb	r9, HSTATE_IN_GUEST(r13)
+	ld	r10, HSTATE_SCRATCH1(r13)
+	mfspr	r9, SPRN_HDEC
+	ld	r11, KEPT_HDEC(r10)
+	ld	r12, KEPT_DEC(r10)
+	subf	r9, r9, r11
+	subf	r9, r9, r12
+	mtspr	SPRN_DEC, r9
+	li	r9, 0
+	mtmsrd	r9, 1
+	ld	r9, KEPT_DAR(r10)
+	ld	r11, KEPT_DSISR(r10)
+	mtspr	SPRN_DAR, r9
+	mtspr	SPRN_DSISR, r11
+	COPY	EX_SIZE, KEPT_EXGEN, r10, PACA_EXGEN, r13, r9
+	ld	r9, KEPT_NIP(r10)
+	ld	r11, KEPT_MSR(r10)
+	ld	r12, KEPT_CTR(r10)
+	mtspr	SPRN_SRR0, r9
+	mtspr	SPRN_SRR1, r11
+	mtctr	r12
+	ld	r12, KEPT_CR(r10)
+	mtcr	r12
+	ld	r9, KEPT_GPR0 + 9 * 8(r10)
+	ld	r11, KEPT_GPR0 + 11 * 8(r10)
+	ld	r12, KEPT_GPR0 + 12 * 8(r10)
+	ld	r10, KEPT_GPR0 + 10 * 8(r10)
+	RFI_TO_KERNEL
+	b	.
+.Lresume_end:
+.size kvm_p9_resume, . - kvm_p9_resume
+
+/*
+ * Where the handler of a system reset returns to, and the code above goes on after a machine check, that
+ * has overwritten the NIA and MSR of a guest. Leave the guest by a machine check, with the NIA and MSR of
+ * the last entry and MSR[RI] clear: the guest cannot go on, and is told so in the way that it knows. Of
+ * the registers that the vector has used the guest gets zeroes.
+ *
+ * Once the mode byte is set, a second interrupt begins here again.
+ */
+_GLOBAL(kvm_p9_lose_guest_and_registers)
+	.Lgpr = 0
+	.rept	32
+	.if .Lgpr < 9 || .Lgpr > 13
+	li	.Lgpr, 0
+	.endif
+	.Lgpr = .Lgpr + 1
+	.endr
+_GLOBAL(kvm_p9_lose_guest)
+	li	r10, KVM_GUEST_MODE_HV_P9_RS
+	stb	r10, HSTATE_IN_GUEST(r13)
+	li	r9, 0
+	mtmsrd	r9, 1
+	.Lexmc = 0
+	.rept	EX_SIZE
+	std	r9, PACA_EXMC + .Lexmc(r13)
+	.Lexmc = .Lexmc + 8
+	.endr
+	li	r10, BOOK3S_INTERRUPT_MACHINE_CHECK
+	std	r10, HSTATE_SCRATCH0(r13)
+	mfspr	r11, SPRN_HSRR0
+	mfspr	r12, SPRN_HSRR1
+	li	r10, MSR_RI
+	andc	r12, r12, r10
+	b	kvm_p9_exit_interrupt
+.Llose_end:
+.size kvm_p9_lose_guest, . - kvm_p9_lose_guest

@@ -22,7 +22,7 @@ pub use abi::stats::{
 	SHORTEST_BITS, SpanKind, Stats, TimingFlags,
 };
 pub use abi::tce_call::{Needs, TceCall};
-pub use abi::vcpu::{LIST_ENTRIES, P9Vcpu, TCE_LISTS};
+pub use abi::vcpu::{FULL_PATH_STACK, HANDLER_STACK, LIST_ENTRIES, P9Vcpu, TCE_LISTS};
 pub use cpu::Cpu;
 pub use msr::{Lpcr, Mmcr0, Msr};
 pub use spr::{Spr, SprField};

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Result};
 use std::os::unix::fs::OpenOptionsExt;
 
+use crate::nmi::Interrupts;
+
 /// A warning that says nothing of the kernel under test: how its line begins and ends.
 struct Harmless {
 	start: &'static str,
@@ -29,6 +31,58 @@ const HARMLESS: [Harmless; 3] = [
 		end: ": reset done",
 	},
 ];
+
+/// What the kernel says of the interrupts that the runner makes in the tests of system resets and
+/// machine checks, and in no other test.
+const INTERRUPTED: [Harmless; 9] = [
+	// The first machine check taints the kernel.
+	Harmless {
+		start: "Disabling lock debugging due to kernel taint",
+		end: "taint",
+	},
+	// Of a guest that is lost: there is no event.
+	Harmless {
+		start: "mce: Machine Check Exception, Unknown event version 0 !",
+		end: "!",
+	},
+	Harmless {
+		start: "kvmppc_handle_exit_hv: ",
+		end: " callbacks suppressed",
+	},
+	// Of a machine check in the host that was corrected.
+	Harmless {
+		start: CORRECTED.start,
+		end: CORRECTED.end,
+	},
+	// Of one in the guest, to which it is left.
+	Harmless {
+		start: "MCE: CPU0: machine check (Warning) Guest ERAT Multihit [Not recovered]",
+		end: "]",
+	},
+	// Where it was, and what it may come from.
+	Harmless {
+		start: "MCE: CPU0: NIP: [",
+		end: "",
+	},
+	Harmless {
+		start: "MCE: CPU0: PID: ",
+		end: "",
+	},
+	Harmless {
+		start: "MCE: CPU0: Initiator CPU",
+		end: "CPU",
+	},
+	Harmless {
+		start: "MCE: CPU0: Probable Software error (some chance of hardware cause)",
+		end: ")",
+	},
+];
+
+/// What the kernel says of a machine check in the host that was corrected.
+const CORRECTED: Harmless = Harmless {
+	start: "MCE: CPU0: machine check (Warning)  ERAT Multihit [Recovered]",
+	end: "]",
+};
 
 impl Harmless {
 	fn is(&self, line: &str) -> bool {
@@ -57,17 +111,51 @@ impl Kmsg {
 	/// Every message since the last call that is a warning or worse, from any part of the
 	/// kernel, or that was lost before it was read.
 	pub fn complaints(&mut self) -> Result<Vec<String>> {
+		self.complaints_but(&[])
+	}
+
+	/// The same in the time of this test.
+	pub fn complaints_of(&mut self, test: &str) -> Result<Vec<String>> {
+		match Interrupts::of(test) {
+			Some(_) => self.complaints_but(&INTERRUPTED),
+			None => self.complaints(),
+		}
+	}
+
+	fn complaints_but(&mut self, expected: &[Harmless]) -> Result<Vec<String>> {
 		const WARNING: u32 = 4;
 		let mut found = vec![];
+		self.read(|priority, line| {
+			let warns = priority.is_none_or(|priority| priority & 7 <= WARNING);
+			let mut harmless = HARMLESS.iter().chain(expected);
+			if warns && !harmless.any(|harmless| harmless.is(line)) {
+				found.push(line.to_owned());
+			}
+		})?;
+		Ok(found)
+	}
+
+	/// Tells of each machine check in the host that was corrected since the last call.
+	pub fn corrected(&mut self, mut each: impl FnMut()) -> Result<()> {
+		self.read(|_, line| {
+			if CORRECTED.is(line) {
+				each();
+			}
+		})
+	}
+
+	/// All messages since the last call, each with its priority. One without a priority says that
+	/// messages were lost.
+	fn read(&mut self, mut each: impl FnMut(Option<u32>, &str)) -> Result<()> {
 		// One record per read; no record is longer.
 		let mut record = [0; 8192];
 		loop {
 			let length = match self.0.read(&mut record) {
 				Ok(length) => length,
-				Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(found),
+				Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
 				// Overwritten before it was read: the next read goes on behind.
 				Err(e) if e.raw_os_error() == Some(libc::EPIPE) => {
-					found.push("messages that were lost".to_owned());
+					each(None, "messages that were lost");
 					continue;
 				}
 				Err(e) => return Err(e),
@@ -77,14 +165,8 @@ impl Kmsg {
 			let Some((header, message)) = text.split_once(';') else {
 				continue;
 			};
-			let priority: Option<u32> = header.split(',').next().and_then(|n| n.parse().ok());
-			let line = message.lines().next().unwrap_or_default();
-			if HARMLESS.iter().any(|harmless| harmless.is(line)) {
-				continue;
-			}
-			if priority.is_none_or(|priority| priority & 7 <= WARNING) {
-				found.push(line.to_owned());
-			}
+			let priority = header.split(',').next().and_then(|n| n.parse().ok());
+			each(priority, message.lines().next().unwrap_or_default());
 		}
 	}
 }

@@ -6,6 +6,7 @@
 //! that its [job](job::Job) names.
 
 pub mod job;
+pub mod nmi;
 pub mod registry;
 
 #[cfg(target_arch = "powerpc64")]
@@ -34,6 +35,8 @@ mod page_table;
 mod perf;
 #[cfg(target_arch = "powerpc64")]
 mod registers;
+#[cfg(target_arch = "powerpc64")]
+mod resets;
 #[cfg(target_arch = "powerpc64")]
 pub mod run;
 #[cfg(target_arch = "powerpc64")]

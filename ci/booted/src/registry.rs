@@ -22,17 +22,20 @@ pub enum Boot {
 	Timing,
 	/// A kernel with lockdep and other checks, in the debug stage.
 	Debug,
+	/// A machine that a debugger interrupts, in the nmi stage.
+	Nmi,
 }
 
 impl Boot {
 	/// All of them.
-	pub const ALL: [Self; 6] = [
+	pub const ALL: [Self; 7] = [
 		Self::First,
 		Self::Second,
 		Self::Smp,
 		Self::Soak,
 		Self::Timing,
 		Self::Debug,
+		Self::Nmi,
 	];
 
 	/// Its name in the list of tests.
@@ -44,6 +47,7 @@ impl Boot {
 			Self::Soak => "soak",
 			Self::Timing => "timing",
 			Self::Debug => "debug",
+			Self::Nmi => "nmi",
 		}
 	}
 }
@@ -123,18 +127,19 @@ macro_rules! table {
 
 #[cfg(target_arch = "powerpc64")]
 use {
+	crate::nmi::Kind,
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck, slb},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
-		big_endian, checked, disturb, forks, halt, hcalls, hostile_vmm, page_table, slots, soak,
-		stats, stores, storms, tce, turns, user_regs, xics,
+		big_endian, checked, disturb, forks, halt, hcalls, hostile_vmm, page_table, resets, slots,
+		soak, stats, stores, storms, tce, turns, user_regs, xics,
 	},
 	cases::case,
 	std::time::Duration,
 	vmm::kvm::Controller,
 };
 
-use Boot::{First, Second, Smp, Soak, Timing};
+use Boot::{First, Nmi, Second, Smp, Soak, Timing};
 use OnMachine::{ByGuest, On};
 
 // The columns: name, guests, paths, machine, where besides, function.
@@ -240,6 +245,20 @@ table! {
 	("smp-forks-{path}",                      RADIX,  PATHS, On(Smp), [Checked],     |t| forks::registers(t.path(), t.seed, t.amounts.millis(6000))),
 	("smp-soak",                              RADIX,  NONE,  On(Soak), [],    |t| soak::all(t.seed, Duration::from_secs(60 * t.amounts.soak_minutes))),
 	("smp-soak-hpt-{path}",                   HASH_REAL, PATHS, On(Soak), [], |t| page_table::hammer(t.guest(), t.path(), 2, t.seed, Duration::from_secs(10 * t.amounts.soak_minutes))),
+
+	// System resets and machine checks of the host.
+	("nmi-registers-{guest}-null",             GUESTS, NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFast, case!("null"), t.seed)),
+	("nmi-registers-{guest}-h_prod",           GUESTS, NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFast, case!("h_prod"), t.seed)),
+	("nmi-h_put_tce_indirect",                 RADIX,  NONE,  On(Nmi), [],     |_| resets::lists(Kind::SystemReset, case!("h_put_tce_indirect_16"))),
+	("nmi-entry-null",                         RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFull, case!("null"), t.seed)),
+	("nmi-lost-{guest}-null",                  GUESTS, NONE,  On(Nmi), [],     |t| resets::lost(Kind::SystemReset, t.guest(), case!("null"), t.seed)),
+	("nmi-random-compute",                     RADIX,  NONE,  On(Nmi), [],     |_| resets::random(Kind::SystemReset, case!("decrementer"), 500)),
+	("nmi-random-null",                        RADIX,  NONE,  On(Nmi), [],     |_| resets::random(Kind::SystemReset, case!("null"), 50000)),
+	("nmi-random-h_prod",                      RADIX,  NONE,  On(Nmi), [],     |_| resets::random(Kind::SystemReset, case!("h_prod"), 10000)),
+	("nmi-random-h_put_tce_indirect",          RADIX,  NONE,  On(Nmi), [],     |_| resets::random(Kind::SystemReset, case!("h_put_tce_indirect_512"), 1000)),
+	("mce-registers-{guest}-null",             GUESTS, NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFast, case!("null"), t.seed)),
+	("mce-entry-null",                         RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFull, case!("null"), t.seed)),
+	("mce-lost-{guest}-null",                  GUESTS, NONE,  On(Nmi), [],     |t| resets::lost(Kind::MachineCheck, t.guest(), case!("null"), t.seed)),
 
 	// The last of a machine whose kernel checks itself.
 	("no-report-since-boot",                  RADIX,  NONE,  On(Boot::Debug), [], |_| checked::no_report_since_boot()),

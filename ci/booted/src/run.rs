@@ -36,7 +36,8 @@ pub fn run() -> Result<(), String> {
 			Err(Failure::Wrong(why)) => (Status::Fail, why),
 		};
 		// A test fails as well if the kernel has logged a warning in its time.
-		let complaints = kmsg.complaints().map_err(|e| format!("/dev/kmsg: {e}"))?;
+		let complaints = kmsg.complaints_of(&test.name);
+		let complaints = complaints.map_err(|e| format!("/dev/kmsg: {e}"))?;
 		let (status, detail) = if complaints.is_empty() {
 			(status, detail)
 		} else {

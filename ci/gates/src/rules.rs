@@ -31,7 +31,8 @@ use anyhow::{Context, Result};
 
 use harness::check::{Check, Found};
 use harness::paths;
-use kbuild::object::ENTRY_POINTS;
+use kbuild::object::{ENTRY_POINTS, TEXT_BOUNDS};
+use powerpc::{FULL_PATH_STACK, HANDLER_STACK};
 
 use crate::insn::SprAccess;
 use crate::object::{Function, ObjectFile};
@@ -44,6 +45,7 @@ const MAX_STACK: u32 = 1024;
 /// need 880, and to page table hcalls after a full exit. Those are on top of the switch, as fast
 /// handlers are.
 const MAX_STACK_APART: u32 = 1600;
+const _: () = assert!((MAX_STACK_APART as u64) < HANDLER_STACK);
 const APART: [&str; 3] = [
 	"::hardware::commit::write_",
 	"::hardware::commit::check::",
@@ -52,6 +54,13 @@ const APART: [&str; 3] = [
 /// The same where the full path calls in, with the stack of the vcpu's task as C has it.
 const MAX_STACK_FULL_PATH: u32 = 1856;
 const FULL_PATH: &str = "kvm_p9_tce";
+/// Entry points that run, or call functions that run, while the mode byte has its guest value. What
+/// they need below the caller of the trampoline must fit into the trampoline's frame.
+const AROUND_GUEST: [(&str, Below); 3] = [
+	("kvm_p9_rs_vcpu_entry", Below::Frame),
+	("kvm_p9_time_entry", Below::Caller),
+	("kvm_p9_time_exit", Below::Caller),
+];
 
 /// SPRs that the way of a fast hcall may read or write, by number and name.
 const FAST_SPRS: [(u16, &str); 9] = [
@@ -213,6 +222,15 @@ fn is_timed(name: &str) -> bool {
 	format!("{:#}", rustc_demangle::demangle(name)).starts_with("entry::fast::timed::")
 }
 
+/// Where the stack pointer of a function's caller is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Below {
+	/// The function calls the trampoline.
+	Frame,
+	/// The trampoline calls the function.
+	Caller,
+}
+
 /// A rule's name, and what breaks it.
 type Finding = (&'static str, Vec<String>);
 
@@ -318,6 +336,7 @@ pub fn of_configuration(tree: &Path) -> Result<Vec<String>> {
 fn rust_findings(rust: &ObjectFile, allowed: &BTreeSet<String>) -> Vec<Finding> {
 	let entries: BTreeSet<_> = ENTRY_POINTS
 		.iter()
+		.chain(&TEXT_BOUNDS)
 		.map(|entry| String::from(*entry))
 		.collect();
 	let globals = rust.globals.symmetric_difference(&entries);
@@ -349,6 +368,10 @@ fn rust_findings(rust: &ObjectFile, allowed: &BTreeSet<String>) -> Vec<Finding> 
 		(
 			"stack below 1 KiB, or 1600 bytes on two ways",
 			stack_findings(rust),
+		),
+		(
+			"stack of the full path fits into the trampoline's frame",
+			around_guest(rust),
 		),
 		("no FP or vector instruction", fp_or_vector(rust)),
 		(
@@ -572,6 +595,26 @@ fn stack_findings(rust: &ObjectFile) -> Vec<String> {
 			Err(error) => Some(error.to_string()),
 		});
 		findings.extend(bad);
+	}
+	findings
+}
+
+/// Functions of the full path whose stack pointer could be where a handler can have it, by which
+/// `kvm_p9_interrupted` tells both from each other.
+fn around_guest(rust: &ObjectFile) -> Vec<String> {
+	let mut findings = Vec::new();
+	for (name, below) in AROUND_GUEST {
+		let needs = rust
+			.stack(name, &mut Vec::new(), &|_| false)
+			.map(|stack| match below {
+				Below::Frame => stack - rust.functions[name].frame(),
+				Below::Caller => stack,
+			});
+		match needs {
+			Ok(needs) if u64::from(needs) <= FULL_PATH_STACK => {}
+			Ok(needs) => findings.push(format!("{name} needs {needs} bytes of {FULL_PATH_STACK}")),
+			Err(error) => findings.push(error.to_string()),
+		}
 	}
 	findings
 }

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod copy;
 pub mod dep_cache;
+pub mod gdb;
 pub mod initrd;
 pub mod jobs;
 pub mod kernel;

@@ -11,9 +11,9 @@ use hcall::{Code, FastTable, Number};
 use powerpc::abi::{Field, Shared};
 use powerpc::{
 	Answered, BUCKETS, Counters, Distribution, EVENTS, Event, FAST_LIGHT_TABLE, FAST_TABLE,
-	FastHcall, HostFacts, LIGHT_TABLE, Light, LightCounter, Mmcr0, NO_FAST_TABLE, Needs, P9Vcpu,
-	PathStats, SHORTEST_BITS, Served, SpanKind, SprField, Stats, TIMED_FAST_TABLE, Target, TceCall,
-	TimingFlags,
+	FULL_PATH_STACK, FastHcall, HANDLER_STACK, HostFacts, LIGHT_TABLE, Light, LightCounter, Mmcr0,
+	NO_FAST_TABLE, Needs, P9Vcpu, PathStats, SHORTEST_BITS, Served, SpanKind, SprField, Stats,
+	TIMED_FAST_TABLE, Target, TceCall, TimingFlags,
 };
 
 /// The text of `kvm_p9_abi.h`.
@@ -42,6 +42,8 @@ pub fn header() -> String {
 		("TARGET_MEMORY", Target::MEMORY as u64),
 		("SERVE_LEFT", Served::LEFT),
 		("SERVE_REFUSED", Served::REFUSED),
+		("HANDLER_STACK", HANDLER_STACK),
+		("FULL_PATH_STACK", FULL_PATH_STACK),
 		("FAST_TABLE_BITS", FastTable::BITS.into()),
 		("H_NULL", Number::NULL.0),
 		("H_TOO_HARD", Code::TOO_HARD.0 as u64),

@@ -16,7 +16,7 @@ use std::process::Command;
 /// What failed is for a person to read.
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Functions that the kernel calls. Everything else in the object is local.
+/// Functions that the kernel calls. Everything else in the object but [`TEXT_BOUNDS`] is local.
 pub const ENTRY_POINTS: [&str; 7] = [
 	"kvm_p9_assists_tm",
 	"kvm_p9_fetch",
@@ -26,6 +26,10 @@ pub const ENTRY_POINTS: [&str; 7] = [
 	"kvm_p9_time_exit",
 	"kvm_p9_tce",
 ];
+
+/// Where the code of the object begins and ends, by which the trampoline knows a handler
+/// (`entry/object.ld`).
+pub const TEXT_BOUNDS: [&str; 2] = ["kvm_p9_rs_text", "kvm_p9_rs_text_end"];
 
 /// The compilation target.
 pub const TARGET: &str = "powerpc64le-unknown-linux-gnu";
@@ -78,8 +82,8 @@ pub fn build(root: &Path, layout: &Path, output: &Path) -> Result<()> {
 
 	let mut localize = binutil("objcopy");
 	localize.args(["--remove-section=.comment", "--strip-debug"]);
-	for entry in ENTRY_POINTS {
-		localize.arg(format!("--keep-global-symbol={entry}"));
+	for global in ENTRY_POINTS.into_iter().chain(TEXT_BOUNDS) {
+		localize.arg(format!("--keep-global-symbol={global}"));
 	}
 	output_of(localize.arg(&temporary))?;
 

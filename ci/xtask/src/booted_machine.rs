@@ -25,6 +25,7 @@ pub fn chosen_tests(args: &Args, wanted: impl Fn(&Test) -> bool) -> Result<Vec<T
 		registry::Boot::Soak,
 		registry::Boot::Timing,
 		registry::Boot::Debug,
+		registry::Boot::Nmi,
 	];
 	let mut tests = registry::tests();
 	tests.retain(|test| !on_request.contains(&test.boot));
@@ -124,7 +125,9 @@ pub struct Boot {
 	limits: Limits,
 	/// How much there is of what the command line does not say.
 	usual: Amounts,
-	/// One core with so many threads, in place of two cores with one thread each.
+	/// CPUs.
+	cpus: u32,
+	/// One core with so many threads, in place of cores with one thread each.
 	threads: Option<u32>,
 }
 
@@ -137,7 +140,23 @@ impl Boot {
 	/// One core with so many threads, in place of two cores.
 	pub fn of_threads(self, threads: u32) -> Self {
 		Self {
+			cpus: threads,
 			threads: Some(threads),
+			..self
+		}
+	}
+
+	/// One CPU, in place of two cores, which a debugger stops at any time. A machine that counts
+	/// instructions would set its clock forward at each stop, to the next timer.
+	pub fn debugged(self) -> Self {
+		let limits = Limits {
+			silence: self.limits.total,
+			..self.limits
+		};
+		Self {
+			cpus: 1,
+			icount: false,
+			limits,
 			..self
 		}
 	}
@@ -159,6 +178,7 @@ impl Boot {
 				silence: Duration::from_secs(300) + long,
 			},
 			usual: Amounts::default(),
+			cpus: 2,
 			threads: None,
 		}
 	}
@@ -180,6 +200,7 @@ impl Boot {
 				silence: limit,
 			},
 			usual: Amounts::default(),
+			cpus: 2,
 			threads: None,
 		}
 	}
@@ -196,6 +217,29 @@ const DEVICES: [&str; 4] = [
 
 /// Boots a machine and records which tests have run.
 pub fn boot(args: &Args, image: &Image, boot: Boot) -> Result<Vec<Check>> {
+	run(args, image, boot, &[], ATTEMPTS, |_, _| {})
+}
+
+/// The same with more options for QEMU, and once. `ended` gets the name of each test that has
+/// ended, and what it has to say.
+pub fn boot_once(
+	args: &Args,
+	image: &Image,
+	boot: Boot,
+	options: &[&str],
+	ended: impl FnMut(&str, &str),
+) -> Result<Vec<Check>> {
+	run(args, image, boot, options, 1, ended)
+}
+
+fn run(
+	args: &Args,
+	image: &Image,
+	boot: Boot,
+	options: &[&str],
+	attempts: usize,
+	mut ended: impl FnMut(&str, &str),
+) -> Result<Vec<Check>> {
 	let programs = programs::build()?;
 	let seed = seed(args)?;
 	let log = boot.log.as_str();
@@ -224,18 +268,19 @@ pub fn boot(args: &Args, image: &Image, boot: Boot) -> Result<Vec<Check>> {
 		kernel: image.stripped(),
 		initrd: programs.initrd(&Job::Test(serde_json::to_value(job)?), log)?,
 		append: boot.append.to_owned(),
-		smp: boot.threads.unwrap_or(2),
+		smp: boot.cpus,
 		threads: boot.threads.unwrap_or(1),
 		mem: "2G".to_owned(),
 		icount: boot.icount,
 	};
+	let options = [&DEVICES[..], options].concat();
 	let mut attempt = 1;
 	loop {
 		let mut outcomes = Outcomes::new(boot.tests.clone());
 		let total = outcomes.awaited.len();
 		let mut told = Instant::now();
-		let end = machine.run_with(&DEVICES, boot.limits, Echo::No, |line| {
-			let ours = outcomes.line(line);
+		let end = machine.run_with(&options, boot.limits, Echo::No, |line| {
+			let ours = outcomes.line(line, &mut ended);
 			if told.elapsed() > Duration::from_secs(15) {
 				told = Instant::now();
 				say(format_args!(
@@ -245,10 +290,10 @@ pub fn boot(args: &Args, image: &Image, boot: Boot) -> Result<Vec<Check>> {
 			}
 			ours
 		});
-		if end.is_err() && !outcomes.started && attempt < ATTEMPTS {
+		if end.is_err() && !outcomes.started && attempt < attempts {
 			attempt += 1;
 			say(format_args!(
-				"{log} tests: the machine did not get to init; attempt {attempt} of {ATTEMPTS}"
+				"{log} tests: the machine did not get to init; attempt {attempt} of {attempts}"
 			));
 			continue;
 		}
@@ -282,7 +327,7 @@ impl Outcomes {
 		}
 	}
 
-	fn line(&mut self, text: &str) -> bool {
+	fn line(&mut self, text: &str, ended: &mut impl FnMut(&str, &str)) -> bool {
 		let line = match console::parse(text) {
 			None => return false,
 			Some(Err(garbled)) => {
@@ -301,6 +346,7 @@ impl Outcomes {
 				status,
 				detail,
 			} => {
+				ended(&name, &detail);
 				let took = process::human(self.last.elapsed());
 				self.last = Instant::now();
 				self.details
@@ -354,7 +400,7 @@ mod tests {
 	fn outcomes(lines: &[&str], end: Result<()>) -> Tally {
 		let mut outcomes = Outcomes::new(vec!["one".into(), "two".into()]);
 		for line in lines {
-			outcomes.line(&format!("@kvm-p9 {line}"));
+			outcomes.line(&format!("@kvm-p9 {line}"), &mut |_, _| {});
 		}
 		Tally::of(outcomes.finish(end).iter())
 	}

@@ -28,6 +28,7 @@ mod lint;
 mod mitigations;
 mod nested;
 mod next_series;
+mod nmi;
 mod off;
 mod passthrough;
 mod prose;
@@ -58,6 +59,7 @@ const STAGES: &[Stage] = &[
 	timing::STAGE,
 	debug::STAGE,
 	threads::STAGE,
+	nmi::STAGE,
 	qemu_client::STAGE,
 	nested::STAGE,
 	iron::STAGE,

@@ -105,7 +105,8 @@ impl Host {
 		context: &Context,
 		when: Conditions,
 	) {
-		// SAFETY: no interrupt that the host survives can come before the guest runs.
+		// SAFETY: an interrupt that the host survives before the guest runs has the trampoline load
+		// them once more: see `kvm_p9_interrupted`.
 		unsafe { self.interrupt.load(k, context, when) };
 	}
 }

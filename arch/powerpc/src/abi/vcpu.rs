@@ -18,6 +18,15 @@ pub const LIST_ENTRIES: usize = 512;
 /// Pages with such lists that a vcpu remembers (`KVM_P9_TCE_LISTS`).
 pub const TCE_LISTS: usize = 4;
 
+/// No handler's stack pointer is lower than this below that of the trampoline. The gates have the
+/// limit of what handlers need, and firmware calls come on top.
+pub const HANDLER_STACK: u64 = 2048;
+
+/// What functions that the full path calls while the mode byte has its guest value may need of the
+/// stack. The trampoline's frame is larger, so that none of them has its stack pointer where a
+/// handler can have it. The gates check it.
+pub const FULL_PATH_STACK: u64 = 512;
+
 shared! {
 	/// Our part of `struct kvm_vcpu_arch`, in the kernel's `asm/kvm_host.h`.
 	///

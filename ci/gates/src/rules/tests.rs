@@ -21,7 +21,11 @@ fn good() -> ObjectFile {
 			.map(|entry| (name(entry), function(&[0xf821_ffc1])))
 			.chain([(name("handler"), function(&[0x7c68_03a6]))])
 			.collect(),
-		globals: ENTRY_POINTS.iter().map(|entry| name(entry)).collect(),
+		globals: ENTRY_POINTS
+			.iter()
+			.chain(&TEXT_BOUNDS)
+			.map(|global| name(global))
+			.collect(),
 		undefined: BTreeSet::from([name("allowed")]),
 		pointed_at: BTreeSet::from([name("handler")]),
 		writable: 0,
@@ -52,7 +56,7 @@ fn each_rule_is_enforced() {
 		object.functions.get_mut("handler").unwrap()
 	}
 	type Break = fn(&mut ObjectFile);
-	let cases: [(&str, Break); 13] = [
+	let cases: [(&str, Break); 14] = [
 		("only entry points are global", |o| {
 			o.globals.insert(String::from("extra"));
 		}),
@@ -71,6 +75,15 @@ fn each_rule_is_enforced() {
 		("stack below 1 KiB, or 1600 bytes on two ways", |o| {
 			handler(o).code.push(Insn(0xf821_8001))
 		}),
+		(
+			"stack of the full path fits into the trampoline's frame",
+			|o| {
+				let callee = String::from("serve");
+				o.functions.insert(callee.clone(), function(&[0xf821_fda1]));
+				let entry = o.functions.get_mut("kvm_p9_rs_vcpu_entry").unwrap();
+				entry.calls.insert(callee);
+			},
+		),
 		("no FP or vector instruction", |o| {
 			handler(o).code.push(Insn(0xc823_0000))
 		}),

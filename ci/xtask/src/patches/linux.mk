@@ -94,7 +94,7 @@ quiet_cmd_kvm_p9_object = LD      $@
       cmd_kvm_p9_object = $(LD) -r --gc-sections -T $(kvm-p9-in)/entry/object.ld \
 	$(addprefix -u ,$(kvm-p9-entry-points)) -o $@ $<; \
 	$(OBJCOPY) --remove-section=.comment --strip-debug \
-	$(addprefix --keep-global-symbol=,$(kvm-p9-entry-points)) $@
+	$(addprefix --keep-global-symbol=,$(kvm-p9-entry-points) $(kvm-p9-text-bounds)) $@
 
 $(obj)/kvm_p9_rust.o: $(kvm-p9-out)/libentry.a $(kvm-p9-in)/entry/object.ld FORCE
 	$(call if_changed,kvm_p9_object)

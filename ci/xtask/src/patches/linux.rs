@@ -470,8 +470,14 @@ fn list(crates: &[Crate]) -> String {
 	.unwrap();
 	writeln!(
 		text,
-		"kvm-p9-entry-points := {}\n",
+		"kvm-p9-entry-points := {}",
 		::kbuild::object::ENTRY_POINTS.join(" ")
+	)
+	.unwrap();
+	writeln!(
+		text,
+		"kvm-p9-text-bounds := {}\n",
+		::kbuild::object::TEXT_BOUNDS.join(" ")
 	)
 	.unwrap();
 	for one in crates {
