@@ -207,7 +207,6 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 		// An L2's hcalls are its L1's business.
 		(GuestKind::L2, _) => &NO_FAST,
 	};
-	set_fast_table(&context.vcpu, table);
 	// Why the exit is full: each entry with light exits on has one reason.
 	counters
 		.reason
@@ -221,6 +220,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 		host_pmu: MaybeUninit::uninit(),
 		paca,
 		counters,
+		table,
 	};
 	// SAFETY: a radix host and no secure guest, says `choose`; the rest is our caller's
 	// word.

@@ -75,6 +75,8 @@ pub(crate) struct Power9 {
 	/// This CPU's counters, which light exits add to. Null in a handler, which finds them by
 	/// the vcpu.
 	pub(crate) counters: *const Counters,
+	/// Which hcalls have a fast handler, if the guest does not use the PMU.
+	pub(crate) table: &'static FastTable,
 }
 
 impl Power9 {
@@ -85,6 +87,7 @@ impl Power9 {
 			host_pmu: MaybeUninit::uninit(),
 			paca,
 			counters: core::ptr::null(),
+			table: &NO_FAST,
 		}
 	}
 }
@@ -206,10 +209,13 @@ impl Kernel for Power9 {
 		// SAFETY: the vcpu is loaded and interrupts are disabled, as where C calls it.
 		unsafe { switch_pmu_to_guest(pointer(vcpu), self.host_pmu.as_mut_ptr()) };
 		// The guest's PMU counts in hypervisor state until the kernel freezes it, and
-		// its samples there would carry kernel addresses. A full exit freezes it.
-		if vcpu.hfscr() & hfscr::PM != 0 {
-			set_fast_table(&vcpu, &NO_FAST);
-		}
+		// its samples there would carry kernel addresses. A full exit freezes it. The kernel takes the
+		// PMU away from a guest that does not announce it, between two runs of a light exit, too.
+		let table = match vcpu.hfscr() & hfscr::PM {
+			0 => self.table,
+			_ => &NO_FAST,
+		};
+		set_fast_table(&vcpu, table);
 	}
 
 	fn pmu_to_host(&mut self, vcpu: VcpuView) {

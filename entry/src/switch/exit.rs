@@ -369,7 +369,7 @@ pub(super) fn find_service<P: Profile, K: Kernel>(
 			find_memory(k, vcpu, dsisr & layout::DSISR_STORE as u32 != 0)
 		}
 		trap::H_INST_STORAGE if matches!(P::KIND, GuestKind::Radix) => {
-			if vcpu.msr() & (ODD | layout::HSRR1_HISI_WRITE as u64) != 0 {
+			if vcpu.msr() & (ODD | layout::HISI_WRITE as u64) != 0 {
 				return None;
 			}
 			find_memory(k, vcpu, false)
@@ -418,9 +418,12 @@ impl GuestSaved {
 		let vcpu = context.vcpu;
 		let purr = k.mfspr::<{ Spr::PURR.0 }>();
 		let spurr = k.mfspr::<{ Spr::SPURR.0 }>();
-		save_deferred(k, context, when);
+		User::save(k, context, when);
 		Supervisor::save(k, context, when);
+		sprs::GuestOnly::save(k, context, when);
+		vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
 		vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
+		vcpu.set_psscr(k.mfspr::<{ Spr::PSSCR_PR.0 }>());
 		Self::read(k, purr, spurr, doorbell)
 	}
 

@@ -25,7 +25,7 @@ pub const HANDLER_STACK: u64 = 2048;
 /// What functions that the full path calls while the mode byte has its guest value may need of the
 /// stack. The trampoline's frame is larger, so that none of them has its stack pointer where a
 /// handler can have it. The gates check it.
-pub const FULL_PATH_STACK: u64 = 512;
+pub const FULL_PATH_STACK: u64 = 896;
 
 shared! {
 	/// Our part of `struct kvm_vcpu_arch`, in the kernel's `asm/kvm_host.h`.

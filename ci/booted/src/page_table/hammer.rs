@@ -26,7 +26,6 @@ use protocol::hammer::{
 	STAYS, VCPUS,
 };
 use protocol::{Column, GuestMode, map, private};
-use vmm::host;
 use vmm::kvm::{Exit, HptFile, HptFiles, Memory, Slot, Vcpu};
 use vmm::machine::{Config, Failure, Machine};
 use vmm::timer::Timer;

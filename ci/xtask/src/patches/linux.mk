@@ -129,7 +129,8 @@ $(kvm-p9-out)/host/abi: private kvm-p9-externs = --extern kbuild
 $(kvm-p9-out)/host/abi: $(kvm-p9-in)/kbuild/src/main.rs $(kvm-p9-out)/host/libkbuild.rlib FORCE
 	+$(call if_changed_dep,kvm_p9_program)
 
-$(kvm-p9-out)/host/layout: $(kvm-p9-in)/entry/build.rs FORCE
+$(kvm-p9-out)/host/layout: private kvm-p9-externs = --extern powerpc
+$(kvm-p9-out)/host/layout: $(kvm-p9-in)/entry/build.rs $(kvm-p9-out)/host/libpowerpc.rlib FORCE
 	+$(call if_changed_dep,kvm_p9_program)
 
 quiet_cmd_kvm_p9_abi = GEN     $@
