@@ -5,8 +5,8 @@
 //! guest's registers are still loaded. The guest checks its registers all the while.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use protocol::{Column, GuestMode};
 use vmm::machine::Failure;
@@ -15,7 +15,7 @@ use crate::common::{Verdict, choose, counter, counters, wrong};
 use crate::cpus;
 use crate::perf::PerfCycles;
 use crate::registers::hcall::c_path_cfar;
-use crate::soak::check_registers;
+use crate::soak::check_registers_beside;
 
 /// Sets DSCR on each CPU, and in each task.
 const DSCR_DEFAULT: &str = "/sys/devices/system/cpu/dscr_default";
@@ -72,26 +72,10 @@ pub fn registers(path: Column, seed: u64, time: Duration) -> Verdict {
 	choose(path)?;
 	let dscr = fs::read_to_string(DSCR_DEFAULT).map_err(failed(DSCR_DEFAULT))?;
 	let before = counters().unwrap_or_default();
-	let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
-	let results = std::thread::scope(|scope| {
-		let (stop, rounds) = (&stop, &rounds);
-		let guest =
-			scope.spawn(move || check_registers(GuestMode::Radix, cfar, seed, stop, rounds));
-		let others = [0, 1].map(|cpu| scope.spawn(move || disturb(cpu, stop)));
-		let end = Instant::now() + time;
-		let is_over = || guest.is_finished() || others.iter().any(|other| other.is_finished());
-		while Instant::now() < end && !is_over() {
-			std::thread::sleep(Duration::from_millis(50));
-		}
-		stop.store(true, Ordering::Relaxed);
-		let others = others.map(|other| other.join().expect("it doesn't panic"));
-		(guest.join().expect("it doesn't panic"), others)
-	});
+	let on = |cpu| move |stop: &AtomicBool| disturb(cpu, stop);
+	let result = check_registers_beside(seed, time, cfar, &[&on(0), &on(1)]);
 	fs::write(DSCR_DEFAULT, dscr.trim()).map_err(failed(DSCR_DEFAULT))?;
-	let (guest, [first, second]) = results;
-	guest?;
-	let done = [first?, second?];
-	let rounds = rounds.load(Ordering::Relaxed);
+	let (rounds, done) = result?;
 	let turns: u64 = done.iter().map(|done| done.turns).sum();
 	let perf: u64 = done.iter().map(|done| done.perf).sum();
 	let mut line = format!(

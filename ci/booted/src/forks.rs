@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The host takes a guest's memory away again and again, while the guest checks its registers.
+//! The thread of a vcpu is scheduled out in page faults, while the guest checks its registers.
 //!
-//! A fork of the VMM makes all of its pages ones to be copied on a write, so the guest's next access
-//! to each page is a page fault. The host copies, and waits for locks that the fork holds. If a light exit
-//! handles the fault, the guest's registers are still loaded then.
+//! Some rounds of registers leave the guest by a page fault. A fork of the VMM holds the lock of its
+//! address space, so the fault waits, and another task runs. If a light exit handles the fault, the
+//! guest's registers are still loaded then.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use protocol::{Column, GuestMode};
 use vmm::machine::Failure;
@@ -14,28 +14,24 @@ use vmm::machine::Failure;
 use crate::common::{Verdict, choose, counter, counters, wrong};
 use crate::cpus;
 use crate::registers::hcall::c_path_cfar;
-use crate::soak::check_registers;
+use crate::soak::check_registers_beside;
 
 /// Fewer of each than this would say little.
 const ENOUGH: u64 = 20;
 
-/// Forks children, until it is told to stop. Returns how many. While a child lives, each page that the
-/// guest writes to is copied.
+/// Forks children that end at once, until it is told to stop. Returns how many.
 fn fork(stop: &AtomicBool) -> Result<u64, Failure> {
-	let life = libc::timespec {
-		tv_sec: 0,
-		tv_nsec: 3_000_000,
-	};
 	let mut forks = 0;
 	while !stop.load(Ordering::Relaxed) {
-		// SAFETY: the child makes two system calls, and needs nothing that another thread may hold.
-		let child = unsafe { libc::fork() };
+		// A fork, but with the same table of files: a VM that is closed meanwhile is gone at once, and a
+		// new one can have its number.
+		let how = libc::CLONE_FILES | libc::SIGCHLD;
+		// SAFETY: the child has its own memory, and the stack of this thread in it. It makes one
+		// system call, and needs nothing that another thread may hold.
+		let child = unsafe { libc::syscall(libc::SYS_clone, how, 0, 0, 0, 0) } as libc::pid_t;
 		if child == 0 {
-			// SAFETY: `life` is the child's copy; then it ends the child.
-			unsafe {
-				libc::nanosleep(&life, std::ptr::null_mut());
-				libc::_exit(0);
-			}
+			// SAFETY: it ends the child.
+			unsafe { libc::_exit(0) };
 		}
 		if child < 0 {
 			return Err(std::io::Error::last_os_error().into());
@@ -57,32 +53,15 @@ pub fn registers(path: Column, seed: u64, time: Duration) -> Verdict {
 	let cfar = c_path_cfar(GuestMode::Radix)?;
 	choose(path)?;
 	let before = counters().unwrap_or_default();
-	let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
-	let results = std::thread::scope(|scope| {
-		let (stop, rounds) = (&stop, &rounds);
-		let guest =
-			scope.spawn(move || check_registers(GuestMode::Radix, cfar, seed, stop, rounds));
-		let forks = scope.spawn(move || fork(stop));
-		for cpu in 0..2 {
-			scope.spawn(move || {
-				let here = cpus::OneCpu::new(cpu);
-				cpus::nap(stop, Duration::from_micros(900));
-				drop(here);
-			});
+	let nap = |cpu| {
+		move |stop: &AtomicBool| {
+			let _here = cpus::OneCpu::new(cpu)?;
+			cpus::nap(stop, Duration::from_micros(900));
+			Ok(0)
 		}
-		let end = Instant::now() + time;
-		let is_over = || guest.is_finished() || forks.is_finished();
-		while Instant::now() < end && !is_over() {
-			std::thread::sleep(Duration::from_millis(50));
-		}
-		stop.store(true, Ordering::Relaxed);
-		let forks = forks.join().expect("it doesn't panic");
-		(guest.join().expect("it doesn't panic"), forks)
-	});
-	let (guest, forks) = results;
-	guest?;
-	let forks = forks?;
-	let rounds = rounds.load(Ordering::Relaxed);
+	};
+	let (rounds, others) = check_registers_beside(seed, time, cfar, &[&fork, &nap(0), &nap(1)])?;
+	let forks = others[0];
 	let mut line = format!("{rounds} rounds of registers, {forks} forks");
 	if rounds == 0 || forks < ENOUGH {
 		return wrong(line);

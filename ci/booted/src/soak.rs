@@ -255,6 +255,42 @@ pub fn check_registers(
 	Ok(())
 }
 
+/// What a thread does beside a guest, until it is told to stop.
+pub type Beside<'a, T> = &'a (dyn Fn(&AtomicBool) -> Result<T, Failure> + Sync);
+
+/// A radix guest that checks its registers for some time, now on one CPU and now on the other, on the path
+/// that is chosen. Returns how many rounds it made, and what each of the `others` came to.
+pub fn check_registers_beside<T: Send>(
+	seed: u64,
+	time: Duration,
+	cfar: u64,
+	others: &[Beside<'_, T>],
+) -> Result<(u64, Vec<T>), Failure> {
+	let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+	let results = std::thread::scope(|scope| {
+		let (stop, rounds) = (&stop, &rounds);
+		let guest =
+			scope.spawn(move || check_registers(GuestMode::Radix, cfar, seed, stop, rounds));
+		let others: Vec<_> = others
+			.iter()
+			.map(|&other| scope.spawn(move || other(stop)))
+			.collect();
+		sleep_unless(stop, time, || {
+			guest.is_finished() || others.iter().any(|other| other.is_finished())
+		});
+		stop.store(true, Ordering::Relaxed);
+		let others: Vec<_> = others
+			.into_iter()
+			.map(|other| other.join().expect("it doesn't panic"))
+			.collect();
+		(guest.join().expect("it doesn't panic"), others)
+	});
+	let (guest, others) = results;
+	guest?;
+	let others = others.into_iter().collect::<Result<_, _>>()?;
+	Ok((rounds.into_inner(), others))
+}
+
 /// Changes the path and the handlers.
 fn flip(seed: u64, stop: &AtomicBool) -> Result<u64, Failure> {
 	let mut pattern = Pattern::new(seed);
