@@ -70,6 +70,11 @@ static noinstr void kvm_p9_light_reload(struct kvm_vcpu *vcpu)
 {
 	enable_kernel_vsx();
 	kvm_p9_load_vectors(&vcpu->arch.fp, &vcpu->arch.vr);
+	/*
+	 * As after any exit: by MSR[FP] kvm_p9_interrupted takes what a system reset interrupts for the
+	 * entry. The guest gets its own MSR.
+	 */
+	__msr_check_and_clear(VECTORS);
 	kvm_p9_light_count(vcpu, KVM_P9_LIGHT_RELOADS);
 }
 
