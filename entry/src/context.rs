@@ -95,7 +95,8 @@ pub trait Kernel: Cpu {
 	/// What the guest stored to. Memory only if there is no work for the run loop, and the guest may be
 	/// entered again as it was.
 	fn light_find_target(&mut self, vcpu: VcpuView, address: u64) -> Target;
-	/// Whether a light exit can leave the PMU alone: neither the guest nor the host uses it.
+	/// Whether a light exit can leave the PMU alone: neither the guest nor the host uses it. If it
+	/// can't, that is noted as the reason for which the exit is full.
 	fn nobody_has_the_pmu(&mut self, vcpu: VcpuView) -> bool;
 	/// Sends the doorbell that the guest's instruction asks for, or changes nothing. Called in
 	/// [`light::window`](crate::light::window).

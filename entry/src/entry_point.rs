@@ -260,12 +260,13 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 	trap as c_int
 }
 
-/// Takes away what of a guest's context a light exit has left loaded, and puts the host's in place:
-/// the kernel calls this when the vcpu's thread is scheduled out, or the guest can't go on.
+/// Takes away what of a guest's context a light exit has left loaded, and puts the host's in place.
+/// The kernel calls this when it schedules out the thread of a vcpu whose page fault a light exit
+/// handles, so the guest is a radix guest.
 ///
 /// # Safety
 ///
-/// As for [`Loaded::flush`]. The vcpu's light exit must have enabled interrupts, and not returned.
+/// As for [`Loaded::flush`]. The light exit must not have returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvm_p9_rs_flush(vcpu: *mut KvmVcpu) {
 	// SAFETY: the caller's vcpu, which is not null.
@@ -275,14 +276,8 @@ pub unsafe extern "C" fn kvm_p9_rs_flush(vcpu: *mut KvmVcpu) {
 	let Some(loaded) = (unsafe { loaded.as_ref() }) else {
 		return;
 	};
-	let k = &mut Power9::for_handler(paca());
 	// SAFETY: the caller's word, and this is the first call for it.
-	unsafe {
-		match loaded.kind() {
-			GuestKind::Hash => loaded.flush::<Power9Profile<HashLight>, _>(k),
-			_ => loaded.flush::<Power9Profile<RadixLight>, _>(k),
-		}
-	}
+	unsafe { loaded.flush::<Power9Profile<RadixLight>, _>(&mut Power9::for_handler(paca())) };
 }
 
 /// Counts why an exit was a full one: by the reason that a light handler gave, or else by the trap.

@@ -50,21 +50,15 @@ pub(crate) static NO_FAST: FastTable = FastTable::empty();
 #[inline(always)]
 pub(crate) unsafe fn page_table(p9: NonNull<P9Vcpu>, number: Number) -> Option<(FastHcall, Code)> {
 	macro_rules! answer {
-		($($hcall:ident: $number:ident = $handler:ident;)*) => {
+		($($(#[$doc:meta])* $hcall:ident: $number:ident = $handler:ident;)*) => {
 			match number {
-				// SAFETY: a handler does on the full path what it does in a fast hcall.
-				$(Number::$number => Some((FastHcall::$hcall, unsafe { enabled::$handler(p9) })),)*
+				$(Number::$number if FastHcall::$hcall.is_page_table() => {
+					// SAFETY: a handler does on the full path what it does in a fast hcall.
+					Some((FastHcall::$hcall, unsafe { enabled::$handler(p9) }))
+				})*
 				_ => None,
 			}
 		};
 	}
-	answer! {
-		Remove: REMOVE = h_remove;
-		Enter: ENTER = h_enter;
-		Read: READ = h_read;
-		ClearMod: CLEAR_MOD = h_clear_mod;
-		ClearRef: CLEAR_REF = h_clear_ref;
-		Protect: PROTECT = h_protect;
-		BulkRemove: BULK_REMOVE = h_bulk_remove;
-	}
+	powerpc::fast_handlers!(answer)
 }

@@ -418,11 +418,11 @@ impl GuestSaved {
 		let vcpu = context.vcpu;
 		let purr = k.mfspr::<{ Spr::PURR.0 }>();
 		let spurr = k.mfspr::<{ Spr::SPURR.0 }>();
-		User::save(k, context, when);
+		save_deferred(k, context, when);
 		Supervisor::save(k, context, when);
-		sprs::GuestOnly::save(k, context, when);
-		vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
 		vcpu.set_pid(k.mfspr::<{ Spr::PIDR.0 }>() as u32);
+		// After PIDR, or hostile-* finds another value than C under QEMU, which seems not to know
+		// PSSCR_PR: mfspr leaves what the general register held.
 		vcpu.set_psscr(k.mfspr::<{ Spr::PSSCR_PR.0 }>());
 		Self::read(k, purr, spurr, doorbell)
 	}
@@ -440,14 +440,13 @@ impl GuestSaved {
 	}
 }
 
-/// Saves what a light exit leaves the guest's, also while interrupts are enabled.
+/// Saves what a light exit leaves the guest's, also while interrupts are enabled: all but PSSCR.
 #[inline(always)]
 pub(super) fn save_deferred<K: Kernel>(k: &mut K, context: &Context, when: Conditions) {
 	let vcpu = context.vcpu;
 	User::save(k, context, when);
 	sprs::GuestOnly::save(k, context, when);
 	vcpu.set_ctrl(k.mfspr::<{ Spr::CTRLF.0 }>() as u32);
-	vcpu.set_psscr(k.mfspr::<{ Spr::PSSCR_PR.0 }>());
 }
 
 /// Times of an exit.

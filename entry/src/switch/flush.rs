@@ -5,7 +5,7 @@
 //! another task would see is still the guest's. If the thread is scheduled out, or the guest
 //! can't go on, the flush takes it away. `docs/light-exit.md` has the registers.
 
-use powerpc::Msr;
+use powerpc::{Msr, Spr};
 
 use super::enter::Facilities;
 use super::{exit, facilities, slb};
@@ -27,14 +27,6 @@ impl Loaded<'_> {
 	/// Whose it is.
 	pub fn vcpu(&self) -> VcpuView {
 		self.context.vcpu
-	}
-
-	/// What kind of guest it is.
-	pub fn kind(&self) -> GuestKind {
-		match self.context.kvm.radix() {
-			0 => GuestKind::Hash,
-			_ => GuestKind::Radix,
-		}
 	}
 
 	/// Saves what is still the guest's, and restores the host's. FP, VMX and VSX registers are the
@@ -66,6 +58,8 @@ impl Loaded<'_> {
 		// All of the guest's that has to be read comes before the first write.
 		exit::save_deferred(k, context, when);
 		context.vcpu.set_dscr(dscr);
+		let psscr = k.mfspr::<{ Spr::PSSCR_PR.0 }>();
+		context.vcpu.set_psscr(psscr);
 		facilities::store_transactions::<P, _>(k, context, when);
 		// SAFETY: each value is the host's own. A radix host translates nothing by the SLB. A hash
 		// guest's was cleared before the MMU was turned on.

@@ -68,6 +68,17 @@ macro_rules! define {
 			/// How many there are.
 			pub const COUNT: usize = Self::ALL.len();
 
+			/// Whether it is one of the page table hcalls of hash guests.
+			pub const fn is_page_table(self) -> bool {
+				matches!(
+					self,
+					Self::Remove
+						| Self::Enter | Self::Read
+						| Self::ClearMod | Self::ClearRef
+						| Self::Protect | Self::BulkRemove
+				)
+			}
+
 			/// The name in debugfs, after the path: `h_get_tce`.
 			pub const fn name(self) -> &'static str {
 				match self {
