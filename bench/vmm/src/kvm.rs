@@ -361,13 +361,6 @@ impl Vm {
 		if run == libc::MAP_FAILED {
 			return Err(failed("mapping the vcpu")(Error::last_os_error()));
 		}
-		// A mapping keeps the VM. A child that is forked has no use for it.
-		// SAFETY: the mapping that was just made; nothing of it changes for this process.
-		if unsafe { libc::madvise(run, self.mmap_size, libc::MADV_DONTFORK) } != 0 {
-			return Err(failed("keeping the vcpu from children")(
-				Error::last_os_error(),
-			));
-		}
 		let run = NonNull::new(run.cast()).expect("mmap maps nothing at 0");
 		Ok(Vcpu {
 			fd,

@@ -217,6 +217,8 @@ pub fn check_registers(
 	while !stop.load(Ordering::Relaxed) {
 		// New VMs now and then, one with a timebase of its own.
 		let mut arena = Arena::new(guest)?;
+		// A thread beside this one may fork.
+		arena.machine.vcpu().keep_from_children()?;
 		if pattern.next() & 1 != 0 {
 			let offset = pattern.next();
 			arena.machine.vcpu().set_one_reg(TB_OFFSET, offset.into())?;

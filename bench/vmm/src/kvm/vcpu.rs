@@ -51,6 +51,24 @@ pub enum Controller {
 unsafe impl Send for Vcpu {}
 
 impl Vcpu {
+	/// Keeps the mapping of the run structure from children that are forked: it would keep the VM.
+	pub fn keep_from_children(&self) -> Result<()> {
+		// SAFETY: the mapping is the vcpu's own; nothing of it changes for this process.
+		let result = unsafe {
+			libc::madvise(
+				self.run.as_ptr().cast(),
+				self.mmap_size,
+				libc::MADV_DONTFORK,
+			)
+		};
+		if result != 0 {
+			return Err(failed("keeping the vcpu from children")(
+				Error::last_os_error(),
+			));
+		}
+		Ok(())
+	}
+
 	/// Makes KVM treat `sc 1` as PAPR says.
 	pub fn enable_papr(&self) -> Result<()> {
 		let cap = abi::EnableCap {
