@@ -181,6 +181,9 @@ table! {
 
 	("registers-slb-private-{path}",          RADIX,  PATHS, On(Second), [], |t| slb::is_private(t.path())),
 	("decrementer-expired-{guest}-{path}",    GUESTS, PATHS, ByGuest, [],     |t| decrementer::expired(t.guest(), t.path())),
+	("decrementer-wakes-{guest}-{path}",      GUESTS, PATHS, ByGuest, [Next, Checked], |t| decrementer::wakes(t.guest(), Some(t.path()), t.seed, 60)),
+	("decrementer-wakes-{guest}-switch",      GUESTS, NONE,  ByGuest, [Checked],     |t| decrementer::wakes(t.guest(), None, t.seed, 120)),
+	("decrementer-clock-step-{path}",         RADIX,  PATHS, On(Second), [Next],     |t| decrementer::clock_step(t.guest(), t.path())),
 	("registers-one-reg-{guest}-{path}",      ALL,    PATHS, ByGuest, [],     |t| one_reg::all(t.guest(), t.path(), t.seed)),
 
 	// Registers of the process that calls KVM_RUN.

@@ -60,6 +60,11 @@ pub const fn mr(to: u32, from: u32) -> u32 {
 	31 << 26 | from << 21 | to << 16 | from << 11 | 444 << 1
 }
 
+/// `to` = `from` without the bits of `mask`.
+pub const fn andc(to: u32, from: u32, mask: u32) -> u32 {
+	31 << 26 | from << 21 | to << 16 | mask << 11 | 60 << 1
+}
+
 pub const fn ld(gpr: u32, address: u64) -> u32 {
 	58 << 26 | gpr << 21 | address as u32
 }

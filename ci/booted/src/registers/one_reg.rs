@@ -398,7 +398,7 @@ struct Bench {
 	told: Vec<String>,
 }
 
-fn timebase() -> u64 {
+pub fn timebase() -> u64 {
 	let tb;
 	// SAFETY: reading the timebase has no effect.
 	unsafe { core::arch::asm!("mftb {}", out(reg) tb, options(nomem, nostack)) };
