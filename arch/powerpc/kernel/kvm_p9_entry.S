@@ -206,8 +206,8 @@ _GLOBAL(kvm_p9_run_guest)
  */
 .balign	IFETCH_ALIGN_BYTES
 _GLOBAL(kvm_p9_exit_hcall)
-	/* A branch to kvm_p9_stamp_hcall while times are taken */
-1:	nop
+	/* While times are taken, a branch to kvm_p9_stamp_hcall, which begins with the same instruction */
+1:	ld	r10, HSTATE_KVM_VCPU(r13)
 	patch_site 1b patch__kvm_p9_stamp_hcall
 .Lhcall:
 	/*
@@ -216,7 +216,6 @@ _GLOBAL(kvm_p9_exit_hcall)
 	 * guest still chooses from the table only: the mask sees to that.
 	 * XER is the guest's still, so nothing may carry.
 	 */
-	ld	r10, HSTATE_KVM_VCPU(r13)
 	rldicl.	r11, r3, 64 - 2 - KVM_P9_ABI_FAST_TABLE_BITS, KVM_P9_ABI_FAST_TABLE_BITS
 	bne	.Lhcall_full
 	ld	r11, VCPU_P9 + KVM_P9_ABI_VCPU_FAST_TABLE(r10)
@@ -370,7 +369,8 @@ _GLOBAL(kvm_p9_exit_hcall)
 .size kvm_p9_exit_hcall, . - kvm_p9_exit_hcall
 
 /*
- * Store timebase and PMC6 when an hcall arrives. The timebase is the guest's, as is
+ * Store timebase and PMC6 when an hcall arrives. The first instruction is the one that the branch
+ * to here replaces: C puts it back from here. The timebase is the guest's, as is
  * the one it is compared with. Rust checks later whether it owns PMC6.
  */
 _GLOBAL(kvm_p9_stamp_hcall)

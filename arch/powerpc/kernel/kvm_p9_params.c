@@ -152,9 +152,12 @@ static int kvm_p9_apply(bool rust, bool fast, bool light, u64 wanted)
 	if (!(wanted & KVM_P9_ABI_TIMING_STATS))
 		static_branch_disable(&kvm_p9_counts_cycles);
 
-	if (!wanted)
-		ret = patch_instruction_site(&patch__kvm_p9_stamp_hcall,
-					     ppc_inst(PPC_RAW_NOP()));
+	if (!wanted) {
+		/* The site's own instruction is the first of the function */
+		const u32 *first = (u32 *)ppc_function_entry(kvm_p9_stamp_hcall);
+
+		ret = patch_instruction_site(&patch__kvm_p9_stamp_hcall, ppc_inst_read(first));
+	}
 	return ret;
 }
 
