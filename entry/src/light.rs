@@ -41,7 +41,7 @@ pub struct Registers {
 	pub pidr: u64,
 	/// The host's AMR.
 	pub amr: u64,
-	/// The host's IAMR.
+	/// The host's IAMR. [`window`] leaves the guest's in place.
 	pub iamr: u64,
 }
 
@@ -70,6 +70,9 @@ pub struct Structures {
 /// DEC goes on counting. `body` may set a timer of the host, which writes DEC; HDEC, which
 /// the host does not write, tells how far the guest's has counted since.
 ///
+/// IAMR stays the guest's. It restricts instruction fetches from pages of problem state (Power ISA 3.0B,
+/// Book III, "Virtual Page Class Key Protection"), and the kernel makes none.
+///
 /// # Safety
 ///
 /// The guest's whole state must be loaded, by a full entry that had `registers`; MSR\[EE\] must be
@@ -86,7 +89,6 @@ pub unsafe fn window<C: Cpu, R>(
 	let Structures { vcore, kvm, paca } = structures;
 	let pidr = cpu.mfspr::<{ Spr::PIDR.0 }>();
 	let amr = cpu.mfspr::<{ Spr::AMR.0 }>();
-	let iamr = cpu.mfspr::<{ Spr::IAMR.0 }>();
 	let dec = cpu.mfspr::<{ Spr::DEC.0 }>();
 	let hdec = cpu.mfspr::<{ Spr::HDEC.0 }>();
 	let offset = vcore.tb_offset_applied();
@@ -107,9 +109,6 @@ pub unsafe fn window<C: Cpu, R>(
 		if amr != registers.amr {
 			cpu.mtspr::<{ Spr::AMR.0 }>(registers.amr);
 		}
-		if iamr != registers.iamr {
-			cpu.mtspr::<{ Spr::IAMR.0 }>(registers.iamr);
-		}
 		// A full exit has an mtmsrd with L=0 here.
 		cpu.isync();
 		paca.set_srr_valid(1);
@@ -127,12 +126,13 @@ pub unsafe fn window<C: Cpu, R>(
 	let interrupted = paca.srr_valid() & paca.hsrr_valid() == 0;
 	paca.set_srr_valid(0);
 	paca.set_hsrr_valid(0);
-	// Adjacent, as they were at the start.
-	let dec_now = cpu.mfspr::<{ Spr::DEC.0 }>();
-	let elapsed = hdec.wrapping_sub(cpu.mfspr::<{ Spr::HDEC.0 }>());
-	let dec = dec.wrapping_sub(elapsed);
 	// In 32 bits: all of it without LPCR[LD], and enough to tell with it.
-	let dec_moved = (dec_now.wrapping_sub(dec) as i32).unsigned_abs() > DEC_TOLERANCE;
+	let counted = dec.wrapping_sub(cpu.mfspr::<{ Spr::DEC.0 }>()) as u32;
+	let dec = if counted <= DEC_TOLERANCE {
+		None
+	} else {
+		dec_if_moved(cpu, dec, hdec)
+	};
 
 	// SAFETY: to the end. Each value is what the guest had, or what the full entry loaded.
 	unsafe {
@@ -144,26 +144,38 @@ pub unsafe fn window<C: Cpu, R>(
 		if amr != registers.amr {
 			cpu.mtspr::<{ Spr::AMR.0 }>(amr);
 		}
-		if iamr != registers.iamr {
-			cpu.mtspr::<{ Spr::IAMR.0 }>(iamr);
-		}
 		cpu.hwsync();
 		cpu.isync();
 		cpu.mtspr::<{ Spr::LPIDR.0 }>(kvm.lpid());
 		cpu.mtspr::<{ Spr::LPCR.0 }>(registers.lpcr);
 		cpu.mtspr::<{ Spr::PIDR.0 }>(pidr);
-		if dec_moved {
+		if let Some(dec) = dec {
 			cpu.mtspr::<{ Spr::DEC.0 }>(dec);
 		}
 	}
 	(answer, interrupted)
 }
 
-/// How far DEC may be from what HDEC says of it, in ticks of the timebase, and count as the
-/// guest's own: more than what passes between two instructions, and less than any guest
-/// can tell from the time that an exit takes. DEC is not written without need, because each
-/// write makes it late by the time since HDEC was read.
-const DEC_TOLERANCE: u32 = 64;
+/// How far DEC may count in a window, in ticks of the timebase, and pass for the guest's own without
+/// a look at HDEC: 1.5 µs, which is some time more than a window takes. If the host has written
+/// DEC after all, to a value within this of the guest's, the guest's decrementer is wrong by so much at
+/// most: about what a full exit takes.
+const DEC_TOLERANCE: u32 = 768;
+
+/// How far DEC may be from what HDEC says of it: more than what passes between two instructions.
+const DEC_SKEW: u32 = 64;
+
+/// What DEC has to be, if the host has written it: `dec` and `hdec` are what both were at the start. DEC is
+/// not written without need, because each write makes it late by the time since HDEC was read.
+#[cold]
+#[inline(never)]
+fn dec_if_moved<C: Cpu>(cpu: &mut C, dec: u64, hdec: u64) -> Option<u64> {
+	// Adjacent, as they were at the start.
+	let now = cpu.mfspr::<{ Spr::DEC.0 }>();
+	let elapsed = hdec.wrapping_sub(cpu.mfspr::<{ Spr::HDEC.0 }>());
+	let dec = dec.wrapping_sub(elapsed);
+	((now.wrapping_sub(dec) as i32).unsigned_abs() > DEC_SKEW).then_some(dec)
+}
 
 /// What an interrupt of the host overwrites.
 #[derive(Clone, Copy)]

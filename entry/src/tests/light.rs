@@ -30,7 +30,6 @@ impl Machine {
 		);
 		assert_eq!(self.spr(Spr::PIDR), host.pidr);
 		assert_eq!(self.spr(Spr::AMR), host.amr);
-		assert_eq!(self.spr(Spr::IAMR), host.iamr);
 		assert_eq!(vcore.tb_offset_applied(), 0, "guest's timebase");
 		assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
 		self.c_may_run();
