@@ -10,12 +10,16 @@
 //! The steps of a [`WorkerPlan`] follow from the seed, too. The guest does the steps on the disk
 //! and reports how many were done. The runner does the same steps on [`Expected`] and then
 //! checks the image file of the disk. So neither relies on the other.
+//!
+//! [`memory`] has the same for the memory of a process.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
 use protocol::regs::Pattern;
+
+pub mod memory;
 
 /// Bytes of a cell: the smallest page that a TCE maps.
 pub const CELL: usize = 4096;

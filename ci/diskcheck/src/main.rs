@@ -17,6 +17,9 @@
 //! - `diskcheck echo`: the other process of `turns`.
 //! - `diskcheck batch PROGRAM ARGUMENT...`: executes the program in such a way that none of its threads
 //!   takes the CPU from another when it wakes up (SCHED_BATCH).
+//! - `diskcheck memory SEED PROCESS MIB ROUNDS`: fills MIB MiB of memory, and in each round writes some of it
+//!   again, forks a child that does so in its copy, and checks all of it. Then spoils a byte, which the check must
+//!   find. Prints how much was checked, and what was found (`diskcheck::memory::report`).
 //! - `diskcheck isolate DRC`: asks the firmware of a pseries guest to isolate a slot, which
 //!   is what lets the hypervisor take its device away.
 //!
@@ -34,6 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use diskcheck::memory::{self, MemoryPlan, Of};
 use diskcheck::{CELL, DiskAccess, LONGEST, Tag, WORKERS, WorkerPlan};
 #[cfg(target_arch = "powerpc64")]
 use protocol::marker;
@@ -46,6 +50,9 @@ const WARM: u64 = 16;
 
 /// Steps of all workers after which a run counts as running.
 const RUNNING: u64 = 64;
+
+/// Most memory of a process.
+const MOST_MIB: u64 = 1 << 16;
 
 /// A buffer that the device may read and write.
 struct Buffer {
@@ -371,6 +378,60 @@ fn sleep(milliseconds: u64, tag: u64) -> Result<String> {
 	Ok(milliseconds.to_string())
 }
 
+/// Forks a child that does this work, and returns the process of the child.
+fn fork(work: impl FnOnce() -> Result<()>) -> Result<libc::pid_t> {
+	// SAFETY: the program has one thread, so the child may do what the parent may.
+	match unsafe { libc::fork() } {
+		-1 => Err(Error::last_os_error()),
+		0 => {
+			let code = match work() {
+				Ok(()) => 0,
+				Err(error) => {
+					println!("error: child: {error}");
+					1
+				}
+			};
+			std::process::exit(code)
+		}
+		child => Ok(child),
+	}
+}
+
+fn wait_for(child: libc::pid_t) -> Result<()> {
+	let mut status = 0;
+	// SAFETY: the kernel writes the status.
+	match unsafe { libc::waitpid(child, &raw mut status, 0) } {
+		-1 => Err(Error::last_os_error()),
+		_ if status == 0 => Ok(()),
+		_ => Err(wrong(format!("a child ended with status {status}"))),
+	}
+}
+
+fn memory(seed: u64, process: u64, mib: u64, rounds: u64) -> Result<String> {
+	if rounds == 0 || !(1..=MOST_MIB).contains(&mib) {
+		return Err(wrong(format!("1 to {MOST_MIB} MiB, and a round at least?")));
+	}
+	let plan = MemoryPlan::new(seed, process, mib);
+	let mut bytes = vec![0; (mib as usize) << 20];
+	let mut cells = 0;
+	for round in 1..=rounds {
+		plan.write(Of::Parent, round, &mut bytes);
+		let child = fork(|| {
+			plan.write(Of::Child, round, &mut bytes);
+			plan.check(Of::Child, round, &bytes).map_err(wrong)?;
+			Ok(())
+		})?;
+		let checked = plan.check(Of::Parent, round, &bytes);
+		wait_for(child)?;
+		cells += checked.map_err(|lost| wrong(format!("round {round}: {lost}")))?;
+	}
+	bytes[plan.spoilt()] ^= 1;
+	match plan.check(Of::Parent, rounds, &bytes) {
+		Ok(_) => Err(wrong("the check does not find a spoilt byte")),
+		Err(lost) => Ok(memory::report(process, cells, lost.cell)),
+	}
+}
+
 /// RTAS's arguments as the system call takes them, big-endian.
 #[repr(C)]
 struct Rtas {
@@ -441,9 +502,15 @@ fn main() -> ExitCode {
 		["compute", milliseconds, tag] => compute(number(milliseconds)?, number(tag)?),
 		["echo"] => echo(),
 		["batch", program, ref arguments @ ..] => batch(program, arguments),
+		["memory", seed, process, mib, rounds] => memory(
+			number(seed)?,
+			number(process)?,
+			number(mib)?,
+			number(rounds)?,
+		),
 		["isolate", drc] => isolate(number(drc)? as u32),
 		_ => Err(wrong(
-			"check, work, read, random, processes, turns, sleep, compute, echo, batch or isolate?",
+			"check, work, read, random, processes, turns, sleep, compute, echo, batch, memory or isolate?",
 		)),
 	})();
 	match result {
