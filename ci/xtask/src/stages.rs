@@ -308,7 +308,8 @@ mod tests {
 				"programs",
 				"client's files",
 				"gates",
-				"client"
+				"client",
+				"client pressure"
 			]
 		);
 		let all = planned("");

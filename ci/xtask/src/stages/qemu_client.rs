@@ -5,9 +5,12 @@
 //! The guest computes, copies, sleeps, starts processes, and reads and writes a virtio
 //! disk at the same time, then powers off. The disk is an NVMe of the emulated host, and a
 //! file out here, which is compared with what the guest must have written.
+//!
+//! Another guest works while it and its host have too little memory.
 
 mod cost;
 mod judge;
+mod pressure;
 
 use std::fmt;
 use std::fs;
@@ -23,7 +26,7 @@ use harness::{paths, programs};
 use crate::client::{CELLS, TIME, make_disk, pack, put_modules, until_linux_starts_with};
 use crate::stage::{Need, Part, Stage, seed, stage};
 
-/// One boot of a client, or one of each kind, or what guests cost.
+/// A boot of a client and one under memory pressure, or a boot of each kind, or what guests cost.
 pub const STAGE: Stage = stage("client", |args| {
 	let seed = seed(args)?;
 	let mut parts = Vec::new();
@@ -32,6 +35,7 @@ pub const STAGE: Stage = stage("client", |args| {
 			let needs = [Need::Kernel(series), Need::Programs, Need::Client];
 			let work = move || run(series, args.all, seed);
 			parts.push(Part::new(needs, 30, work).on(series).alone());
+			parts.push(pressure::part(series, args.all, seed));
 		}
 		if args.cost || args.all {
 			parts.push(cost::part(series));
