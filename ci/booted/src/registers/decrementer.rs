@@ -105,7 +105,11 @@ struct Woken {
 }
 
 /// Has the vcpu sleep until its decrementer expires, or a signal comes.
-fn sleep(machine: &mut Machine, time: Duration, signal: Option<Duration>) -> Result<Woken, Failure> {
+fn sleep(
+	machine: &mut Machine,
+	time: Duration,
+	signal: Option<Duration>,
+) -> Result<Woken, Failure> {
 	let expiry = timebase() + time.as_micros() as u64 * TICKS_PER_US;
 	machine.vcpu().set_one_reg(DEC_EXPIRY, expiry.into())?;
 	let limit = signal.unwrap_or(time + WATCH);
