@@ -66,6 +66,14 @@ pub trait Kernel: Cpu {
 	///
 	/// The host must not translate by the SLB.
 	unsafe fn slb_clear_all(&mut self);
+	/// Loads HSRR0 and HSRR1 while the mode byte has its guest value, so that a system reset in between
+	/// is survived.
+	///
+	/// # Safety
+	///
+	/// The guest must run next, and its SRR0 and SRR1 must be loaded after this.
+	unsafe fn load_way_in(&mut self, nia: u64, msr: u64);
+
 	/// Puts the GPRs in and runs the guest.
 	///
 	/// # Safety

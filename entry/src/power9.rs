@@ -30,6 +30,7 @@ pub(crate) type HostPmu = [u64; layout::SIZEOF_HOST_OS_SPRS / 8];
 // asm/hw_breakpoint.h, book3s_hv.h), of the glue and of the assembly beside it. Variables that
 // other CPUs write at any time are atomic; the others are written during boot only.
 unsafe extern "C" {
+	fn kvm_p9_load_way_in(nia: u64, msr: u64);
 	fn kvm_p9_run_guest_site(vcpu: *mut u8);
 	fn kvm_p9_load_vectors(fp: *const u8, vr: *const u8);
 	fn kvm_p9_store_vectors(fp: *mut u8, vr: *mut u8);
@@ -301,6 +302,12 @@ impl Kernel for Power9 {
 	unsafe fn slb_clear_all(&mut self) {
 		// SAFETY: the caller says that the host needs none.
 		unsafe { kvm_p9_clear_slb() };
+	}
+
+	#[inline(always)]
+	unsafe fn load_way_in(&mut self, nia: u64, msr: u64) {
+		// SAFETY: interrupts that use the registers are disabled, and the guest runs next.
+		unsafe { kvm_p9_load_way_in(nia, msr) };
 	}
 
 	#[inline(always)]

@@ -20,7 +20,7 @@
 //!   directly.
 //! - [`GuestOnly`]: what the host has no use for. A light exit can leave them, too, until
 //!   another vcpu comes.
-//! - [`Interrupt`]: what any interrupt overwrites: loaded last, read first.
+//! - [`Interrupt`]: what any interrupt overwrites: loaded last, and saved by the trampoline.
 //! - [`Transactions`]: what can only be touched while MSR\[TM\] is on.
 //!
 //! Registers that have no value to be exchanged, but a rule of their own, are in
@@ -39,8 +39,6 @@ pub struct Conditions {
 	pub tm: bool,
 	/// Watchpoints are usable on this host (`dawr_enabled()`).
 	pub dawr: bool,
-	/// SRR0 and SRR1 hold what is not known otherwise.
-	pub srr: bool,
 }
 
 /// Whether a row's register is switched in this entry.

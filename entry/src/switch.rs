@@ -101,7 +101,6 @@ fn conditions<P: Profile, K: Kernel>(k: &K, hfscr: u64) -> Conditions {
 		ebb: hfscr & hfscr::EBB != 0,
 		tm: facilities::has_tm::<P>() && hfscr & hfscr::TM != 0,
 		dawr: k.dawr_enabled(),
-		srr: true,
 	}
 }
 
@@ -198,8 +197,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		k.time_guest_exit(context.vcpu);
 		let found = match P::KIND {
 			// SAFETY: a hash guest has just left the trampoline.
-			GuestKind::Hash if P::LIGHT => match unsafe { storage::answer(k, context, when, lpcr) }
-			{
+			GuestKind::Hash if P::LIGHT => match unsafe { storage::answer(k, context, lpcr) } {
 				storage::Ended::Answered => continue,
 				storage::Ended::ByDevice => exit::may_store_to_device(k, context.vcpu),
 				storage::Ended::Otherwise => exit::find_hash_job(k, &context),
@@ -212,7 +210,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 		{
 			// SAFETY: the guest has just left the trampoline: a radix guest with the MMU on, a
 			// hash guest with it off.
-			let out = unsafe { exit::leave_lightly::<P, _>(k, context, when, job) };
+			let out = unsafe { exit::leave_lightly::<P, _>(k, context, job) };
 			let Some(out) = out else { continue };
 			// Nothing, since the PMU is neither's. But the guest may say otherwise by now.
 			k.pmu_to_host(context.vcpu);
@@ -232,7 +230,7 @@ pub unsafe fn run<P: Profile, K: Kernel>(
 			return trap;
 		}
 
-		let out = exit::save_interrupt_state(k, &context, when);
+		let out = exit::save_interrupt_state(k, &context);
 		if facilities::has_tm::<P>()
 			&& out.trap == trap::HV_SOFTPATCH
 			&& context.paca.fake_suspend() == 0

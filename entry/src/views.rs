@@ -119,6 +119,8 @@ view! {
 		vcore / set_vcore: u64 @ VCPU_VCORE;
 		nested / set_nested: u64 @ VCPU_NESTED;
 		ceded / set_ceded: u8 @ VCPU_CEDED;
+		/// What the guest came out with: the trampoline keeps it here.
+		trap / set_trap: u32 @ VCPU_TRAP;
 		doorbell_request / set_doorbell_request: u8 @ VCPU_DOORBELL_REQUEST;
 		/// As `doorbell_request`, for the L2 that the vcpu runs.
 		nested_doorbell_request / set_nested_doorbell_request: u8 @ VCPU_NESTED_DOORBELL_REQUEST;
@@ -301,7 +303,6 @@ view! {
 		irq_happened / set_irq_happened: u8 @ PACA_IRQ_HAPPENED;
 		in_guest / set_in_guest: u8 @ PACA_IN_GUEST;
 		fake_suspend / set_fake_suspend: u8 @ PACA_FAKE_SUSPEND;
-		trap / set_trap: u64 @ PACA_TRAP;
 		/// SRR0 and SRR1 hold what the next rfid needs.
 		srr_valid / set_srr_valid: u8 @ PACA_SRR_VALID;
 		/// The same of HSRR0, HSRR1 and hrfid.

@@ -195,6 +195,19 @@ _GLOBAL(kvm_p9_run_guest)
 .size kvm_p9_run_guest, . - kvm_p9_run_guest
 
 /*
+ * void kvm_p9_load_way_in(u64 nia, u64 msr)
+ *
+ * Rust calls it to load HSRR0 and HSRR1 while the mode byte has its guest value. kvm_p9_interrupted
+ * writes both, so it has to know where only one of them is loaded, and begins here again.
+ */
+_GLOBAL(kvm_p9_load_way_in)
+	mtspr	SPRN_HSRR0, r3
+	mtspr	SPRN_HSRR1, r4
+	blr
+.Lway_in_end:
+.size kvm_p9_load_way_in, . - kvm_p9_load_way_in
+
+/*
  * From kvmppc_hcall, with
  *   r13		PACA
  *   r9			guest CR
@@ -393,8 +406,10 @@ _GLOBAL(kvm_p9_stamp_hcall)
  *			PACA's save area for this kind of interrupt
  *   all others		the guest's
  *
- * Saves the guest's GPRs, but for those in the PACA, CR, LR, XER, NIA and MSR, and
- * returns to the caller of kvm_p9_run_guest.
+ * Saves the guest's GPRs, but for those in the PACA, CR, LR, XER, NIA and MSR, and what any
+ * interrupt overwrites: SRR0, SRR1, DAR, DSISR and the trap number. With that the host survives a
+ * system reset until the exit is over: see kvm_p9_interrupted. Returns to the caller of
+ * kvm_p9_run_guest.
  */
 .balign	IFETCH_ALIGN_BYTES
 _GLOBAL(kvm_p9_exit_interrupt)
@@ -405,8 +420,18 @@ _GLOBAL(kvm_p9_exit_interrupt)
 	ld	r10, HSTATE_KVM_VCPU(r13)
 	GPRS	std, 0, 8, VCPU_GPR(R0), r10
 	GPRS	std, 14, 31, VCPU_GPR(R14), r10
+	ld	r2, HSTATE_SCRATCH0(r13)
+	mfspr	r0, SPRN_SRR0
+	mfspr	r6, SPRN_SRR1
+	mfspr	r7, SPRN_DAR
+	mfspr	r8, SPRN_DSISR
 	mflr	r4
 	mfspr	r5, SPRN_XER
+	stw	r2, VCPU_TRAP(r10)
+	std	r0, VCPU_SRR0(r10)
+	std	r6, VCPU_SRR1(r10)
+	std	r7, VCPU_DAR(r10)
+	stw	r8, VCPU_DSISR(r10)
 	std	r11, VCPU_PC(r10)
 	std	r12, VCPU_MSR(r10)
 	std	r9, VCPU_CR(r10)
@@ -451,15 +476,20 @@ _GLOBAL(kvm_p9_exit_interrupt)
  *   hcall	From where the trampoline has the guest's NIA and MSR in r5 and r4 (.Lhcall_read), and
  *		then in HSRR0 and HSRR1 (.Lhcall_kept), to the hrfid. A handler goes on where it was.
  *
+ *   exit	After kvm_p9_exit_interrupt. The guest's are in the vcpu. What was interrupted goes on, also
+ *		to the next entry, if the exit is a light one: from an entry it cannot be told.
+ *
  * From the vector to there and in kvm_p9_exit_interrupt they are lost, and with them the guest. The
- * host goes on. All else, as in the exit after kvm_p9_exit_interrupt, goes to kvmppc_p9_bad_interrupt,
- * which ends the host, as on the C path.
+ * host goes on. All else goes to kvmppc_p9_bad_interrupt, which ends the host, as on the C path.
  *
  * Kernel addresses are translated in all of these places, r13 is the PACA or a guest's that comes
  * from memory once more, and the handlers restore all registers but for those that are saved here.
  * In a handler r1 is at or below HSTATE_HOST_R1; on the full path, whose exit has the same
- * functions, r1 is above: see FRAME_SIZE.
+ * functions, r1 is above: see FRAME_SIZE. Where r1 is the guest's is known by NIP.
  */
+
+/* How far above HSTATE_HOST_R1 r1 is in the exit, at most: where the caller of the trampoline has it */
+#define EXIT_ABOVE	(FRAME_SIZE + STACK_FRAME_MIN_SIZE + 16)
 
 /*
  * What is kept, below what a handler may use of the stack. HSTATE_SCRATCH1 has its address: it is
@@ -583,6 +613,7 @@ _GLOBAL(kvm_p9_interrupted)
 	/* Addresses without their upper four bits: a radix guest in real mode arrives in real mode */
 	clrldi	r3, r11, 4
 	IF_WITHIN .Lguest_loads, .Lguest_end, .Linterrupted_loads
+	IF_WITHIN kvm_p9_load_way_in, .Lway_in_end, .Linterrupted_way_in
 	IF_WITHIN kvm_p9_run_guest, .Lguest_loads, .Linterrupted_entry
 	andi.	r4, r12, MSR_FP
 	bne	.Linterrupted_entry
@@ -598,6 +629,12 @@ _GLOBAL(kvm_p9_interrupted)
 	subf	r5, r4, r5
 	cmpld	r3, r5
 	blt	.Linterrupted_arrival
+
+	ld	r4, HSTATE_HOST_R1(r13)
+	subf	r4, r4, r1
+	subi	r4, r4, 1
+	cmpldi	r4, EXIT_ABOVE
+	blt	.Linterrupted_way_out
 
 	/*
 	 * A leaf that handlers call is as good as the place where it returns to. Its first blr the
@@ -682,7 +719,23 @@ _GLOBAL(kvm_p9_interrupted)
 	std	r13, EX_R13(r6)
 	b	.Lsurvivable
 
-	/* A guest whose entry is interrupted has SRR0, SRR1, DAR and DSISR in the vcpu */
+	/* Its registers are still there */
+.Linterrupted_way_in:
+	LOAD_REG_ADDR(r5, kvm_p9_load_way_in)
+	std	r5, KEPT_NIP(r10)
+	andi.	r4, r12, MSR_IR | MSR_DR
+	cmpwi	r4, MSR_IR | MSR_DR
+	beq	.Lsurvivable
+	b	.Lunsurvivable_kept
+
+	/* After an interrupt of the same kind the guest's r9 to r13 may be in its save area still */
+.Linterrupted_way_out:
+	ld	r4, HSTATE_KVM_VCPU(r13)
+	lwz	r4, VCPU_TRAP(r4)
+	cmplwi	r4, BOOK3S_INTERRUPT_MACHINE_CHECK
+	ble	.Lunsurvivable_kept
+
+	/* A guest whose entry or exit is interrupted has SRR0, SRR1, DAR and DSISR in the vcpu */
 .Linterrupted_entry:
 	andi.	r4, r12, MSR_IR | MSR_DR
 	cmpwi	r4, MSR_IR | MSR_DR
@@ -848,6 +901,8 @@ _GLOBAL(kvm_p9_lose_guest)
 	li	r10, KVM_GUEST_MODE_HV_P9_RS
 	stb	r10, HSTATE_IN_GUEST(r13)
 	li	r9, 0
+	mtspr	SPRN_SRR0, r9
+	mtspr	SPRN_SRR1, r9
 	mtmsrd	r9, 1
 	.Lexmc = 0
 	.rept	EX_SIZE

@@ -53,6 +53,7 @@ int main(void)
 	FIELD64(VCPU_VCORE, kvm_vcpu, arch.vcore);
 	FIELD64(VCPU_NESTED, kvm_vcpu, arch.nested);
 	FIELD8(VCPU_CEDED, kvm_vcpu, arch.ceded);
+	FIELD32(VCPU_TRAP, kvm_vcpu, arch.trap);
 	FIELD8(VCPU_DOORBELL_REQUEST, kvm_vcpu, arch.doorbell_request);
 	FIELD8(VCPU_NESTED_DOORBELL_REQUEST, kvm_vcpu, arch.nested_doorbell_request);
 	FIELD8(VCPU_PRODDED, kvm_vcpu, arch.prodded);
@@ -221,7 +222,6 @@ int main(void)
 	FIELD8(PACA_IRQ_HAPPENED, paca_struct, irq_happened);
 	FIELD8(PACA_IN_GUEST, paca_struct, kvm_hstate.in_guest);
 	FIELD8(PACA_FAKE_SUSPEND, paca_struct, kvm_hstate.fake_suspend);
-	FIELD64(PACA_TRAP, paca_struct, kvm_hstate.scratch0);
 	FIELD8(PACA_SRR_VALID, paca_struct, srr_valid);
 	FIELD8(PACA_HSRR_VALID, paca_struct, hsrr_valid);
 	FIELD8(PACA_PMCREGS_IN_USE, paca_struct, pmcregs_in_use);

@@ -121,13 +121,13 @@ macro_rules! switched_sprs {
 				ic / set_ic: IC = 848, vcpu(arch.ic) as u64, always, dont_care;
 			}
 			/// Registers that any interrupt overwrites, a machine check among them: loaded as
-			/// late as can be and read as early.
+			/// late as can be, and saved by the trampoline before anything else is done.
 			Interrupt {
 				/// Save/Restore Register 0: where the guest's last interrupt came from.
-				srr0 / set_srr0: SRR0 = 26, vcpu(arch.shregs.srr0) as u64, srr,
+				srr0 / set_srr0: SRR0 = 26, vcpu(arch.shregs.srr0) as u64, always,
 					dont_care, guest(!0);
 				/// Save/Restore Register 1: and in which state.
-				srr1 / set_srr1: SRR1 = 27, vcpu(arch.shregs.srr1) as u64, srr,
+				srr1 / set_srr1: SRR1 = 27, vcpu(arch.shregs.srr1) as u64, always,
 					dont_care, guest(!0);
 				/// Data Address Register: the guest's last faulting address.
 				dar / set_dar: DAR = 19, vcpu(arch.shregs.dar) as u64, always,

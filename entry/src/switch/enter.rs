@@ -244,6 +244,18 @@ pub(super) unsafe fn load_way_in<K: Kernel>(k: &mut K, vcpu: VcpuView) {
 	}
 }
 
+/// Loads the way into the guest again, after a light exit.
+///
+/// # Safety
+///
+/// The guest must run next, and its SRR0 and SRR1 must be loaded after this.
+#[inline(always)]
+pub(super) unsafe fn load_way_back<K: Kernel>(k: &mut K, vcpu: VcpuView) {
+	let msr = vcpu.msr() & !Msr::HV.bits() | Msr::ME.bits();
+	// SAFETY: interrupts that use these are disabled.
+	unsafe { k.load_way_in(vcpu.nip(), msr) };
+}
+
 /// Switches the MMU context to the guest's, and flushes translations that another CPU left to this
 /// one.
 ///

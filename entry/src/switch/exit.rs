@@ -16,7 +16,7 @@ use super::{
 use crate::context::{Context, GuestKind, Kernel, Profile};
 use crate::layout::kernel as layout;
 use crate::light::{self, Structures};
-use crate::sprs::{self, Conditions, Interrupt, Supervisor, User};
+use crate::sprs::{self, Conditions, Supervisor, User};
 use crate::views::VcpuView;
 
 /// How the guest's run ended.
@@ -30,28 +30,13 @@ pub(super) struct Out {
 	pub(super) timebase_changed: bool,
 }
 
-/// Saves what the next interrupt would overwrite. Calls the handlers of the kernel that must
-/// run while the guest's state is loaded (HMI, machine check).
+/// Saves what the next interrupt would overwrite, and the trampoline has not saved. Calls the handlers of
+/// the kernel that must run while the guest's state is loaded (HMI, machine check).
 #[inline(always)]
-pub(super) fn save_interrupt_state<K: Kernel>(
-	k: &mut K,
-	context: &Context,
-	when: Conditions,
-) -> Out {
-	let Context { vcpu, paca, .. } = *context;
+pub(super) fn save_interrupt_state<K: Kernel>(k: &mut K, context: &Context) -> Out {
+	let Context { vcpu, .. } = *context;
 	// Interrupts with HSRRs are told by bit 1, which only other paths use.
-	let trap = paca.trap() as u32 & !2;
-
-	// `sc` leaves in SRR0 and SRR1 what is NIA and MSR now.
-	let when = Conditions {
-		srr: trap != trap::SYSCALL,
-		..when
-	};
-	Interrupt::save(k, context, when);
-	if !when.srr {
-		vcpu.set_srr0(vcpu.nip());
-		vcpu.set_srr1(vcpu.msr());
-	}
+	let trap = vcpu.trap() & !2;
 
 	let saved = k.exception_area(trap);
 	vcpu.set_gpr9(saved.r9());
@@ -141,8 +126,8 @@ pub(super) enum Found {
 pub(super) fn find_job<K: Kernel>(k: &mut K, context: &Context) -> Found {
 	/// What a store is that has no translation, and nothing else is wrong.
 	const MASK: u32 = (layout::DSISR_ODD | layout::DSISR_STORE) as u32;
-	let Context { vcpu, paca, .. } = *context;
-	match paca.trap() as u32 & !2 {
+	let Context { vcpu, .. } = *context;
+	match vcpu.trap() & !2 {
 		trap @ trap::H_DATA_STORAGE
 			if k.exception_area(trap).dsisr() & MASK == layout::DSISR_STORE as u32 =>
 		{
@@ -163,8 +148,8 @@ pub(super) fn find_hash_job<K: Kernel>(k: &mut K, context: &Context) -> Found {
 		Number::LOGICAL_CI_LOAD,
 		Number::LOGICAL_CI_STORE,
 	];
-	let Context { vcpu, paca, .. } = *context;
-	let answers = paca.trap() as u32 & !2 == trap::SYSCALL
+	let Context { vcpu, .. } = *context;
+	let answers = vcpu.trap() & !2 == trap::SYSCALL
 		&& HCALLS.contains(&Number(vcpu.gpr3()))
 		&& !Msr::from_bits_retain(vcpu.msr()).intersects(Msr::TS | Msr::PR)
 		&& k.answers_faults(vcpu);
@@ -236,11 +221,10 @@ fn find_doorbell<K: Kernel>(k: &mut K, vcpu: VcpuView) -> Found {
 pub(super) unsafe fn leave_lightly<P: Profile, K: Kernel>(
 	k: &mut K,
 	context: Context,
-	when: Conditions,
 	job: Job,
 ) -> Option<Out> {
 	// Both kinds of exit need all of this.
-	let out = save_interrupt_state(k, &context, when);
+	let out = save_interrupt_state(k, &context);
 	let Context {
 		vcpu,
 		vcore,
@@ -295,7 +279,7 @@ pub(super) unsafe fn leave_lightly<P: Profile, K: Kernel>(
 		Answered::Done => {}
 	}
 	// SAFETY: as on the way in.
-	unsafe { enter::load_way_in(k, vcpu) };
+	unsafe { enter::load_way_back(k, vcpu) };
 	None
 }
 
@@ -321,8 +305,7 @@ pub(super) unsafe fn go_straight_on<K: Kernel>(k: &mut K, context: &Context) {
 	// SAFETY: interrupts that use these are disabled.
 	unsafe {
 		enter::load_hfscr(k, context.vcpu);
-		k.mtspr::<{ Spr::HSRR0.0 }>(context.vcpu.nip());
-		k.mtspr::<{ Spr::HSRR1.0 }>(context.vcpu.msr());
+		k.load_way_in(context.vcpu.nip(), context.vcpu.msr());
 	}
 }
 
@@ -351,13 +334,13 @@ pub(super) fn find_service<P: Profile, K: Kernel>(
 ) -> Option<Service> {
 	/// What neither storage interrupt says of a translation that is only not there.
 	const ODD: u64 = layout::DSISR_ODD as u64;
-	let Context { vcpu, paca, .. } = *context;
+	let Context { vcpu, .. } = *context;
 	match found {
 		Found::Memory(slot) => return Some(Service::Fault { slot, store: true }),
 		Found::OtherStore => return None,
 		Found::Nothing | Found::Job(_) => {}
 	}
-	match paca.trap() as u32 & !2 {
+	match vcpu.trap() & !2 {
 		trap::HV_DECREMENTER | trap::H_DOORBELL | trap::H_VIRT => {
 			may_serve::<P, _>(k, vcpu).then_some(Service::Interrupts)
 		}

@@ -78,7 +78,7 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 	let Context { vcpu, paca, .. } = *context;
 	let host = k.light(vcpu);
 	let is_hash = matches!(P::KIND, GuestKind::Hash);
-	let out = exit::save_interrupt_state(k, context, when);
+	let out = exit::save_interrupt_state(k, context);
 
 	// As in a full exit: all of the guest's that has to be read comes before the first write.
 	let purr = k.mfspr::<{ Spr::PURR.0 }>();
@@ -174,6 +174,6 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 		enter::load_decrementers(k, context, run.hdec, *tb, host.lpcr);
 	}
 	// SAFETY: the guest's context is loaded, and the guest runs next.
-	unsafe { enter::load_way_in(k, vcpu) };
+	unsafe { enter::load_way_back(k, vcpu) };
 	None
 }

@@ -12,7 +12,6 @@ use super::exit::save_interrupt_state;
 use super::{enter, trap};
 use crate::context::{Context, Kernel};
 use crate::layout::kernel as layout;
-use crate::sprs::Conditions;
 use crate::views::VcpuView;
 
 /// The guest's data storage interrupt.
@@ -40,14 +39,9 @@ pub(super) enum Ended {
 ///
 /// A hash guest must have just left the trampoline.
 #[inline(always)]
-pub(super) unsafe fn answer<K: Kernel>(
-	k: &mut K,
-	context: Context,
-	when: Conditions,
-	lpcr: u64,
-) -> Ended {
+pub(super) unsafe fn answer<K: Kernel>(k: &mut K, context: Context, lpcr: u64) -> Ended {
 	// Interrupts with HSRRs are told by bit 1, which only other paths use.
-	let trap = context.paca.trap() as u32 & !2;
+	let trap = context.vcpu.trap() & !2;
 	if !matches!(trap, trap::H_DATA_STORAGE | trap::H_INST_STORAGE)
 		|| !k.answers_faults(context.vcpu)
 	{
@@ -59,7 +53,7 @@ pub(super) unsafe fn answer<K: Kernel>(
 		return Ended::ByDevice;
 	}
 	// SAFETY: the caller's word.
-	match unsafe { answer_storage(k, context, when, lpcr, trap) } {
+	match unsafe { answer_storage(k, context, lpcr, trap) } {
 		true => Ended::Answered,
 		false => Ended::Otherwise,
 	}
@@ -69,13 +63,7 @@ pub(super) unsafe fn answer<K: Kernel>(
 ///
 /// As for [`answer`], after a storage fault.
 #[inline(never)]
-unsafe fn answer_storage<K: Kernel>(
-	k: &mut K,
-	context: Context,
-	when: Conditions,
-	lpcr: u64,
-	trap: u32,
-) -> bool {
+unsafe fn answer_storage<K: Kernel>(k: &mut K, context: Context, lpcr: u64, trap: u32) -> bool {
 	let vcpu = context.vcpu;
 	let msr = Msr::from_bits_retain(vcpu.msr());
 	if msr.intersects(Msr::TS) {
@@ -110,7 +98,7 @@ unsafe fn answer_storage<K: Kernel>(
 		Owner::Nobody => None,
 		Owner::Guest(status) => Some(status),
 	};
-	save_interrupt_state(k, &context, when);
+	save_interrupt_state(k, &context);
 	if let Some(status) = status {
 		// The instruction was a prefixed one. A POWER9 has none.
 		let prefixed = msr.bits() & layout::SRR1_IS_PREFIXED as u64;
@@ -124,7 +112,7 @@ unsafe fn answer_storage<K: Kernel>(
 	}
 	k.count_fault(vcpu);
 	// SAFETY: the guest runs next.
-	unsafe { enter::load_way_in(k, vcpu) };
+	unsafe { enter::load_way_back(k, vcpu) };
 	true
 }
 

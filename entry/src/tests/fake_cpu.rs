@@ -510,6 +510,14 @@ impl Kernel for Machine {
 		self.slb.clear();
 	}
 
+	unsafe fn load_way_in(&mut self, nia: u64, msr: u64) {
+		// SAFETY: nothing depends on the registers here.
+		unsafe {
+			self.mtspr::<{ Spr::HSRR0.0 }>(nia);
+			self.mtspr::<{ Spr::HSRR1.0 }>(msr);
+		}
+	}
+
 	unsafe fn run_guest(&mut self, vcpu: VcpuView) {
 		assert!(
 			!Msr::from_bits_retain(self.msr).contains(Msr::EE),
@@ -541,14 +549,23 @@ impl Kernel for Machine {
 			// All that it can reach.
 			None => self.slb = (0..4).map(|index| (index, (1 << 27, 0xbad))).collect(),
 		}
-		self.context.paca.set_trap(self.traps.remove(0).into());
+		vcpu.set_trap(self.traps.remove(0));
 		vcpu.set_msr(
 			self.guest_writes
 				.get(&Spr::SRR1.0)
 				.copied()
 				.unwrap_or(GUEST_MSR.bits()),
 		);
-		let trap = self.context.paca.trap() as u32 & !2;
+		let trap = vcpu.trap() & !2;
+		// `sc` has left NIA and MSR there.
+		if trap == trap::SYSCALL {
+			self.set(Spr::SRR0, vcpu.nip());
+			self.set(Spr::SRR1, vcpu.msr());
+		}
+		vcpu.set_srr0(self.spr(Spr::SRR0));
+		vcpu.set_srr1(self.spr(Spr::SRR1));
+		vcpu.set_dar(self.spr(Spr::DAR));
+		vcpu.set_dsisr(self.spr(Spr::DSISR) as u32);
 		self.msr = (Msr::SF | Msr::HV | Msr::ME | Msr::LE).bits();
 		// Machine check, system reset and HMI are taken with the MMU off always.
 		let real = [trap::SYSTEM_RESET, trap::MACHINE_CHECK, trap::HMI].contains(&trap);

@@ -97,7 +97,7 @@ impl Machine {
 			false => "light_serve",
 		}));
 		let light = self.light.expect("light exits are on");
-		assert_eq!(trap, self.context.paca.trap() as u32 & !2);
+		assert_eq!(trap, self.context.vcpu.trap() & !2);
 		let Context {
 			vcpu,
 			vcore,

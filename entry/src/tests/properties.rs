@@ -577,15 +577,6 @@ fn transaction_state_is_the_processors() {
 }
 
 #[test]
-fn srrs_of_an_hcall_are_what_the_trampoline_saved() {
-	let mut m = uniform([0; 3], 0);
-	let vcpu = m.context.vcpu;
-	vcpu.set_nip(0x4000);
-	m.run(true);
-	assert_eq!((vcpu.srr0(), vcpu.srr1()), (0x4000, GUEST_MSR.bits()));
-}
-
-#[test]
 fn facilities_of_an_l2_are_its_l1s_decision() {
 	let mut m = uniform([0; 3], hfscr::EBB | hfscr::TM);
 	m.l2();

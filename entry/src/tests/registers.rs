@@ -38,7 +38,6 @@ enum When {
 	ebb,
 	tm,
 	dawr,
-	srr,
 }
 
 #[allow(non_camel_case_types)] // As in the rows.
@@ -306,6 +305,6 @@ pub(super) fn switched(spr: Spr, facilities: u64, dawr: bool, assist: bool) -> b
 		Some(When::ebb) => facilities & hfscr::EBB != 0,
 		Some(When::tm) => assist && facilities & hfscr::TM != 0,
 		Some(When::dawr) => dawr,
-		Some(When::always | When::srr) | None => true,
+		Some(When::always) | None => true,
 	}
 }

@@ -85,7 +85,7 @@ pub unsafe extern "C" fn kvm_p9_time_exit(vcpu: NonNull<u8>) {
 	if let Some(stats) = stats(p9) {
 		let now = (timebase(), u64::from(cycle_counter()));
 		// Interrupts with HSRRs are told by bit 1.
-		let trap = paca().trap() as u32 & !2;
+		let trap = vcpu.trap() & !2;
 		let kind = kind::of(trap, Number(vcpu.gpr3()));
 		let (tb, cycles) = match trap {
 			trap::SYSCALL => (p9.hcall_tb.get(), p9.hcall_cycles.get()),
