@@ -19,6 +19,8 @@ pub enum Where {
 	Arrival,
 	/// At each instruction of the entry from where the mode byte is set.
 	Entry,
+	/// At each instruction of the exit after the trampoline, until the mode byte is reset.
+	Exit,
 	/// At random times, so often.
 	Random(u64),
 }
@@ -47,6 +49,7 @@ impl Interrupts {
 		let at = match rest.split('-').next()? {
 			"lost" => Where::Arrival,
 			"entry" => Where::Entry,
+			"exit" => Where::Exit,
 			"random" => Where::Random(AT_RANDOM),
 			_ => Where::Fast,
 		};
@@ -121,6 +124,7 @@ mod tests {
 			of("mce-entry-null"),
 			Some((Kind::MachineCheck, Where::Entry))
 		);
+		assert_eq!(of("nmi-exit-null"), Some((reset, Where::Exit)));
 		assert_eq!(of("probe-radix-c"), None);
 	}
 }

@@ -254,6 +254,7 @@ table! {
 	("nmi-registers-{guest}-h_prod",           GUESTS, NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFast, case!("h_prod"), t.seed)),
 	("nmi-h_put_tce_indirect",                 RADIX,  NONE,  On(Nmi), [],     |_| resets::lists(Kind::SystemReset, case!("h_put_tce_indirect_16"))),
 	("nmi-entry-null",                         RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFull, case!("null"), t.seed)),
+	("nmi-exit-null",                          RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFull, case!("null"), t.seed)),
 	("nmi-lost-{guest}-null",                  GUESTS, NONE,  On(Nmi), [],     |t| resets::lost(Kind::SystemReset, t.guest(), case!("null"), t.seed)),
 	("nmi-random-compute",                     RADIX,  NONE,  On(Nmi), [],     |_| resets::random(Kind::SystemReset, case!("decrementer"), 500)),
 	("nmi-random-null",                        RADIX,  NONE,  On(Nmi), [],     |_| resets::random(Kind::SystemReset, case!("null"), 50000)),
@@ -261,6 +262,7 @@ table! {
 	("nmi-random-h_put_tce_indirect",          RADIX,  NONE,  On(Nmi), [],     |_| resets::random(Kind::SystemReset, case!("h_put_tce_indirect_512"), 1000)),
 	("mce-registers-{guest}-null",             GUESTS, NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFast, case!("null"), t.seed)),
 	("mce-entry-null",                         RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFull, case!("null"), t.seed)),
+	("mce-exit-null",                          RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFull, case!("null"), t.seed)),
 	("mce-lost-{guest}-null",                  GUESTS, NONE,  On(Nmi), [],     |t| resets::lost(Kind::MachineCheck, t.guest(), case!("null"), t.seed)),
 
 	// The last of a machine whose kernel checks itself.

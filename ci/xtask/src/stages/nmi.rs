@@ -29,7 +29,7 @@ use crate::stage::{Args, Need, Part, Stage, log_path, seed, stage};
 pub const STAGE: Stage = stage("nmi", |args| {
 	let part = |series| {
 		let needs = [Need::Kernel(series), Need::Programs];
-		let seconds = if asked(args) { 240 } else { 1 };
+		let seconds = if asked(args) { 110 } else { 1 };
 		let part = Part::new(needs, seconds, move || nmi(args, series)).on(series);
 		// The machine runs in real time.
 		if asked(args) { part.alone() } else { part }
@@ -43,7 +43,7 @@ fn asked(args: &Args) -> bool {
 
 fn nmi(args: &Args, series: &'static Series) -> Result<Found> {
 	if !asked(args) {
-		let why = "four minutes; with --all or by name";
+		let why = "two minutes; with --all or by name";
 		return Ok(Found::from(vec![Check::skipped("system resets", why)]));
 	}
 	let mut tests = names(&registry::tests(), registry::Boot::Nmi);
@@ -114,12 +114,18 @@ fn complaint(test: &str, done: &Done, seen: Option<Seen>) -> Option<String> {
 	};
 	let all = done.interrupts - told;
 	let least = match (kind, at) {
-		(Kind::MachineCheck, Where::Fast | Where::Entry) => 1,
+		(Kind::MachineCheck, Where::Fast | Where::Entry | Where::Exit) => 1,
 		_ => all,
+	};
+	// A guest that is lost once more while it says so is told once: at random times that can be.
+	let lost = done.at(Place::Lost);
+	let least_lost = match at {
+		Where::Random(_) => lost - lost / 8,
+		_ => lost,
 	};
 	let right = done.interrupts > 0
 		&& (least..=all).contains(&seen.interrupts)
-		&& seen.lost == done.at(Place::Lost)
+		&& (least_lost..=lost).contains(&seen.lost)
 		&& seen.told == told;
 	(!right).then(|| format!("{}, and the test saw {}", describe(done), seen.text()))
 }

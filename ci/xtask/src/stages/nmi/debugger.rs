@@ -270,12 +270,36 @@ impl<'a> Debugger<'a> {
 		bail!("no entry is watched to its end")
 	}
 
+	/// The instructions of an exit, from the end of the trampoline to where the mode byte is reset.
+	fn exit(&mut self, number: Number) -> Result<Vec<u64>> {
+		let exit = self.kernel.exit.0;
+		self.at_next_hcall([exit, real(exit)], Some(number))?;
+		let (mut seen, mut list) = (BTreeSet::new(), Vec::new());
+		for _ in 0..LONGEST {
+			self.gdb.step()?;
+			let place = self.place()?;
+			match place {
+				Place::Lost => {}
+				Place::Exit | Place::Entry => {
+					let pc = self.gdb.register(register::PC)?;
+					if place == Place::Exit && seen.insert(pc) {
+						list.push(pc);
+					}
+				}
+				_ if list.is_empty() => bail!("the exit begins in {}", place.name()),
+				_ => return Ok(list),
+			}
+		}
+		bail!("an exit does not end")
+	}
+
 	/// An interrupt at each instruction of a list, which is made by watching one hcall.
 	fn everywhere(&mut self, interrupts: Interrupts, number: Number) -> Result<Done> {
 		let mut done = Done::default();
 		let list = match interrupts.at {
 			Where::Arrival => self.arrival(number)?,
 			Where::Entry => self.entry(number)?,
+			Where::Exit => self.exit(number)?,
 			_ => self.instructions(number)?,
 		};
 		// A lost guest makes an hcall, too, and the host system calls.
@@ -290,8 +314,13 @@ impl<'a> Debugger<'a> {
 				}
 				came.with_context(|| format!("at {pc:#x}"))?;
 				let place = self.place()?;
-				// Other ways lead through the functions of the entry.
-				if interrupts.at != Where::Entry || place == Place::Entry {
+				// Other ways lead through the functions of the entry, and of the exit.
+				let wanted = match interrupts.at {
+					Where::Entry => place == Place::Entry,
+					Where::Exit => place == Place::Exit,
+					_ => true,
+				};
+				if wanted {
 					break place;
 				}
 				self.gdb.step()?;

@@ -79,8 +79,10 @@ pub enum Place {
 	Handler,
 	/// In the trampoline, which has what a system reset overwrites.
 	Trampoline,
-	/// On the way into a guest of kvm-p9.
+	/// On the way into a guest of kvm-p9, or out of it once MSR\[FP\] is set again.
 	Entry,
+	/// On the way out of it before, after the trampoline.
+	Exit,
 	/// In the kernel, with MSR\[RI\] set.
 	Host,
 	/// From a vector to where the trampoline has the guest's NIA and MSR, or to the full exit, for a
@@ -90,7 +92,8 @@ pub enum Place {
 	Vector,
 	/// In firmware, which is big-endian.
 	Firmware,
-	/// In the kernel, with MSR\[RI\] clear or in a system reset: the exit, and the ends of interrupts.
+	/// In the kernel, with MSR\[RI\] clear or in a system reset: ends of interrupts, the exit with the MMU
+	/// off, and what a handler calls.
 	Switch,
 }
 
@@ -102,11 +105,12 @@ impl Place {
 			Self::Handler => "handler",
 			Self::Trampoline => "trampoline",
 			Self::Entry => "entry",
+			Self::Exit => "exit",
 			Self::Host => "host",
 			Self::Vector => "vector of the host",
 			Self::Firmware => "firmware",
 			Self::Lost => "guest lost",
-			Self::Switch => "exit and other",
+			Self::Switch => "other",
 		}
 	}
 
@@ -222,6 +226,8 @@ impl Kernel {
 		const TO_FULL_PATH: u64 = 5 * 4;
 		/// The branch to what all this is about.
 		const TO_INTERRUPTED: u64 = 4;
+		/// More than the full path needs of the stack above the trampoline's frame.
+		const FULL_PATH: u64 = 2048;
 		let pc = state.pc | VIRTUAL;
 		let within = |(start, end): (u64, u64)| (start..end).contains(&pc);
 		let guest = state.mode == MODE_P9_RS;
@@ -255,6 +261,11 @@ impl Kernel {
 			Place::Trampoline
 		} else if arrives {
 			Place::Lost
+		} else if state.r1.wrapping_sub(state.host_r1).wrapping_sub(1) < FULL_PATH {
+			match state.msr & TRANSLATED {
+				TRANSLATED => Place::Exit,
+				_ => Place::Switch,
+			}
 		} else if (within(self.rust) || within(self.flush))
 			&& state.host_r1.wrapping_sub(state.r1) <= HANDLER_STACK
 		{
