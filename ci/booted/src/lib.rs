@@ -60,4 +60,6 @@ mod user_regs;
 #[cfg(target_arch = "powerpc64")]
 mod vfio;
 #[cfg(target_arch = "powerpc64")]
+mod watchpoints;
+#[cfg(target_arch = "powerpc64")]
 mod xics;

@@ -22,7 +22,7 @@ pub enum Boot {
 	Timing,
 	/// A kernel with lockdep and other checks, in the debug stage.
 	Debug,
-	/// A machine that a debugger interrupts, in the nmi stage.
+	/// A machine that a debugger in the nmi stage.
 	Nmi,
 }
 
@@ -131,8 +131,8 @@ use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck, slb},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
-		big_endian, checked, disturb, forks, halt, hcalls, hostile_vmm, page_table, resets, slots,
-		soak, stats, stores, storms, tce, turns, user_regs, xics,
+		big_endian, checked, disturb, forks, halt, hcalls, hostile_vmm, interrupts, page_table,
+		resets, slots, soak, stats, stores, storms, tce, turns, user_regs, watchpoints, xics,
 	},
 	cases::case,
 	std::time::Duration,
@@ -243,6 +243,7 @@ table! {
 	("smp-halt-poll-switch",                  RADIX,  NONE,  On(Smp), [Checked],     |t| halt::switch(t.seed, t.amounts.millis(5000))),
 	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [Checked],     |t| disturb::registers(t.path(), t.seed, t.amounts.millis(6000))),
 	("smp-forks-{path}",                      RADIX,  PATHS, On(Smp), [Checked],     |t| forks::registers(t.path(), t.seed, t.amounts.millis(6000))),
+	("smp-watchpoint-{path}",                 RADIX,  PATHS, On(Smp), [Checked],     |t| watchpoints::registers(t.path(), t.seed, t.amounts.millis(6000))),
 	("smp-soak",                              RADIX,  NONE,  On(Soak), [],    |t| soak::all(t.seed, Duration::from_secs(60 * t.amounts.soak_minutes))),
 	("smp-soak-hpt-{path}",                   HASH_REAL, PATHS, On(Soak), [], |t| page_table::hammer(t.guest(), t.path(), 2, t.seed, Duration::from_secs(10 * t.amounts.soak_minutes))),
 
