@@ -159,6 +159,20 @@ const_assert_eq!(offset_of!(ResizeHpt, shift), 8);
 /// Only stores of one value signal the eventfd.
 pub const KVM_IOEVENTFD_FLAG_DATAMATCH: u32 = 1;
 
+/// An eventfd that sends an interrupt (KVM_IRQFD).
+#[repr(C)]
+pub struct IrqFd {
+	pub fd: u32,
+	pub gsi: u32,
+	pub flags: u32,
+	pub resamplefd: u32,
+	pub pad: [u8; 16],
+}
+
+assert_eq_size!(IrqFd, [u8; 32]);
+const_assert_eq!(offset_of!(IrqFd, fd), 0);
+const_assert_eq!(offset_of!(IrqFd, gsi), 4);
+
 /// An eventfd that stores signal (KVM_IOEVENTFD).
 #[repr(C)]
 pub struct IoEventFd {
@@ -389,6 +403,7 @@ pub const KVM_GET_VCPU_MMAP_SIZE: Ioctl = libc::_IO(KVMIO, 0x04);
 pub const KVM_CREATE_VCPU: Ioctl = libc::_IO(KVMIO, 0x41);
 pub const KVM_GET_DIRTY_LOG: Ioctl = libc::_IOW::<DirtyLog>(KVMIO, 0x42);
 pub const KVM_SET_USER_MEMORY_REGION: Ioctl = libc::_IOW::<MemoryRegion>(KVMIO, 0x46);
+pub const KVM_IRQFD: Ioctl = libc::_IOW::<IrqFd>(KVMIO, 0x76);
 pub const KVM_IOEVENTFD: Ioctl = libc::_IOW::<IoEventFd>(KVMIO, 0x79);
 pub const KVM_RUN: Ioctl = libc::_IO(KVMIO, 0x80);
 pub const KVM_GET_REGS: Ioctl = libc::_IOR::<Regs>(KVMIO, 0x81);

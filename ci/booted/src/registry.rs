@@ -22,7 +22,7 @@ pub enum Boot {
 	Timing,
 	/// A kernel with lockdep and other checks, in the debug stage.
 	Debug,
-	/// A machine that a debugger in the nmi stage.
+	/// A machine that a debugger interrupts, in the nmi stage.
 	Nmi,
 }
 
@@ -243,6 +243,7 @@ table! {
 	("smp-halt-poll-switch",                  RADIX,  NONE,  On(Smp), [Checked],     |t| halt::switch(t.seed, t.amounts.millis(5000))),
 	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [Checked],     |t| disturb::registers(t.path(), t.seed, t.amounts.millis(6000))),
 	("smp-forks-{path}",                      RADIX,  PATHS, On(Smp), [Checked],     |t| forks::registers(t.path(), t.seed, t.amounts.millis(6000))),
+	("smp-interrupts-{path}",                 RADIX,  PATHS, On(Smp), [Checked],     |t| interrupts::registers(t.path(), t.seed, t.amounts.millis(6000))),
 	("smp-watchpoint-{path}",                 RADIX,  PATHS, On(Smp), [Checked],     |t| watchpoints::registers(t.path(), t.seed, t.amounts.millis(6000))),
 	("smp-soak",                              RADIX,  NONE,  On(Soak), [],    |t| soak::all(t.seed, Duration::from_secs(60 * t.amounts.soak_minutes))),
 	("smp-soak-hpt-{path}",                   HASH_REAL, PATHS, On(Soak), [], |t| page_table::hammer(t.guest(), t.path(), 2, t.seed, Duration::from_secs(10 * t.amounts.soak_minutes))),
