@@ -28,6 +28,8 @@ mod hcalls;
 #[cfg(target_arch = "powerpc64")]
 mod hostile_vmm;
 #[cfg(target_arch = "powerpc64")]
+mod hotplug;
+#[cfg(target_arch = "powerpc64")]
 mod interrupts;
 #[cfg(target_arch = "powerpc64")]
 mod kmsg;

@@ -24,11 +24,13 @@ pub enum Boot {
 	Debug,
 	/// A machine that a debugger interrupts, in the nmi stage.
 	Nmi,
+	/// A kernel with CPU hotplug and more that is beside guests, in the hazards stage.
+	Hazards,
 }
 
 impl Boot {
 	/// All of them.
-	pub const ALL: [Self; 7] = [
+	pub const ALL: [Self; 8] = [
 		Self::First,
 		Self::Second,
 		Self::Smp,
@@ -36,6 +38,7 @@ impl Boot {
 		Self::Timing,
 		Self::Debug,
 		Self::Nmi,
+		Self::Hazards,
 	];
 
 	/// Its name in the list of tests.
@@ -48,6 +51,7 @@ impl Boot {
 			Self::Timing => "timing",
 			Self::Debug => "debug",
 			Self::Nmi => "nmi",
+			Self::Hazards => "hazards",
 		}
 	}
 }
@@ -131,15 +135,16 @@ use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck, slb},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
-		big_endian, checked, disturb, forks, halt, hcalls, hostile_vmm, interrupts, page_table,
-		resets, slots, soak, stats, stores, storms, tce, turns, user_regs, watchpoints, xics,
+		big_endian, checked, disturb, forks, halt, hcalls, hostile_vmm, hotplug, interrupts,
+		page_table, resets, slots, soak, stats, stores, storms, tce, turns, user_regs, watchpoints,
+		xics,
 	},
 	cases::case,
 	std::time::Duration,
 	vmm::kvm::Controller,
 };
 
-use Boot::{First, Nmi, Second, Smp, Soak, Timing};
+use Boot::{First, Hazards, Nmi, Second, Smp, Soak, Timing};
 use OnMachine::{ByGuest, On};
 
 // The columns: name, guests, paths, machine, where besides, function.
@@ -261,6 +266,9 @@ table! {
 	("mce-registers-{guest}-null",             GUESTS, NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFast, case!("null"), t.seed)),
 	("mce-entry-null",                         RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFull, case!("null"), t.seed)),
 	("mce-lost-{guest}-null",                  GUESTS, NONE,  On(Nmi), [],     |t| resets::lost(Kind::MachineCheck, t.guest(), case!("null"), t.seed)),
+
+	// What the host does beside a guest, on a kernel that can do it.
+	("smp-hotplug-{path}",                    RADIX,  PATHS, On(Hazards), [], |t| hotplug::registers(t.path(), t.seed, t.amounts.millis(12_000))),
 
 	// The last of a machine whose kernel checks itself.
 	("no-report-since-boot",                  RADIX,  NONE,  On(Boot::Debug), [], |_| checked::no_report_since_boot()),

@@ -26,6 +26,7 @@ pub fn chosen_tests(args: &Args, wanted: impl Fn(&Test) -> bool) -> Result<Vec<T
 		registry::Boot::Timing,
 		registry::Boot::Debug,
 		registry::Boot::Nmi,
+		registry::Boot::Hazards,
 	];
 	let mut tests = registry::tests();
 	tests.retain(|test| !on_request.contains(&test.boot));
