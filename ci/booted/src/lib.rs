@@ -32,6 +32,8 @@ mod hotplug;
 #[cfg(target_arch = "powerpc64")]
 mod interrupts;
 #[cfg(target_arch = "powerpc64")]
+mod kexec;
+#[cfg(target_arch = "powerpc64")]
 mod kmsg;
 #[cfg(target_arch = "powerpc64")]
 mod page_table;

@@ -26,11 +26,13 @@ pub enum Boot {
 	Nmi,
 	/// A kernel with CPU hotplug and more that is beside guests, in the hazards stage.
 	Hazards,
+	/// A machine that goes on with another kernel, in the hazards stage.
+	Kexec,
 }
 
 impl Boot {
 	/// All of them.
-	pub const ALL: [Self; 8] = [
+	pub const ALL: [Self; 9] = [
 		Self::First,
 		Self::Second,
 		Self::Smp,
@@ -39,6 +41,7 @@ impl Boot {
 		Self::Debug,
 		Self::Nmi,
 		Self::Hazards,
+		Self::Kexec,
 	];
 
 	/// Its name in the list of tests.
@@ -52,6 +55,7 @@ impl Boot {
 			Self::Debug => "debug",
 			Self::Nmi => "nmi",
 			Self::Hazards => "hazards",
+			Self::Kexec => "kexec",
 		}
 	}
 }
@@ -88,7 +92,7 @@ pub struct Row {
 	place: OnMachine,
 	also: &'static [Also],
 	#[cfg(target_arch = "powerpc64")]
-	body: fn(&TestRun) -> crate::common::Verdict,
+	body: fn(&TestRun<'_>) -> crate::common::Verdict,
 }
 
 const GUESTS: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real];
@@ -135,7 +139,7 @@ use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck, slb},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
-		big_endian, checked, disturb, forks, halt, hcalls, hostile_vmm, hotplug, interrupts,
+		big_endian, checked, disturb, forks, halt, hcalls, hostile_vmm, hotplug, interrupts, kexec,
 		page_table, resets, slots, soak, stats, stores, storms, tce, turns, user_regs, watchpoints,
 		xics,
 	},
@@ -144,7 +148,7 @@ use {
 	vmm::kvm::Controller,
 };
 
-use Boot::{First, Hazards, Nmi, Second, Smp, Soak, Timing};
+use Boot::{First, Hazards, Kexec, Nmi, Second, Smp, Soak, Timing};
 use OnMachine::{ByGuest, On};
 
 // The columns: name, guests, paths, machine, where besides, function.
@@ -270,6 +274,10 @@ table! {
 	// What the host does beside a guest, on a kernel that can do it.
 	("smp-hotplug-{path}",                    RADIX,  PATHS, On(Hazards), [], |t| hotplug::registers(t.path(), t.seed, t.amounts.millis(12_000))),
 
+	// Another kernel takes over. What follows runs on that kernel.
+	("kexec-{path}",                          RADIX,  PATHS, On(Kexec), [],   |t| kexec::leave(t.name(), t.path(), kexec::End::Kexec, t.seed)),
+	("crash-{path}",                          RADIX,  PATHS, On(Kexec), [],   |t| kexec::leave(t.name(), t.path(), kexec::End::Panic, t.seed)),
+
 	// The last of a machine whose kernel checks itself.
 	("no-report-since-boot",                  RADIX,  NONE,  On(Boot::Debug), [], |_| checked::no_report_since_boot()),
 
@@ -310,6 +318,7 @@ impl Test {
 	#[cfg(target_arch = "powerpc64")]
 	pub(crate) fn run(&self, seed: u64, amounts: crate::job::Amounts) -> crate::common::Verdict {
 		(self.row.body)(&TestRun {
+			name: &self.name,
 			guest: self.guest,
 			path: self.path,
 			seed,
@@ -320,7 +329,8 @@ impl Test {
 
 /// What a test's function is told.
 #[cfg(target_arch = "powerpc64")]
-struct TestRun {
+struct TestRun<'a> {
+	name: &'a str,
 	guest: GuestMode,
 	path: Option<Column>,
 	seed: u64,
@@ -328,7 +338,11 @@ struct TestRun {
 }
 
 #[cfg(target_arch = "powerpc64")]
-impl TestRun {
+impl TestRun<'_> {
+	fn name(&self) -> &str {
+		self.name
+	}
+
 	fn guest(&self) -> GuestMode {
 		self.guest
 	}

@@ -8,7 +8,9 @@ use anyhow::{Result, anyhow};
 use booted::job::Amounts;
 use booted::registry::{self, Test};
 use harness::check::{Check, Verdict};
+use harness::initrd::Initrd;
 use harness::kernel::{self, Image, Series};
+use harness::paths;
 use harness::process::{self, Usage, say};
 use harness::programs::{self, Job};
 use harness::qemu::{Echo, Limits, Machine};
@@ -27,6 +29,7 @@ pub fn chosen_tests(args: &Args, wanted: impl Fn(&Test) -> bool) -> Result<Vec<T
 		registry::Boot::Debug,
 		registry::Boot::Nmi,
 		registry::Boot::Hazards,
+		registry::Boot::Kexec,
 	];
 	let mut tests = registry::tests();
 	tests.retain(|test| !on_request.contains(&test.boot));
@@ -130,9 +133,20 @@ pub struct Boot {
 	cpus: u32,
 	/// One core with so many threads, in place of cores with one thread each.
 	threads: Option<u32>,
+	/// Its kernel starts another one, also by a panic, and so has a copy.
+	has_successor: bool,
 }
 
 impl Boot {
+	/// A machine with so many CPUs whose kernel starts another one, by kexec or by a panic.
+	pub fn with_successor(self, cpus: u32) -> Self {
+		Self {
+			cpus,
+			has_successor: true,
+			..self
+		}
+	}
+
 	/// Less or more than usual.
 	pub fn with(self, usual: Amounts) -> Self {
 		Self { usual, ..self }
@@ -181,6 +195,7 @@ impl Boot {
 			usual: Amounts::default(),
 			cpus: 2,
 			threads: None,
+			has_successor: false,
 		}
 	}
 
@@ -203,6 +218,7 @@ impl Boot {
 			usual: Amounts::default(),
 			cpus: 2,
 			threads: None,
+			has_successor: false,
 		}
 	}
 }
@@ -265,9 +281,29 @@ fn run(
 		},
 	};
 	say(format_args!("{log} tests, --seed {seed}"));
+	let job = Job::Test(serde_json::to_value(job)?);
+	let initrd = if boot.has_successor {
+		let kernel = std::fs::read(image.stripped())?;
+		// The last kernel starts no other one. Each one before has what the next one is started from.
+		let mut next: Option<Vec<u8>> = None;
+		for _ in 0..=boot.tests.len() {
+			let mut initrd = Initrd::new();
+			programs.put(&mut initrd, "init", &job)?;
+			if let Some(next) = next {
+				initrd.file("vmlinux", false, &kernel);
+				initrd.file("initrd", false, &next);
+			}
+			next = Some(initrd.finish());
+		}
+		let path = paths::target().join("boot").join(format!("{log}.cpio"));
+		process::write_whole(&path, &next.unwrap_or_default())?;
+		path
+	} else {
+		programs.initrd(&job, log)?
+	};
 	let machine = Machine {
 		kernel: image.stripped(),
-		initrd: programs.initrd(&Job::Test(serde_json::to_value(job)?), log)?,
+		initrd,
 		append: boot.append.to_owned(),
 		smp: boot.cpus,
 		threads: boot.threads.unwrap_or(1),
@@ -280,7 +316,7 @@ fn run(
 		let mut outcomes = Outcomes::new(boot.tests.clone());
 		let total = outcomes.awaited.len();
 		let mut told = Instant::now();
-		let end = machine.run_with(&options, boot.limits, Echo::No, |line| {
+		let line = |line: &str| {
 			let ours = outcomes.line(line, &mut ended);
 			if told.elapsed() > Duration::from_secs(15) {
 				told = Instant::now();
@@ -290,7 +326,13 @@ fn run(
 				));
 			}
 			ours
-		});
+		};
+		let end = if boot.has_successor {
+			let end = machine.run_to_end(&options, boot.limits, Echo::No, line);
+			end.map(|end| end.time)
+		} else {
+			machine.run_with(&options, boot.limits, Echo::No, line)
+		};
 		if end.is_err() && !outcomes.started && attempt < attempts {
 			attempt += 1;
 			say(format_args!(

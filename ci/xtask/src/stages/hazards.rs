@@ -10,11 +10,12 @@ use anyhow::Result;
 use booted::registry;
 use harness::check::Check;
 use harness::kernel::{self, Series};
+use protocol::Column;
 
 use crate::booted_machine::{Boot, boot, names};
 use crate::stage::{Args, Need, Part, Stage, stage};
 
-/// A kernel build, and a machine.
+/// A kernel build, and several machines.
 pub const STAGE: Stage = stage("hazards", |args| {
 	let part = |series| {
 		let needs = [Need::Kernel(series), Need::Programs];
@@ -26,8 +27,14 @@ pub const STAGE: Stage = stage("hazards", |args| {
 	Ok(args.series()?.into_iter().map(part).collect())
 });
 
-/// What the kernel can do: take CPUs offline.
-const OPTIONS: [&str; 1] = ["HOTPLUG_CPU"];
+/// What the kernel can do: take CPUs offline; start another kernel, also after a
+/// panic, and read the memory of the kernel before.
+const OPTIONS: [&str; 4] = ["HOTPLUG_CPU", "KEXEC_FILE", "CRASH_DUMP", "PROC_VMCORE"];
+
+/// Memory for a kernel that runs after a panic.
+const SUCCESSOR: &str = "crashkernel=448M";
+/// One that ends the kernel, and one for each of the guests.
+const CPUS: u32 = 3;
 
 fn asked(args: &Args) -> bool {
 	args.all || args.names("hazards")
@@ -52,6 +59,16 @@ fn hazards(args: &Args, series: &'static Series) -> Result<Vec<Check>> {
 		let limit = Duration::from_secs(240 + 60 * beside.len() as u64);
 		let machine = Boot::parallel(series.file("hazards"), "", beside, limit);
 		checks.extend(boot(args, &image, machine)?);
+	}
+	for path in [Column::C, Column::RustFull, Column::RustFast] {
+		let mut tests = names(&tests, registry::Boot::Kexec);
+		tests.retain(|test| test.ends_with(&format!("-{}", path.name())));
+		if tests.is_empty() {
+			continue;
+		}
+		let log = format!("{}-{}", series.file("kexec"), path.name());
+		let machine = Boot::parallel(log, SUCCESSOR, tests, Duration::from_secs(300));
+		checks.extend(boot(args, &image, machine.with_successor(CPUS))?);
 	}
 	Ok(checks)
 }
