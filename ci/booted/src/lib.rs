@@ -18,6 +18,8 @@ mod common;
 #[cfg(target_arch = "powerpc64")]
 mod cpus;
 #[cfg(target_arch = "powerpc64")]
+mod crypt;
+#[cfg(target_arch = "powerpc64")]
 mod disturb;
 #[cfg(target_arch = "powerpc64")]
 mod forks;

@@ -28,8 +28,21 @@ pub const STAGE: Stage = stage("hazards", |args| {
 });
 
 /// What the kernel can do: take CPUs offline; start another kernel, also after a
-/// panic, and read the memory of the kernel before.
-const OPTIONS: [&str; 4] = ["HOTPLUG_CPU", "KEXEC_FILE", "CRASH_DUMP", "PROC_VMCORE"];
+/// panic, and read the memory of the kernel before; encrypt a disk in memory with vector registers.
+const OPTIONS: [&str; 12] = [
+	"HOTPLUG_CPU",
+	"KEXEC_FILE",
+	"CRASH_DUMP",
+	"PROC_VMCORE",
+	"BLK_DEV",
+	"BLK_DEV_RAM",
+	"MD",
+	"BLK_DEV_DM",
+	"DM_CRYPT",
+	"CRYPTO",
+	"CRYPTO_DEV_VMX",
+	"CRYPTO_DEV_VMX_ENCRYPT",
+];
 
 /// Memory for a kernel that runs after a panic.
 const SUCCESSOR: &str = "crashkernel=448M";
