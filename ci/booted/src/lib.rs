@@ -38,6 +38,8 @@ mod kexec;
 #[cfg(target_arch = "powerpc64")]
 mod kmsg;
 #[cfg(target_arch = "powerpc64")]
+mod ksm;
+#[cfg(target_arch = "powerpc64")]
 mod page_table;
 #[cfg(target_arch = "powerpc64")]
 mod perf;

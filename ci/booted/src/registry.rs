@@ -140,7 +140,7 @@ use {
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
 		big_endian, checked, crypt, disturb, forks, halt, hcalls, hostile_vmm, hotplug, interrupts,
-		kexec, page_table, resets, slots, soak, stats, stores, storms, tce, turns, user_regs,
+		kexec, ksm, page_table, resets, slots, soak, stats, stores, storms, tce, turns, user_regs,
 		watchpoints, xics,
 	},
 	cases::case,
@@ -274,6 +274,7 @@ table! {
 	// What the host does beside a guest, on a kernel that can do it.
 	("smp-hotplug-{path}",                    RADIX,  PATHS, On(Hazards), [], |t| hotplug::registers(t.path(), t.seed, t.amounts.millis(12_000))),
 	("smp-crypt-{path}",                      RADIX,  PATHS, On(Hazards), [], |t| crypt::registers(t.path(), t.seed, t.amounts.millis(12_000))),
+	("smp-ksm-{path}",                        RADIX,  PATHS, On(Hazards), [], |t| ksm::registers(t.path(), t.seed, t.amounts.millis(12_000))),
 
 	// Another kernel takes over. What follows runs on that kernel.
 	("kexec-{path}",                          RADIX,  PATHS, On(Kexec), [],   |t| kexec::leave(t.name(), t.path(), kexec::End::Kexec, t.seed)),

@@ -212,6 +212,16 @@ impl Memory {
 		Ok(())
 	}
 
+	/// Lets the kernel merge pages of private memory with equal pages.
+	pub fn merge(&self) -> Result<()> {
+		let (start, size) = (self.base.as_ptr().cast(), self.size);
+		// SAFETY: our own mapping; its content stays as it is.
+		if unsafe { libc::madvise(start, size, libc::MADV_MERGEABLE) } < 0 {
+			return Err(failed("madvise(MADV_MERGEABLE)")(Error::last_os_error()));
+		}
+		Ok(())
+	}
+
 	/// Lets this process, and with it the guest, only read a part, or write it again.
 	pub fn protect(&self, address: u64, size: usize, writable: bool) -> Result<()> {
 		assert!(address + size as u64 <= self.size as u64);

@@ -27,10 +27,11 @@ pub const STAGE: Stage = stage("hazards", |args| {
 	Ok(args.series()?.into_iter().map(part).collect())
 });
 
-/// What the kernel can do: take CPUs offline; start another kernel, also after a
+/// What the kernel can do: take CPUs offline; merge equal pages; start another kernel, also after a
 /// panic, and read the memory of the kernel before; encrypt a disk in memory with vector registers.
-const OPTIONS: [&str; 12] = [
+const OPTIONS: [&str; 13] = [
 	"HOTPLUG_CPU",
+	"KSM",
 	"KEXEC_FILE",
 	"CRASH_DUMP",
 	"PROC_VMCORE",
