@@ -20,6 +20,7 @@ use vmm::timer::{self, Timer};
 use crate::common::{Verdict, choose, counter, counters, named, wrong};
 use crate::cpus;
 use crate::kmsg::Kmsg;
+use crate::nmi::AWAITS_RESET;
 use crate::registers::hcall::c_path_cfar;
 use crate::soak::{TB_OFFSET, check_registers, check_registers_beside};
 use crate::storms;
@@ -35,7 +36,8 @@ const VMCORE: &str = "/proc/vmcore";
 const CPUS: usize = 3;
 /// What runs on each of the others.
 const STORMS: [&Case; CPUS - 1] = [case!("null"), case!("h_prod")];
-/// What the timebase of these guests is ahead of the host's.
+/// What the timebase of these guests is ahead of the host's. Another kernel would not get along with a
+/// CPU that has the timebase of a guest.
 const AHEAD: u128 = 1 << 44;
 /// How long guests run before the other kernel is started, and in it.
 const TIME: Duration = Duration::from_millis(1500);
@@ -49,6 +51,8 @@ pub enum End {
 	Kexec,
 	/// A panic.
 	Panic,
+	/// A system reset of all CPUs, which the runner makes.
+	SystemReset,
 }
 
 /// What a thread with a guest tells.
@@ -59,11 +63,16 @@ struct Told {
 }
 
 /// Hcalls of one kind on a CPU.
-fn storm(case: &'static Case, cpu: usize, told: &Told, stop: &AtomicBool) -> Result<(), Failure> {
+fn storm(
+	case: &'static Case,
+	cpu: usize,
+	ahead: u128,
+	told: &Told,
+	stop: &AtomicBool,
+) -> Result<(), Failure> {
 	let _here = cpus::OneCpu::new(cpu)?;
 	let mut machine = storms::start(GuestMode::Radix, case)?;
-	// Another kernel would not get along with a CPU that has the timebase of a guest.
-	machine.vcpu().set_one_reg(TB_OFFSET, AHEAD)?;
+	machine.vcpu().set_one_reg(TB_OFFSET, ahead)?;
 	told.thread.store(timer::thread(), Ordering::Relaxed);
 	let interval = Duration::from_millis(5);
 	let _timer = Timer::every(interval, interval)?;
@@ -83,6 +92,10 @@ pub fn leave(test: &str, path: Column, end: End, seed: u64) -> Verdict {
 	let cfar = c_path_cfar(GuestMode::Radix)?;
 	choose(path)?;
 	let before = counters()?;
+	// A system reset can come while a CPU has the timebase of a guest, and a crash kernel would go on with
+	// it, on the C path, too.
+	let is_reset = end == End::SystemReset;
+	let ahead = if is_reset { 0 } else { AHEAD };
 	let told: [Told; CPUS - 1] = Default::default();
 	let (stop, registers) = (AtomicBool::new(false), AtomicU64::new(0));
 	let third = AtomicI32::new(0);
@@ -90,12 +103,14 @@ pub fn leave(test: &str, path: Column, end: End, seed: u64) -> Verdict {
 		let (stop, registers, third) = (&stop, &registers, &third);
 		let mut threads = vec![];
 		for (cpu, (case, told)) in (1..).zip(STORMS.into_iter().zip(&told)) {
-			threads.push(scope.spawn(move || storm(case, cpu, told, stop)));
+			threads.push(scope.spawn(move || storm(case, cpu, ahead, told, stop)));
 		}
-		threads.push(scope.spawn(move || {
-			third.store(timer::thread(), Ordering::Relaxed);
-			check_registers(GuestMode::Radix, cfar, seed, stop, registers)
-		}));
+		if !is_reset {
+			threads.push(scope.spawn(move || {
+				third.store(timer::thread(), Ordering::Relaxed);
+				check_registers(GuestMode::Radix, cfar, seed, stop, registers)
+			}));
+		}
 		let result = (|| {
 			let _here = cpus::OneCpu::new(0)?;
 			let until =
@@ -104,7 +119,7 @@ pub fn leave(test: &str, path: Column, end: End, seed: u64) -> Verdict {
 				std::thread::sleep(Duration::from_millis(1));
 			}
 			let few = |value: &AtomicU64| value.load(Ordering::Relaxed) < ENOUGH;
-			if told.iter().any(|told| few(&told.rounds)) || few(registers) {
+			if told.iter().any(|told| few(&told.rounds)) || !is_reset && few(registers) {
 				return wrong("the guests did next to nothing".into());
 			}
 			if path == Column::RustFast {
@@ -145,7 +160,7 @@ fn load(word: &str, end: End) -> Result<(), Failure> {
 	let line = format!("{}\0", words.join(" "));
 	let open = |path| File::open(path).map_err(|e| Failure::Wrong(format!("{path}: {e}")));
 	let (kernel, initrd) = (open(KERNEL)?, open(INITRD)?);
-	let flags = if end == End::Panic { ON_CRASH } else { 0 };
+	let flags = if end == End::Kexec { 0 } else { ON_CRASH };
 	// SAFETY: the kernel reads both files and the line, whose length includes its NUL.
 	let result = unsafe {
 		libc::syscall(
@@ -174,6 +189,11 @@ fn go(end: End) -> Result<(), Failure> {
 			Err(std::io::Error::last_os_error().into())
 		}
 		End::Panic => fs::write("/proc/sysrq-trigger", "c").map_err(Failure::from),
+		End::SystemReset => {
+			println!("{AWAITS_RESET}");
+			std::thread::sleep(Duration::from_secs(60));
+			Ok(())
+		}
 	}
 }
 
@@ -244,7 +264,9 @@ impl After {
 			.map(|note| format!("{} at {:#x}", note.thread, note.nip))
 			.collect();
 		let line = format!("{} notes of threads: {}", notes.len(), found.join(", "));
-		let ended = notes.first().map(|note| note.thread) == self.threads.first().copied();
+		// A system reset comes to any thread.
+		let ended = self.test.starts_with("crash-reset")
+			|| notes.first().map(|note| note.thread) == self.threads.first().copied();
 		// A thread of the kernel may have been on one of the other CPUs.
 		let with_guest = notes.iter().skip(1);
 		let with_guest = with_guest.filter(|note| self.threads[1..].contains(&note.thread));

@@ -278,6 +278,7 @@ table! {
 
 	// Another kernel takes over. What follows runs on that kernel.
 	("kexec-{path}",                          RADIX,  PATHS, On(Kexec), [],   |t| kexec::leave(t.name(), t.path(), kexec::End::Kexec, t.seed)),
+	("crash-reset-{path}",                    RADIX,  PATHS, On(Kexec), [],   |t| kexec::leave(t.name(), t.path(), kexec::End::SystemReset, t.seed)),
 	("crash-{path}",                          RADIX,  PATHS, On(Kexec), [],   |t| kexec::leave(t.name(), t.path(), kexec::End::Panic, t.seed)),
 
 	// The last of a machine whose kernel checks itself.

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Machines that run booted tests, and the results of the tests.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use ::report::console::{self, Line, Status};
 use anyhow::{Result, anyhow};
 use booted::job::Amounts;
+use booted::nmi::AWAITS_RESET;
 use booted::registry::{self, Test};
 use harness::check::{Check, Verdict};
 use harness::initrd::Initrd;
@@ -20,6 +23,10 @@ use crate::stage::{Args, Need, Part, log_path, seed};
 /// How often a machine is started until its firmware gets as far as Linux: sometimes it stops
 /// (see `client`).
 const ATTEMPTS: usize = 3;
+
+/// What firmware says when the kernel after a system reset calls it, and it was interrupted itself. That
+/// machine stops.
+const IN_FIRMWARE: &str = "ATTEMPT TO RE-ENTER FIRMWARE";
 
 /// The booted tests that are run, of those that are wanted.
 pub fn chosen_tests(args: &Args, wanted: impl Fn(&Test) -> bool) -> Result<Vec<Test>> {
@@ -310,13 +317,40 @@ fn run(
 		mem: "2G".to_owned(),
 		icount: boot.icount,
 	};
-	let options = [&DEVICES[..], options].concat();
+	// By the monitor a machine whose kernel starts another one has a system reset.
+	let monitor = log_path(log).with_extension("monitor");
+	let chardev = format!(
+		"socket,id=monitor,server=on,wait=off,path={}",
+		monitor.display()
+	);
+	let mut options = [&DEVICES[..], options].concat();
+	if boot.has_successor {
+		process::remove(&monitor)?;
+		options.extend([
+			"-chardev",
+			&chardev,
+			"-mon",
+			"chardev=monitor,mode=readline",
+		]);
+	}
 	let mut attempt = 1;
 	loop {
 		let mut outcomes = Outcomes::new(boot.tests.clone());
 		let total = outcomes.awaited.len();
 		let mut told = Instant::now();
+		let mut connection = None;
+		let mut in_firmware = false;
 		let line = |line: &str| {
+			in_firmware |= line.contains(IN_FIRMWARE);
+			if boot.has_successor && line.contains(AWAITS_RESET) {
+				// The line itself was written by firmware, into which no other code may go then.
+				std::thread::sleep(Duration::from_secs(1));
+				let sent = UnixStream::connect(&monitor).and_then(|mut stream| {
+					stream.write_all(b"nmi\n")?;
+					Ok(stream)
+				});
+				connection = Some(sent);
+			}
 			let ours = outcomes.line(line, &mut ended);
 			if told.elapsed() > Duration::from_secs(15) {
 				told = Instant::now();
@@ -333,10 +367,14 @@ fn run(
 		} else {
 			machine.run_with(&options, boot.limits, Echo::No, line)
 		};
-		if end.is_err() && !outcomes.started && attempt < attempts {
+		if let Some(Err(error)) = connection {
+			let complaint = format!("the monitor can't be reached: {error}");
+			outcomes.checks.push(Check::new("monitor", Some(complaint)));
+		}
+		if end.is_err() && (!outcomes.started || in_firmware) && attempt < attempts {
 			attempt += 1;
 			say(format_args!(
-				"{log} tests: the machine did not get to init; attempt {attempt} of {attempts}"
+				"{log} tests: the machine did not get to init, or was reset in its firmware; attempt {attempt} of {attempts}"
 			));
 			continue;
 		}

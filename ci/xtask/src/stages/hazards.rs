@@ -77,12 +77,18 @@ fn hazards(args: &Args, series: &'static Series) -> Result<Vec<Check>> {
 	for path in [Column::C, Column::RustFull, Column::RustFast] {
 		let mut tests = names(&tests, registry::Boot::Kexec);
 		tests.retain(|test| test.ends_with(&format!("-{}", path.name())));
-		if tests.is_empty() {
-			continue;
+		// A machine crashes once.
+		let (reset, others): (Vec<_>, Vec<_>) = tests
+			.into_iter()
+			.partition(|test| test.starts_with("crash-reset-"));
+		for (name, tests) in [("kexec", others), ("reset", reset)] {
+			if tests.is_empty() {
+				continue;
+			}
+			let log = format!("{}-{}", series.file(name), path.name());
+			let machine = Boot::parallel(log, SUCCESSOR, tests, Duration::from_secs(300));
+			checks.extend(boot(args, &image, machine.with_successor(CPUS))?);
 		}
-		let log = format!("{}-{}", series.file("kexec"), path.name());
-		let machine = Boot::parallel(log, SUCCESSOR, tests, Duration::from_secs(300));
-		checks.extend(boot(args, &image, machine.with_successor(CPUS))?);
 	}
 	Ok(checks)
 }
