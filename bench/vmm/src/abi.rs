@@ -159,6 +159,20 @@ const_assert_eq!(offset_of!(ResizeHpt, shift), 8);
 /// Only stores of one value signal the eventfd.
 pub const KVM_IOEVENTFD_FLAG_DATAMATCH: u32 = 1;
 
+/// An eventfd that sends an interrupt (KVM_IRQFD).
+#[repr(C)]
+pub struct IrqFd {
+	pub fd: u32,
+	pub gsi: u32,
+	pub flags: u32,
+	pub resamplefd: u32,
+	pub pad: [u8; 16],
+}
+
+assert_eq_size!(IrqFd, [u8; 32]);
+const_assert_eq!(offset_of!(IrqFd, fd), 0);
+const_assert_eq!(offset_of!(IrqFd, gsi), 4);
+
 /// An eventfd that stores signal (KVM_IOEVENTFD).
 #[repr(C)]
 pub struct IoEventFd {
@@ -389,6 +403,7 @@ pub const KVM_GET_VCPU_MMAP_SIZE: Ioctl = libc::_IO(KVMIO, 0x04);
 pub const KVM_CREATE_VCPU: Ioctl = libc::_IO(KVMIO, 0x41);
 pub const KVM_GET_DIRTY_LOG: Ioctl = libc::_IOW::<DirtyLog>(KVMIO, 0x42);
 pub const KVM_SET_USER_MEMORY_REGION: Ioctl = libc::_IOW::<MemoryRegion>(KVMIO, 0x46);
+pub const KVM_IRQFD: Ioctl = libc::_IOW::<IrqFd>(KVMIO, 0x76);
 pub const KVM_IOEVENTFD: Ioctl = libc::_IOW::<IoEventFd>(KVMIO, 0x79);
 pub const KVM_RUN: Ioctl = libc::_IO(KVMIO, 0x80);
 pub const KVM_GET_REGS: Ioctl = libc::_IOR::<Regs>(KVMIO, 0x81);
@@ -427,6 +442,8 @@ pub const KVM_REG_PPC_U128: u64 = 0x1040_0000_0000_0000;
 pub const KVM_REG_PPC_LPCR_64: u64 = KVM_REG_PPC_U64 | 0xb5;
 pub const KVM_REG_PPC_MMCR0: u64 = KVM_REG_PPC_U64 | 0x10;
 pub const KVM_REG_PPC_PMC6: u64 = KVM_REG_PPC_U32 | 0x1d;
+pub const KVM_REG_PPC_DAWR: u64 = KVM_REG_PPC_U64 | 0xaa;
+pub const KVM_REG_PPC_DAWRX: u64 = KVM_REG_PPC_U64 | 0xab;
 pub const KVM_REG_PPC_CIABR: u64 = KVM_REG_PPC_U64 | 0xac;
 pub const KVM_PPC_MMUV3_RADIX: u64 = 1;
 pub const KVM_PPC_MMUV3_GTSE: u64 = 2;

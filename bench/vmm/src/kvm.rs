@@ -276,6 +276,20 @@ impl Vm {
 		unsafe { ioctl_in(&self.fd, abi::KVM_IOEVENTFD, &event) }.map_err(failed("KVM_IOEVENTFD"))
 	}
 
+	/// Lets an eventfd send an interrupt of the interrupt controller.
+	pub fn add_irq_event(&self, event: &EventFd, irq: u32) -> Result<()> {
+		let event = abi::IrqFd {
+			fd: event.0.as_raw_fd() as u32,
+			gsi: irq,
+			flags: 0,
+			resamplefd: 0,
+			pad: [0; 16],
+		};
+		// SAFETY: the structure is what the request reads; KVM takes its own reference
+		// to the eventfd.
+		unsafe { ioctl_in(&self.fd, abi::KVM_IRQFD, &event) }.map_err(failed("KVM_IRQFD"))
+	}
+
 	/// What reads and resizes the page table of a hash guest, also from another thread.
 	pub fn hpt(&self) -> Result<HptFiles> {
 		Ok(HptFiles(self.fd.try_clone()?))

@@ -28,6 +28,15 @@ pub fn move_to_cpu(cpu: usize) -> std::io::Result<libc::cpu_set_t> {
 	}
 }
 
+/// The same, unless the CPU is offline. Says whether it is not.
+pub fn move_if_online(cpu: usize) -> std::io::Result<bool> {
+	match move_to_cpu(cpu) {
+		Ok(_) => Ok(true),
+		Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(false),
+		Err(error) => Err(error),
+	}
+}
+
 impl OneCpu {
 	/// The CPU with that number.
 	pub fn new(cpu: usize) -> std::io::Result<Self> {

@@ -78,6 +78,19 @@ const INTERRUPTED: [Harmless; 9] = [
 	},
 ];
 
+/// What the kernel says of threads that may run only on a CPU that goes offline, in the tests that take one
+/// offline.
+const OFFLINE: [Harmless; 2] = [
+	Harmless {
+		start: "process ",
+		end: " (registers) no longer affine to cpu1",
+	},
+	Harmless {
+		start: "select_fallback_rq: ",
+		end: " callbacks suppressed",
+	},
+];
+
 /// What the kernel says of a machine check in the host that was corrected.
 const CORRECTED: Harmless = Harmless {
 	start: "MCE: CPU0: machine check (Warning)  ERAT Multihit [Recovered]",
@@ -118,6 +131,7 @@ impl Kmsg {
 	pub fn complaints_of(&mut self, test: &str) -> Result<Vec<String>> {
 		match Interrupts::of(test) {
 			Some(_) => self.complaints_but(&INTERRUPTED),
+			None if test.starts_with("smp-hotplug-") => self.complaints_but(&OFFLINE),
 			None => self.complaints(),
 		}
 	}

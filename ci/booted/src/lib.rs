@@ -18,6 +18,8 @@ mod common;
 #[cfg(target_arch = "powerpc64")]
 mod cpus;
 #[cfg(target_arch = "powerpc64")]
+mod crypt;
+#[cfg(target_arch = "powerpc64")]
 mod disturb;
 #[cfg(target_arch = "powerpc64")]
 mod forks;
@@ -28,7 +30,15 @@ mod hcalls;
 #[cfg(target_arch = "powerpc64")]
 mod hostile_vmm;
 #[cfg(target_arch = "powerpc64")]
+mod hotplug;
+#[cfg(target_arch = "powerpc64")]
+mod interrupts;
+#[cfg(target_arch = "powerpc64")]
+mod kexec;
+#[cfg(target_arch = "powerpc64")]
 mod kmsg;
+#[cfg(target_arch = "powerpc64")]
+mod ksm;
 #[cfg(target_arch = "powerpc64")]
 mod page_table;
 #[cfg(target_arch = "powerpc64")]
@@ -59,5 +69,7 @@ mod turns;
 mod user_regs;
 #[cfg(target_arch = "powerpc64")]
 mod vfio;
+#[cfg(target_arch = "powerpc64")]
+mod watchpoints;
 #[cfg(target_arch = "powerpc64")]
 mod xics;

@@ -25,6 +25,9 @@ pub enum Where {
 	Random(u64),
 }
 
+/// What a test says on the console when all CPUs are to have a system reset, for a crash kernel.
+pub const AWAITS_RESET: &str = "kvm-p9 awaits a system reset";
+
 /// What the runner does while a test runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Interrupts {

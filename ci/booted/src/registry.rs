@@ -24,11 +24,15 @@ pub enum Boot {
 	Debug,
 	/// A machine that a debugger interrupts, in the nmi stage.
 	Nmi,
+	/// A kernel with CPU hotplug and more that is beside guests, in the hazards stage.
+	Hazards,
+	/// A machine that goes on with another kernel, in the hazards stage.
+	Kexec,
 }
 
 impl Boot {
 	/// All of them.
-	pub const ALL: [Self; 7] = [
+	pub const ALL: [Self; 9] = [
 		Self::First,
 		Self::Second,
 		Self::Smp,
@@ -36,6 +40,8 @@ impl Boot {
 		Self::Timing,
 		Self::Debug,
 		Self::Nmi,
+		Self::Hazards,
+		Self::Kexec,
 	];
 
 	/// Its name in the list of tests.
@@ -48,6 +54,8 @@ impl Boot {
 			Self::Timing => "timing",
 			Self::Debug => "debug",
 			Self::Nmi => "nmi",
+			Self::Hazards => "hazards",
+			Self::Kexec => "kexec",
 		}
 	}
 }
@@ -84,7 +92,7 @@ pub struct Row {
 	place: OnMachine,
 	also: &'static [Also],
 	#[cfg(target_arch = "powerpc64")]
-	body: fn(&TestRun) -> crate::common::Verdict,
+	body: fn(&TestRun<'_>) -> crate::common::Verdict,
 }
 
 const GUESTS: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real];
@@ -131,15 +139,16 @@ use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck, slb},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
-		big_endian, checked, disturb, forks, halt, hcalls, hostile_vmm, page_table, resets, slots,
-		soak, stats, stores, storms, tce, turns, user_regs, xics,
+		big_endian, checked, crypt, disturb, forks, halt, hcalls, hostile_vmm, hotplug, interrupts,
+		kexec, ksm, page_table, resets, slots, soak, stats, stores, storms, tce, turns, user_regs,
+		watchpoints, xics,
 	},
 	cases::case,
 	std::time::Duration,
 	vmm::kvm::Controller,
 };
 
-use Boot::{First, Nmi, Second, Smp, Soak, Timing};
+use Boot::{First, Hazards, Kexec, Nmi, Second, Smp, Soak, Timing};
 use OnMachine::{ByGuest, On};
 
 // The columns: name, guests, paths, machine, where besides, function.
@@ -246,6 +255,8 @@ table! {
 	("smp-halt-poll-switch",                  RADIX,  NONE,  On(Smp), [Checked],     |t| halt::switch(t.seed, t.amounts.millis(5000))),
 	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [Checked],     |t| disturb::registers(t.path(), t.seed, t.amounts.millis(6000))),
 	("smp-forks-{path}",                      RADIX,  PATHS, On(Smp), [Checked],     |t| forks::registers(t.path(), t.seed, t.amounts.millis(6000))),
+	("smp-interrupts-{path}",                 RADIX,  PATHS, On(Smp), [Checked],     |t| interrupts::registers(t.path(), t.seed, t.amounts.millis(6000))),
+	("smp-watchpoint-{path}",                 RADIX,  PATHS, On(Smp), [Checked],     |t| watchpoints::registers(t.path(), t.seed, t.amounts.millis(6000))),
 	("smp-soak",                              RADIX,  NONE,  On(Soak), [],    |t| soak::all(t.seed, Duration::from_secs(60 * t.amounts.soak_minutes))),
 	("smp-soak-hpt-{path}",                   HASH_REAL, PATHS, On(Soak), [], |t| page_table::hammer(t.guest(), t.path(), 2, t.seed, Duration::from_secs(10 * t.amounts.soak_minutes))),
 
@@ -264,6 +275,16 @@ table! {
 	("mce-entry-null",                         RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFull, case!("null"), t.seed)),
 	("mce-exit-null",                          RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFull, case!("null"), t.seed)),
 	("mce-lost-{guest}-null",                  GUESTS, NONE,  On(Nmi), [],     |t| resets::lost(Kind::MachineCheck, t.guest(), case!("null"), t.seed)),
+
+	// What the host does beside a guest, on a kernel that can do it.
+	("smp-hotplug-{path}",                    RADIX,  PATHS, On(Hazards), [], |t| hotplug::registers(t.path(), t.seed, t.amounts.millis(12_000))),
+	("smp-crypt-{path}",                      RADIX,  PATHS, On(Hazards), [], |t| crypt::registers(t.path(), t.seed, t.amounts.millis(12_000))),
+	("smp-ksm-{path}",                        RADIX,  PATHS, On(Hazards), [], |t| ksm::registers(t.path(), t.seed, t.amounts.millis(12_000))),
+
+	// Another kernel takes over. What follows runs on that kernel.
+	("kexec-{path}",                          RADIX,  PATHS, On(Kexec), [],   |t| kexec::leave(t.name(), t.path(), kexec::End::Kexec, t.seed)),
+	("crash-reset-{path}",                    RADIX,  PATHS, On(Kexec), [],   |t| kexec::leave(t.name(), t.path(), kexec::End::SystemReset, t.seed)),
+	("crash-{path}",                          RADIX,  PATHS, On(Kexec), [],   |t| kexec::leave(t.name(), t.path(), kexec::End::Panic, t.seed)),
 
 	// The last of a machine whose kernel checks itself.
 	("no-report-since-boot",                  RADIX,  NONE,  On(Boot::Debug), [], |_| checked::no_report_since_boot()),
@@ -305,6 +326,7 @@ impl Test {
 	#[cfg(target_arch = "powerpc64")]
 	pub(crate) fn run(&self, seed: u64, amounts: crate::job::Amounts) -> crate::common::Verdict {
 		(self.row.body)(&TestRun {
+			name: &self.name,
 			guest: self.guest,
 			path: self.path,
 			seed,
@@ -315,7 +337,8 @@ impl Test {
 
 /// What a test's function is told.
 #[cfg(target_arch = "powerpc64")]
-struct TestRun {
+struct TestRun<'a> {
+	name: &'a str,
 	guest: GuestMode,
 	path: Option<Column>,
 	seed: u64,
@@ -323,7 +346,11 @@ struct TestRun {
 }
 
 #[cfg(target_arch = "powerpc64")]
-impl TestRun {
+impl TestRun<'_> {
+	fn name(&self) -> &str {
+		self.name
+	}
+
 	fn guest(&self) -> GuestMode {
 		self.guest
 	}

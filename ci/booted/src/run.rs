@@ -7,13 +7,23 @@
 use vmm::console::{Line, Status, say};
 use vmm::machine::Failure;
 
+use crate::common::Verdict;
 use crate::job::Job;
+use crate::kexec::After;
 use crate::kmsg::Kmsg;
 use crate::registry;
 use crate::vfio;
 
 /// Where the job is.
 const FILE: &str = "/job";
+
+fn judge(verdict: Verdict) -> (Status, String) {
+	match verdict {
+		Ok(detail) => (Status::Pass, detail),
+		Err(Failure::Unsupported(why)) => (Status::Skip, why),
+		Err(Failure::Wrong(why)) => (Status::Fail, why),
+	}
+}
 
 /// Does the job, and says how each test ended.
 pub fn run() -> Result<(), String> {
@@ -27,14 +37,30 @@ pub fn run() -> Result<(), String> {
 	{
 		return Err(format!("there is no test \"{name}\""));
 	}
+	let after = After::of_environment();
+	let mut tests: Vec<_> = tests
+		.iter()
+		.filter(|test| job.tests.contains(&test.name))
+		.collect();
+	if let Some(after) = &after {
+		let (status, detail) = judge(after.arrive(job.seed));
+		say(&Line::Test {
+			name: &after.test,
+			status,
+			detail: &detail,
+		});
+		// What runs after a crash has little memory, and no more to do.
+		let done = tests.iter().position(|test| test.name == after.test);
+		let left = match done {
+			Some(done) if !after.is_crash() => done + 1,
+			_ => tests.len(),
+		};
+		tests.drain(..left);
+	}
 	vfio::take_devices().map_err(|e| format!("devices for DMA: {e}"))?;
 	let mut kmsg = Kmsg::from_now().map_err(|e| format!("/dev/kmsg: {e}"))?;
-	for test in tests.iter().filter(|test| job.tests.contains(&test.name)) {
-		let (status, detail) = match test.run(job.seed, job.amounts) {
-			Ok(detail) => (Status::Pass, detail),
-			Err(Failure::Unsupported(why)) => (Status::Skip, why),
-			Err(Failure::Wrong(why)) => (Status::Fail, why),
-		};
+	for test in tests {
+		let (status, detail) = judge(test.run(job.seed, job.amounts));
 		// A test fails as well if the kernel has logged a warning in its time.
 		let complaints = kmsg.complaints_of(&test.name);
 		let complaints = complaints.map_err(|e| format!("/dev/kmsg: {e}"))?;

@@ -202,6 +202,12 @@ fn sleep_unless(stop: &AtomicBool, time: Duration, over: impl Fn() -> bool) {
 	}
 }
 
+/// What a guest's timebase is ahead of the host's.
+pub const TB_OFFSET: u64 = vmm::abi::KVM_REG_PPC_U64 | 0x9c;
+
+/// What builds a guest that checks its registers.
+pub type Make<'a> = &'a (dyn Fn(GuestMode) -> Result<Arena, Failure> + Sync);
+
 /// A guest that checks its registers until it is told to stop.
 pub fn check_registers(
 	guest: GuestMode,
@@ -210,19 +216,29 @@ pub fn check_registers(
 	stop: &AtomicBool,
 	done: &AtomicU64,
 ) -> Result<(), Failure> {
+	check_registers_in(&Arena::new, guest, cfar, seed, stop, done)
+}
+
+fn check_registers_in(
+	make: Make<'_>,
+	guest: GuestMode,
+	cfar: u64,
+	seed: u64,
+	stop: &AtomicBool,
+	done: &AtomicU64,
+) -> Result<(), Failure> {
 	const SEGMENT: u64 = 500;
-	const TB_OFFSET: u64 = vmm::abi::KVM_REG_PPC_U64 | 0x9c;
 	let mut pattern = Pattern::new(seed);
-	let interval = Duration::from_millis(11);
 	while !stop.load(Ordering::Relaxed) {
 		// New VMs now and then, one with a timebase of its own.
-		let mut arena = Arena::new(guest)?;
+		let mut arena = make(guest)?;
 		// A thread beside this one may fork.
 		arena.machine.vcpu().keep_from_children()?;
 		if pattern.next() & 1 != 0 {
 			let offset = pattern.next();
 			arena.machine.vcpu().set_one_reg(TB_OFFSET, offset.into())?;
 		}
+		let interval = Duration::from_micros(6000 + pattern.next() % 10_000);
 		// Not while VMs are made: that can be interrupted, too.
 		let _timer = Timer::every(interval, interval)?;
 		for segment in 0..8 {
@@ -247,7 +263,7 @@ pub fn check_registers(
 					break outcome;
 				}
 				if interrupted {
-					cpus::move_to_cpu(pattern.next() as usize % CPUS)?;
+					cpus::move_if_online(pattern.next() as usize % CPUS)?;
 				}
 			};
 			arena::check(&outcome, &arena.report())?;
@@ -260,6 +276,9 @@ pub fn check_registers(
 /// What a thread does beside a guest, until it is told to stop.
 pub type Beside<'a, T> = &'a (dyn Fn(&AtomicBool) -> Result<T, Failure> + Sync);
 
+/// The name of the thread of the vcpu of [`check_registers_beside`].
+pub const GUEST_THREAD: &str = "registers";
+
 /// A radix guest that checks its registers for some time, now on one CPU and now on the other, on the path
 /// that is chosen. Returns how many rounds it made, and what each of the `others` came to.
 pub fn check_registers_beside<T: Send>(
@@ -268,11 +287,26 @@ pub fn check_registers_beside<T: Send>(
 	cfar: u64,
 	others: &[Beside<'_, T>],
 ) -> Result<(u64, Vec<T>), Failure> {
+	check_registers_of(&Arena::new, seed, time, cfar, others)
+}
+
+/// The same with a guest that `make` builds.
+pub fn check_registers_of<T: Send>(
+	make: Make<'_>,
+	seed: u64,
+	time: Duration,
+	cfar: u64,
+	others: &[Beside<'_, T>],
+) -> Result<(u64, Vec<T>), Failure> {
 	let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
 	let results = std::thread::scope(|scope| {
 		let (stop, rounds) = (&stop, &rounds);
-		let guest =
-			scope.spawn(move || check_registers(GuestMode::Radix, cfar, seed, stop, rounds));
+		let guest = std::thread::Builder::new()
+			.name(GUEST_THREAD.to_owned())
+			.spawn_scoped(scope, move || {
+				check_registers_in(make, GuestMode::Radix, cfar, seed, stop, rounds)
+			})
+			.expect("a thread can be made");
 		let others: Vec<_> = others
 			.iter()
 			.map(|&other| scope.spawn(move || other(stop)))

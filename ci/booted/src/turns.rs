@@ -4,6 +4,7 @@
 //! Nothing else wakes them: no signal, no interrupt and no decrementer of their own. A wake-up
 //! that is lost is the end of it, and the test sees that nothing moves any more.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::block::Turns;
@@ -14,6 +15,7 @@ use vmm::timer::Timer;
 
 use crate::common::{Verdict, choose, counter, counters, machine, named, wrong};
 use crate::cpus::move_to_cpu;
+use crate::soak::TB_OFFSET;
 
 const IDS: [u64; 2] = [1, 2];
 /// After so long without a turn a wake-up was lost.
@@ -39,8 +41,17 @@ fn run(vcpu: &mut Vcpu, cpu: usize) -> Result<(), Failure> {
 /// Waits until time is over, or no vcpu moves.
 pub fn watch(machine: &Machine, time: Duration) -> Result<(), Failure> {
 	let end = Instant::now() + time;
+	watch_while(machine, || Instant::now() < end)
+}
+
+/// Waits until it is told to stop, or no vcpu moves.
+pub fn watch_until(machine: &Machine, stop: &AtomicBool) -> Result<(), Failure> {
+	watch_while(machine, || !stop.load(Ordering::Relaxed))
+}
+
+fn watch_while(machine: &Machine, go_on: impl Fn() -> bool) -> Result<(), Failure> {
 	let (mut last, mut since) = ([0; 2], Instant::now());
-	while Instant::now() < end {
+	while go_on() {
 		std::thread::sleep(Duration::from_millis(50));
 		let now = turns(machine).rounds;
 		if now != last {
@@ -60,6 +71,17 @@ pub fn play(
 	by_xics: bool,
 	meanwhile: impl FnOnce(&Machine) -> Result<(), Failure>,
 ) -> Result<Turns, Failure> {
+	play_ahead(places, pause, by_xics, 0, meanwhile)
+}
+
+/// The same with a timebase that is so much ahead of the host's.
+pub fn play_ahead(
+	places: [usize; 2],
+	pause: u64,
+	by_xics: bool,
+	offset: u64,
+	meanwhile: impl FnOnce(&Machine) -> Result<(), Failure>,
+) -> Result<Turns, Failure> {
 	let mut machine = machine(GuestMode::Radix, &[])?;
 	if by_xics {
 		machine.add_controller(Controller::Xics)?;
@@ -69,6 +91,9 @@ pub fn play(
 		..Turns::default()
 	};
 	let mut vcpus = machine.take_turns(IDS, block, by_xics)?;
+	for vcpu in &vcpus {
+		vcpu.set_one_reg(TB_OFFSET, offset.into())?;
+	}
 	let results = std::thread::scope(|scope| {
 		let threads: Vec<_> = vcpus
 			.iter_mut()

@@ -59,6 +59,16 @@ pub enum Echo {
 	No,
 }
 
+/// How a machine ended that powered off.
+pub struct End {
+	/// How long it ran.
+	pub time: Duration,
+	/// Whether a kernel has panicked.
+	pub panicked: bool,
+	/// The end of the console.
+	pub tail: String,
+}
+
 /// Stops the machine when the runner is done with it, also after an error.
 struct Running(Child);
 
@@ -128,8 +138,27 @@ impl Machine {
 		options: &[&str],
 		limits: Limits,
 		echo: Echo,
-		mut line: impl FnMut(&str) -> bool,
+		line: impl FnMut(&str) -> bool,
 	) -> Result<Duration> {
+		let end = self.run_to_end(options, limits, echo, line)?;
+		// The exit code of the machine is 0 even then.
+		if end.panicked {
+			if echo == Echo::No {
+				say(format_args!("the end of the console:\n{}", end.tail));
+			}
+			bail!("the kernel panicked");
+		}
+		Ok(end.time)
+	}
+
+	/// The same with a machine whose kernel may panic, because another kernel takes over then.
+	pub fn run_to_end(
+		&self,
+		options: &[&str],
+		limits: Limits,
+		echo: Echo,
+		mut line: impl FnMut(&str) -> bool,
+	) -> Result<End> {
 		let started = Instant::now();
 		let mut child = self
 			.command(options)
@@ -204,14 +233,11 @@ impl Machine {
 			say(format_args!("the end of the console:\n{}", lines.tail()));
 			bail!("{QEMU} failed ({status}): {reason}");
 		}
-		// The exit code of the machine is 0 even then.
-		if panicked {
-			if echo == Echo::No {
-				say(format_args!("the end of the console:\n{}", lines.tail()));
-			}
-			bail!("the kernel panicked");
-		}
-		Ok(started.elapsed())
+		Ok(End {
+			time: started.elapsed(),
+			panicked,
+			tail: lines.tail(),
+		})
 	}
 }
 

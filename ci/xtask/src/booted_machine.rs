@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Machines that run booted tests, and the results of the tests.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use ::report::console::{self, Line, Status};
 use anyhow::{Result, anyhow};
 use booted::job::Amounts;
+use booted::nmi::AWAITS_RESET;
 use booted::registry::{self, Test};
 use harness::check::{Check, Verdict};
+use harness::initrd::Initrd;
 use harness::kernel::{self, Image, Series};
+use harness::paths;
 use harness::process::{self, Usage, say};
 use harness::programs::{self, Job};
 use harness::qemu::{Echo, Limits, Machine};
@@ -19,6 +24,10 @@ use crate::stage::{Args, Need, Part, log_path, seed};
 /// (see `client`).
 const ATTEMPTS: usize = 3;
 
+/// What firmware says when the kernel after a system reset calls it, and it was interrupted itself. That
+/// machine stops.
+const IN_FIRMWARE: &str = "ATTEMPT TO RE-ENTER FIRMWARE";
+
 /// The booted tests that are run, of those that are wanted.
 pub fn chosen_tests(args: &Args, wanted: impl Fn(&Test) -> bool) -> Result<Vec<Test>> {
 	let on_request = [
@@ -26,6 +35,8 @@ pub fn chosen_tests(args: &Args, wanted: impl Fn(&Test) -> bool) -> Result<Vec<T
 		registry::Boot::Timing,
 		registry::Boot::Debug,
 		registry::Boot::Nmi,
+		registry::Boot::Hazards,
+		registry::Boot::Kexec,
 	];
 	let mut tests = registry::tests();
 	tests.retain(|test| !on_request.contains(&test.boot));
@@ -129,9 +140,20 @@ pub struct Boot {
 	cpus: u32,
 	/// One core with so many threads, in place of cores with one thread each.
 	threads: Option<u32>,
+	/// Its kernel starts another one, also by a panic, and so has a copy.
+	has_successor: bool,
 }
 
 impl Boot {
+	/// A machine with so many CPUs whose kernel starts another one, by kexec or by a panic.
+	pub fn with_successor(self, cpus: u32) -> Self {
+		Self {
+			cpus,
+			has_successor: true,
+			..self
+		}
+	}
+
 	/// Less or more than usual.
 	pub fn with(self, usual: Amounts) -> Self {
 		Self { usual, ..self }
@@ -180,6 +202,7 @@ impl Boot {
 			usual: Amounts::default(),
 			cpus: 2,
 			threads: None,
+			has_successor: false,
 		}
 	}
 
@@ -202,6 +225,7 @@ impl Boot {
 			usual: Amounts::default(),
 			cpus: 2,
 			threads: None,
+			has_successor: false,
 		}
 	}
 }
@@ -264,22 +288,69 @@ fn run(
 		},
 	};
 	say(format_args!("{log} tests, --seed {seed}"));
+	let job = Job::Test(serde_json::to_value(job)?);
+	let initrd = if boot.has_successor {
+		let kernel = std::fs::read(image.stripped())?;
+		// The last kernel starts no other one. Each one before has what the next one is started from.
+		let mut next: Option<Vec<u8>> = None;
+		for _ in 0..=boot.tests.len() {
+			let mut initrd = Initrd::new();
+			programs.put(&mut initrd, "init", &job)?;
+			if let Some(next) = next {
+				initrd.file("vmlinux", false, &kernel);
+				initrd.file("initrd", false, &next);
+			}
+			next = Some(initrd.finish());
+		}
+		let path = paths::target().join("boot").join(format!("{log}.cpio"));
+		process::write_whole(&path, &next.unwrap_or_default())?;
+		path
+	} else {
+		programs.initrd(&job, log)?
+	};
 	let machine = Machine {
 		kernel: image.stripped(),
-		initrd: programs.initrd(&Job::Test(serde_json::to_value(job)?), log)?,
+		initrd,
 		append: boot.append.to_owned(),
 		smp: boot.cpus,
 		threads: boot.threads.unwrap_or(1),
 		mem: "2G".to_owned(),
 		icount: boot.icount,
 	};
-	let options = [&DEVICES[..], options].concat();
+	// By the monitor a machine whose kernel starts another one has a system reset.
+	let monitor = log_path(log).with_extension("monitor");
+	let chardev = format!(
+		"socket,id=monitor,server=on,wait=off,path={}",
+		monitor.display()
+	);
+	let mut options = [&DEVICES[..], options].concat();
+	if boot.has_successor {
+		process::remove(&monitor)?;
+		options.extend([
+			"-chardev",
+			&chardev,
+			"-mon",
+			"chardev=monitor,mode=readline",
+		]);
+	}
 	let mut attempt = 1;
 	loop {
 		let mut outcomes = Outcomes::new(boot.tests.clone());
 		let total = outcomes.awaited.len();
 		let mut told = Instant::now();
-		let end = machine.run_with(&options, boot.limits, Echo::No, |line| {
+		let mut connection = None;
+		let mut in_firmware = false;
+		let line = |line: &str| {
+			in_firmware |= line.contains(IN_FIRMWARE);
+			if boot.has_successor && line.contains(AWAITS_RESET) {
+				// The line itself was written by firmware, into which no other code may go then.
+				std::thread::sleep(Duration::from_secs(1));
+				let sent = UnixStream::connect(&monitor).and_then(|mut stream| {
+					stream.write_all(b"nmi\n")?;
+					Ok(stream)
+				});
+				connection = Some(sent);
+			}
 			let ours = outcomes.line(line, &mut ended);
 			if told.elapsed() > Duration::from_secs(15) {
 				told = Instant::now();
@@ -289,11 +360,21 @@ fn run(
 				));
 			}
 			ours
-		});
-		if end.is_err() && !outcomes.started && attempt < attempts {
+		};
+		let end = if boot.has_successor {
+			let end = machine.run_to_end(&options, boot.limits, Echo::No, line);
+			end.map(|end| end.time)
+		} else {
+			machine.run_with(&options, boot.limits, Echo::No, line)
+		};
+		if let Some(Err(error)) = connection {
+			let complaint = format!("the monitor can't be reached: {error}");
+			outcomes.checks.push(Check::new("monitor", Some(complaint)));
+		}
+		if end.is_err() && (!outcomes.started || in_firmware) && attempt < attempts {
 			attempt += 1;
 			say(format_args!(
-				"{log} tests: the machine did not get to init; attempt {attempt} of {attempts}"
+				"{log} tests: the machine did not get to init, or was reset in its firmware; attempt {attempt} of {attempts}"
 			));
 			continue;
 		}

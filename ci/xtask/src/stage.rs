@@ -51,7 +51,7 @@ pub struct Args {
 	#[arg(long, value_name = "SERIES", value_delimiter = ',')]
 	pub series: Vec<String>,
 	/// Only these stages: host, format, docs, prose, lint, kernel, series, off, tree, configs, gates,
-	/// booted, mitigations, timing, debug, threads, nmi, client, nested, iron, passthrough, 7.3, stock, bench, report, soak
+	/// booted, mitigations, timing, debug, threads, nmi, hazards, client, nested, iron, passthrough, 7.3, stock, bench, report, soak
 	#[arg(value_name = "STAGE")]
 	pub stages: Vec<String>,
 }

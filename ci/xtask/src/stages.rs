@@ -20,6 +20,7 @@ mod debug;
 mod docs;
 mod format;
 pub mod gates;
+mod hazards;
 mod host;
 mod iron;
 mod kernel;
@@ -60,6 +61,7 @@ const STAGES: &[Stage] = &[
 	debug::STAGE,
 	threads::STAGE,
 	nmi::STAGE,
+	hazards::STAGE,
 	qemu_client::STAGE,
 	nested::STAGE,
 	iron::STAGE,

@@ -625,7 +625,7 @@ pub(super) unsafe fn restore_sprs<P: Profile, K: Kernel>(
 	unsafe {
 		k.mtspr::<{ Spr::PURR.0 }>(times.purr);
 		k.mtspr::<{ Spr::SPURR.0 }>(times.spurr);
-		run.debug.restore(k, context, when);
+		run.debug.restore(k, context, run.when(when));
 		if doorbell {
 			k.mtspr::<{ Spr::DPDES.0 }>(0);
 		}

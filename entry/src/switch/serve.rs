@@ -28,6 +28,8 @@ pub(super) struct Run {
 	pub(super) hdec: u64,
 	/// The host's breakpoints.
 	pub(super) debug: Debug,
+	/// Watchpoints were usable then. That can change while interrupts are served, and the host may have set one.
+	dawr: bool,
 	/// The host's PURR.
 	pub(super) purr: u64,
 	/// The host's SPURR.
@@ -51,9 +53,19 @@ impl Run {
 			started,
 			hdec,
 			debug: Debug::host(k, when),
+			dawr: when.dawr,
 			purr: k.mfspr::<{ Spr::PURR.0 }>(),
 			spurr: k.mfspr::<{ Spr::SPURR.0 }>(),
 			doorbell,
+		}
+	}
+
+	/// The conditions of the entry, with which `debug` is restored.
+	#[inline(always)]
+	pub(super) fn when(&self, when: Conditions) -> Conditions {
+		Conditions {
+			dawr: self.dawr,
+			..when
 		}
 	}
 }
@@ -111,7 +123,7 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 		}
 		k.mtspr::<{ Spr::PURR.0 }>(times.purr);
 		k.mtspr::<{ Spr::SPURR.0 }>(times.spurr);
-		run.debug.restore(k, context, when);
+		run.debug.restore(k, context, run.when(when));
 		if guest.doorbell {
 			// With [EE] on it would be a doorbell of the host.
 			k.mtspr::<{ Spr::DPDES.0 }>(0);
@@ -145,6 +157,10 @@ pub(super) unsafe fn serve<P: Profile, K: Kernel>(
 	// What an interrupt can have changed: another CPU's call may have written these.
 	let dscr_now = k.mfspr::<{ Spr::DSCR.0 }>();
 	let doorbell = Doorbell::of::<P>(context, vcpu.hfscr());
+	let when = Conditions {
+		dawr: k.dawr_enabled(),
+		..when
+	};
 	*tb = k.mftb();
 	// A timer that is due by now ends the guest's run at once.
 	let hdec = limit.saturating_sub(*tb);

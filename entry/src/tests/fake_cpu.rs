@@ -115,6 +115,8 @@ pub(super) struct Machine {
 	pub(super) nested: NestedView,
 	pub(super) emulates: bool,
 	pub(super) dawr: bool,
+	/// Watchpoints are enabled or disabled while interrupts are served, and the host sets one.
+	pub(super) dawr_changes: bool,
 	pub(super) _memory: Vec<Memory>,
 }
 
@@ -207,6 +209,7 @@ impl Machine {
 			nested,
 			emulates: false,
 			dawr: false,
+			dawr_changes: false,
 			_memory: memory,
 		}
 	}

@@ -150,6 +150,14 @@ impl Machine {
 		let breakpoint = light.timer.unwrap_or(0);
 		self.set(Spr::CIABR, breakpoint);
 		self.host_before.insert(Spr::CIABR.0, breakpoint);
+		if self.dawr_changes {
+			self.dawr = !self.dawr;
+			for spr in [Spr::DAWR0, Spr::DAWRX0] {
+				let watched = if self.dawr { 0xbee8 } else { 0 };
+				self.set(spr, watched);
+				self.host_before.insert(spr.0, watched);
+			}
+		}
 		for spr in [Spr::PURR, Spr::SPURR] {
 			let host = self.spr(spr).wrapping_add(light.takes);
 			self.set(spr, host);
@@ -488,6 +496,7 @@ proptest! {
 		offset in prop_oneof![Just(0_u64), any::<u64>().prop_map(|offset| offset & !0xff_ffff)],
 		large in any::<bool>(),
 		dawr in any::<bool>(),
+		dawr_changes in any::<bool>(),
 		dec in any::<u32>(),
 		used in 0..1_000_000_u64,
 		counts in proptest::array::uniform4(any::<u64>()),
@@ -500,6 +509,7 @@ proptest! {
 		let mut m = in_guest(&host, &vcpu_values, &guest, facilities, offset, large);
 		let Context { vcpu, vcore, paca, .. } = m.context;
 		m.dawr = dawr;
+		m.dawr_changes = dawr_changes;
 		m.light = Some(light);
 		m.arrives_virtual = !is_real;
 		if let Some(slb) = &hash {
@@ -528,7 +538,7 @@ proptest! {
 				prop_assert_eq!(&m.found_slb, slb);
 			}
 			prop_assert_eq!(m.found[&Spr::CIABR.0], vcpu.ciabr());
-			if dawr {
+			if m.dawr {
 				prop_assert_eq!(m.found[&Spr::DAWR0.0], vcpu.dawr0());
 			}
 			prop_assert_eq!(m.found[&Spr::DPDES.0], u64::from(doorbell || light.interrupt));

@@ -151,6 +151,16 @@ impl EventFd {
 		Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
 	}
 
+	/// Signals it.
+	pub fn signal(&self) -> Result<()> {
+		let one = 1_u64;
+		// SAFETY: it reads 8 bytes.
+		if unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) } < 0 {
+			return Err(failed("signalling an eventfd")(Error::last_os_error()));
+		}
+		Ok(())
+	}
+
 	/// How often it was signalled since the last time this was asked.
 	pub fn take(&self) -> Result<u64> {
 		let mut count = 0_u64;

@@ -3,12 +3,14 @@
 
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
+use std::fs::File;
 use std::io::{Error, Result};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::failed;
 
-/// Guest memory: one anonymous mapping, which the guest may change at any time.
+/// Guest memory: one mapping, mostly anonymous, which the guest may change at any time.
 pub struct Memory {
 	pub(super) base: NonNull<u8>,
 	size: usize,
@@ -56,23 +58,28 @@ unsafe impl Plain for protocol::hammer::Hammer {}
 impl Memory {
 	/// Maps `size` bytes.
 	pub fn new(size: usize) -> Result<Self> {
-		Self::with_flags(size, libc::MAP_SHARED)
+		Self::with_flags(size, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)
+	}
+
+	/// Maps the first `size` bytes of a file, which never has what is written to the memory.
+	pub fn private_of_file(file: &File, size: usize) -> Result<Self> {
+		Self::with_flags(size, libc::MAP_PRIVATE, file.as_raw_fd())
 	}
 
 	/// The same, but after a fork a page becomes another one when it is written.
 	pub fn private(size: usize) -> Result<Self> {
-		Self::with_flags(size, libc::MAP_PRIVATE)
+		Self::with_flags(size, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
 	}
 
-	fn with_flags(size: usize, flags: i32) -> Result<Self> {
+	fn with_flags(size: usize, flags: i32, fd: i32) -> Result<Self> {
 		// SAFETY: a new mapping, nothing is replaced.
 		let base = unsafe {
 			libc::mmap(
 				ptr::null_mut(),
 				size,
 				libc::PROT_READ | libc::PROT_WRITE,
-				flags | libc::MAP_ANONYMOUS,
-				-1,
+				flags,
+				fd,
 				0,
 			)
 		};
@@ -188,7 +195,7 @@ impl Memory {
 	}
 
 	/// Takes this process's, and with it the guest's, translations of all of it away. What
-	/// is in it stays.
+	/// is in it stays, but memory of a file that is private gets the content of the file.
 	pub fn forget_translations(&self) -> Result<()> {
 		self.forget_part(0, self.size)
 	}
@@ -197,10 +204,20 @@ impl Memory {
 	pub fn forget_part(&self, address: u64, size: usize) -> Result<()> {
 		assert!(address + size as u64 <= self.size as u64);
 		let start = self.at::<u8>(address);
-		// SAFETY: the mapping is shared, so this drops no data; there are no references.
+		// SAFETY: there are no references into the mapping, so its content may change.
 		let result = unsafe { libc::madvise(start.cast(), size, libc::MADV_DONTNEED) };
 		if result < 0 {
 			return Err(failed("madvise(MADV_DONTNEED)")(Error::last_os_error()));
+		}
+		Ok(())
+	}
+
+	/// Lets the kernel merge pages of private memory with equal pages.
+	pub fn merge(&self) -> Result<()> {
+		let (start, size) = (self.base.as_ptr().cast(), self.size);
+		// SAFETY: our own mapping; its content stays as it is.
+		if unsafe { libc::madvise(start, size, libc::MADV_MERGEABLE) } < 0 {
+			return Err(failed("madvise(MADV_MERGEABLE)")(Error::last_os_error()));
 		}
 		Ok(())
 	}

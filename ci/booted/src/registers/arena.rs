@@ -3,6 +3,7 @@
 //! compares. The guest does the comparing (see `rounds.rs` of the payload). Here are its
 //! device, and memory whose translations go away.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hcall::Number;
@@ -58,10 +59,14 @@ pub fn kinds(guest: GuestMode) -> u64 {
 	}
 }
 
+/// What takes the translations of memory away. What is in the memory stays.
+pub type Forget = Arc<dyn Fn(&Memory) -> Result<(), Failure> + Send + Sync>;
+
 /// A guest that does rounds, and what is around it.
 // The order of the fields is the order in which they are dropped.
 pub struct Arena {
 	touch: Slot,
+	forget: Forget,
 	/// The guest.
 	pub machine: Machine,
 	device: [u8; map::DEVICE_SIZE as usize],
@@ -73,18 +78,25 @@ pub struct Arena {
 impl Arena {
 	/// Builds one.
 	pub fn new(guest: GuestMode) -> Result<Self, Failure> {
+		let memory = Memory::new(map::TOUCH_SIZE as usize)?;
+		let forget = |memory: &Memory| memory.forget_translations().map_err(Failure::from);
+		Self::of_memory(guest, memory, Arc::new(forget))
+	}
+
+	/// Builds one that touches this memory.
+	pub fn of_memory(guest: GuestMode, memory: Memory, forget: Forget) -> Result<Self, Failure> {
 		let machine = Machine::new(Config {
 			guest,
 			enable: &ENABLE,
 			window: true,
 		})?;
-		let memory = Memory::new(map::TOUCH_SIZE as usize)?;
 		let touch = machine.vm().add_memory(TOUCH_SLOT, map::TOUCH, memory)?;
 		let events = [EventFd::new()?, EventFd::new()?];
 		machine.vm().add_event(&events[0], map::MMIO_EVENT, 4)?;
 		machine.vm().add_event(&events[1], map::MMIO_EVENT_ANY, 0)?;
 		Ok(Self {
 			touch,
+			forget,
 			machine,
 			device: [0; map::DEVICE_SIZE as usize],
 			events,
@@ -154,7 +166,7 @@ impl Arena {
 		match step {
 			Stop::Done(outcome) => return Ok(Some(*outcome)),
 			Stop::Mmio(mmio) => self.access(&mmio)?,
-			Stop::Call((private::UNTOUCH, _)) => self.touch.memory.forget_translations()?,
+			Stop::Call((private::UNTOUCH, _)) => (self.forget)(&self.touch.memory)?,
 			Stop::Call((private::UNKNOWN, _)) | Stop::Interrupted => {}
 			Stop::Call((number, _)) => {
 				return Err(Failure::Wrong(format!(
