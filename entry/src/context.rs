@@ -73,7 +73,6 @@ pub trait Kernel: Cpu {
 	///
 	/// The guest must run next, and its SRR0 and SRR1 must be loaded after this.
 	unsafe fn load_way_in(&mut self, nia: u64, msr: u64);
-
 	/// Puts the GPRs in and runs the guest.
 	///
 	/// # Safety

@@ -128,10 +128,10 @@ pub unsafe fn window<C: Cpu, R>(
 	paca.set_hsrr_valid(0);
 	// In 32 bits: all of it without LPCR[LD], and enough to tell with it.
 	let counted = dec.wrapping_sub(cpu.mfspr::<{ Spr::DEC.0 }>()) as u32;
-	let dec = if counted <= DEC_TOLERANCE {
+	let lost = if counted <= DEC_TOLERANCE {
 		None
 	} else {
-		dec_if_moved(cpu, dec, hdec)
+		lost_dec(cpu, dec, hdec)
 	};
 
 	// SAFETY: to the end. Each value is what the guest had, or what the full entry loaded.
@@ -149,7 +149,7 @@ pub unsafe fn window<C: Cpu, R>(
 		cpu.mtspr::<{ Spr::LPIDR.0 }>(kvm.lpid());
 		cpu.mtspr::<{ Spr::LPCR.0 }>(registers.lpcr);
 		cpu.mtspr::<{ Spr::PIDR.0 }>(pidr);
-		if let Some(dec) = dec {
+		if let Some(dec) = lost {
 			cpu.mtspr::<{ Spr::DEC.0 }>(dec);
 		}
 	}
@@ -169,7 +169,7 @@ const DEC_SKEW: u32 = 64;
 /// not written without need, because each write makes it late by the time since HDEC was read.
 #[cold]
 #[inline(never)]
-fn dec_if_moved<C: Cpu>(cpu: &mut C, dec: u64, hdec: u64) -> Option<u64> {
+fn lost_dec<C: Cpu>(cpu: &mut C, dec: u64, hdec: u64) -> Option<u64> {
 	// Adjacent, as they were at the start.
 	let now = cpu.mfspr::<{ Spr::DEC.0 }>();
 	let elapsed = hdec.wrapping_sub(cpu.mfspr::<{ Spr::HDEC.0 }>());
