@@ -51,6 +51,12 @@ impl Drop for OneCpu {
 	}
 }
 
+/// Whether a core of the host has several threads.
+pub fn are_threads() -> std::io::Result<bool> {
+	let siblings = "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list";
+	Ok(std::fs::read_to_string(siblings)?.trim() != "0")
+}
+
 /// Sleeps and wakes on the caller's CPU, which makes the host's timer end the guest's run
 /// and the scheduler take the CPU away.
 pub fn nap(stop: &AtomicBool, interval: Duration) {

@@ -17,11 +17,6 @@ use crate::stage::{Args, Need, Part, Stage, stage};
 /// Threads of a core of a POWER9 with SMT4.
 const THREADS: u32 = 4;
 
-/// Tests that cannot pass there, by the start of their names. KVM emulates TIR and tells the vcpu's
-/// own thread, which is 0. QEMU lets the guest read the TIR of the thread that the vcpu runs on.
-const NOT_HERE: &str = "smp-disturb-";
-const WHY: &str = "QEMU lets a guest read the TIR of the host's thread";
-
 /// One machine, whose CPUs run at the same time.
 pub const STAGE: Stage = stage("threads", |args| {
 	let part = |series| {
@@ -45,17 +40,12 @@ fn threads(args: &Args, series: &'static Series) -> Result<Vec<Check>> {
 		return Ok(vec![Check::skipped("a core of four threads", why)]);
 	}
 	let tests = chosen_tests(args, |test| test.is_also(Also::Checked))?;
-	let (skipped, tests): (Vec<_>, Vec<_>) = names(&tests, registry::Boot::Smp)
-		.into_iter()
-		.partition(|name| name.starts_with(NOT_HERE));
-	let skipped = skipped.into_iter().map(|name| Check::skipped(name, WHY));
+	let tests = names(&tests, registry::Boot::Smp);
 	if tests.is_empty() {
-		return Ok(skipped.collect());
+		return Ok(Vec::new());
 	}
 	let image = kernel::build(series, false)?;
 	let limit = Duration::from_secs(600 + 60 * tests.len() as u64);
 	let machine = Boot::parallel(series.file("threads"), "", tests, limit);
-	let mut checks = boot(args, &image, machine.of_threads(THREADS))?;
-	checks.extend(skipped);
-	Ok(checks)
+	boot(args, &image, machine.of_threads(THREADS))
 }
