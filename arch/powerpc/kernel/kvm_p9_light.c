@@ -270,7 +270,6 @@ noinstr u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *sl
 	kvm_p9_light_begin(vcpu);
 	this_cpu_enable_ftrace();
 	guest_timing_exit_irqoff();
-	vcpu->arch.state = KVMPPC_VCPU_BUSY_IN_HOST;
 	powerpc_local_irq_pmu_restore(flags);
 	preempt_enable();
 
@@ -279,6 +278,7 @@ noinstr u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *sl
 	preempt_disable();
 	powerpc_local_irq_pmu_save(flags);
 	hard_irq_disable();
+	/* As it was, unless kvm_p9_flush() came */
 	vcpu->arch.state = KVMPPC_VCPU_RUNNABLE;
 	guest_timing_enter_irqoff();
 	this_cpu_disable_ftrace();

@@ -38,10 +38,6 @@ void kvm_p9_run_guest_timed(struct kvm_vcpu *vcpu);
 DEFINE_STATIC_KEY_FALSE(kvm_p9_path_is_rust);
 EXPORT_SYMBOL_GPL(kvm_p9_path_is_rust);
 
-/* Never off again: a vcpu's thread may sleep in a light exit for long */
-DEFINE_STATIC_KEY_FALSE(kvm_p9_makes_light_exits);
-EXPORT_SYMBOL_GPL(kvm_p9_makes_light_exits);
-
 /* Read by Rust at every entry */
 u8 kvm_p9_fast_table __read_mostly = KVM_P9_ABI_TABLE_FAST_LIGHT;
 
@@ -94,9 +90,6 @@ static int kvm_p9_apply(bool rust, bool fast, bool light, u64 wanted)
 
 	lockdep_assert_held(&kvm_p9_lock);
 
-	/* Before the first light exit */
-	if (rust && light)
-		static_branch_enable(&kvm_p9_makes_light_exits);
 	if (wanted & KVM_P9_ABI_TIMING_STATS)
 		static_branch_enable(&kvm_p9_counts_cycles);
 	WRITE_ONCE(kvm_p9_timing, ((kvm_p9_timing | KVM_P9_TIMING_BITS) + 1) | wanted);

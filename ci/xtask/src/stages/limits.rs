@@ -59,7 +59,7 @@ const FAST_LIMITS: [(&Case, GuestMode, f64); 32] = [
 	(case!("h_prod_awake"), GuestMode::Hash, 160.0),
 	(case!("h_logical_ci_store"), GuestMode::Hash, 1400.0),
 	(case!("mmio_ioeventfd_any"), GuestMode::Hash, 1400.0),
-	(case!("mmio_ioeventfd"), GuestMode::Hash, 2400.0),
+	(case!("mmio_ioeventfd"), GuestMode::Hash, 2410.0),
 	(case!("decrementer"), GuestMode::Hash, 2900.0),
 	(case!("h_random"), GuestMode::Radix, 260.0),
 	(case!("h_set_mode"), GuestMode::Radix, 260.0),
