@@ -89,6 +89,9 @@ fn set_enabled(enabled: bool) -> Result<(), Failure> {
 	fs::write(ENABLE, text).map_err(|e| Failure::Wrong(format!("{text} to {ENABLE}: {e}")))
 }
 
+/// A thread that goes on at once would have the lock again before the other one wakes up.
+const OTHERS_TURN: Duration = Duration::from_micros(200);
+
 /// Watches one after the other: stores of this thread to a word of its own, stores of all tasks of this
 /// CPU to the word of `page`, and stores of all tasks of the other CPU to a word that only guests have.
 /// Returns how many watches there were. One thread at a time watches.
@@ -98,7 +101,7 @@ fn watch(cpu: usize, page: &SamePage, one: &Mutex<()>, stop: &AtomicBool) -> Res
 	let mut watches = 0;
 	while !stop.load(Ordering::Relaxed) {
 		for what in [(Who::ThisThread, cpu, &own), (Who::All, cpu, page.word())] {
-			let _alone = one.lock().expect("nobody panics");
+			let alone = one.lock().expect("nobody panics");
 			let (who, cpu, word) = what;
 			let perf = PerfStores::new(who, cpu as i32, word.as_ptr())?;
 			for store in 0..STORES {
@@ -109,8 +112,10 @@ fn watch(cpu: usize, page: &SamePage, one: &Mutex<()>, stop: &AtomicBool) -> Res
 			}
 			check(perf.count()?, STORES, what)?;
 			watches += 1;
+			drop((perf, alone));
+			std::thread::sleep(OTHERS_TURN);
 		}
-		let _alone = one.lock().expect("nobody panics");
+		let alone = one.lock().expect("nobody panics");
 		enable_anew()?;
 		let other = 1 - cpu;
 		// By an interrupt of the other CPU, which may be in a light exit that began before.
@@ -118,6 +123,8 @@ fn watch(cpu: usize, page: &SamePage, one: &Mutex<()>, stop: &AtomicBool) -> Res
 		std::thread::sleep(Duration::from_millis(3));
 		check(perf.count()?, 0, (Who::All, other, &own))?;
 		watches += 1;
+		drop((perf, alone));
+		std::thread::sleep(OTHERS_TURN);
 	}
 	Ok(watches)
 }
