@@ -62,6 +62,8 @@ const DEC_EXPIRY: u64 = KVM_REG_PPC_U64 | 0xbe;
 const TICKS_PER_US: u64 = 512;
 /// How late a wake-up may be, with other threads on the machine.
 const PROMPT: u64 = 100_000 * TICKS_PER_US;
+/// A sleep, in microseconds, that a signal ends. If the next one ended with this one, it would be too late.
+const LONG: u64 = 400_000;
 /// For how long a sleep is watched after its end is due.
 const WATCH: Duration = Duration::from_millis(500);
 
@@ -146,8 +148,11 @@ pub fn wakes(guest: GuestMode, path: Option<Column>, seed: u64, rounds: u64) -> 
 		if path.is_none() {
 			choose(PATHS[one_of(&[0, 1, 2]) as usize])?;
 		}
-		let time = one_of(&[30, 300, 1000, 3000, 9000]);
-		let signal = (one_of(&[0, 1]) == 0).then(|| time * one_of(&[1, 5, 9]) / 10);
+		let time = one_of(&[30, 300, 1000, 9000, LONG]);
+		let signal = match time {
+			LONG => Some(LONG / 100),
+			_ => (one_of(&[0, 1, 2]) == 0).then(|| time * one_of(&[1, 5, 9]) / 10),
+		};
 		let micros = Duration::from_micros;
 		let woken = sleep(&mut machine, micros(time), signal.map(micros))?;
 		let late = woken.at.wrapping_sub(woken.expiry) as i64;
