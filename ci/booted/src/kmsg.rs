@@ -79,8 +79,12 @@ const INTERRUPTED: [Harmless; 9] = [
 ];
 
 /// What the kernel says of threads that may run only on a CPU that goes offline, in the tests that take one
-/// offline.
-const OFFLINE: [Harmless; 2] = [
+/// offline. It names the CPU that the thread was on last.
+const OFFLINE: [Harmless; 3] = [
+	Harmless {
+		start: "process ",
+		end: " (registers) no longer affine to cpu0",
+	},
 	Harmless {
 		start: "process ",
 		end: " (registers) no longer affine to cpu1",
