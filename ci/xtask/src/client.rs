@@ -223,3 +223,12 @@ pub fn dmesg(transcript: &Transcript, who: &str) -> Result<()> {
 	}
 	Ok(())
 }
+
+/// Checks that the guest, QEMU and the host got to their ends.
+pub fn power_off(transcript: &Transcript, end: Result<()>) -> Result<()> {
+	end?;
+	transcript.one("guest done")?;
+	expect(transcript, "host qemu", "0")?;
+	transcript.one("host done")?;
+	Ok(())
+}

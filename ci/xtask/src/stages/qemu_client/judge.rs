@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use diskcheck::{Expected, WORKERS};
 
 use super::{Boot, CELLS, Mmu, STEPS};
-use crate::client::{Transcript, dmesg, expect};
+use crate::client::{Transcript, dmesg, expect, power_off};
 
 /// How often the Rust path must have been taken to count as taken: any boot does it
 /// many thousand times.
@@ -160,14 +160,6 @@ pub(super) fn disk(transcript: &Transcript, seed: u64, bytes: &[u8]) -> Result<(
 	let mut expected = Expected::new(seed, CELLS);
 	expected.done(1, steps(transcript)?);
 	expected.compare(bytes).map_err(anyhow::Error::msg)
-}
-
-fn power_off(transcript: &Transcript, end: Result<()>) -> Result<()> {
-	end?;
-	transcript.one("guest done")?;
-	expect(transcript, "host qemu", "0")?;
-	transcript.one("host done")?;
-	Ok(())
 }
 
 #[cfg(test)]

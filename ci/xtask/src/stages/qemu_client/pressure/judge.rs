@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use diskcheck::memory::MemoryPlan;
 
 use super::{GUEST, GuestPath, PROCESS, PROCESSES, ROUNDS};
-use crate::client::{Transcript, dmesg, expect};
+use crate::client::{Transcript, dmesg, expect, power_off};
 
 /// Pages of a MiB, of the host's and of the guest's size.
 const PAGES: u64 = 16;
@@ -190,14 +190,6 @@ fn taken(transcript: &Transcript) -> Result<()> {
 		let pages = grown(transcript, name)?;
 		ensure!(pages >= TAKEN, "{name} grew only by {pages}");
 	}
-	Ok(())
-}
-
-fn power_off(transcript: &Transcript, end: Result<()>) -> Result<()> {
-	end?;
-	transcript.one("guest done")?;
-	expect(transcript, "host qemu", "0")?;
-	transcript.one("host done")?;
 	Ok(())
 }
 
