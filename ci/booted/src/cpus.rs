@@ -28,12 +28,11 @@ pub fn move_to_cpu(cpu: usize) -> std::io::Result<libc::cpu_set_t> {
 	}
 }
 
-/// The same, unless the CPU is offline. Says whether it is not.
-pub fn move_if_online(cpu: usize) -> std::io::Result<bool> {
+/// The same, unless the CPU is offline.
+pub fn move_if_online(cpu: usize) -> std::io::Result<()> {
 	match move_to_cpu(cpu) {
-		Ok(_) => Ok(true),
-		Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(false),
-		Err(error) => Err(error),
+		Err(error) if error.kind() != std::io::ErrorKind::InvalidInput => Err(error),
+		_ => Ok(()),
 	}
 }
 

@@ -19,7 +19,10 @@ use protocol::Column;
 use protocol::regs::Pattern;
 
 use crate::kmsg::Kmsg;
-use vmm::abi::{KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128, Regs};
+use vmm::abi::{
+	KVM_REG_PPC_DEC_EXPIRY, KVM_REG_PPC_TB_OFFSET, KVM_REG_PPC_U32, KVM_REG_PPC_U64,
+	KVM_REG_PPC_U128, Regs,
+};
 use vmm::host;
 use vmm::kvm::{Exit, Vcpu, Vm};
 use vmm::machine::Failure;
@@ -39,8 +42,6 @@ const RUN: Duration = Duration::from_micros(400);
 
 /// LPCR: where interrupts arrive.
 const AIL: u128 = 0x0180_0000;
-const TB_OFFSET: u64 = KVM_REG_PPC_U64 | 0x9c;
-const DEC_EXPIRY: u64 = KVM_REG_PPC_U64 | 0xbe;
 
 /// Every register of asm/kvm.h, and some that aren't.
 fn ids() -> Vec<u64> {
@@ -81,8 +82,8 @@ fn ids() -> Vec<u64> {
 /// AMR, IAMR, FSCR, DPDES, CTRL's neighbours, PPR.
 const OFTEN: [u64; 22] = [
 	KVM_REG_PPC_U64 | 0xb5,
-	TB_OFFSET,
-	DEC_EXPIRY,
+	KVM_REG_PPC_TB_OFFSET,
+	KVM_REG_PPC_DEC_EXPIRY,
 	KVM_REG_PPC_U64 | 0x82,
 	KVM_REG_PPC_U128 | 0x83,
 	KVM_REG_PPC_U128 | 0x84,

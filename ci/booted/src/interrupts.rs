@@ -12,13 +12,14 @@ use hcall::{Code, Number};
 use protocol::block::Call;
 use protocol::regs::Pattern;
 use protocol::{Column, GuestMode};
+use vmm::abi::KVM_REG_PPC_TB_OFFSET;
 use vmm::kvm::{Controller, EventFd};
 use vmm::machine::{Failure, Machine};
 
 use crate::common::{Verdict, choose, counter, counters, machine, wrong};
 use crate::cpus;
 use crate::registers::hcall::c_path_cfar;
-use crate::soak::{TB_OFFSET, check_registers_beside};
+use crate::soak::check_registers_beside;
 use crate::tce::perform;
 use crate::turns;
 
@@ -74,7 +75,9 @@ fn irqfd(seed: u64, stop: &AtomicBool) -> Result<Device, Failure> {
 	machine.set_source(IRQ, PRIORITY << 32)?;
 	let mut pattern = Pattern::new(seed);
 	let offset = pattern.next();
-	machine.vcpu().set_one_reg(TB_OFFSET, offset.into())?;
+	machine
+		.vcpu()
+		.set_one_reg(KVM_REG_PPC_TB_OFFSET, offset.into())?;
 	let event = EventFd::new()?;
 	machine.vm().add_irq_event(&event, IRQ as u32)?;
 	perform(&mut machine, &[call(Number::CPPR, 0xff)])?;

@@ -22,7 +22,7 @@ use crate::cpus;
 use crate::kmsg::Kmsg;
 use crate::nmi::AWAITS_RESET;
 use crate::registers::hcall::c_path_cfar;
-use crate::soak::{TB_OFFSET, check_registers, check_registers_beside};
+use crate::soak::{check_registers, check_registers_beside};
 use crate::storms;
 
 /// The variable that tells the second half which test it belongs to, and what the first half knew.
@@ -72,7 +72,9 @@ fn storm(
 ) -> Result<(), Failure> {
 	let _here = cpus::OneCpu::new(cpu)?;
 	let mut machine = storms::start(GuestMode::Radix, case)?;
-	machine.vcpu().set_one_reg(TB_OFFSET, ahead)?;
+	machine
+		.vcpu()
+		.set_one_reg(vmm::abi::KVM_REG_PPC_TB_OFFSET, ahead)?;
 	told.thread.store(timer::thread(), Ordering::Relaxed);
 	let interval = Duration::from_millis(5);
 	let _timer = Timer::every(interval, interval)?;

@@ -202,9 +202,6 @@ fn sleep_unless(stop: &AtomicBool, time: Duration, over: impl Fn() -> bool) {
 	}
 }
 
-/// What a guest's timebase is ahead of the host's.
-pub const TB_OFFSET: u64 = vmm::abi::KVM_REG_PPC_U64 | 0x9c;
-
 /// What builds a guest that checks its registers.
 pub type Make<'a> = &'a (dyn Fn(GuestMode) -> Result<Arena, Failure> + Sync);
 
@@ -242,7 +239,10 @@ fn check_registers_in(
 		arena.machine.vcpu().keep_from_children()?;
 		if pattern.next() & 1 != 0 {
 			let offset = pattern.next();
-			arena.machine.vcpu().set_one_reg(TB_OFFSET, offset.into())?;
+			arena
+				.machine
+				.vcpu()
+				.set_one_reg(vmm::abi::KVM_REG_PPC_TB_OFFSET, offset.into())?;
 		}
 		let interval = Duration::from_micros(6000 + pattern.next() % 10_000);
 		// Not while VMs are made: that can be interrupted, too.

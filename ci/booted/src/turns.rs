@@ -15,7 +15,6 @@ use vmm::timer::Timer;
 
 use crate::common::{Verdict, choose, counter, counters, machine, named, wrong};
 use crate::cpus::move_to_cpu;
-use crate::soak::TB_OFFSET;
 
 const IDS: [u64; 2] = [1, 2];
 /// After so long without a turn a wake-up was lost.
@@ -92,7 +91,7 @@ pub fn play_ahead(
 	};
 	let mut vcpus = machine.take_turns(IDS, block, by_xics)?;
 	for vcpu in &vcpus {
-		vcpu.set_one_reg(TB_OFFSET, offset.into())?;
+		vcpu.set_one_reg(vmm::abi::KVM_REG_PPC_TB_OFFSET, offset.into())?;
 	}
 	let results = std::thread::scope(|scope| {
 		let threads: Vec<_> = vcpus

@@ -8,7 +8,7 @@ use hcall::Number;
 use powerpc::Spr;
 use protocol::regs::Pattern;
 use protocol::{Column, GuestMode, map, private};
-use vmm::abi::KVM_REG_PPC_U64;
+use vmm::abi::KVM_REG_PPC_DEC_EXPIRY;
 use vmm::machine::{Failure, Machine, Stop};
 use vmm::timer::{self, Timer};
 
@@ -57,8 +57,6 @@ pub fn expired(guest: GuestMode, path: Column) -> Verdict {
 	}
 }
 
-/// Absolute, in ticks of the guest's timebase, which is the host's here.
-const DEC_EXPIRY: u64 = KVM_REG_PPC_U64 | 0xbe;
 const TICKS_PER_US: u64 = 512;
 /// How late a wake-up may be, with other threads on the machine.
 const PROMPT: u64 = 100_000 * TICKS_PER_US;
@@ -112,8 +110,11 @@ fn sleep(
 	time: Duration,
 	signal: Option<Duration>,
 ) -> Result<Woken, Failure> {
+	// In ticks of the guest's timebase, which is the host's here.
 	let expiry = timebase() + time.as_micros() as u64 * TICKS_PER_US;
-	machine.vcpu().set_one_reg(DEC_EXPIRY, expiry.into())?;
+	machine
+		.vcpu()
+		.set_one_reg(KVM_REG_PPC_DEC_EXPIRY, expiry.into())?;
 	let limit = signal.unwrap_or(time + WATCH);
 	let _timer = Timer::at(timer::now() + limit)?;
 	let mut by_signal = false;

@@ -10,7 +10,7 @@ use powerpc::LightCounter;
 use protocol::regs::{self, Pattern};
 use protocol::round::{self, RoundKind, RoundPlan, RoundReport};
 use protocol::{Column, GuestMode};
-use vmm::abi::KVM_REG_PPC_U64;
+use vmm::abi::KVM_REG_PPC_TB_OFFSET;
 use vmm::host;
 use vmm::kvm::Controller;
 use vmm::machine::Failure;
@@ -160,11 +160,10 @@ fn on_path(
 			arena.machine.add_controller(controller)?;
 		}
 		if pmu {
-			const TB_OFFSET: u64 = KVM_REG_PPC_U64 | 0x9c;
 			arena
 				.machine
 				.vcpu()
-				.set_one_reg(TB_OFFSET, pattern.next().into())?;
+				.set_one_reg(KVM_REG_PPC_TB_OFFSET, pattern.next().into())?;
 		}
 		arena.start(
 			arena::command(rounds / 2, pattern.next(), cfar),

@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 use hcall::Number;
 use protocol::regs::Pattern;
 use protocol::{Column, Command, GuestMode, Job, map, private};
-use vmm::abi::{KVM_REG_PPC_U32, KVM_REG_PPC_U64, KVM_REG_PPC_U128};
+use vmm::abi::{
+	KVM_REG_PPC_DEC_EXPIRY, KVM_REG_PPC_TB_OFFSET, KVM_REG_PPC_U32, KVM_REG_PPC_U64,
+	KVM_REG_PPC_U128,
+};
 use vmm::machine::{Failure, Machine, Stop};
 use vmm::timer::Timer;
 
@@ -156,7 +159,12 @@ const REGISTERS: &[Register] = &[
 	reg("VP_STATE", U128 | 0x8d, Refused, 0),
 	many("MAS2 and MAS7_3", U64 | 0x8e, 2, Refused, 0),
 	many("MAS4 to EPTCFG", U32 | 0x90, 12, Refused, 0),
-	reg("TB_OFFSET", U64 | 0x9c, Access::TbOffset, 0xffff << 24),
+	reg(
+		"TB_OFFSET",
+		KVM_REG_PPC_TB_OFFSET,
+		Access::TbOffset,
+		0xffff << 24,
+	),
 	many("SPMC1 and SPMC2", U32 | 0x9d, 2, Kept, WORD),
 	reg("IAMR", U64 | 0x9f, Spr(61), ALL >> 2),
 	reg("TFHAR", U64 | 0xa0, Spr(128), ALL & !3),
@@ -198,7 +206,7 @@ const REGISTERS: &[Register] = &[
 	reg("DBSR", U32 | 0xbb, Refused, 0),
 	reg("TIDR", U64 | 0xbc, Spr(144), 0xffff),
 	reg("PSSCR", U64 | 0xbd, ReadSpr(823), 0xf000_0000_0000_03ff),
-	reg("DEC_EXPIRY", U64 | 0xbe, Access::DecExpiry, 0),
+	reg("DEC_EXPIRY", KVM_REG_PPC_DEC_EXPIRY, Access::DecExpiry, 0),
 	// 0: a vcpu that never runs.
 	reg("ONLINE", U32 | 0xbf, Kept, 0),
 	reg("PTCR", U64 | 0xc0, Kept, 0),
@@ -472,7 +480,7 @@ impl Bench {
 			"ARCH_COMPAT" if older => 0x0f00_0004,
 			"ARCH_COMPAT" => 0x0f00_0005,
 			"DEC_EXPIRY" => {
-				let offset: u128 = self.machine.vcpu().one_reg(U64 | 0x9c)?;
+				let offset: u128 = self.machine.vcpu().one_reg(KVM_REG_PPC_TB_OFFSET)?;
 				(u128::from(timebase()) + offset + (1 << 28) + u128::from(low & 0xffff))
 					& u128::from(u64::MAX)
 			}

@@ -188,13 +188,15 @@ pub fn exits(guest: GuestMode, seed: u64, cfar: u64) -> Result<String, Failure> 
 		return Err(Failure::Wrong(format!("found {}", missed.join(", "))));
 	}
 	// And time: a decrementer that is off, and a clock that goes back.
-	const DEC_EXPIRY: u64 = KVM_REG_PPC_U64 | 0xbe;
 	const VTB: u64 = KVM_REG_PPC_U64 | 0xae;
-	const TB_OFFSET: u64 = KVM_REG_PPC_U64 | 0x9c;
 	let clocks = [
-		(round::DEC, DEC_EXPIRY, 2 * u128::from(DEC_TOLERANCE)),
+		(
+			round::DEC,
+			abi::KVM_REG_PPC_DEC_EXPIRY,
+			2 * u128::from(DEC_TOLERANCE),
+		),
 		(round::VTB, VTB, 0_u128.wrapping_sub(1 << 30)),
-		(round::TB, TB_OFFSET, 1 << 30),
+		(round::TB, abi::KVM_REG_PPC_TB_OFFSET, 1 << 30),
 	];
 	arena.start(arena::command(clocks.len() as u64, seed, cfar), plan);
 	let mut next = clocks.iter();
