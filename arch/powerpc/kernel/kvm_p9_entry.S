@@ -901,6 +901,7 @@ _GLOBAL(kvm_p9_lose_guest)
 	li	r10, KVM_GUEST_MODE_HV_P9_RS
 	stb	r10, HSTATE_IN_GUEST(r13)
 	li	r9, 0
+	/* They have an address of the host, and kvm_p9_exit_interrupt saves them as the guest's */
 	mtspr	SPRN_SRR0, r9
 	mtspr	SPRN_SRR1, r9
 	mtmsrd	r9, 1
