@@ -20,6 +20,7 @@
 //!
 //! Interrupts of the host need more, and have a switch of their own: `switch::serve`.
 
+use hcall::Code;
 use powerpc::{Cpu, LightCounter, Msr, Spr};
 
 use crate::layout::kernel as layout;
@@ -308,32 +309,46 @@ pub unsafe fn cede<C: Cpu>(cpu: &mut C, vcpu: VcpuView, lpcr: u64, srr1: u64) ->
 	true
 }
 
-/// CIABR of H_SET_MODE (`H_SET_MODE_RESOURCE_SET_CIABR`).
+/// Registers of H_SET_MODE (`H_SET_MODE_RESOURCE_SET_CIABR`, `_DAWR0` and `_DAWR1`).
 const RESOURCE_CIABR: u64 = 1;
+const RESOURCE_DAWR0: u64 = 2;
+const RESOURCE_DAWR1: u64 = 5;
 
 /// CIABR\[PRIV\]: in which state the breakpoint matches. All bits set is the hypervisor's.
 const CIABR_PRIV: u64 = 3;
 
-/// Answers H_SET_MODE for CIABR without a window, if the kernel would set it. Returns whether
-/// it did. A guest in a compatibility mode takes the full exit, as do all that get an error.
+/// Answers H_SET_MODE without a window, if it is for CIABR and the kernel would set it, or for a
+/// watchpoint that no guest may set on this host (`dawr_enabled`). A guest in a compatibility mode takes the
+/// full exit, as do most that get an error.
 ///
 /// The vcpu's CIABR is what an exit compares the host's with, so register and vcpu get the value
-/// together.
+/// together. With DAWR that is not so: whether the exit restores the host's was decided at the entry, and
+/// the answer may be another by now.
 #[inline(always)]
-pub fn set_mode<C: Cpu>(cpu: &mut C, vcpu: VcpuView, vcore: VcoreView) -> bool {
-	let (flags, resource) = (vcpu.gpr4(), vcpu.gpr5());
+pub fn set_mode<C: Cpu>(
+	cpu: &mut C,
+	vcpu: VcpuView,
+	vcore: VcoreView,
+	dawr_enabled: impl FnOnce(&C) -> bool,
+) -> Option<Code> {
+	match vcpu.gpr5() {
+		RESOURCE_CIABR => set_ciabr(cpu, vcpu, vcore),
+		RESOURCE_DAWR0 | RESOURCE_DAWR1 => (!dawr_enabled(cpu)).then_some(Code::P2),
+		_ => None,
+	}
+}
+
+#[inline(always)]
+fn set_ciabr<C: Cpu>(cpu: &mut C, vcpu: VcpuView, vcore: VcoreView) -> Option<Code> {
+	let flags = vcpu.gpr4();
 	let (ciabr, unused) = (vcpu.gpr6(), vcpu.gpr7());
-	if resource != RESOURCE_CIABR
-		|| flags | unused != 0
-		|| ciabr & CIABR_PRIV == CIABR_PRIV
-		|| vcore.pcr() != 0
-	{
-		return false;
+	if flags | unused != 0 || ciabr & CIABR_PRIV == CIABR_PRIV || vcore.pcr() != 0 {
+		return None;
 	}
 	vcpu.set_ciabr(ciabr);
 	// SAFETY: the breakpoint does not match in hypervisor state, and the guest runs next.
 	unsafe { cpu.mtspr::<{ Spr::CIABR.0 }>(ciabr) };
-	true
+	Some(Code::SUCCESS)
 }
 
 /// Why an exit with this trap was a full one, if no light handler was called.

@@ -20,6 +20,8 @@ impl Code {
 	pub const PTEG_FULL: Self = Self(-6);
 	/// There is no such page table entry.
 	pub const NOT_FOUND: Self = Self(-7);
+	/// The second parameter is not valid, or names what the platform lacks.
+	pub const P2: Self = Self(-55);
 	/// Never reaches a guest: this handler can't do it, take the full path.
 	///
 	/// The kernel's H_TOO_HARD, outside the range that PAPR assigns.

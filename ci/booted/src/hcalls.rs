@@ -325,17 +325,19 @@ pub fn problem_state(path: Column, case: &'static Case) -> Verdict {
 	}
 }
 
-/// H_SET_MODE sets CIABR, or says why it does not: with the same codes on each path, and the
-/// register that the next guest's instruction has is the one that userspace reads.
+/// H_SET_MODE sets CIABR, or says why it does not, or that there is no watchpoint: with the same codes
+/// on each path, and the register that the next guest's instruction has is the one that userspace reads.
 pub fn set_mode(guest: GuestMode, path: Column) -> Verdict {
 	const CIABR: u64 = 1;
+	const DAWR0: u64 = 2;
+	const DAWR1: u64 = 5;
 	const P2: i64 = -55;
 	const P3: i64 = -56;
 	const P4: i64 = -57;
 	const UNSUPPORTED_FLAG: i64 = -256;
 	const CALLS: u64 = 20;
 	/// Flags, resource, values, and the code.
-	const CASES: [([u64; 4], i64); 9] = [
+	const CASES: [([u64; 4], i64); 11] = [
 		([0, CIABR, 0x1000_0002, 0], 0),
 		([0, CIABR, 0xffff_ffff_ffff_fff1, 0], 0),
 		([0, CIABR, 0x1003, 0], P3),
@@ -343,7 +345,9 @@ pub fn set_mode(guest: GuestMode, path: Column) -> Verdict {
 		([0, CIABR, 0x1000, 1], P4),
 		([0, CIABR, 0x1000, 1 << 63], P4),
 		([1, CIABR, 0x1000, 0], UNSUPPORTED_FLAG),
-		([0, 2, 0x1000, 4], P2),
+		([0, DAWR0, 0x1000, 4], P2),
+		([0, DAWR0, 0x1000, 0x50], P2),
+		([7, DAWR1, 0, 0], P2),
 		([0, CIABR, 0, 0], 0),
 	];
 	choose(path)?;
@@ -367,6 +371,8 @@ pub fn set_mode(guest: GuestMode, path: Column) -> Verdict {
 		}
 		if code == 0 {
 			expected = args[2];
+		}
+		if code == 0 || code == P2 {
 			answered += outcome.rounds;
 		}
 		let found = machine.vcpu().one_reg(vmm::abi::KVM_REG_PPC_CIABR)? as u64;

@@ -250,8 +250,8 @@ unsafe fn random(p9: NonNull<P9Vcpu>) -> bool {
 	true
 }
 
-/// H_SET_MODE for CIABR. A debugger in the guest sets it with each switch of tasks. DAWR takes the
-/// full exit: whether the host lets guests use it can change while the guest runs.
+/// H_SET_MODE for CIABR, which a debugger in the guest sets with each switch of tasks, and for DAWR where no
+/// guest may set it, as on a POWER9 by default.
 ///
 /// # Safety
 ///
@@ -264,12 +264,16 @@ unsafe fn set_mode(p9: NonNull<P9Vcpu>, _: u64, _: u64) -> Code {
 		let vcore = VcoreView::new(NonNull::new_unchecked(vcpu.vcore() as *mut u8));
 		(p9.as_ref(), vcpu, vcore)
 	};
-	if light::set_mode(&mut Power9::for_handler(paca()), vcpu, vcore) {
-		count(own, LightCounter::SetMode);
-		Code::SUCCESS
-	} else {
-		refuse(own, LightCounter::FullHcall);
-		Code::TOO_HARD
+	let mut power9 = Power9::for_handler(paca());
+	match light::set_mode(&mut power9, vcpu, vcore, Power9::dawr_enabled) {
+		Some(code) => {
+			count(own, LightCounter::SetMode);
+			code
+		}
+		None => {
+			refuse(own, LightCounter::FullHcall);
+			Code::TOO_HARD
+		}
 	}
 }
 

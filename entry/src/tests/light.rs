@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use ::hpt::fault::Owner;
+use hcall::Code;
 use powerpc::{Msr, Served, Spr};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -669,7 +670,7 @@ proptest! {
 }
 
 proptest! {
-	/// H_SET_MODE sets CIABR for no other arguments than those for which the kernel does, and in
+	/// H_SET_MODE refuses a watchpoint that no guest may set, and sets CIABR for no other arguments than those for which the kernel does, and in
 	/// the register and the vcpu together.
 	#[test]
 	fn set_mode_sets_ciabr_or_nothing(
@@ -678,6 +679,7 @@ proptest! {
 		value1 in any::<u64>(),
 		value2 in prop_oneof![3 => Just(0), 1 => any::<u64>()],
 		pcr in prop_oneof![3 => Just(0), 1 => any::<u64>()],
+		dawr: bool,
 	) {
 		let mut m = Machine::new();
 		let Context { vcpu, vcore, .. } = m.context;
@@ -688,9 +690,14 @@ proptest! {
 		vcpu.set_ciabr(5);
 		vcore.set_pcr(pcr);
 		m.set(Spr::CIABR, 5);
-		let done = light::set_mode(&mut m, vcpu, vcore);
+		let code = light::set_mode(&mut m, vcpu, vcore, |_| dawr);
 		let valid = (flags, resource, value2, pcr) == (0, 1, 0, 0) && value1 % 4 != 3;
-		prop_assert_eq!(done, valid);
+		let expected = match resource {
+			_ if valid => Some(Code::SUCCESS),
+			2 | 5 if !dawr => Some(Code::P2),
+			_ => None,
+		};
+		prop_assert_eq!(code, expected);
 		let expected = if valid { value1 } else { 5 };
 		prop_assert_eq!((m.spr(Spr::CIABR), vcpu.ciabr()), (expected, expected));
 	}

@@ -197,7 +197,7 @@ light_counters! {
 	Confer: "LIGHT_CONFER" = "light_h_confer";
 	/// Answered: H_RANDOM.
 	Random: "LIGHT_RANDOM" = "light_h_random";
-	/// Answered: H_SET_MODE for CIABR.
+	/// Answered: H_SET_MODE for CIABR, or for a watchpoint that no guest may set.
 	SetMode: "LIGHT_SET_MODE" = "light_h_set_mode";
 	/// Answered: H_LOGICAL_CI_LOAD.
 	CiLoad: "LIGHT_CI_LOAD" = "light_h_logical_ci_load";
