@@ -10,10 +10,13 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use hcall::FastTable;
 use powerpc::{
 	Counters, FAST_LIGHT_TABLE, FAST_TABLE, HostFacts, LIGHT_TABLE, LightCounter, Msr,
-	NO_FAST_TABLE, P9Vcpu,
+	NO_FAST_TABLE, P9Vcpu, TIMED_FAST_LIGHT_TABLE, TIMED_LIGHT_TABLE,
 };
 
-use crate::fast::{FAST, FAST_LIGHT, FAST_REAL_MODE, LIGHT, NO_FAST, REAL_MODE, TIMED_FAST};
+use crate::fast::{
+	FAST, FAST_LIGHT, FAST_REAL_MODE, LIGHT, NO_FAST, REAL_MODE, TIMED_FAST, TIMED_FAST_LIGHT,
+	TIMED_FAST_REAL_MODE, TIMED_LIGHT, TIMED_REAL_MODE,
+};
 use crate::hpt::full_path;
 use crate::layout::kernel as layout;
 use crate::light;
@@ -96,6 +99,7 @@ fn real_mode_table(context: &Context, counters: &Counters, wanted: u8) -> &'stat
 	if !linear_map_has(counters as u64) {
 		return match wanted {
 			FAST_LIGHT_TABLE => &FAST,
+			TIMED_FAST_LIGHT_TABLE => &TIMED_FAST,
 			_ => &NO_FAST,
 		};
 	}
@@ -104,15 +108,22 @@ fn real_mode_table(context: &Context, counters: &Counters, wanted: u8) -> &'stat
 	own.counters.set(counters);
 	match wanted {
 		FAST_LIGHT_TABLE => &FAST_REAL_MODE,
-		_ => &REAL_MODE,
+		LIGHT_TABLE => &REAL_MODE,
+		TIMED_FAST_LIGHT_TABLE => &TIMED_FAST_REAL_MODE,
+		_ => &TIMED_REAL_MODE,
 	}
 }
 
 /// Whether it is the table of a hash guest that makes light exits.
 fn is_real_mode_light(table: &'static FastTable) -> bool {
-	[&FAST_REAL_MODE, &REAL_MODE]
-		.into_iter()
-		.any(|light| ptr::eq(light, table))
+	[
+		&FAST_REAL_MODE,
+		&REAL_MODE,
+		&TIMED_FAST_REAL_MODE,
+		&TIMED_REAL_MODE,
+	]
+	.into_iter()
+	.any(|light| ptr::eq(light, table))
 }
 
 /// Whether the linear map has this address. A radix host has everything else above.
@@ -202,6 +213,8 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 		(_, NO_FAST_TABLE) => &NO_FAST,
 		(GuestKind::Radix, FAST_LIGHT_TABLE) => &FAST_LIGHT,
 		(GuestKind::Radix, LIGHT_TABLE) => &LIGHT,
+		(GuestKind::Radix, TIMED_FAST_LIGHT_TABLE) => &TIMED_FAST_LIGHT,
+		(GuestKind::Radix, TIMED_LIGHT_TABLE) => &TIMED_LIGHT,
 		(GuestKind::Radix, _) => &TIMED_FAST,
 		(GuestKind::Hash, _) => real_mode_table(&context, counters, wanted),
 		// An L2's hcalls are its L1's business.

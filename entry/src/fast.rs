@@ -23,7 +23,7 @@ macro_rules! table {
 			$(.with(Number::$number, enabled::$function))*;
 
 		/// The same handlers, timed.
-		pub(crate) static TIMED_FAST: FastTable = FastTable::empty()
+		const TIMED: FastTable = FastTable::empty()
 			$(.with(Number::$number, timed::$function))*;
 	};
 }
@@ -31,6 +31,7 @@ macro_rules! table {
 powerpc::fast_handlers!(table);
 
 pub(crate) static FAST: FastTable = NOTHING_SWITCHED;
+pub(crate) static TIMED_FAST: FastTable = TIMED;
 
 /// With handlers that make a light exit.
 pub(crate) static FAST_LIGHT: FastTable = light::with(NOTHING_SWITCHED);
@@ -39,6 +40,12 @@ pub(crate) static LIGHT: FastTable = light::with(FastTable::empty());
 /// With handlers of [`light`] that make no light exit, for hash guests.
 pub(crate) static FAST_REAL_MODE: FastTable = light::without_exit(NOTHING_SWITCHED);
 pub(crate) static REAL_MODE: FastTable = light::without_exit(FastTable::empty());
+
+/// The tables with light handlers, timed.
+pub(crate) static TIMED_FAST_LIGHT: FastTable = light::timed_with(TIMED);
+pub(crate) static TIMED_LIGHT: FastTable = light::timed_with(FastTable::empty());
+pub(crate) static TIMED_FAST_REAL_MODE: FastTable = light::timed_without_exit(TIMED);
+pub(crate) static TIMED_REAL_MODE: FastTable = light::timed_without_exit(FastTable::empty());
 
 pub(crate) static NO_FAST: FastTable = FastTable::empty();
 

@@ -195,6 +195,25 @@ noinstr bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
 }
 
 /*
+ * Times are taken with a counter of the PMU, which KVM may just have saved as the guest's: see
+ * kvm_p9_scrub_guest_pmc(). The guest gets it back without a full exit.
+ */
+static __always_inline void kvm_p9_light_scrub(struct kvm_vcpu *vcpu)
+{
+	if (static_branch_unlikely(&kvm_p9_counts_cycles))
+		kvm_p9_scrub_guest_pmc(vcpu);
+}
+
+/* While times are taken: the time until the guest goes on was a page fault's */
+static __always_inline void kvm_p9_light_mapped(struct kvm_vcpu *vcpu)
+{
+	struct kvm_p9_stats *stats = READ_ONCE(vcpu->arch.p9.stats);
+
+	if (unlikely(stats))
+		stats->mapped = 1;
+}
+
+/*
  * The end of a light exit that has enabled interrupts. Now that they are disabled: what came before is
  * seen here, and what comes later ends the guest's run.
  */
@@ -234,6 +253,7 @@ noinstr u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
 		return KVM_P9_ABI_SERVE_REFUSED;
 	}
 	this_cpu_enable_ftrace();
+	kvm_p9_light_scrub(vcpu);
 
 	/* The guest's exit took the message. The other interrupts are still pending. */
 	if (trap == BOOK3S_INTERRUPT_H_DOORBELL)
@@ -269,6 +289,7 @@ noinstr u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *sl
 
 	kvm_p9_light_begin(vcpu);
 	this_cpu_enable_ftrace();
+	kvm_p9_light_scrub(vcpu);
 	guest_timing_exit_irqoff();
 	powerpc_local_irq_pmu_restore(flags);
 	preempt_enable();
@@ -289,6 +310,7 @@ noinstr u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *sl
 	if (done) {
 		vcpu->stat.sum_exits++;
 		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_FAULT);
+		kvm_p9_light_mapped(vcpu);
 	}
 	if (unlikely(!light->loaded)) {
 		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_FLUSHED);

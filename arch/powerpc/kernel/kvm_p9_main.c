@@ -51,8 +51,12 @@ int kvm_p9_vcpu_entry_rust(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long 
 int kvm_p9_vcpu_entry_rust_timed(struct kvm_vcpu *vcpu, u64 time_limit, unsigned long lpcr,
 				 u64 *tb)
 {
-	int trap = kvm_p9_vcpu_entry_rust(vcpu, time_limit, lpcr, tb);
+	struct kvm_p9_stats *stats = READ_ONCE(vcpu->arch.p9.stats);
+	int trap;
 
+	if (stats)
+		stats->full_entry = 1;
+	trap = kvm_p9_vcpu_entry_rust(vcpu, time_limit, lpcr, tb);
 	kvm_p9_scrub_guest_pmc(vcpu);
 	kvm_p9_queue_events(vcpu);
 	return trap;

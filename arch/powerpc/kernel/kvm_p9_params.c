@@ -66,22 +66,44 @@ void kvm_p9_warn_unsupported(void)
 		pr_info_once("path=rust is for hosts with the radix MMU: guests use the C path\n");
 }
 
+/* By whether times are taken, light exits are on, and fast handlers are */
+static const u8 kvm_p9_tables[2][2][2] = {
+	{ { KVM_P9_ABI_TABLE_NO_FAST, KVM_P9_ABI_TABLE_FAST },
+	  { KVM_P9_ABI_TABLE_LIGHT, KVM_P9_ABI_TABLE_FAST_LIGHT } },
+	{ { KVM_P9_ABI_TABLE_NO_FAST, KVM_P9_ABI_TABLE_TIMED_FAST },
+	  { KVM_P9_ABI_TABLE_TIMED_LIGHT, KVM_P9_ABI_TABLE_TIMED_FAST_LIGHT } },
+};
+
 /* KVM_P9_ABI_TIMING_ bits, and above the lowest 8 a count of the settings */
 u64 kvm_p9_timing;
 #define KVM_P9_TIMING_BITS	0xffULL
+
+/* Have guests entered by this path, with or without times */
+static int kvm_p9_patch_seam(bool rust, bool timed)
+{
+	unsigned long target;
+
+	if (!rust)
+		target = ppc_function_entry(kvmhv_vcpu_entry_p9);
+	else if (timed)
+		target = ppc_function_entry(kvm_p9_vcpu_entry_rust_timed);
+	else
+		target = ppc_function_entry(kvm_p9_vcpu_entry_rust);
+	return patch_branch_site(&patch__kvm_p9_seam, target, 0);
+}
 
 /*
  * The seam is one branch instruction. A branch may be replaced by another branch
  * while CPUs execute it (Power ISA 3.0B, Book II, 1.8.1). A vcpu takes one or the
  * other, and the C path pays for the choice with that branch only.
  *
- * To take times, three places are patched. The seam leads to a function that
- * queues events after the exit. The branch to kvm_p9_run_guest() leads to a function
- * that reads the time before entry and after exit. A nop in the trampoline becomes a
- * branch that stores when an hcall arrived. Timed fast handlers are in another table.
+ * To take times, three places are patched. The seam leads to a function that notes the full
+ * entry, and queues events after the exit. The branch to kvm_p9_run_guest() leads to a function
+ * that reads the time before entry and after exit. An instruction of the trampoline becomes a
+ * branch that stores when an hcall arrived. Timed handlers are in tables of their own.
  *
- * Order: what writes times is patched before what reads them. Cycle counters are
- * stopped after the last entry that may start one.
+ * Order: what stores something for a span is patched before what reads it, and the other
+ * way round at the end. Cycle counters are stopped after the last entry that may start one.
  */
 static int kvm_p9_apply(bool rust, bool fast, bool light, u64 wanted)
 {
@@ -97,6 +119,8 @@ static int kvm_p9_apply(bool rust, bool fast, bool light, u64 wanted)
 		/* Before a timed handler reads what it stores */
 		ret = patch_branch_site(&patch__kvm_p9_stamp_hcall,
 					ppc_function_entry(kvm_p9_stamp_hcall), 0);
+		if (!ret)
+			ret = kvm_p9_patch_seam(rust, true);
 		if (ret)
 			return ret;
 		kvm_p9_setting_changed();
@@ -108,26 +132,13 @@ static int kvm_p9_apply(bool rust, bool fast, bool light, u64 wanted)
 	if (ret)
 		return ret;
 
-	/* Times are taken of full exits and of fast hcalls only */
-	if (wanted)
-		WRITE_ONCE(kvm_p9_fast_table, fast ? KVM_P9_ABI_TABLE_TIMED_FAST :
-			   KVM_P9_ABI_TABLE_NO_FAST);
-	else if (light)
-		WRITE_ONCE(kvm_p9_fast_table, fast ? KVM_P9_ABI_TABLE_FAST_LIGHT :
-			   KVM_P9_ABI_TABLE_LIGHT);
-	else
-		WRITE_ONCE(kvm_p9_fast_table, fast ? KVM_P9_ABI_TABLE_FAST :
-			   KVM_P9_ABI_TABLE_NO_FAST);
+	WRITE_ONCE(kvm_p9_fast_table, kvm_p9_tables[wanted != 0][light][fast]);
 
-	if (!rust)
-		target = ppc_function_entry(kvmhv_vcpu_entry_p9);
-	else if (wanted)
-		target = ppc_function_entry(kvm_p9_vcpu_entry_rust_timed);
-	else
-		target = ppc_function_entry(kvm_p9_vcpu_entry_rust);
-	ret = patch_branch_site(&patch__kvm_p9_seam, target, 0);
-	if (ret)
-		return ret;
+	if (!wanted) {
+		ret = kvm_p9_patch_seam(rust, false);
+		if (ret)
+			return ret;
+	}
 
 	kvm_p9_path_rust = rust;
 	kvm_p9_fast = fast;

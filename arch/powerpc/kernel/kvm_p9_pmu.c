@@ -63,7 +63,7 @@ EXPORT_SYMBOL_GPL(__kvm_p9_sched_out);
  * guest state at the exit. Remove that state. A guest that has not used the PMU
  * itself can't have this value of MMCR0 otherwise.
  */
-void kvm_p9_scrub_guest_pmc(struct kvm_vcpu *vcpu)
+noinstr void kvm_p9_scrub_guest_pmc(struct kvm_vcpu *vcpu)
 {
 	struct kvm_p9_stats *stats = READ_ONCE(vcpu->arch.p9.stats);
 

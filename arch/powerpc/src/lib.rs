@@ -14,7 +14,8 @@ mod spr;
 pub use abi::counters::{Counter, Counters};
 pub use abi::fast::FastHcall;
 pub use abi::host::{
-	FAST_LIGHT_TABLE, FAST_TABLE, HostFacts, LIGHT_TABLE, NO_FAST_TABLE, TIMED_FAST_TABLE,
+	FAST_LIGHT_TABLE, FAST_TABLE, HostFacts, LIGHT_TABLE, NO_FAST_TABLE, TIMED_FAST_LIGHT_TABLE,
+	TIMED_FAST_TABLE, TIMED_LIGHT_TABLE,
 };
 pub use abi::light::{Answered, Light, LightCounter, Served, Target};
 pub use abi::stats::{

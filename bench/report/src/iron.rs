@@ -85,7 +85,7 @@ impl Iron {
 						self.figures.len() - 1
 					});
 					let figure = &mut self.figures[place];
-					// While spans are collected, the round trip has other ways and takes longer.
+					// While spans are collected, the round trip takes longer.
 					if !measured.spans.is_empty() {
 						figure.cycles = cycles_of(&measured);
 						continue;

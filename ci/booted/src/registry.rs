@@ -222,6 +222,7 @@ table! {
 
 	// What kvm-p9 tells operators.
 	("stats-times-{guest}",                   ALL,    NONE,  ByGuest, [Checked],     |t| stats::counted(t.guest())),
+	("stats-light-times-{guest}",             RADIX,  NONE,  ByGuest, [],     |t| stats::light(t.guest())),
 	("stats-cycles-{guest}",                  GUESTS, NONE,  ByGuest, [],     |t| stats::cycles(t.guest())),
 	("stats-cycles-guest-pmu-{guest}",        GUESTS, NONE,  ByGuest, [],     |t| stats::guest_has_the_pmu(t.guest())),
 	("stats-cycles-perf-{guest}",             GUESTS, NONE,  ByGuest, [],     |t| stats::perf_has_the_pmu(t.guest())),

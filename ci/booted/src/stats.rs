@@ -24,7 +24,7 @@ pub use cycles::{cycles, guest_has_the_pmu, perf_comes_and_goes, perf_has_the_pm
 pub use events::traced;
 pub use phases::timings;
 pub use served::by_vm;
-pub use times::{counted, free, later_vcpu};
+pub use times::{counted, free, later_vcpu, light};
 
 /// Longer than any of the guest's jobs here takes, in the emulated host's time.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -33,7 +33,12 @@ const TRACING: &str = "/sys/kernel/tracing";
 const EVENT: &str = "events/kvm_p9/fast_hcall/enable";
 
 /// What has to be enabled for the hcalls here.
-const ENABLE: [Number; 3] = [Number::NULL, Number::PUT_TCE_INDIRECT, Number::STUFF_TCE];
+const ENABLE: [Number; 4] = [
+	Number::NULL,
+	Number::PUT_TCE_INDIRECT,
+	Number::STUFF_TCE,
+	Number::RANDOM,
+];
 
 fn read(file: &str) -> Result<String, Failure> {
 	std::fs::read_to_string(file).map_err(|e| Failure::Wrong(format!("{file}: {e}")))
@@ -62,24 +67,31 @@ fn perform(machine: &mut Machine, case: &'static Case, calls: u64) -> Result<u64
 	Ok(outcome.ticks[0])
 }
 
-/// A parameter that is 1 until this is dropped.
-pub struct Setting(&'static str);
+/// A parameter that has another value until this is dropped.
+pub struct Setting {
+	name: &'static str,
+	before: &'static str,
+}
 
 impl Setting {
-	/// Sets it.
+	/// Turns it on, which is off.
 	pub fn on(name: &'static str) -> Result<Self, Failure> {
-		host::set_parameter(name, "1").map_err(|e| Failure::Unsupported(e.to_string()))?;
-		Ok(Self(name))
+		Self::set(name, "1", "0")
 	}
 
-	/// Whether it is 1.
-	pub fn is_on(name: &str) -> Result<bool, Failure> {
-		Ok(host::parameter(name).map_err(|e| e.to_string())? == "1")
+	/// Turns it off, which is on.
+	pub fn off(name: &'static str) -> Result<Self, Failure> {
+		Self::set(name, "0", "1")
+	}
+
+	fn set(name: &'static str, now: &str, before: &'static str) -> Result<Self, Failure> {
+		host::set_parameter(name, now).map_err(|e| Failure::Unsupported(e.to_string()))?;
+		Ok(Self { name, before })
 	}
 }
 
 impl Drop for Setting {
 	fn drop(&mut self) {
-		host::set_parameter(self.0, "0").expect("what was set can be reset");
+		host::set_parameter(self.name, self.before).expect("what was set can be reset");
 	}
 }

@@ -13,7 +13,7 @@ use powerpc::{
 	Answered, BUCKETS, Counters, Distribution, EVENTS, Event, FAST_LIGHT_TABLE, FAST_TABLE,
 	FULL_PATH_STACK, FastHcall, HANDLER_STACK, HostFacts, LIGHT_TABLE, Light, LightCounter, Mmcr0,
 	NO_FAST_TABLE, Needs, P9Vcpu, PathStats, SHORTEST_BITS, Served, SpanKind, SprField, Stats,
-	TIMED_FAST_TABLE, Target, TceCall, TimingFlags,
+	TIMED_FAST_LIGHT_TABLE, TIMED_FAST_TABLE, TIMED_LIGHT_TABLE, Target, TceCall, TimingFlags,
 };
 
 /// The text of `kvm_p9_abi.h`.
@@ -36,6 +36,8 @@ pub fn header() -> String {
 		("TABLE_TIMED_FAST", TIMED_FAST_TABLE.into()),
 		("TABLE_LIGHT", LIGHT_TABLE.into()),
 		("TABLE_FAST_LIGHT", FAST_LIGHT_TABLE.into()),
+		("TABLE_TIMED_LIGHT", TIMED_LIGHT_TABLE.into()),
+		("TABLE_TIMED_FAST_LIGHT", TIMED_FAST_LIGHT_TABLE.into()),
 		("ANSWER_REFUSED", Answered::Refused as u64),
 		("ANSWER_DONE", Answered::Done as u64),
 		("ANSWER_DONE_LEAVE", Answered::DoneLeave as u64),
@@ -89,7 +91,7 @@ fn names() -> String {
 	let spans = quoted(
 		&mut fast()
 			.map(|name| format!("fast_{name}"))
-			.chain(SpanKind::FULL_NAMES.iter().map(|name| (*name).to_owned())),
+			.chain(SpanKind::OTHER_NAMES.iter().map(|name| (*name).to_owned())),
 	);
 	let numbers: Vec<_> = FastHcall::ALL
 		.iter()
@@ -198,7 +200,7 @@ mod tests {
 		assert_eq!(
 			text,
 			"\nstruct kvm_p9_distribution {\n\tu64 count;\n\tu64 total;\n\tu64 min;\n\
-			 \tu64 max;\n\tu32 histogram[26];\n};\n"
+			 \tu64 max;\n\tu32 histogram[20];\n};\n"
 		);
 	}
 

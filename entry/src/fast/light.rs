@@ -6,7 +6,7 @@
 use core::ptr::NonNull;
 
 use hcall::{Code, FastTable, Handler, Number};
-use powerpc::{Counters, LightCounter, P9Vcpu};
+use powerpc::{Counters, LightCounter, P9Vcpu, SpanKind};
 
 use crate::entry_point::{paca, vcpu_of};
 use crate::fast::enabled::if_enabled;
@@ -30,50 +30,94 @@ const fn handler(light: Light) -> Handler {
 	unsafe { core::mem::transmute::<Light, Handler>(light) }
 }
 
-/// The table with light handlers. The hcalls of XICS have fast handlers; if the table has none of
-/// them, C answers in a light exit.
-pub(crate) const fn with(table: FastTable) -> FastTable {
-	table
-		.with(Number::CEDE, handler(h_cede))
-		.with(Number::PROD, handler(h_prod))
-		.with(Number::CONFER, handler(h_confer))
-		.or(Number::CPPR, handler(h_cppr))
-		.or(Number::EOI, handler(h_eoi))
-		.or(Number::IPI, handler(h_ipi))
-		.or(Number::IPOLL, handler(h_ipoll))
-		.or(Number::XIRR, handler(h_xirr))
-		.or(Number::XIRR_X, handler(h_xirr_x))
-		.with(Number::LOGICAL_CI_LOAD, handler(h_logical_ci_load))
-		.with(Number::LOGICAL_CI_STORE, handler(h_logical_ci_store))
-		.with(Number::RANDOM, handler(h_random))
-		.with(Number::SET_MODE, handler(h_set_mode))
+/// Two functions that make a table with the handlers of module `$handlers`.
+macro_rules! tables {
+	($handlers:ident: $with:ident, $without_exit:ident) => {
+		/// The table with light handlers. The hcalls of XICS have fast handlers; if the table has none of
+		/// them, C answers in a light exit.
+		pub(crate) const fn $with(table: FastTable) -> FastTable {
+			table
+				.with(Number::CEDE, handler($handlers::h_cede))
+				.with(Number::PROD, handler($handlers::h_prod))
+				.with(Number::CONFER, handler($handlers::h_confer))
+				.or(Number::CPPR, handler($handlers::h_cppr))
+				.or(Number::EOI, handler($handlers::h_eoi))
+				.or(Number::IPI, handler($handlers::h_ipi))
+				.or(Number::IPOLL, handler($handlers::h_ipoll))
+				.or(Number::XIRR, handler($handlers::h_xirr))
+				.or(Number::XIRR_X, handler($handlers::h_xirr_x))
+				.with(
+					Number::LOGICAL_CI_LOAD,
+					handler($handlers::h_logical_ci_load),
+				)
+				.with(
+					Number::LOGICAL_CI_STORE,
+					handler($handlers::h_logical_ci_store),
+				)
+				.with(Number::RANDOM, handler($handlers::h_random))
+				.with(Number::SET_MODE, handler($handlers::h_set_mode))
+		}
+
+		/// The table with handlers that call nothing. They also run in real mode, for hash guests. What they
+		/// leave can be a light exit, which `switch::run` makes.
+		pub(crate) const fn $without_exit(table: FastTable) -> FastTable {
+			table
+				.with(Number::CEDE, handler($handlers::h_cede))
+				.with(Number::PROD, handler($handlers::h_prod_or_full))
+				.with(Number::RANDOM, handler($handlers::h_random_or_full))
+				.with(Number::SET_MODE, handler($handlers::h_set_mode))
+		}
+	};
 }
 
-/// The table with handlers that call nothing. They also run in real mode, for hash guests. What they
-/// leave can be a light exit, which `switch::run` makes.
-pub(crate) const fn without_exit(table: FastTable) -> FastTable {
-	table
-		.with(Number::CEDE, handler(h_cede))
-		.with(Number::PROD, handler(h_prod_or_full))
-		.with(Number::RANDOM, handler(h_random_or_full))
-		.with(Number::SET_MODE, handler(h_set_mode))
-}
+tables!(untimed: with, without_exit);
+tables!(timed: timed_with, timed_without_exit);
 
 macro_rules! handlers {
 	($($name:ident: $number:ident = $function:ident;)*) => {
-		$(
-			/// The handler of that hcall, if userspace lets the kernel handle it.
-			///
-			/// # Safety
-			///
-			/// As for any handler in the table.
-			unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
-				// SAFETY: the trampoline calls this, as `$function` requires.
-				unsafe {
-					if_enabled::<{ Number::$number.0 }>(p9, || $function(p9, srr1, srr0))
+		mod untimed {
+			use super::*;
+
+			$(
+				/// The handler of that hcall, if userspace lets the kernel handle it.
+				///
+				/// # Safety
+				///
+				/// As for any handler in the table.
+				// The timed one calls it.
+				#[inline(never)]
+				pub(super) unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
+					// SAFETY: the trampoline calls this, as `$function` requires.
+					unsafe {
+						if_enabled::<{ Number::$number.0 }>(p9, || $function(p9, srr1, srr0))
+					}
 				}
-			}
-		)*
+			)*
+		}
+
+		mod timed {
+			use super::*;
+			use crate::fast::timed::run;
+
+			$(
+				/// The same handler, timed.
+				///
+				/// # Safety
+				///
+				/// As for any handler in the table.
+				pub(super) unsafe extern "C" fn $name(p9: NonNull<P9Vcpu>, srr1: u64, srr0: u64) -> Code {
+					// SAFETY: the trampoline calls this as it calls the other.
+					unsafe {
+						run(
+							p9,
+							SpanKind::LightHcall,
+							Number::$number,
+							|| untimed::$name(p9, srr1, srr0),
+						)
+					}
+				}
+			)*
+		}
 	};
 }
 

@@ -7,23 +7,23 @@
 
 use core::ptr::NonNull;
 
-use hcall::{Code, Handler, Number};
+use hcall::{Code, Number};
 use powerpc::{Event, FastHcall, P9Vcpu, SpanKind, Stats};
 
 use crate::entry_point::vcpu_of;
 use crate::timing::spans::{cycle_counter, stats, timebase};
 
-/// Has `handler` answer the hcall, and takes the time.
+/// Has `answer` answer the hcall, and takes the time.
 ///
 /// # Safety
 ///
-/// As for the handler.
+/// The trampoline must be in a handler, for the vcpu that `p9` is part of.
 #[inline(always)]
-pub(crate) unsafe fn run(
+pub(super) unsafe fn run(
 	p9: NonNull<P9Vcpu>,
 	kind: SpanKind,
 	number: Number,
-	handler: Handler,
+	answer: impl FnOnce() -> Code,
 ) -> Code {
 	// SAFETY: `p9` is in the vcpu that runs this handler. The handler's own reference is shared, too.
 	let own = unsafe { p9.as_ref() };
@@ -35,8 +35,7 @@ pub(crate) unsafe fn run(
 	}
 	// SAFETY: the vcpu that this is part of, which is in this handler.
 	let r4 = unsafe { vcpu_of(p9) }.gpr4();
-	// SAFETY: the handler is called as the trampoline calls it: for the vcpu that `p9` is in.
-	let code = unsafe { handler(p9) };
+	let code = answer();
 	if let Some(stats) = stats
 		&& code != Code::TOO_HARD
 	{
@@ -72,7 +71,7 @@ macro_rules! timed {
 						p9,
 						SpanKind::fast(FastHcall::$variant),
 						Number::$number,
-						super::enabled::$function,
+						|| super::enabled::$function(p9),
 					)
 				}
 			}

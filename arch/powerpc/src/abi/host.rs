@@ -9,10 +9,15 @@ pub const NO_FAST_TABLE: u8 = 0;
 pub const FAST_TABLE: u8 = 1;
 /// Fast handlers that take the time.
 pub const TIMED_FAST_TABLE: u8 = 2;
-/// No fast handlers, but light ones (`kvm_p9.fast=0`, `kvm_p9.light=1`).
+/// No fast handlers, but light ones (`kvm_p9.fast=0`, `kvm_p9.light=1`). This table and those with a higher
+/// number are for light exits.
 pub const LIGHT_TABLE: u8 = 3;
 /// Fast and light handlers.
 pub const FAST_LIGHT_TABLE: u8 = 4;
+/// Light handlers that take the time, and no fast ones.
+pub const TIMED_LIGHT_TABLE: u8 = 5;
+/// Fast and light handlers that take the time.
+pub const TIMED_FAST_LIGHT_TABLE: u8 = 6;
 
 bitflags! {
 	/// What the glue found out about the host at boot: `kvm_p9_host_facts`.

@@ -7,11 +7,12 @@
 //!
 //! # What is measured
 //!
-//! - spans of fast hcalls: from the trampoline's first instruction,
-//!   a few dozen behind the `sc 1`, to the end of the handler. What is missing is
+//! - spans of fast hcalls, and of hcalls that a handler of the table answers in a light exit: from the
+//!   trampoline's first instruction, a few dozen behind the `sc 1`, to the end of the handler. What is missing is
 //!   the system call vector, and the way back, which is the same for every hcall.
 //! - All others: from the guest's way out to its next way in, both in this object,
-//!   with all that the host did meanwhile, also other threads and sleep. For an `sc 1` it
+//!   with all that the host did meanwhile, also other threads and sleep. In a light exit the way
+//!   out and the way in are those of the same entry. For an `sc 1` a span
 //!   begins with the trampoline's first instruction, for all other interrupts where
 //!   the trampoline returns to Rust. It ends before the guest's GPRs are loaded. If
 //!   the thread was in userspace in between it is [`SpanKind::Userspace`], no matter
@@ -22,7 +23,7 @@
 //! The vcpu's own thread, with preemption off, and in a handler. debugfs reads at any
 //! time; `sequence` is odd while numbers that belong together are being changed, and
 //! another afterwards. Others write only `reset` and `in_userspace`, and the glue, on the
-//! vcpu's own thread, `counter`.
+//! vcpu's own thread, `counter`, `full_entry` and `mapped`.
 
 use core::array;
 use core::cell::Cell;
@@ -32,11 +33,11 @@ use super::counters::Counter;
 use super::fast::FastHcall;
 use super::{CType, shared};
 
-/// Places of a histogram: durations below 8 ticks or cycles, of 8 to 15, of 16 to 31, and so
-/// on; the last has all that are longer, 2^27 (a quarter second of ticks) and more.
-pub const BUCKETS: usize = 26;
+/// Places of a histogram: durations below 16 ticks or cycles, of 16 to 31, of 32 to 63, and so
+/// on; the last has all that are longer, 2^22 (8 ms of ticks) and more.
+pub const BUCKETS: usize = 20;
 /// The first place has durations of so many bits. Nothing that a guest can do is shorter.
-pub const SHORTEST_BITS: u32 = 3;
+pub const SHORTEST_BITS: u32 = 4;
 /// Only shorter spans have cycles, in ticks: half a second. The counter has 32 bits, and
 /// up to 16 cycles a tick, four times what a POWER9 does, they can't have wrapped.
 pub const LONGEST_WITH_CYCLES: u64 = 1 << 28;
@@ -47,7 +48,7 @@ pub const EVENTS: usize = 8;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SpanKind(u64);
 
-macro_rules! full_spans {
+macro_rules! other_spans {
 	($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
 		enum Order { $($name,)* }
 
@@ -56,12 +57,12 @@ macro_rules! full_spans {
 			$($(#[$doc])* pub const $name: Self = Self(FastHcall::COUNT as u64 + Order::$name as u64);)*
 
 			/// Names in debugfs of the kinds that are not a fast hcall's, in order.
-			pub const FULL_NAMES: &[&str] = &[$($text),*];
+			pub const OTHER_NAMES: &[&str] = &[$($text),*];
 		}
 	};
 }
 
-full_spans! {
+other_spans! {
 	/// `sc 1` that was answered in the kernel.
 	FullHcall = "full_hcall";
 	/// H_CEDE, with the guest's sleep.
@@ -76,16 +77,41 @@ full_spans! {
 	FullOther = "full_other";
 	/// The thread was in userspace.
 	Userspace = "userspace";
+	/// `sc 1` that was answered in a light exit, or by a handler of the light tiers.
+	LightHcall = "light_hcall";
+	/// Hypervisor data storage in a light exit, but for page faults: a store to a device of the kernel,
+	/// or a fault of a hash guest's own.
+	LightDataStorage = "light_data_storage";
+	/// A page fault that the host handled in a light exit.
+	LightPageFault = "light_page_fault";
+	/// The host's timer, in a light exit.
+	LightDecrementer = "light_decrementer";
+	/// Interrupts for the host in a light exit.
+	LightExternal = "light_external";
+	/// Any other interrupt in a light exit: a doorbell of the guest's.
+	LightOther = "light_other";
 }
 
 impl SpanKind {
 	/// How many there are.
-	pub const COUNT: usize = FastHcall::COUNT + Self::FULL_NAMES.len();
+	pub const COUNT: usize = FastHcall::COUNT + Self::OTHER_NAMES.len();
 
 	/// An hcall that a fast handler answered.
 	#[inline]
 	pub const fn fast(hcall: FastHcall) -> Self {
 		Self(hcall as u64)
+	}
+
+	/// What it was if the exit turned out to be a light one, which has `mapped` a page of the guest's or not.
+	fn if_light(self, mapped: bool) -> Self {
+		match self {
+			_ if mapped => Self::LightPageFault,
+			Self::FullHcall | Self::FullCede => Self::LightHcall,
+			Self::FullDataStorage => Self::LightDataStorage,
+			Self::FullDecrementer => Self::LightDecrementer,
+			Self::FullExternal => Self::LightExternal,
+			_ => Self::LightOther,
+		}
 	}
 }
 
@@ -283,6 +309,11 @@ shared! {
 		pub since_cycles: Cell<u64>,
 		/// Set by the glue when the thread returns to userspace.
 		pub in_userspace: AtomicU64,
+		/// Not 0 from the begin of a full entry until the guest runs. The glue sets it, on the vcpu's
+		/// own thread.
+		pub full_entry: Cell<u64>,
+		/// Not 0 if a light exit has mapped a page since the guest came out. By the glue, too.
+		pub mapped: Cell<u64>,
 		/// Set by debugfs: start again.
 		pub reset: AtomicU64,
 		/// Valid ones of `events`. The glue empties it when the guest has come out.
@@ -308,6 +339,8 @@ impl Stats {
 			since_counted: Cell::new(0),
 			since_cycles: Cell::new(0),
 			in_userspace: AtomicU64::new(0),
+			full_entry: Cell::new(0),
+			mapped: Cell::new(0),
 			reset: AtomicU64::new(0),
 			event_count: AtomicU64::new(0),
 			events: [const {
@@ -372,15 +405,17 @@ impl Stats {
 		self.tb_offset.set(tb_offset);
 		self.counted.set((cycles != Cycles::Unknown).into());
 		let open = self.open.take();
+		let is_full = self.full_entry.take() != 0;
+		let mapped = self.mapped.take() != 0;
 		let was_in_userspace = self.in_userspace.load(Ordering::Relaxed) != 0;
 		if was_in_userspace {
 			self.in_userspace.store(0, Ordering::Relaxed);
 		}
 		if open != 0 {
-			let kind = if was_in_userspace {
-				SpanKind::Userspace.0
-			} else {
-				open - 1
+			let kind = match SpanKind(open - 1) {
+				_ if was_in_userspace => SpanKind::Userspace,
+				kind if is_full => kind,
+				kind => kind.if_light(mapped),
 			};
 			let now = guest_tb.wrapping_sub(tb_offset);
 			let cycles = match cycles {
@@ -389,7 +424,7 @@ impl Stats {
 				}
 				_ => None,
 			};
-			self.record(kind, now.wrapping_sub(self.since.get()), cycles);
+			self.record(kind.0, now.wrapping_sub(self.since.get()), cycles);
 		}
 	}
 
@@ -465,19 +500,25 @@ mod tests {
 			.collect()
 	}
 
+	/// The guest is about to run, by a full entry.
+	fn enter(stats: &Stats, guest_tb: u64, tb_offset: u64, cycles: Cycles) {
+		stats.full_entry.set(1);
+		stats.enter(guest_tb, tb_offset, cycles);
+	}
+
 	#[test]
 	fn buckets_are_powers_of_two() {
 		let expected = [
 			(0, 0),
 			(1, 0),
-			(7, 0),
-			(8, 1),
-			(15, 1),
-			(16, 2),
-			((1 << 27) - 1, 24),
-			(1 << 27, 25),
-			(1 << 28, 25),
-			(u64::MAX, 25),
+			(15, 0),
+			(16, 1),
+			(31, 1),
+			(32, 2),
+			((1 << 22) - 1, 18),
+			(1 << 22, 19),
+			(1 << 23, 19),
+			(u64::MAX, 19),
 		];
 		for (ticks, bucket) in expected {
 			assert_eq!(Distribution::bucket(ticks), bucket, "{ticks}");
@@ -489,7 +530,7 @@ mod tests {
 		let path = Distribution::new();
 		path.histogram[1].set(u32::MAX - 1);
 		for _ in 0..3 {
-			path.record(8);
+			path.record(16);
 		}
 		assert_eq!(path.histogram[1].get(), u32::MAX);
 		assert_eq!(path.count.get(), 3);
@@ -524,10 +565,10 @@ mod tests {
 		) {
 			let stats = Stats::new();
 			stats.begin(STATS);
-			stats.enter(start.wrapping_add(before), before, Cycles::Unknown);
+			enter(&stats, start.wrapping_add(before), before, Cycles::Unknown);
 			stats.leave(SpanKind::FullHcall, start.wrapping_add(before), 0);
 			stats.begin(STATS);
-			stats.enter(start.wrapping_add(ticks).wrapping_add(after), after, Cycles::Unknown);
+			enter(&stats, start.wrapping_add(ticks).wrapping_add(after), after, Cycles::Unknown);
 			prop_assert_eq!(stats.paths[HCALL].ticks.total.get(), ticks);
 			prop_assert_eq!(counts(&stats).iter().sum::<u64>(), 1);
 		}
@@ -537,18 +578,59 @@ mod tests {
 	fn a_visit_to_userspace_is_told_apart() {
 		let stats = Stats::new();
 		stats.begin(STATS);
-		stats.enter(100, 0, Cycles::Unknown);
+		enter(&stats, 100, 0, Cycles::Unknown);
 		stats.leave(SpanKind::FullHcall, 110, 0);
 		stats.in_userspace.store(1, Ordering::Relaxed);
-		stats.enter(150, 0, Cycles::Unknown);
+		enter(&stats, 150, 0, Cycles::Unknown);
 		stats.leave(SpanKind::FullHcall, 160, 0);
-		stats.enter(165, 0, Cycles::Unknown);
+		enter(&stats, 165, 0, Cycles::Unknown);
 		assert_eq!(stats.paths[USERSPACE].ticks.total.get(), 40);
 		assert_eq!(stats.paths[HCALL].ticks.total.get(), 5);
 		// Twice in a row without a run of the guest is still one.
 		stats.in_userspace.store(1, Ordering::Relaxed);
-		stats.enter(170, 0, Cycles::Unknown);
+		enter(&stats, 170, 0, Cycles::Unknown);
 		assert_eq!(counts(&stats).iter().sum::<u64>(), 2);
+	}
+
+	#[test]
+	fn an_exit_without_a_full_entry_after_it_is_a_light_one() {
+		let kinds = [
+			(SpanKind::FullHcall, SpanKind::LightHcall),
+			(SpanKind::FullCede, SpanKind::LightHcall),
+			(SpanKind::FullDataStorage, SpanKind::LightDataStorage),
+			(SpanKind::FullDecrementer, SpanKind::LightDecrementer),
+			(SpanKind::FullExternal, SpanKind::LightExternal),
+			(SpanKind::FullOther, SpanKind::LightOther),
+		];
+		for (full, light) in kinds {
+			for (by_full_entry, mapped, expected) in [
+				(0, 0, light),
+				(0, 1, SpanKind::LightPageFault),
+				(1, 0, full),
+				(1, 1, full),
+			] {
+				let stats = Stats::new();
+				stats.begin(STATS);
+				enter(&stats, 100, 0, Cycles::Unknown);
+				stats.leave(full, 110, 0);
+				stats.full_entry.set(by_full_entry);
+				stats.mapped.set(mapped);
+				stats.enter(150, 0, Cycles::Unknown);
+				let mut counted = vec![0; SpanKind::COUNT];
+				counted[expected.0 as usize] = 1;
+				assert_eq!(counts(&stats), counted, "{full:?} {by_full_entry} {mapped}");
+				// Neither is for the next exit.
+				assert_eq!((stats.full_entry.get(), stats.mapped.get()), (0, 0));
+			}
+		}
+	}
+
+	#[test]
+	fn every_kind_has_a_name_of_its_own() {
+		let mut names = SpanKind::OTHER_NAMES.to_vec();
+		names.sort_unstable();
+		names.dedup();
+		assert_eq!(FastHcall::COUNT + names.len(), SpanKind::COUNT);
 	}
 
 	fn cycles(stats: &Stats, path: usize) -> (u64, u64) {
@@ -573,10 +655,10 @@ mod tests {
 		for (begin, end, expected) in cases {
 			let stats = Stats::new();
 			stats.begin(STATS);
-			stats.enter(100, 0, begin);
+			enter(&stats, 100, 0, begin);
 			assert_eq!(stats.counts_cycles(), begin != Unknown);
 			stats.leave(SpanKind::FullHcall, 110, 0x1000);
-			stats.enter(150, 0, end);
+			enter(&stats, 150, 0, end);
 			let expected = expected.map_or((0, 0), |cycles| (1, cycles.into()));
 			assert_eq!(cycles(&stats, HCALL), expected, "{begin:?} {end:?}");
 			assert_eq!(counts(&stats)[HCALL], 1);
@@ -593,9 +675,14 @@ mod tests {
 		] {
 			let stats = Stats::new();
 			stats.begin(STATS);
-			stats.enter(100, 0, Cycles::Begun(0));
+			enter(&stats, 100, 0, Cycles::Begun(0));
 			stats.leave(SpanKind::FullHcall, 110, 0xffff_fff0);
-			stats.enter(110_u64.wrapping_add(ticks), 0, Cycles::Continued(0x10));
+			enter(
+				&stats,
+				110_u64.wrapping_add(ticks),
+				0,
+				Cycles::Continued(0x10),
+			);
 			assert_eq!(cycles(&stats, HCALL), expected, "{ticks}");
 			assert_eq!(counts(&stats)[HCALL], 1);
 			stats.fast(
@@ -613,10 +700,10 @@ mod tests {
 	fn a_fast_hcall_has_cycles_if_they_are_counted() {
 		let stats = Stats::new();
 		stats.begin(STATS);
-		stats.enter(100, 0, Cycles::Unknown);
+		enter(&stats, 100, 0, Cycles::Unknown);
 		stats.fast(SpanKind::fast(FastHcall::Null), 1, 9, 40, Event::default());
 		assert_eq!(cycles(&stats, 0), (0, 0));
-		stats.enter(100, 0, Cycles::Begun(3));
+		enter(&stats, 100, 0, Cycles::Begun(3));
 		stats.fast(SpanKind::fast(FastHcall::Null), 1, 9, 40, Event::default());
 		stats.fast(SpanKind::fast(FastHcall::Null), 1, 9, 50, Event::default());
 		assert_eq!(cycles(&stats, 0), (2, 90));
@@ -633,12 +720,12 @@ mod tests {
 		stats.begin(STATS);
 		stats.leave(SpanKind::FullOther, 10, 0);
 		stats.begin(TimingFlags(TimingFlags::STATS | 1 << 8));
-		stats.enter(1000, 0, Cycles::Unknown);
+		enter(&stats, 1000, 0, Cycles::Unknown);
 		assert_eq!(counts(&stats), [0; SpanKind::COUNT]);
 		// What is not wanted is not kept.
 		stats.begin(TimingFlags(TimingFlags::TRACE));
 		stats.leave(SpanKind::FullOther, 10, 0);
-		stats.enter(20, 0, Cycles::Unknown);
+		enter(&stats, 20, 0, Cycles::Unknown);
 		stats.fast(SpanKind::fast(FastHcall::Null), 1, 2, 0, Event::default());
 		assert_eq!(counts(&stats), [0; SpanKind::COUNT]);
 	}
@@ -651,7 +738,7 @@ mod tests {
 		stats.leave(SpanKind::FullOther, 10, 0);
 		stats.reset.store(1, Ordering::Relaxed);
 		stats.begin(STATS);
-		stats.enter(20, 0, Cycles::Unknown);
+		enter(&stats, 20, 0, Cycles::Unknown);
 		assert_eq!(stats.reset.load(Ordering::Relaxed), 0);
 		assert_eq!(counts(&stats), [0; SpanKind::COUNT]);
 		assert_eq!(stats.sequence.load(Ordering::Relaxed) % 2, 0);
@@ -667,7 +754,7 @@ mod tests {
 		assert!(!stats.is_full(), "nobody wants events");
 		stats.event_count.store(0, Ordering::Relaxed);
 		stats.begin(TimingFlags(TimingFlags::TRACE));
-		stats.enter(5000, 1000, Cycles::Unknown);
+		enter(&stats, 5000, 1000, Cycles::Unknown);
 		for n in 0..EVENTS as u64 {
 			assert!(!stats.is_full());
 			let call = Event {

@@ -69,7 +69,7 @@ fn own_faults() -> u64 {
 /// other entries have none. No guest runs while the counters are read.
 fn check_reasons(path: Column, before: &Counters, after: &Counters) -> Result<u64, Failure> {
 	let grown = |name| counter(after, name) - counter(before, name);
-	let is_light = path == Column::RustFast && !stats::Setting::is_on("stats")?;
+	let is_light = path == Column::RustFast;
 	let entries = if is_light { grown("entry_rust") } else { 0 };
 	let reasons = LightCounter::ALL.iter().filter(|reason| reason.is_full());
 	let told: Vec<(&str, u64)> = reasons
@@ -86,7 +86,7 @@ fn check_reasons(path: Column, before: &Counters, after: &Counters) -> Result<u6
 }
 
 /// A hash guest's own faults are delivered without a full exit on the fast path, if the PMU is not
-/// in use and no times are taken, and nowhere else.
+/// in use, and nowhere else.
 fn check_faults(
 	guest: GuestMode,
 	path: Column,
@@ -100,7 +100,7 @@ fn check_faults(
 		RoundKind::ReadOnly,
 	];
 	let own: u64 = kinds.iter().map(|kind| report.kinds[*kind as usize]).sum();
-	let is_light = path == Column::RustFast && !pmu && !stats::Setting::is_on("stats")?;
+	let is_light = path == Column::RustFast && !pmu;
 	let is_right = if guest.is_hash() && is_light {
 		faults == own && own > 0
 	} else {

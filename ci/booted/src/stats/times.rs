@@ -2,13 +2,17 @@
 //! Times by vcpu: `p9_times`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use cases::{Case, case};
+use cases::{Case, SPIN, case};
 use powerpc::SpanKind;
-use protocol::{Column, GuestMode};
-use vmm::machine::Failure;
+use protocol::{Column, GuestMode, map};
+use vmm::command;
+use vmm::kvm::EventFd;
+use vmm::machine::{Failure, Machine, Request};
+use vmm::timer::Volley;
 
-use super::{ENABLE, Setting, machine, perform, read, write};
+use super::{ENABLE, LIMIT, Setting, machine, perform, read, write};
 use crate::common::{choose, wrong};
 
 /// A line of a vcpu's `p9_times`.
@@ -114,13 +118,14 @@ pub(super) fn check(name: &str, times: &Times) -> Result<(), Failure> {
 /// Times are counted where they belong, exactly, only while they are asked for, and can
 /// be started again.
 pub fn counted(guest: GuestMode) -> Result<String, Failure> {
-	const JOBS: [(&Case, u64); 7] = [
+	const JOBS: [(&Case, u64); 8] = [
 		(case!("null"), 1000),
 		(case!("h_get_tce"), 300),
 		(case!("h_put_tce"), 200),
 		(case!("h_put_tce_indirect"), 100),
 		(case!("h_stuff_tce_512"), 50),
 		(case!("h_prod"), 400),
+		(case!("h_random"), 250),
 		(case!("unknown"), 60),
 	];
 	choose(Column::RustFast)?;
@@ -145,13 +150,11 @@ pub fn counted(guest: GuestMode) -> Result<String, Failure> {
 		perform(&mut machine, case, calls)?;
 		let after = times(&file)?;
 		let grown = |name: &str| after[name].count - before[name].count;
-		// Light exits are off while times are taken.
-		let fast = case.fast.filter(|counter| counter.starts_with("fast_"));
-		let (path, expected) = match (fast, case.name) {
-			(Some(counter), _) => (counter, calls),
-			(None, "h_prod") => ("full_hcall", calls),
+		let (path, expected) = match case.fast {
+			Some(counter) if counter.starts_with("light_") => ("light_hcall", calls),
+			Some(counter) => (counter, calls),
 			// And the hcall that ended the job before.
-			(None, _) => ("userspace", calls + 1),
+			None => ("userspace", calls + 1),
 		};
 		if grown(path) != expected {
 			return wrong(format!(
@@ -162,9 +165,8 @@ pub fn counted(guest: GuestMode) -> Result<String, Failure> {
 		}
 		for other in after.keys() {
 			let allowed = match other.as_str() {
-				"full_decrementer" | "full_external" | "full_other" | "full_data_storage" => {
-					u64::MAX
-				}
+				"full_decrementer" | "full_external" | "full_other" | "full_data_storage"
+				| "light_decrementer" | "light_external" | "light_page_fault" => u64::MAX,
 				"userspace" => 1,
 				_ => 0,
 			};
@@ -179,13 +181,16 @@ pub fn counted(guest: GuestMode) -> Result<String, Failure> {
 		let Times { count, total, .. } = &after[path];
 		told.push(format!("{path} {}", total / count));
 	}
+	told.push(without_light(&mut machine, &file)?);
 	let means = told.join(", ");
 
-	// A longer hcall takes longer, and the full path longer than a fast handler.
+	// A longer hcall takes longer, and the full path longer than a light exit.
 	let now = times(&file)?;
 	let mean = |name: &str| now[name].total / now[name].count;
-	let order = ["fast_null", "fast_h_stuff_tce", "full_hcall", "userspace"];
-	if order.windows(2).any(|pair| mean(pair[0]) >= mean(pair[1])) {
+	let order = ["fast_null", "light_hcall", "full_hcall", "userspace"];
+	if mean("fast_null") >= mean("fast_h_stuff_tce")
+		|| order.windows(2).any(|pair| mean(pair[0]) >= mean(pair[1]))
+	{
 		return wrong(format!("mean ticks: {means}"));
 	}
 
@@ -212,10 +217,95 @@ pub fn counted(guest: GuestMode) -> Result<String, Failure> {
 	perform(&mut machine, case!("null"), 100)?;
 	perform(&mut machine, case!("h_prod"), 100)?;
 	let after = times(&file)?;
-	if (after["fast_null"].count, after["full_hcall"].count) != (70, 0) {
+	if (after["fast_null"].count, after["light_hcall"].count) != (70, 0) {
 		return wrong("times were taken after they had been turned off".into());
 	}
 	Ok(format!("mean ticks: {means}"))
+}
+
+/// The same hcall without light exits, which takes the full exit.
+fn without_light(machine: &mut Machine, file: &str) -> Result<String, Failure> {
+	const CALLS: u64 = 100;
+	let _light = Setting::off("light")?;
+	let before = times(file)?;
+	perform(machine, case!("h_prod"), CALLS)?;
+	let after = times(file)?;
+	let grown = |name: &str| after[name].count - before[name].count;
+	let light: u64 = after
+		.keys()
+		.filter(|name| name.starts_with("light_"))
+		.map(|name| grown(name))
+		.sum();
+	if (grown("full_hcall"), light) != (CALLS, 0) {
+		return wrong(format!(
+			"without light exits {} of {CALLS} full, and {light} light",
+			grown("full_hcall")
+		));
+	}
+	let Times { count, total, .. } = &after["full_hcall"];
+	Ok(format!("full_hcall {}", total / count))
+}
+
+/// What ends the guest's run for a light exit is counted as what it was, and each exit once: stores to
+/// an eventfd, page faults, and the host's timer.
+pub fn light(guest: GuestMode) -> Result<String, Failure> {
+	const JOBS: [(&Case, u64, &str); 3] = [
+		(case!("mmio_ioeventfd_any"), 150, "data_storage"),
+		(case!("first_touch"), 30, "page_fault"),
+		(case!("decrementer"), 30, "decrementer"),
+	];
+	/// From when timers are set to the first, and from one to the next: some time more than setting
+	/// all takes, and less than the guest computes.
+	const DELAY: Duration = Duration::from_micros(400);
+	const INTERVAL: Duration = Duration::from_nanos(SPIN / 2);
+	choose(Column::RustFast)?;
+	let mut machine = machine(guest, &ENABLE)?;
+	let event = EventFd::new()?;
+	machine.vm().add_event(&event, map::MMIO_EVENT_ANY, 0)?;
+	let file = format!("{}/vcpu0/p9_times", machine.vm().debugfs());
+	let _setting = Setting::on("stats")?;
+	perform(&mut machine, case!("null"), 1)?;
+	let mut told = vec![];
+	for (case, rounds, kind) in JOBS {
+		let volley = Volley::new(rounds)?;
+		let before = times(&file)?;
+		machine.perform_with(command::timing(case, rounds, 1), LIMIT, |machine, seen| {
+			match (seen, kind) {
+				(Request::Batch, "decrementer") => volley.set(rounds, DELAY, INTERVAL)?,
+				(Request::Batch, _) => {
+					let size = map::FRESH_PAGE * map::FRESH_PAGES;
+					machine.memory().renew(map::FRESH, size as usize)?;
+				}
+				_ => return wrong(format!("{}: something reached userspace", case.name)),
+			}
+			Ok(())
+		})?;
+		let after = times(&file)?;
+		let grown = |name: &str| after[name].count - before[name].count;
+		let (light, full) = (format!("light_{kind}"), format!("full_{kind}"));
+		let others: u64 = [
+			"full_data_storage",
+			"light_data_storage",
+			"light_page_fault",
+		]
+		.into_iter()
+		.filter(|other| *other != light)
+		.map(&grown)
+		.sum();
+		let what = format!("{light} {} of {rounds}, {others} others", grown(&light));
+		let right = match kind {
+			// Some come together, and the host has timers of its own.
+			"decrementer" => grown(&light) >= rounds / 2 && grown(&light) > grown(&full),
+			// The guest's first access to its code, data and stack, and the first store.
+			_ => (rounds - 1..=rounds + 4).contains(&grown(&light)) && others <= 4,
+		};
+		if !right {
+			return wrong(what);
+		}
+		let Times { count, total, .. } = &after[&light];
+		told.push(format!("{what}, {} ticks", total / count));
+	}
+	Ok(told.join("; "))
 }
 
 /// A vcpu that comes while times are taken has them, too.
