@@ -22,6 +22,8 @@ mod crypt;
 #[cfg(target_arch = "powerpc64")]
 mod disturb;
 #[cfg(target_arch = "powerpc64")]
+mod flush;
+#[cfg(target_arch = "powerpc64")]
 mod forks;
 #[cfg(target_arch = "powerpc64")]
 mod halt;

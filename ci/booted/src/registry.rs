@@ -139,9 +139,9 @@ use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck, slb},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
-		big_endian, checked, crypt, disturb, forks, halt, hcalls, hostile_vmm, hotplug, interrupts,
-		kexec, ksm, page_table, resets, slots, soak, stats, stores, storms, tce, turns, user_regs,
-		watchpoints, xics,
+		big_endian, checked, crypt, disturb, flush, forks, halt, hcalls, hostile_vmm, hotplug,
+		interrupts, kexec, ksm, page_table, resets, slots, soak, stats, stores, storms, tce, turns,
+		user_regs, watchpoints, xics,
 	},
 	cases::case,
 	std::time::Duration,
@@ -205,6 +205,9 @@ table! {
 	("signal-storm-{guest}-{path}-h_prod",    GUESTS, PATHS, ByGuest, [],     |t| storms::signal(t.guest(), t.path(), case!("h_prod"), t.amounts.part(20))),
 	("resched-storm-{guest}-{path}-null",     ALL,    PATHS, ByGuest, [Checked],     |t| storms::resched(t.guest(), t.path(), case!("null"), t.amounts.millis(600))),
 	("resched-storm-{guest}-{path}-h_prod",   GUESTS, PATHS, ByGuest, [],     |t| storms::resched(t.guest(), t.path(), case!("h_prod"), t.amounts.millis(600))),
+
+	// A light exit that becomes a full one.
+	("flush-costs-{guest}",                   MAPPED, NONE,  ByGuest, [],     |t| flush::cost_of_leaving(t.guest())),
 
 	// Halt polling.
 	("halt-poll-wake-up",                     RADIX,  NONE,  On(First), [Next], |_| halt::wake_up()),
