@@ -122,6 +122,10 @@ pub trait Kernel: Cpu {
 	/// Whether an interrupt of the host can be served in a light exit: there is no work for the
 	/// run loop, and the guest may be entered again as it was.
 	fn light_may_serve(&mut self, vcpu: VcpuView) -> bool;
+	/// The same for an hcall that the kernel answers, which may sleep.
+	fn light_may_call(&mut self, vcpu: VcpuView) -> bool;
+	/// Whether the handler of the guest's H_PUT_TCE_INDIRECT left it to the kernel to read the list.
+	fn wants_list(&self, vcpu: VcpuView) -> bool;
 	/// The memory slot at the guest's address, if the host can map a page of it in a light exit: there
 	/// is no work for the run loop, and the guest may be entered again as it was.
 	fn light_find_memory(
@@ -131,7 +135,7 @@ pub trait Kernel: Cpu {
 		store: bool,
 	) -> Option<NonNull<u8>>;
 	/// Enables interrupts with the host's context in place: for as long as the host has any, or until it
-	/// has mapped a page. What is `loaded` is flushed if the guest can't go on after it.
+	/// has mapped a page or answered an hcall. What is `loaded` is flushed if the guest can't go on after it.
 	fn light_serve<P: Profile>(
 		&mut self,
 		loaded: &Loaded<'_>,

@@ -41,6 +41,8 @@ unsafe extern "C" {
 	fn kvm_p9_light_ring(vcpu: *mut u8) -> c_int;
 	fn kvm_p9_light_store(vcpu: *mut u8, device: *mut u8) -> c_int;
 	fn kvm_p9_light_may_serve(vcpu: *mut u8) -> bool;
+	fn kvm_p9_light_may_call(vcpu: *mut u8) -> bool;
+	fn kvm_p9_light_call(vcpu: *mut u8) -> u64;
 	fn kvm_p9_light_find_memory(vcpu: *mut u8, address: u64, store: bool) -> *mut u8;
 	fn kvm_p9_light_serve(vcpu: *mut u8, trap: c_int) -> u64;
 	fn kvm_p9_light_fault(vcpu: *mut u8, slot: *mut u8, store: bool) -> u64;
@@ -443,6 +445,17 @@ impl Kernel for Power9 {
 	}
 
 	#[inline(always)]
+	fn light_may_call(&mut self, vcpu: VcpuView) -> bool {
+		// SAFETY: it only reads kernel memory, and counts.
+		unsafe { kvm_p9_light_may_call(pointer(vcpu)) }
+	}
+
+	#[inline(always)]
+	fn wants_list(&self, vcpu: VcpuView) -> bool {
+		p9(&vcpu).tce_list_wanted.get() != 0
+	}
+
+	#[inline(always)]
 	fn light_find_memory(
 		&mut self,
 		vcpu: VcpuView,
@@ -467,12 +480,20 @@ impl Kernel for Power9 {
 				let served = unsafe { kvm_p9_light_serve(pointer(vcpu), trap as c_int) };
 				(Served::from_glue(served), true)
 			}
-			Service::Fault { slot, store } => {
+			Service::Fault { .. } | Service::Hcall => {
 				let own = &p9(&vcpu).light;
 				own.loaded.set((&raw const *loaded).cast());
+				let vcpu = pointer(vcpu);
 				// SAFETY: the same. SRCU keeps the slot. `loaded` lives until it returns, and only
 				// this thread flushes it.
-				let served = unsafe { kvm_p9_light_fault(pointer(vcpu), slot.as_ptr(), store) };
+				let served = unsafe {
+					match service {
+						Service::Fault { slot, store } => {
+							kvm_p9_light_fault(vcpu, slot.as_ptr(), store)
+						}
+						_ => kvm_p9_light_call(vcpu),
+					}
+				};
 				// The thread may be on another CPU now.
 				self.counters = own.counters.get();
 				let is_loaded = !own.loaded.replace(ptr::null()).is_null();

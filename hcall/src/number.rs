@@ -43,6 +43,8 @@ impl Number {
 	pub const PUT_TCE: Self = Self(0x20);
 	/// H_SET_DABR: on Linux 5.10 the cheapest hcall that its real-mode table answers.
 	pub const SET_DABR: Self = Self(0x28);
+	/// H_PAGE_INIT: clear or copy a page.
+	pub const PAGE_INIT: Self = Self(0x2c);
 	/// H_LOGICAL_CI_LOAD: load from a device's register.
 	pub const LOGICAL_CI_LOAD: Self = Self(0x3c);
 	/// H_LOGICAL_CI_STORE: store to a device's register.

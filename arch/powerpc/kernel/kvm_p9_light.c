@@ -213,6 +213,14 @@ static __always_inline void kvm_p9_light_mapped(struct kvm_vcpu *vcpu)
 		stats->mapped = 1;
 }
 
+/* The same for an hcall of a radix guest that may sleep. The reason is noted for if it can't. */
+noinstr bool kvm_p9_light_may_call(struct kvm_vcpu *vcpu)
+{
+	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_HCALL);
+	return !kvm_p9_has_work(vcpu) && kvm_p9_entry_is_valid(vcpu) &&
+	       !READ_ONCE(kvm_p9_light_ops)->traced();
+}
+
 /*
  * The end of a light exit that has enabled interrupts. Now that they are disabled: what came before is
  * seen here, and what comes later ends the guest's run.
@@ -276,16 +284,12 @@ noinstr u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
 }
 
 /*
- * Have the host map a page of the guest's memory. The thread may sleep, and be scheduled out: then the
- * guest's context is taken away by kvm_p9_flush(), and the thread may be on another CPU after it.
- * Return as kvm_p9_light_serve() does.
+ * From here to kvm_p9_light_slept() the thread may sleep, and be scheduled out: then the guest's context is
+ * taken away by kvm_p9_flush(), and the thread may be on another CPU after it.
  */
-noinstr u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot, bool writing)
+static __always_inline void kvm_p9_light_may_sleep(struct kvm_vcpu *vcpu)
 {
-	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
-	struct kvm_p9_light *light = &vcpu->arch.p9.light;
 	unsigned long flags = IRQS_ENABLED;
-	bool done;
 
 	kvm_p9_light_begin(vcpu);
 	this_cpu_enable_ftrace();
@@ -293,8 +297,19 @@ noinstr u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *sl
 	guest_timing_exit_irqoff();
 	powerpc_local_irq_pmu_restore(flags);
 	preempt_enable();
+}
 
-	done = ops->fault(vcpu, slot, writing);
+/*
+ * It is done, which counts as that, or it can't be, and the exit becomes a full one for that reason. Return
+ * as kvm_p9_light_serve() does.
+ */
+static __always_inline u64 kvm_p9_light_slept(struct kvm_vcpu *vcpu, bool done,
+					      enum kvm_p9_light_counter what,
+					      enum kvm_p9_light_counter why)
+{
+	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
+	struct kvm_p9_light *light = &vcpu->arch.p9.light;
+	unsigned long flags;
 
 	preempt_disable();
 	powerpc_local_irq_pmu_save(flags);
@@ -305,12 +320,11 @@ noinstr u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *sl
 	this_cpu_disable_ftrace();
 
 	light->counters = this_cpu_ptr(&kvm_p9_counters);
-	/* In place of what was noted when the fault could have been a store to a device */
-	kvm_p9_light_refuse(vcpu, done ? KVM_P9_LIGHT_NONE : KVM_P9_FULL_FAULT);
+	/* In place of what was noted when it could have been a store to a device, or a handler's hcall */
+	kvm_p9_light_refuse(vcpu, done ? KVM_P9_LIGHT_NONE : why);
 	if (done) {
 		vcpu->stat.sum_exits++;
-		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_FAULT);
-		kvm_p9_light_mapped(vcpu);
+		kvm_p9_light_count(vcpu, what);
 	}
 	if (unlikely(!light->loaded)) {
 		kvm_p9_light_count(vcpu, KVM_P9_LIGHT_FLUSHED);
@@ -327,6 +341,28 @@ noinstr u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *sl
 		return KVM_P9_ABI_SERVE_REFUSED;
 	}
 	return kvm_p9_light_served(vcpu);
+}
+
+/* Have the host map a page of the guest's memory. Return as kvm_p9_light_serve() does. */
+noinstr u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot, bool writing)
+{
+	bool done;
+
+	kvm_p9_light_may_sleep(vcpu);
+	done = READ_ONCE(kvm_p9_light_ops)->fault(vcpu, slot, writing);
+	if (done)
+		kvm_p9_light_mapped(vcpu);
+	return kvm_p9_light_slept(vcpu, done, KVM_P9_LIGHT_FAULT, KVM_P9_FULL_FAULT);
+}
+
+/* Have the kernel answer an hcall. Return as kvm_p9_light_serve() does. */
+noinstr u64 kvm_p9_light_call(struct kvm_vcpu *vcpu)
+{
+	bool done;
+
+	kvm_p9_light_may_sleep(vcpu);
+	done = READ_ONCE(kvm_p9_light_ops)->call(vcpu);
+	return kvm_p9_light_slept(vcpu, done, KVM_P9_LIGHT_CALL, KVM_P9_FULL_HCALL);
 }
 
 /* Rust has put the host's MMU context in place. Interrupts are disabled in MSR. */

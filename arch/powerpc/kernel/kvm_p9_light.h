@@ -5,7 +5,7 @@
 #include "kvm_p9.h"
 
 /*
- * What a light exit may call in KVM-HV: all of it. But for fault() these run with interrupts
+ * What a light exit may call in KVM-HV: all of it. But for call() and fault() these run with interrupts
  * disabled, in the middle of a guest's run. They must not sleep, and must not enable interrupts. They
  * must do the whole job, or change nothing.
  */
@@ -23,7 +23,9 @@ struct kvm_p9_light_ops {
 	/* Emulates the vcpu's last instruction: a doorbell for another vcpu */
 	bool (*ring)(struct kvm_vcpu *vcpu);
 
-	/* The only one with interrupts enabled, and that may sleep: maps the page of fault_gpa */
+	/* The only two with interrupts enabled, and that may sleep. Answers the hcall in gpr[3]. */
+	bool (*call)(struct kvm_vcpu *vcpu);
+	/* Maps the page of fault_gpa */
 	bool (*fault)(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot, bool writing);
 	/* Has the VPA say that the vcpu runs */
 	void (*dispatch)(struct kvm_vcpu *vcpu);
@@ -99,6 +101,8 @@ int kvm_p9_light_store(struct kvm_vcpu *vcpu, const struct kvm_io_range *range);
 unsigned long kvm_p9_light_find_target(struct kvm_vcpu *vcpu, gpa_t gpa);
 bool kvm_p9_light_read(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *value);
 bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu);
+bool kvm_p9_light_may_call(struct kvm_vcpu *vcpu);
+u64 kvm_p9_light_call(struct kvm_vcpu *vcpu);
 struct kvm_memory_slot *kvm_p9_light_find_memory(struct kvm_vcpu *vcpu, gpa_t gpa, bool writing);
 u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap);
 u64 kvm_p9_light_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot, bool writing);

@@ -367,6 +367,12 @@ static bool kvm_p9_light_hv_fault(struct kvm_vcpu *vcpu, struct kvm_memory_slot 
 	return !ret || ret == -EAGAIN;
 }
 
+/* By the run loop's own function. What it does not answer it has not begun. */
+static bool kvm_p9_light_hv_call(struct kvm_vcpu *vcpu)
+{
+	return is_kvmppc_resume_guest(kvmppc_pseries_do_hcall(vcpu));
+}
+
 const struct kvm_p9_light_ops kvm_p9_light_hv_ops = {
 	.traced = kvm_p9_light_traced,
 	.hcall = kvm_p9_light_hv_hcall,
@@ -374,6 +380,7 @@ const struct kvm_p9_light_ops kvm_p9_light_hv_ops = {
 	.store = kvm_p9_light_hv_store,
 	.hash_store = kvm_p9_light_hv_hash_store,
 	.ring = kvm_p9_light_hv_ring,
+	.call = kvm_p9_light_hv_call,
 	.fault = kvm_p9_light_hv_fault,
 	.dispatch = kvm_p9_dispatch,
 };

@@ -176,6 +176,9 @@ pub fn run(command: &Command, outcome: &mut Outcome, needs_arena: bool) {
 			if got[word] != expected[word] {
 				wrong(word, expected[word], got[word]);
 			}
+			if round.any == Some(word) {
+				continue;
+			}
 			report.digest = (report.digest ^ got[word])
 				.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 				.rotate_left(23);

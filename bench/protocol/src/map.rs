@@ -41,6 +41,8 @@ pub const VPA: u64 = 0x11_0000;
 pub const VPA_SIZE: u16 = 640;
 /// Offset of the byte by which a guest says that it uses the PMU.
 pub const VPA_PMCREGS_IN_USE: u64 = 0xbb;
+/// Offset of the count of dispatches, a big-endian u32.
+pub const VPA_YIELD_COUNT: u64 = 0x100;
 /// Offset of the VPA's own size, a big-endian u16.
 pub const VPA_SIZE_OFFSET: u64 = 4;
 /// The numbers to probe, and what came back: an array of [`Probe`](crate::block::Probe).
@@ -86,6 +88,8 @@ pub const HAMMER_STOP: u64 = CONTENDERS;
 pub const OTHER_STACKS: u64 = CONTENDERS + 16 * CONTENDER_SIZE;
 /// Size of such a stack.
 pub const OTHER_STACK_SIZE: u64 = 0x1_0000;
+/// A page that H_PAGE_INIT clears.
+pub const PAGE_INIT: u64 = 0xbf_0000;
 /// Nothing is here, and no guest maps it.
 pub const MISSING: u64 = 0xe00_0000;
 /// A hash guest maps a page of [`FRESH`] here, for reading only.

@@ -70,6 +70,10 @@ pub enum RoundKind {
 	ProdAwake,
 	/// H_RANDOM.
 	Random,
+	/// H_CONFER to itself.
+	Confer,
+	/// H_PAGE_INIT that clears a page.
+	PageInit,
 	/// H_LOGICAL_CI_STORE to an eventfd.
 	EventCall,
 	/// A store to an eventfd that takes any length.
@@ -84,7 +88,7 @@ pub enum RoundKind {
 
 impl RoundKind {
 	/// All of them, each at its own index.
-	pub const ALL: [Self; 30] = [
+	pub const ALL: [Self; 32] = [
 		Self::Null,
 		Self::Prod,
 		Self::Unknown,
@@ -110,6 +114,8 @@ impl RoundKind {
 		Self::Decrementer,
 		Self::ProdAwake,
 		Self::Random,
+		Self::Confer,
+		Self::PageInit,
 		Self::EventCall,
 		Self::EventStore,
 		Self::Missing,
@@ -150,6 +156,8 @@ impl RoundKind {
 			Self::Decrementer => "decrementer",
 			Self::ProdAwake => "h_prod-awake",
 			Self::Random => "h_random",
+			Self::Confer => "h_confer",
+			Self::PageInit => "h_page_init",
 			Self::EventCall => "h_logical_ci_store",
 			Self::EventStore => "event-store",
 			Self::Missing => "missing",

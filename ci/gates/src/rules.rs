@@ -123,7 +123,7 @@ const LIGHT_SPRS: [(u16, &str); 12] = [
 const LIGHT_FUNCTION: &str = "kvm_p9_light_hcall";
 
 /// What the C side of light exits refers to: what begins and ends one, and all that one may
-/// call. None of it sleeps, but for what [`FAULT_MAY`] has: kvmppc_load_last_inst() is called with page faults disabled. (On bare metal
+/// call. None of it sleeps, but for what [`SLEEPERS`] have: kvmppc_load_last_inst() is called with page faults disabled. (On bare metal
 /// the functions for nested guests are never called.)
 const LIGHT_GLUE_MAY: &[&str] = &[
 	".TOC.",
@@ -167,7 +167,8 @@ const LIGHT_GLUE_MAY: &[&str] = &[
 ];
 
 /// The functions on the C side that enable interrupts, and what these call, which may sleep.
-const SERVE_FUNCTIONS: [&str; 3] = [
+const SERVE_FUNCTIONS: [&str; 4] = [
+	"kvm_p9_light_call",
 	"kvm_p9_light_fault",
 	"kvm_p9_light_hv_fault",
 	"kvm_p9_light_serve",
@@ -176,15 +177,19 @@ const SERVE_FUNCTIONS: [&str; 3] = [
 /// What only those functions may call.
 const SERVE_MAY: &[&str] = &["arch_local_irq_restore", "rcu_note_context_switch"];
 
-/// What only `kvm_p9_light_hv_fault` may call. These sleep, or look at page tables that userspace
-/// changes.
-const FAULT_MAY: &[&str] = &[
-	"__find_linux_pte",
-	"fault_in_safe_writeable",
-	"gfn_to_hva_memslot",
-	"kvmppc_book3s_instantiate_page",
+/// What only these may call. That sleeps, or looks at page tables that userspace changes.
+const SLEEPERS: [(&str, &[&str]); 2] = [
+	(
+		"kvm_p9_light_hv_fault",
+		&[
+			"__find_linux_pte",
+			"fault_in_safe_writeable",
+			"gfn_to_hva_memslot",
+			"kvmppc_book3s_instantiate_page",
+		],
+	),
+	("kvm_p9_light_hv_call", &["kvmppc_pseries_do_hcall"]),
 ];
-const FAULT_FUNCTION: &str = "kvm_p9_light_hv_fault";
 
 /// Objects of the glue.
 const GLUE: [&str; 9] = [
@@ -479,15 +484,16 @@ fn light_findings(objects: &[&ObjectFile; 2]) -> Vec<Finding> {
 		.iter()
 		.flat_map(|object| &object.undefined)
 		.filter(|symbol| {
-			let lists = [LIGHT_GLUE_MAY, SERVE_MAY, FAULT_MAY];
-			!lists.iter().any(|list| list.contains(&symbol.as_str()))
+			let sleepers = SLEEPERS.iter().map(|(_, list)| *list);
+			let mut lists = [LIGHT_GLUE_MAY, SERVE_MAY].into_iter().chain(sleepers);
+			!lists.any(|list| list.contains(&symbol.as_str()))
 		})
 		.cloned()
 		.collect();
 	vec![
 		("what light exits may call is a list", what),
 		(
-			"few functions of light exits enable interrupts, and one sleeps",
+			"few functions of light exits enable interrupts, and two sleep",
 			enables_interrupts(objects),
 		),
 	]
@@ -499,7 +505,10 @@ fn enables_interrupts(objects: &[&ObjectFile; 2]) -> Vec<String> {
 		|f: &Function, what: &[&str]| f.outside.iter().any(|to| what.contains(&to.as_str()));
 	let enables = functions()
 		.filter(|(name, f)| !SERVE_FUNCTIONS.contains(&name.as_str()) && calls(f, SERVE_MAY));
-	let sleeps = functions().filter(|(name, f)| *name != FAULT_FUNCTION && calls(f, FAULT_MAY));
+	let sleeps = functions().filter(|(name, f)| {
+		let mut others = SLEEPERS.iter().filter(|(sleeper, _)| name != sleeper);
+		others.any(|(_, list)| calls(f, list))
+	});
 	let mut findings: Vec<_> = enables
 		.chain(sleeps)
 		.map(|(name, _)| format!("{name} does, too"))

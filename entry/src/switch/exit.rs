@@ -321,11 +321,13 @@ pub enum Service {
 		/// The guest stores to the page.
 		store: bool,
 	},
+	/// It has the kernel answer an hcall, which may sleep.
+	Hcall,
 }
 
-/// What of that the guest left for: an interrupt of the host, or memory that the host has not mapped.
-/// The guest must not be in a transaction, and a radix guest must have translation on. Page faults of
-/// hash guests take the full exit. All exits but the shortest pass here: the cheap tests come first.
+/// What of that the guest left for: an interrupt of the host, memory that the host has not mapped, or an hcall.
+/// The guest must not be in a transaction, and a radix guest must have translation on. Page faults and
+/// hcalls of hash guests take the full exit. All exits but the shortest pass here: the cheap tests come first.
 #[inline(always)]
 pub(super) fn find_service<P: Profile, K: Kernel>(
 	k: &mut K,
@@ -357,8 +359,31 @@ pub(super) fn find_service<P: Profile, K: Kernel>(
 			}
 			find_memory(k, vcpu, false)
 		}
+		trap::SYSCALL if matches!(P::KIND, GuestKind::Radix) => {
+			let may = may_sleep(k, vcpu) && may_call(k, vcpu);
+			may.then_some(Service::Hcall)
+		}
 		_ => None,
 	}
+}
+
+/// Whether the kernel always answers this hcall, which no handler has answered, and may sleep for it. Others
+/// are userspace's, or may be, or change what an entry of the guest depends on. H_CEDE has a way of its own.
+#[inline(always)]
+fn may_sleep<K: Kernel>(k: &K, vcpu: VcpuView) -> bool {
+	match Number(vcpu.gpr3()) {
+		Number::CONFER | Number::PAGE_INIT => true,
+		// The handler knows the table, and lacks the list only.
+		Number::PUT_TCE_INDIRECT => k.wants_list(vcpu),
+		_ => false,
+	}
+}
+
+#[inline(never)]
+fn may_call<K: Kernel>(k: &mut K, vcpu: VcpuView) -> bool {
+	!Msr::from_bits_retain(vcpu.msr()).contains(Msr::PR)
+		&& may_be_light(k, vcpu)
+		&& k.light_may_call(vcpu)
 }
 
 #[inline(never)]

@@ -102,6 +102,8 @@ pub(super) struct Machine {
 	pub(super) asked: Option<Fault>,
 	/// A page fault of a radix guest is at memory that the host can map.
 	pub(super) memory: bool,
+	/// An H_PUT_TCE_INDIRECT was left to the kernel for its list.
+	pub(super) wants_list: bool,
 	/// The address that was asked for, and whether it is stored to.
 	pub(super) asked_memory: Option<(u64, bool)>,
 	/// Registers before and after that, the save area after it, and times.
@@ -201,6 +203,7 @@ impl Machine {
 			device: None,
 			asked: None,
 			memory: false,
+			wants_list: false,
 			asked_memory: None,
 			seen: None,
 			window_tb: None,
@@ -673,6 +676,15 @@ impl Kernel for Machine {
 	fn light_may_serve(&mut self, _: VcpuView) -> bool {
 		self.event(Event::Call("light_may_serve"));
 		self.light.expect("light exits are on").may_serve
+	}
+
+	fn light_may_call(&mut self, _: VcpuView) -> bool {
+		self.event(Event::Call("light_may_call"));
+		self.light.expect("light exits are on").may_serve
+	}
+
+	fn wants_list(&self, _: VcpuView) -> bool {
+		self.wants_list
 	}
 
 	fn light_find_memory(&mut self, _: VcpuView, address: u64, store: bool) -> Option<NonNull<u8>> {

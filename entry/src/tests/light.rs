@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ::hpt::fault::Owner;
-use hcall::Code;
+use hcall::{Code, Number};
 use powerpc::{Msr, Served, Spr};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -92,10 +92,11 @@ impl Machine {
 		service: Service,
 		trap: u32,
 	) -> Served {
-		let is_fault = matches!(service, Service::Fault { .. });
-		self.event(Event::Call(match is_fault {
-			true => "light_fault",
-			false => "light_serve",
+		let sleeps = !matches!(service, Service::Interrupts);
+		self.event(Event::Call(match service {
+			Service::Interrupts => "light_serve",
+			Service::Fault { .. } => "light_fault",
+			Service::Hcall => "light_call",
 		}));
 		let light = self.light.expect("light exits are on");
 		assert_eq!(trap, self.context.vcpu.trap() & !2);
@@ -166,7 +167,10 @@ impl Machine {
 		}
 		let kicked = u8::from(light.interrupt);
 		vcpu.set_doorbell_request(vcpu.doorbell_request() | kicked);
-		let flushed = is_fault && light.leaves_work;
+		let flushed = sleeps && light.leaves_work;
+		if matches!(service, Service::Hcall) && light.answers {
+			vcpu.set_gpr3(ANSWER);
+		}
 		if light.answers && !flushed {
 			return Served::GoOn(self.tb + 500_000);
 		}
@@ -176,7 +180,7 @@ impl Machine {
 		self.event(Event::Call("end of the flush"));
 		self.host_is_back(vcpu.hfscr())
 			.expect("the flush has it back");
-		match is_fault && !light.answers {
+		match sleeps && !light.answers {
 			true => Served::Refused,
 			false => Served::Left,
 		}
@@ -644,6 +648,78 @@ proptest! {
 		m.host_is_back(facilities)?;
 	}
 
+	/// An hcall that may sleep: the same as for a page fault. Other hcalls are not asked for.
+	#[test]
+	fn hcall_that_may_sleep_is_answered_once(
+		host in values(host_sprs().len()),
+		vcpu_values in values(vcpu_sprs().len()),
+		guest in values(guest_sprs().len()),
+		facilities in facilities(),
+		offset in prop_oneof![Just(0_u64), any::<u64>().prop_map(|offset| offset & !0xff_ffff)],
+		large in any::<bool>(),
+		dawr in any::<bool>(),
+		used in 0..1_000_000_u64,
+		light in light(),
+		is_real in prop_oneof![4 => Just(false), 1 => Just(true)],
+		number in prop_oneof![
+			3 => proptest::sample::select(vec![
+				Number::CONFER,
+				Number::PAGE_INIT,
+				Number::PUT_TCE_INDIRECT,
+			]),
+			1 => any::<u64>().prop_map(Number),
+		],
+		wants_list in any::<bool>(),
+		problem in prop_oneof![4 => Just(Msr::empty()), 1 => Just(Msr::PR)],
+		assist in any::<bool>(),
+	) {
+		let mut m = in_guest(&host, &vcpu_values, &guest, facilities, offset, large);
+		let Context { vcpu, vcore, paca, .. } = m.context;
+		m.dawr = dawr;
+		m.light = Some(light);
+		m.arrives_virtual = !is_real;
+		m.wants_list = wants_list;
+		m.guest_used = used;
+		// `sc` leaves NIA and MSR there.
+		m.guest_writes.insert(Spr::SRR0.0, vcpu.nip());
+		m.guest_writes.insert(Spr::SRR1.0, (GUEST_MSR | problem).bits());
+		m.traps = vec![trap::SYSCALL, trap::SYSCALL];
+		vcpu.set_gpr3(number.0);
+		let (trap, tb) = m.run(assist);
+		let may = match number {
+			Number::CONFER | Number::PAGE_INIT => true,
+			Number::PUT_TCE_INDIRECT => wants_list,
+			_ => false,
+		};
+		let count = |what| m.events.iter().filter(|e| **e == Event::Call(what)).count();
+		let is_asked = may && !is_real && problem.is_empty();
+		prop_assert_eq!(count("light_may_call"), usize::from(is_asked));
+		let is_called = is_asked && light.may_serve;
+		prop_assert_eq!(count("light_call"), usize::from(is_called));
+		let is_flushed = is_called && (light.leaves_work || !light.answers);
+		prop_assert_eq!(count("flush"), usize::from(is_flushed));
+		let runs = m.events.iter().filter(|e| **e == Event::Guest).count();
+		let answered = is_called && light.answers;
+		prop_assert_eq!(vcpu.gpr3(), if answered { ANSWER } else { number.0 });
+		if is_flushed {
+			let out = if light.answers { trap::NONE } else { trap::SYSCALL };
+			prop_assert_eq!((trap, runs), (out, 1));
+			m.vcpu_has_all(facilities)?;
+			let end = m.position(|e| *e == Event::Call("end of the flush"));
+			prop_assert_eq!(&m.events[end + 1..], &[Event::Timebase]);
+		} else {
+			prop_assert_eq!((trap, runs), (trap::SYSCALL, 1 + usize::from(is_called)));
+			if is_called {
+				prop_assert_eq!(m.found[&Spr::HSRR0.0], vcpu.nip());
+				m.guest_goes_on(facilities)?;
+			}
+		}
+		prop_assert!(m.tb.wrapping_sub(tb) < 400, "the caller's time is {} late", m.tb.wrapping_sub(tb));
+		prop_assert_eq!(vcore.tb_offset_applied(), 0);
+		prop_assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
+		m.host_is_back(facilities)?;
+	}
+
 	/// H_CEDE goes on if it was prodded, or if the decrementer has run out, and takes the prod.
 	#[test]
 	fn cede_goes_on_with_work_only(
@@ -668,6 +744,9 @@ proptest! {
 		prop_assert_eq!(m.events.contains(&Event::Hwsync), prodded);
 	}
 }
+
+/// What an hcall that may sleep is answered with: no hcall's number.
+const ANSWER: u64 = 0xa5;
 
 proptest! {
 	/// H_SET_MODE refuses a watchpoint that no guest may set, and sets CIABR for no other arguments than those for which the kernel does, and in

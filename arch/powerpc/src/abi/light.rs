@@ -35,7 +35,7 @@ shared! {
 		pub prod_id: Cell<u64>,
 		/// That vcpu, which stays as long as the VM, or null.
 		pub prod_vcpu: Cell<*const c_void>,
-		/// What of the guest's is still loaded while a light exit handles a page fault, and what has to
+		/// What of the guest's is still loaded while a light exit may sleep, and what has to
 		/// come back; or null.
 		pub loaded: Cell<*const c_void>,
 	}
@@ -109,7 +109,7 @@ impl Target {
 	}
 }
 
-/// What became of an interrupt of the host, or of a page fault, in a light exit. The glue has the
+/// What became of an interrupt of the host, a page fault, or an hcall that may sleep, in a light exit. The glue has the
 /// first two values as `KVM_P9_ABI_SERVE_`, and returns the third as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Served {
@@ -213,6 +213,8 @@ light_counters! {
 	HashFault: "LIGHT_HASH_FAULT" = "light_hash_fault";
 	/// Answered: a page fault of a radix guest, by the host.
 	Fault: "LIGHT_FAULT" = "light_page_fault";
+	/// Answered: an hcall of a radix guest for which the kernel may sleep.
+	Call: "LIGHT_CALL" = "light_h_other";
 	/// Served: the host's timer.
 	Timer: "LIGHT_TIMER" = "light_host_timer";
 	/// Served: an interrupt of the host from a device or from another CPU.

@@ -7,7 +7,7 @@ use protocol::round::{self, RoundKind, RoundPlan, Words};
 use protocol::{map, private};
 
 use super::instances::*;
-use crate::{tell, values};
+use crate::{at, tell, values};
 
 const MSR_TM: u64 = 1 << 32;
 const MSR_VEC: u64 = 1 << 25;
@@ -272,6 +272,26 @@ impl State {
 			RoundKind::Random => {
 				let mut round = hcall(words, Number::RANDOM, &[], Code::SUCCESS);
 				round.any = Some(4);
+				round
+			}
+			RoundKind::Confer => {
+				// SAFETY: KVM writes the field, and this only reads it.
+				let count = unsafe { at::<u32>(map::VPA + map::VPA_YIELD_COUNT).read_volatile() };
+				let args = [0, u32::from_be(count).into()];
+				let mut round = hcall(words, Number::CONFER, &args, Code::SUCCESS);
+				// The count differs from run to run.
+				round.any = Some(5);
+				round
+			}
+			RoundKind::PageInit => {
+				// H_ZERO_PAGE (hvcall.h).
+				const ZERO_PAGE: u64 = 1 << (63 - 48);
+				let args = [ZERO_PAGE, map::PAGE_INIT];
+				let mut round = hcall(words, Number::PAGE_INIT, &args, Code::SUCCESS);
+				let word = self.within(map::PAGE_INIT) & !0xf000;
+				// SAFETY: the page is for this only.
+				unsafe { at::<u64>(word).write_volatile(word) };
+				round.memory = Some((word, 0));
 				round
 			}
 			RoundKind::EventCall => {

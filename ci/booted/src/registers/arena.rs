@@ -19,8 +19,9 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// The slot of the memory whose translations go away.
 const TOUCH_SLOT: u32 = 8;
 
-const ENABLE: [Number; 7] = [
+const ENABLE: [Number; 8] = [
 	Number::NULL,
+	Number::PAGE_INIT,
 	Number::RANDOM,
 	Number::LOGICAL_CI_STORE,
 	Number::GET_TCE,
