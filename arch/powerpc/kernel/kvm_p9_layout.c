@@ -359,7 +359,7 @@ int main(void)
 	DEFINE(HAVE_QUEUED_SPINLOCK, IS_ENABLED(CONFIG_PPC_QUEUED_SPINLOCKS) &&
 				     !IS_ENABLED(CONFIG_PREEMPT_RT));
 #if defined(CONFIG_PPC_QUEUED_SPINLOCKS) && !defined(CONFIG_PREEMPT_RT)
-	OFFSET(BLOCK_LOCK, kvmppc_xive_src_block, lock.val);
+	OFFSET(BLOCK_LOCK, kvmppc_xive_src_block, lock.raw_lock.val);
 	OFFSET(KVM_MMU_LOCK, kvm, mmu_lock.rlock.raw_lock.val);
 	DEFINE(SPINLOCK_LOCKED, _Q_LOCKED_VAL);
 	DEFINE(SPINLOCK_OWNER_SHIFT, _Q_OWNER_CPU_OFFSET);

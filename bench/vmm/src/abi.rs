@@ -455,6 +455,14 @@ pub const KVM_DEV_TYPE_XICS: u32 = 3;
 pub const KVM_DEV_TYPE_XIVE: u32 = 9;
 /// Attributes of the first that are its sources.
 pub const KVM_DEV_XICS_GRP_SOURCES: u32 = 1;
+/// Of the second: what is done at once, sources, how they are routed, and a barrier after an
+/// interrupt.
+pub const KVM_DEV_XIVE_GRP_CTRL: u32 = 1;
+pub const KVM_DEV_XIVE_GRP_SOURCE: u32 = 2;
+pub const KVM_DEV_XIVE_GRP_SOURCE_CONFIG: u32 = 3;
+pub const KVM_DEV_XIVE_GRP_SOURCE_SYNC: u32 = 5;
+pub const KVM_DEV_XIVE_RESET: u64 = 1;
+pub const KVM_DEV_XIVE_EQ_SYNC: u64 = 2;
 pub const KVM_CAP_IRQ_XICS: u32 = 92;
 pub const KVM_CAP_PPC_IRQ_XIVE: u32 = 169;
 /// The state of a vcpu in one, and in the other.

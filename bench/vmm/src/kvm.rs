@@ -15,7 +15,7 @@ use std::sync::Arc;
 use hcall::Number;
 
 use crate::abi;
-pub use devices::{EventFd, TceWindow, Vfio, Windows, set_source, source};
+pub use devices::{EventFd, TceWindow, Vfio, Windows, set_controller, set_source, source};
 pub use hpt::{HptFile, HptFiles, Hpte};
 pub use memory::{Memory, Plain};
 pub use vcpu::{Controller, Exit, Vcpu, VectorRegs};

@@ -198,7 +198,8 @@ impl Machine {
 		Ok(vcpu)
 	}
 
-	fn controller(&self) -> Result<&OwnedFd, Failure> {
+	/// The interrupt controller.
+	pub fn controller(&self) -> Result<&OwnedFd, Failure> {
 		let none = || Failure::Wrong("no interrupt controller".into());
 		self.controller.as_ref().ok_or_else(none)
 	}

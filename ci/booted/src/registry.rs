@@ -161,6 +161,7 @@ table! {
 	("xics-{guest}",                          ALL,    NONE,  ByGuest, [Next, Checked], |t| xics::calls(t.guest())),
 	("xics-diff-{guest}",                     ALL,    NONE,  ByGuest, [Next, Checked], |t| xics::differential(t.guest(), t.seed, t.amounts.part(t.amounts.tce_calls))),
 	("xics-ipoll-other-{guest}-{path}",       GUESTS, PATHS, ByGuest, [], |t| xics::poll_other(t.guest(), t.path())),
+	("xics-sources-{guest}",                  SLOTS,  NONE,  ByGuest, [Next, Checked], |t| xics::sources(t.guest())),
 	("stores-{guest}",                        STORES, NONE,  ByGuest, [Next, Checked], |t| stores::stores(t.guest())),
 	("disabled-null-{guest}-{path}",          ALL,    PATHS, ByGuest, [],     |t| hcalls::disabled(t.guest(), t.path())),
 	("disabled-all-{guest}-{path}",           ALL,    PATHS, ByGuest, [Next], |t| hcalls::turned_off(t.guest(), t.path())),

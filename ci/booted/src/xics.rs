@@ -7,8 +7,8 @@ use std::time::Duration;
 use hcall::{Code, Number};
 use protocol::block::Call;
 use protocol::{Column, Command, GuestMode, Job};
-use vmm::abi::KVM_REG_PPC_ICP_STATE;
-use vmm::kvm::Controller;
+use vmm::abi::{self, KVM_REG_PPC_ICP_STATE};
+use vmm::kvm::{self, Controller};
 use vmm::machine::{Failure, Machine};
 
 use crate::common::{Counters, PATHS, Verdict, choose, counter, counters, machine, wrong};
@@ -433,5 +433,46 @@ pub fn differential(guest: GuestMode, seed: u64, calls: u64) -> Verdict {
 	}
 	Ok(format!(
 		"{made} hcalls, {answered} fast; sent and accepted: {told:?}"
+	))
+}
+
+/// Userspace sets sources of both kinds of controllers, and reads what debugfs shows of them: a kernel
+/// that checks itself looks at the locks.
+pub fn sources(guest: GuestMode) -> Verdict {
+	const GROUPS: [(u32, u64); 3] = [
+		(abi::KVM_DEV_XIVE_GRP_SOURCE_SYNC, 0x10),
+		(abi::KVM_DEV_XIVE_GRP_CTRL, abi::KVM_DEV_XIVE_EQ_SYNC),
+		(abi::KVM_DEV_XIVE_GRP_CTRL, abi::KVM_DEV_XIVE_RESET),
+	];
+	let show = |machine: &Machine| {
+		let file = format!("{}/xive", machine.vm().debugfs());
+		let text = std::fs::read_to_string(&file);
+		text.map_err(|e| Failure::Wrong(format!("{file}: {e}")))
+	};
+	let mut machine = machine(guest, &[])?;
+	machine.add_controller(Controller::Xics)?;
+	for (irq, priority, is_level) in SOURCES {
+		machine.set_source(irq, source(priority, is_level, 0))?;
+		machine.set_source(irq, source(priority, is_level, MASKED))?;
+		machine.source(irq)?;
+	}
+	let xics = show(&machine)?.lines().count();
+	let mut machine = crate::common::machine(guest, &[])?;
+	machine.add_controller(Controller::Xive)?;
+	let controller = machine.controller()?;
+	for (irq, _, is_level) in SOURCES {
+		let group = abi::KVM_DEV_XIVE_GRP_SOURCE;
+		kvm::set_controller(controller, group, irq, is_level.into())?;
+		// Masked, because the guest has given no queue; after that, the number that the guest is told.
+		let group = abi::KVM_DEV_XIVE_GRP_SOURCE_CONFIG;
+		kvm::set_controller(controller, group, irq, 1 << 32 | irq << 33)?;
+	}
+	for (group, attr) in GROUPS {
+		kvm::set_controller(controller, group, attr, 0)?;
+	}
+	let xive = show(&machine)?.lines().count();
+	Ok(format!(
+		"{} sources; debugfs has {xics} and {xive} lines",
+		SOURCES.len()
 	))
 }

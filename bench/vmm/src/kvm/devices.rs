@@ -54,28 +54,35 @@ impl Vfio {
 	}
 }
 
-/// An attribute that is a source of XICS, whose state is at `addr`.
-fn source_attr(irq: u64, addr: u64) -> abi::DeviceAttr {
+/// An attribute of an interrupt controller, with 64 bits at `addr`.
+fn controller_attr(group: u32, attr: u64, addr: u64) -> abi::DeviceAttr {
 	abi::DeviceAttr {
 		flags: 0,
-		group: abi::KVM_DEV_XICS_GRP_SOURCES,
-		attr: irq,
+		group,
+		attr,
 		addr,
 	}
 }
 
 /// Sets a source of an interrupt controller with the interface of XICS.
 pub fn set_source(controller: &OwnedFd, irq: u64, state: u64) -> Result<()> {
-	let attr = source_attr(irq, (&raw const state).expose_provenance() as u64);
+	set_controller(controller, abi::KVM_DEV_XICS_GRP_SOURCES, irq, state)
+}
+
+/// Sets an attribute of an interrupt controller to 64 bits, which some attributes do not need.
+pub fn set_controller(controller: &OwnedFd, group: u32, attr: u64, value: u64) -> Result<()> {
+	let addr = (&raw const value).expose_provenance() as u64;
+	let attr = controller_attr(group, attr, addr);
 	// SAFETY: the request reads the structure, and the 64 bits that it points to.
 	unsafe { ioctl_in(controller, abi::KVM_SET_DEVICE_ATTR, &attr) }
-		.map_err(failed("KVM_SET_DEVICE_ATTR(XICS)"))
+		.map_err(failed("KVM_SET_DEVICE_ATTR of an interrupt controller"))
 }
 
 /// The state of a source.
 pub fn source(controller: &OwnedFd, irq: u64) -> Result<u64> {
 	let mut state = 0_u64;
-	let attr = source_attr(irq, (&raw mut state).expose_provenance() as u64);
+	let addr = (&raw mut state).expose_provenance() as u64;
+	let attr = controller_attr(abi::KVM_DEV_XICS_GRP_SOURCES, irq, addr);
 	// SAFETY: the request reads the structure, and writes the 64 bits that it points to.
 	unsafe { ioctl_in(controller, abi::KVM_GET_DEVICE_ATTR, &attr) }
 		.map_err(failed("KVM_GET_DEVICE_ATTR(XICS)"))?;
