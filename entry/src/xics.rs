@@ -22,11 +22,10 @@
 //! # What keeps the structures alive
 //!
 //! A vcpu is disconnected from the interrupt controller under `vcpu->mutex`, which KVM_RUN holds.
-//! The controller and its blocks of sources are freed after all vcpus are disconnected. Another
-//! vcpu's presentation can be freed while the other vcpu does not run, if userspace closes the
-//! controller; C's hcalls have the same time window. Nodes of the array of vcpus are freed after an RCU
-//! grace period, which waits for a CPU with interrupts disabled; without such an RCU the array is left
-//! to C ([`Bus::rcu_waits`]).
+//! A patch of the series has the kernel take the mutexes of all vcpus before it frees the first
+//! presentation. The controller and its blocks of sources are freed after that. Nodes of the array of
+//! vcpus are freed after an RCU grace period, which waits for a CPU with interrupts disabled; without
+//! such an RCU the array is left to C ([`Bus::rcu_waits`]).
 //!
 //! # What C prints
 //!

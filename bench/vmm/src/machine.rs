@@ -101,6 +101,18 @@ impl Machine {
 		Self::with_threads(config, 1)
 	}
 
+	/// The same, with another vcpu that was created before its own, and does not run.
+	pub fn after_other(config: Config<'_>, id: u64) -> Result<(Self, Vcpu), Failure> {
+		let mut other = None;
+		let machine = Self::build(config, 1, |vm| {
+			other = Some(vm.create_vcpu(id)?);
+			Ok(())
+		})?;
+		let other = other.expect("it was created");
+		other.enable_papr()?;
+		Ok((machine, other))
+	}
+
 	/// The same, with a second vcpu on the same core.
 	pub fn with_peer(config: Config<'_>) -> Result<(Self, Peer), Failure> {
 		let machine = Self::with_threads(config, 2)?;
@@ -121,6 +133,15 @@ impl Machine {
 	}
 
 	fn with_threads(config: Config<'_>, threads: u64) -> Result<Self, Failure> {
+		Self::build(config, threads, |_| Ok(()))
+	}
+
+	/// `before` is called before the first vcpu is created.
+	fn build(
+		config: Config<'_>,
+		threads: u64,
+		before: impl FnOnce(&Vm) -> Result<(), Failure>,
+	) -> Result<Self, Failure> {
 		let vm = Vm::new(map::RAM)?;
 		for &number in config.enable {
 			vm.set_hcall(number, true).map_err(|e| {
@@ -165,6 +186,7 @@ impl Machine {
 		} else {
 			None
 		};
+		before(&vm)?;
 		let vcpu = vm.create_vcpu(0)?;
 		let machine = Self {
 			vcpu,
@@ -196,6 +218,11 @@ impl Machine {
 		vcpu.enable_papr()?;
 		vcpu.connect(kind, self.controller()?, server)?;
 		Ok(vcpu)
+	}
+
+	/// The interrupt controller, which is removed with the result.
+	pub fn take_controller(&mut self) -> Option<OwnedFd> {
+		self.controller.take()
 	}
 
 	/// The interrupt controller.

@@ -2,6 +2,7 @@
 //! Hcalls of XICS: the same answers on all paths, and each interrupt once.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hcall::{Code, Number};
@@ -9,9 +10,10 @@ use protocol::block::Call;
 use protocol::{Column, Command, GuestMode, Job};
 use vmm::abi::{self, KVM_REG_PPC_ICP_STATE};
 use vmm::kvm::{self, Controller};
-use vmm::machine::{Failure, Machine};
+use vmm::machine::{Config, Failure, Machine};
 
 use crate::common::{Counters, PATHS, Verdict, choose, counter, counters, machine, wrong};
+use crate::cpus::{OneCpu, move_to_cpu};
 use crate::tce::{Random, perform};
 
 /// Longer than any test's guest takes, in the emulated host's time.
@@ -433,6 +435,82 @@ pub fn differential(guest: GuestMode, seed: u64, calls: u64) -> Verdict {
 	}
 	Ok(format!(
 		"{made} hcalls, {answered} fast; sent and accepted: {told:?}"
+	))
+}
+
+/// Closes the interrupt controller while a vcpu makes H_IPI for a server that does not run. All servers
+/// stay until the vcpu has left KVM_RUN; what the guest asks for after that is for userspace.
+pub fn release(path: Column) -> Verdict {
+	const ROUNDS: usize = 8;
+	// The hcalls of one KVM_RUN, which take some 100 ms.
+	let calls = if path == Column::RustFast {
+		40_000
+	} else {
+		4000
+	};
+	choose(path)?;
+	let _here = OneCpu::new(0)?;
+	let mut waited = 0;
+	for _ in 0..ROUNDS {
+		let config = Config {
+			guest: GuestMode::Radix,
+			enable: &[],
+			window: false,
+		};
+		let (mut machine, other) = Machine::after_other(config, OTHER)?;
+		machine.add_controller(Controller::Xics)?;
+		other.connect(Controller::Xics, machine.controller()?, OTHER)?;
+		// A CPPR that lets IPIs through.
+		let state = 0xff << 56 | 0xff << 24 | 0xff << 16;
+		other.set_one_reg(KVM_REG_PPC_ICP_STATE, state)?;
+		// Until the guest has said that it does not use the PMU, nothing is fast.
+		perform(&mut machine, &[call(Number::IPI, [OTHER, 4]); 2])?;
+		let controller = machine.take_controller();
+		let command = Command {
+			job: Job::BENCH,
+			number: Number::IPI.0,
+			args: [OTHER, 4, 0, 0],
+			code: Code::SUCCESS.0,
+			iterations: calls,
+			batches: 1,
+			..Command::default()
+		};
+		let (began, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+		let (result, was_over) = std::thread::scope(|scope| {
+			let closing = scope.spawn(|| {
+				move_to_cpu(1)?;
+				while !began.load(Ordering::Acquire) {
+					std::hint::spin_loop();
+				}
+				std::thread::sleep(Duration::from_millis(10));
+				let was_over = is_over.load(Ordering::Acquire);
+				drop(controller);
+				Ok::<_, Failure>(was_over)
+			});
+			began.store(true, Ordering::Release);
+			let mut seen = 0;
+			let result = machine.perform(command, LIMIT, |_| seen += 1);
+			is_over.store(true, Ordering::Release);
+			let was_over = closing.join().expect("it doesn't panic");
+			(result.map(|outcome| (outcome, seen)), was_over)
+		});
+		let (outcome, seen) = result?;
+		if outcome.mismatches != seen {
+			let code = outcome.wrong_code as i64;
+			return wrong(format!(
+				"{} of {calls} H_IPI got another code, {seen} of them in userspace; one is {code}",
+				outcome.mismatches
+			));
+		}
+		waited += usize::from(!was_over?);
+	}
+	if waited < ROUNDS / 2 {
+		return wrong(format!(
+			"the controller was closed in time {waited} of {ROUNDS} times"
+		));
+	}
+	Ok(format!(
+		"closed {waited} of {ROUNDS} times during {calls} hcalls"
 	))
 }
 
