@@ -210,10 +210,15 @@ impl Vm {
 			.map_err(failed("KVM_PPC_CONFIGURE_V3_MMU"))
 	}
 
-	/// Makes it a hash guest, with an empty page table of `1 << order` bytes.
-	pub fn set_hash(&self, order: u32) -> Result<()> {
+	/// Has KVM allocate an empty page table of `1 << order` bytes for a hash guest.
+	pub fn allocate_hpt(&self, order: u32) -> Result<()> {
 		// SAFETY: the request reads a u32 there.
 		unsafe { ioctl_in(&self.fd, abi::KVM_PPC_ALLOCATE_HTAB, &order) }
+	}
+
+	/// Makes it a hash guest, with an empty page table of `1 << order` bytes.
+	pub fn set_hash(&self, order: u32) -> Result<()> {
+		self.allocate_hpt(order)
 			.map_err(failed("KVM_PPC_ALLOCATE_HTAB"))?;
 		let config = abi::MmuV3Config {
 			flags: 0,

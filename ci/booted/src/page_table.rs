@@ -19,9 +19,11 @@ use vmm::machine::{Config, Failure, Machine};
 
 use crate::tce::{BATCH, PAGE, Random, perform};
 
+pub use allocate::allocation_fails;
 pub use bits::bits;
 pub use hammer::hammer;
 
+mod allocate;
 mod bits;
 mod changes;
 mod hammer;

@@ -221,6 +221,7 @@ table! {
 	("tce-closing-table-{guest}-{path}",      GUESTS, PATHS, ByGuest, [Checked],     |t| tce::closing_table(t.guest(), t.path())),
 
 	// The page table of a hash guest.
+	("hpt-allocate-{guest}",                  SLOTS,  NONE,  ByGuest, [Next, Checked], |t| page_table::allocation_fails(t.guest())),
 	("hpt-bits-{guest}-{path}",               HASH,   PATHS, ByGuest, [Checked],     |t| page_table::bits(t.guest(), t.path())),
 	("hpt-diff-{guest}-{path}",               HASH,   RUST,  ByGuest, [Checked],     |t| page_table::differential(t.guest(), t.path(), t.seed, t.amounts.hpt_calls)),
 
