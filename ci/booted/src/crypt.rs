@@ -140,9 +140,7 @@ impl Disk {
 
 	/// Memory with the content of the disk. A page is read when it is touched, alone.
 	///
-	/// What the guest writes does not get to the disk. If it did, the first store to a page would only
-	/// change the page's translation, and then Linux 6.12 warns in kvmppc_create_pte(): it takes
-	/// the bit by which the host's translation notes a store for an address.
+	/// What the guest writes does not get to the disk, so the content stays the same for all guests.
 	fn memory(&self) -> Result<Memory, Failure> {
 		let memory = Memory::private_of_file(&self.file, map::TOUCH_SIZE as usize)?;
 		self.advise(libc::POSIX_FADV_RANDOM)?;

@@ -52,6 +52,8 @@ mod resets;
 #[cfg(target_arch = "powerpc64")]
 pub mod run;
 #[cfg(target_arch = "powerpc64")]
+mod shared_file;
+#[cfg(target_arch = "powerpc64")]
 mod slots;
 #[cfg(target_arch = "powerpc64")]
 mod soak;

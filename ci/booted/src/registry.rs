@@ -140,8 +140,8 @@ use {
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
 		big_endian, checked, crypt, disturb, flush, forks, halt, hcalls, hostile_vmm, hotplug,
-		interrupts, kexec, ksm, page_table, resets, slots, soak, stats, stores, storms, tce, turns,
-		user_regs, watchpoints, xics,
+		interrupts, kexec, ksm, page_table, resets, shared_file, slots, soak, stats, stores,
+		storms, tce, turns, user_regs, watchpoints, xics,
 	},
 	cases::case,
 	std::time::Duration,
@@ -293,6 +293,8 @@ table! {
 	("crash-reset-{path}",                    RADIX,  PATHS, On(Kexec), [],   |t| kexec::leave(t.name(), t.path(), kexec::End::SystemReset, t.seed)),
 	("crash-{path}",                          RADIX,  PATHS, On(Kexec), [],   |t| kexec::leave(t.name(), t.path(), kexec::End::Panic, t.seed)),
 
+	// A kernel that checks itself, and has a RAM disk.
+	("shared-file-{path}",                    RADIX,  PATHS, On(Boot::Debug), [], |t| shared_file::stores(t.guest(), t.path())),
 	// The last of a machine whose kernel checks itself.
 	("no-report-since-boot",                  RADIX,  NONE,  On(Boot::Debug), [], |_| checked::no_report_since_boot()),
 

@@ -61,6 +61,11 @@ impl Memory {
 		Self::with_flags(size, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)
 	}
 
+	/// Maps the first `size` bytes of a file, which has what is written to the memory.
+	pub fn shared_of_file(file: &File, size: usize) -> Result<Self> {
+		Self::with_flags(size, libc::MAP_SHARED, file.as_raw_fd())
+	}
+
 	/// Maps the first `size` bytes of a file, which never has what is written to the memory.
 	pub fn private_of_file(file: &File, size: usize) -> Result<Self> {
 		Self::with_flags(size, libc::MAP_PRIVATE, file.as_raw_fd())

@@ -2,7 +2,8 @@
 //! Stage `debug`: booted tests on a kernel that checks itself.
 //!
 //! A warning in the kernel's log fails the test during which it appears, as in each stage. The last
-//! test of each machine looks at the log from the boot on.
+//! test of each machine looks at the log from the boot on. Before it come tests that need a device which
+//! the kernel under test does not have.
 
 use std::time::Duration;
 
@@ -28,8 +29,9 @@ pub const STAGE: Stage = stage("debug", |args| {
 });
 
 /// What the kernel checks: locks and RCU; preemption, and sleeping where it is disabled; lists; the
-/// masking of interrupts in software; what an interrupt returns to; access to user memory.
-const OPTIONS: [&str; 8] = [
+/// masking of interrupts in software; what an interrupt returns to; access to user memory. And a RAM disk,
+/// for `shared-file-*`.
+const OPTIONS: [&str; 10] = [
 	"PREEMPT",
 	"DEBUG_PREEMPT",
 	"PROVE_LOCKING",
@@ -38,6 +40,8 @@ const OPTIONS: [&str; 8] = [
 	"PPC_IRQ_SOFT_MASK_DEBUG",
 	"PPC_RFI_SRR_DEBUG",
 	"PPC_KUAP_DEBUG",
+	"BLK_DEV",
+	"BLK_DEV_RAM",
 ];
 
 /// The checks make each hcall slow, and a report comes with an early one.
