@@ -466,8 +466,8 @@ _GLOBAL(kvm_p9_exit_interrupt)
  * guest value. From kvm_p9_exit_interrupt, with the same registers, in real mode. For a machine check
  * the kernel's early handler has run.
  *
- * Both overwrite SRR0 and SRR1. For a radix guest outside a transaction, host and guest go on after
- * an interrupt where SRR0 and SRR1 can be had again:
+ * Both overwrite SRR0 and SRR1. For a guest outside a transaction, host and guest go on after an
+ * interrupt where SRR0 and SRR1 can be had again:
  *
  *   entry	The guest's are in the vcpu. MSR[FP] is 1, which the entry sets before it sets the mode
  *		byte, and which any exit clears. What was interrupted goes on; the trampoline's hrfid then
@@ -482,8 +482,10 @@ _GLOBAL(kvm_p9_exit_interrupt)
  * From the vector to there and in kvm_p9_exit_interrupt they are lost, and with them the guest. The
  * host goes on. All else goes to kvmppc_p9_bad_interrupt, which ends the host, as on the C path.
  *
- * Kernel addresses are translated in all of these places, r13 is the PACA or a guest's that comes
- * from memory once more, and the handlers restore all registers but for those that are saved here.
+ * In all of these places kernel addresses are translated, or the MMU is off and its context a hash
+ * guest's: then the kernel's handler of system resets gets the host's, and the guest's is kept. r13
+ * is the PACA or a guest's that comes from memory once more, and the handlers restore all registers
+ * but for those that are saved here.
  * In a handler r1 is at or below HSTATE_HOST_R1; on the full path, whose exit has the same
  * functions, r1 is above: see FRAME_SIZE. Where r1 is the guest's is known by NIP.
  */
@@ -495,7 +497,7 @@ _GLOBAL(kvm_p9_exit_interrupt)
  * What is kept, below what a handler may use of the stack. HSTATE_SCRATCH1 has its address: it is
  * of HSTATE_HOST_R1, or of r1 before the trampoline has stored that.
  */
-#define KEPT_BELOW	(KVM_P9_ABI_HANDLER_STACK + 768)
+#define KEPT_BELOW	(KVM_P9_ABI_HANDLER_STACK + KERNEL_REDZONE_SIZE + KEPT_SIZE)
 #define KEPT_NIP	0
 #define KEPT_MSR	8
 #define KEPT_CR		16
@@ -508,6 +510,13 @@ _GLOBAL(kvm_p9_exit_interrupt)
 #define KEPT_DSISR	(KEPT_DAR + 8)
 #define KEPT_DEC	(KEPT_DAR + 16)
 #define KEPT_HDEC	(KEPT_DAR + 24)
+/* The MMU context of a hash guest; LPCR is 0 while it is that of the CPU */
+#define KEPT_LPCR	(KEPT_DAR + 32)
+#define KEPT_LPIDR	(KEPT_LPCR + 8)
+#define KEPT_PIDR	(KEPT_LPCR + 16)
+#define KEPT_SLB_COUNT	(KEPT_LPCR + 24)
+#define KEPT_SLB	(KEPT_LPCR + 32)
+#define KEPT_SIZE	(KEPT_SLB + SLB_ENTRIES * 16)
 
 /* \n registers of 8 bytes from \from(\base) to \to(\base2), by \tmp */
 .macro COPY n, from, base, to, base2, tmp
@@ -558,6 +567,33 @@ _GLOBAL(kvm_p9_exit_interrupt)
 .Lnot_lost\@:
 .endm
 
+/* Load the MMU context of a hash guest again, if r10 has kept it; spoils r9, r11, r12, CTR and CR0 */
+.macro LOAD_KEPT_MMU_CONTEXT
+	ld	r9, KEPT_LPCR(r10)
+	cmpdi	r9, 0
+	beq	.Lloaded\@
+	ld	r11, KEPT_LPIDR(r10)
+	ld	r12, KEPT_PIDR(r10)
+	hwsync
+	isync
+	mtspr	SPRN_LPID, r11
+	mtspr	SPRN_LPCR, r9
+	mtspr	SPRN_PID, r12
+	isync
+	ld	r9, KEPT_SLB_COUNT(r10)
+	cmpdi	r9, 0
+	beq	.Lloaded\@
+	mtctr	r9
+	addi	r9, r10, KEPT_SLB
+.Lslb\@:
+	ld	r11, 0(r9)
+	ld	r12, 8(r9)
+	slbmte	r12, r11
+	addi	r9, r9, 16
+	bdnz	.Lslb\@
+.Lloaded\@:
+.endm
+
 _GLOBAL(kvm_p9_interrupted)
 	ld	r10, HSTATE_SCRATCH0(r13)
 	cmpwi	r10, BOOK3S_INTERRUPT_SYSTEM_RESET
@@ -566,11 +602,6 @@ _GLOBAL(kvm_p9_interrupted)
 	bne	.Lunsurvivable
 1:	rldicl.	r10, r12, 64 - MSR_TS_S_LG, 62
 	bne	.Lunsurvivable
-	ld	r10, HSTATE_KVM_VCPU(r13)
-	ld	r10, VCPU_KVM(r10)
-	lbz	r10, KVM_RADIX(r10)
-	cmpwi	r10, 0
-	beq	.Lunsurvivable
 
 	/* r2, r9 and r10 are free from here on */
 	std	r2, HSTATE_SCRATCH2(r13)
@@ -591,6 +622,11 @@ _GLOBAL(kvm_p9_interrupted)
 	blt	1f
 	andi.	r9, r12, MSR_FP
 	beq	1f
+	/* In a transaction r1 is the guest's in between */
+	ld	r9, HSTATE_KVM_VCPU(r13)
+	ld	r9, VCPU_MSR(r9)
+	rldicl.	r9, r9, 64 - MSR_TS_S_LG, 62
+	bne	.Lin_transaction
 	mr	r10, r1
 1:	subi	r10, r10, KEPT_BELOW
 	std	r10, HSTATE_SCRATCH1(r13)
@@ -610,8 +646,11 @@ _GLOBAL(kvm_p9_interrupted)
 	addi	r6, r13, PACA_EXMC
 2:
 
-	/* Addresses without their upper four bits: a radix guest in real mode arrives in real mode */
+	/* Addresses without their upper four bits: a guest in real mode, and a hash guest, arrive in real mode */
 	clrldi	r3, r11, 4
+	IF_WITHIN kvm_p9_lose_guest_and_registers, .Llose_end, .Linterrupted_exit
+	li	r4, 0
+	std	r4, KEPT_LPCR(r10)
 	IF_WITHIN .Lguest_loads, .Lguest_end, .Linterrupted_loads
 	IF_WITHIN kvm_p9_load_way_in, .Lway_in_end, .Linterrupted_way_in
 	IF_WITHIN kvm_p9_run_guest, .Lguest_loads, .Linterrupted_entry
@@ -621,7 +660,6 @@ _GLOBAL(kvm_p9_interrupted)
 	IF_WITHIN .Lhcall_read, .Lhcall_kept, .Linterrupted_reading
 	IF_WITHIN kvm_p9_exit_hcall, .Lhcall_end, .Linterrupted_arrival
 	IF_WITHIN kvm_p9_exit_interrupt, .Lexit_end, .Linterrupted_exit
-	IF_WITHIN kvm_p9_lose_guest_and_registers, .Llose_end, .Linterrupted_exit
 	IF_BETWEEN kvmppc_hcall, kvmppc_p9_enter_guest, .Linterrupted_arrival
 	/* The vectors, which are executed at the beginning of memory */
 	LOAD_REG_ADDR(r4, _stext)
@@ -723,10 +761,7 @@ _GLOBAL(kvm_p9_interrupted)
 .Linterrupted_way_in:
 	LOAD_REG_ADDR(r5, kvm_p9_load_way_in)
 	std	r5, KEPT_NIP(r10)
-	andi.	r4, r12, MSR_IR | MSR_DR
-	cmpwi	r4, MSR_IR | MSR_DR
-	beq	.Lsurvivable
-	b	.Lunsurvivable_kept
+	b	.Lsurvivable
 
 	/* After an interrupt of the same kind the guest's r9 to r13 may be in its save area still */
 .Linterrupted_way_out:
@@ -735,14 +770,22 @@ _GLOBAL(kvm_p9_interrupted)
 	cmplwi	r4, BOOK3S_INTERRUPT_MACHINE_CHECK
 	ble	.Lunsurvivable_kept
 
-	/* A guest whose entry or exit is interrupted has SRR0, SRR1, DAR and DSISR in the vcpu */
+	/*
+	 * A guest whose entry or exit is interrupted has SRR0, SRR1, DAR and DSISR in the vcpu. A hash
+	 * guest's MMU may still be on, and is off when the hrfid comes.
+	 */
 .Linterrupted_entry:
-	andi.	r4, r12, MSR_IR | MSR_DR
-	cmpwi	r4, MSR_IR | MSR_DR
-	bne	.Lunsurvivable_kept
 	LOAD_REG_ADDR(r5, .Lguest_again)
-	mtspr	SPRN_HSRR0, r5
-	mtspr	SPRN_HSRR1, r12
+	ld	r3, HSTATE_KVM_VCPU(r13)
+	ld	r3, VCPU_KVM(r3)
+	lbz	r3, KVM_RADIX(r3)
+	mr	r4, r12
+	cmpwi	r3, 0
+	bne	1f
+	li	r7, MSR_IR | MSR_DR
+	andc	r4, r4, r7
+1:	mtspr	SPRN_HSRR0, r5
+	mtspr	SPRN_HSRR1, r4
 
 .Lsurvivable:
 	COPY	4, EX_R9, r6, KEPT_GPR0 + 9 * 8, r10, r4
@@ -768,6 +811,64 @@ _GLOBAL(kvm_p9_interrupted)
 	ld	r4, HSTATE_SCRATCH0(r13)
 	cmpwi	r4, BOOK3S_INTERRUPT_MACHINE_CHECK
 	beq	.Lhandle_machine_check
+
+	/*
+	 * The kernel's handler turns the MMU on. If it is off and the guest a hash guest, keep the MMU context,
+	 * unless it is kept since an interrupt before, of which this one has interrupted the end. The
+	 * SLB is a part of it if LPCR is the guest's. Then load the host's. The handler uses no user
+	 * addresses, so PID 0 will do. LPCR[HDICE] stays on, as in a light exit.
+	 */
+	andi.	r4, r12, MSR_IR
+	bne	.Lhost_mmu
+	ld	r3, HSTATE_KVM_VCPU(r13)
+	ld	r7, VCPU_KVM(r3)
+	lbz	r4, KVM_RADIX(r7)
+	cmpwi	r4, 0
+	bne	.Lhost_mmu
+	mfspr	r6, SPRN_LPCR
+	ld	r4, KEPT_LPCR(r10)
+	cmpdi	r4, 0
+	bne	4f
+	mfspr	r4, SPRN_LPID
+	mfspr	r8, SPRN_PID
+	std	r4, KEPT_LPIDR(r10)
+	std	r8, KEPT_PIDR(r10)
+	li	r9, 0
+	andis.	r4, r6, LPCR_UPRT@h
+	bne	3f
+	lwz	r4, VCPU_SLB_NR(r3)
+	mtctr	r4
+	li	r8, 0
+	addi	r3, r10, KEPT_SLB
+1:	slbmfee	r0, r8
+	andis.	r4, r0, SLB_VALID@h
+	beq	2f
+	slbmfev	r4, r8
+	or	r0, r0, r8
+	std	r0, 0(r3)
+	std	r4, 8(r3)
+	addi	r3, r3, 16
+	addi	r9, r9, 1
+2:	addi	r8, r8, 1
+	bdnz	1b
+3:	std	r9, KEPT_SLB_COUNT(r10)
+	std	r6, KEPT_LPCR(r10)
+4:	li	r4, 0
+	andis.	r8, r6, LPCR_UPRT@h
+	bne	5f
+	slbmte	r4, r4
+	PPC_SLBIA(6)
+5:	hwsync
+	isync
+	mtspr	SPRN_PID, r4
+	lwz	r4, KVM_HOST_LPID(r7)
+	ld	r8, KVM_HOST_LPCR(r7)
+	ori	r8, r8, LPCR_HDICE
+	mtspr	SPRN_LPID, r4
+	mtspr	SPRN_LPCR, r8
+	isync
+
+.Lhost_mmu:
 	std	r11, PACA_EXNMI + EX_CFAR(r13)
 	mr	r11, r5
 	ori	r12, r12, MSR_RI
@@ -832,6 +933,11 @@ _GLOBAL(kvm_p9_interrupted)
 	LOAD_REG_ADDR(r5, kvm_p9_lose_guest)
 	b	.Lhandle
 
+.Lin_transaction:
+	ld	r2, HSTATE_SCRATCH2(r13)
+	lwz	r9, PACA_EXNMI + EX_CCR(r13)
+	b	.Lunsurvivable
+
 .Lunsurvivable_kept:
 	lwz	r9, KEPT_CR(r10)
 	GPRS	ld, 0, 8, KEPT_GPR0, r10
@@ -851,6 +957,7 @@ _GLOBAL(kvm_p9_resume)
 	li	r9, KVM_GUEST_MODE_HV_P9_RS
 	stb	r9, HSTATE_IN_GUEST(r13)
 	ld	r10, HSTATE_SCRATCH1(r13)
+	LOAD_KEPT_MMU_CONTEXT
 	mfspr	r9, SPRN_HDEC
 	ld	r11, KEPT_HDEC(r10)
 	ld	r12, KEPT_DEC(r10)
@@ -900,6 +1007,8 @@ _GLOBAL(kvm_p9_lose_guest_and_registers)
 _GLOBAL(kvm_p9_lose_guest)
 	li	r10, KVM_GUEST_MODE_HV_P9_RS
 	stb	r10, HSTATE_IN_GUEST(r13)
+	ld	r10, HSTATE_SCRATCH1(r13)
+	LOAD_KEPT_MMU_CONTEXT
 	li	r9, 0
 	/* They have an address of the host, and kvm_p9_exit_interrupt saves them as the guest's */
 	mtspr	SPRN_SRR0, r9

@@ -297,8 +297,8 @@ pub(super) unsafe fn switch_mmu_context<P: Profile, K: Kernel>(
 	k.flush_tlb_if_needed(context, nested);
 }
 
-/// Turns the MMU off for a hash guest: see "Hash guests" in docs/entry-exit.md. Clears \[RI\] too: an
-/// interrupt with the MMU off is not survived.
+/// Turns the MMU off for a hash guest: see "Hash guests" in docs/entry-exit.md. \[RI\] stays as it is. The
+/// kernel's own handlers turn the MMU on; where the context is the guest's, see `kvm_p9_interrupted`.
 ///
 /// # Safety
 ///
@@ -307,7 +307,7 @@ pub(super) unsafe fn switch_mmu_context<P: Profile, K: Kernel>(
 pub(super) unsafe fn turn_mmu_off<K: Kernel>(k: &mut K) {
 	let now = k.mfmsr();
 	// SAFETY: the kernel's text and stack are at the same address with translation off.
-	unsafe { k.mtmsrd(now & !(Msr::IR | Msr::DR | Msr::RI).bits()) };
+	unsafe { k.mtmsrd(now & !(Msr::IR | Msr::DR).bits()) };
 }
 
 /// DEC for a time of expiry. A decrementer of 32 bits can't hold every distance: one that

@@ -25,9 +25,6 @@ pub mod msr {
 	pub const LE: u64 = 1;
 }
 
-/// MSR bits of a kernel that uses its own addresses.
-const TRANSLATED: u64 = 0x30;
-
 /// Addresses of a kernel. Pairs are first and last.
 pub struct Kernel {
 	/// The trampoline of hcalls.
@@ -92,8 +89,8 @@ pub enum Place {
 	Vector,
 	/// In firmware, which is big-endian.
 	Firmware,
-	/// In the kernel, with MSR\[RI\] clear or in a system reset: ends of interrupts, the exit with the MMU
-	/// off, and what a handler calls.
+	/// In the kernel, with MSR\[RI\] clear or in a system reset: ends of interrupts, and what a handler
+	/// calls.
 	Switch,
 }
 
@@ -253,19 +250,13 @@ impl Kernel {
 				_ => Place::Host,
 			}
 		} else if within(self.run_guest) || state.msr & msr::FP != 0 {
-			match state.msr & TRANSLATED {
-				TRANSLATED => Place::Entry,
-				_ => Place::Switch,
-			}
+			Place::Entry
 		} else if within((read, full)) {
 			Place::Trampoline
 		} else if arrives {
 			Place::Lost
 		} else if state.r1.wrapping_sub(state.host_r1).wrapping_sub(1) < FULL_PATH {
-			match state.msr & TRANSLATED {
-				TRANSLATED => Place::Exit,
-				_ => Place::Switch,
-			}
+			Place::Exit
 		} else if (within(self.rust) || within(self.flush))
 			&& state.host_r1.wrapping_sub(state.r1) <= HANDLER_STACK
 		{
