@@ -21,6 +21,8 @@ pub enum Where {
 	Entry,
 	/// At each instruction of the exit after the trampoline, until the mode byte is reset.
 	Exit,
+	/// The same of a light exit that is made after the trampoline, and of its way back into the guest.
+	Light,
 	/// At random times, so often.
 	Random(u64),
 }
@@ -53,6 +55,7 @@ impl Interrupts {
 			"lost" => Where::Arrival,
 			"entry" => Where::Entry,
 			"exit" => Where::Exit,
+			"light" => Where::Light,
 			"random" => Where::Random(AT_RANDOM),
 			_ => Where::Fast,
 		};
@@ -122,12 +125,16 @@ mod tests {
 		assert_eq!(of("nmi-lost-radix-null"), Some((reset, Where::Arrival)));
 		assert_eq!(of("nmi-registers-radix-null"), Some((reset, Where::Fast)));
 		let random = Where::Random(AT_RANDOM);
-		assert_eq!(of("mce-random-null"), Some((Kind::MachineCheck, random)));
 		assert_eq!(
-			of("mce-entry-null"),
+			of("mce-random-radix-null"),
+			Some((Kind::MachineCheck, random))
+		);
+		assert_eq!(
+			of("mce-entry-radix-null"),
 			Some((Kind::MachineCheck, Where::Entry))
 		);
-		assert_eq!(of("nmi-exit-null"), Some((reset, Where::Exit)));
+		assert_eq!(of("nmi-exit-real-null"), Some((reset, Where::Exit)));
+		assert_eq!(of("nmi-light-hash-h_prod"), Some((reset, Where::Light)));
 		assert_eq!(of("probe-radix-c"), None);
 	}
 }

@@ -113,6 +113,8 @@ const SIMPLE: &[GuestMode] = &[GuestMode::Radix, GuestMode::Real, GuestMode::Has
 const MAPPED: &[GuestMode] = &[GuestMode::Radix, GuestMode::Hash];
 /// With translation on, and without and with the hash MMU.
 const SLOTS: &[GuestMode] = &[GuestMode::Radix, GuestMode::HashReal];
+/// One of each MMU. A hash guest with translation on makes an hcall for each page before it begins.
+const QUICK: &[GuestMode] = &[GuestMode::Radix, GuestMode::HashReal];
 const RADIX: &[GuestMode] = &[GuestMode::Radix];
 const PATHS: &[Column] = &[Column::C, Column::RustFull, Column::RustFast];
 const RUST: &[Column] = &[Column::RustFull, Column::RustFast];
@@ -268,20 +270,23 @@ table! {
 	("smp-soak-hpt-{path}",                   HASH_REAL, PATHS, On(Soak), [], |t| page_table::hammer(t.guest(), t.path(), 2, t.seed, Duration::from_secs(10 * t.amounts.soak_minutes))),
 
 	// System resets and machine checks of the host.
-	("nmi-registers-{guest}-null",             GUESTS, NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFast, case!("null"), t.seed)),
+	("nmi-registers-{guest}-null",             ALL,    NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFast, case!("null"), t.seed)),
 	("nmi-registers-{guest}-h_prod",           GUESTS, NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFast, case!("h_prod"), t.seed)),
-	("nmi-h_put_tce_indirect",                 RADIX,  NONE,  On(Nmi), [],     |_| resets::lists(Kind::SystemReset, case!("h_put_tce_indirect_16"))),
-	("nmi-entry-null",                         RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFull, case!("null"), t.seed)),
-	("nmi-exit-null",                          RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFull, case!("null"), t.seed)),
-	("nmi-lost-{guest}-null",                  GUESTS, NONE,  On(Nmi), [],     |t| resets::lost(Kind::SystemReset, t.guest(), case!("null"), t.seed)),
-	("nmi-random-compute",                     RADIX,  NONE,  On(Nmi), [],     |_| resets::random(Kind::SystemReset, case!("decrementer"), 500)),
-	("nmi-random-null",                        RADIX,  NONE,  On(Nmi), [],     |_| resets::random(Kind::SystemReset, case!("null"), 50000)),
-	("nmi-random-h_prod",                      RADIX,  NONE,  On(Nmi), [],     |_| resets::random(Kind::SystemReset, case!("h_prod"), 10000)),
-	("nmi-random-h_put_tce_indirect",          RADIX,  NONE,  On(Nmi), [],     |_| resets::random(Kind::SystemReset, case!("h_put_tce_indirect_512"), 1000)),
-	("mce-registers-{guest}-null",             GUESTS, NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFast, case!("null"), t.seed)),
-	("mce-entry-null",                         RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFull, case!("null"), t.seed)),
-	("mce-exit-null",                          RADIX,  NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFull, case!("null"), t.seed)),
-	("mce-lost-{guest}-null",                  GUESTS, NONE,  On(Nmi), [],     |t| resets::lost(Kind::MachineCheck, t.guest(), case!("null"), t.seed)),
+	("nmi-light-{guest}-h_prod",               HASH,   NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFast, case!("h_prod"), t.seed)),
+	("nmi-codes-{guest}-h_put_tce_indirect",   MAPPED, NONE,  On(Nmi), [],     |t| resets::codes(Kind::SystemReset, t.guest(), case!("h_put_tce_indirect_16"))),
+	("nmi-codes-{guest}-h_enter",              HASH,   NONE,  On(Nmi), [],     |t| resets::codes(Kind::SystemReset, t.guest(), case!("h_enter_remove"))),
+	("nmi-entry-{guest}-null",                 ALL,    NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFull, case!("null"), t.seed)),
+	("nmi-exit-{guest}-null",                  ALL,    NONE,  On(Nmi), [],     |t| resets::registers(Kind::SystemReset, t.guest(), Column::RustFull, case!("null"), t.seed)),
+	("nmi-lost-{guest}-null",                  SIMPLE, NONE,  On(Nmi), [],     |t| resets::lost(Kind::SystemReset, t.guest(), case!("null"), t.seed)),
+	("nmi-random-{guest}-compute",             MAPPED, NONE,  On(Nmi), [],     |t| resets::random(Kind::SystemReset, t.guest(), case!("decrementer"), 500)),
+	("nmi-random-{guest}-null",                QUICK,  NONE,  On(Nmi), [],     |t| resets::random(Kind::SystemReset, t.guest(), case!("null"), 50000)),
+	("nmi-random-{guest}-h_prod",              QUICK,  NONE,  On(Nmi), [],     |t| resets::random(Kind::SystemReset, t.guest(), case!("h_prod"), 10000)),
+	("nmi-random-{guest}-h_put_tce_indirect",  QUICK,  NONE,  On(Nmi), [],     |t| resets::random(Kind::SystemReset, t.guest(), case!("h_put_tce_indirect_512"), 1000)),
+	("mce-registers-{guest}-null",             ALL,    NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFast, case!("null"), t.seed)),
+	("mce-light-{guest}-h_prod",               HASH,   NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFast, case!("h_prod"), t.seed)),
+	("mce-entry-{guest}-null",                 ALL,    NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFull, case!("null"), t.seed)),
+	("mce-exit-{guest}-null",                  ALL,    NONE,  On(Nmi), [],     |t| resets::registers(Kind::MachineCheck, t.guest(), Column::RustFull, case!("null"), t.seed)),
+	("mce-lost-{guest}-null",                  SIMPLE, NONE,  On(Nmi), [],     |t| resets::lost(Kind::MachineCheck, t.guest(), case!("null"), t.seed)),
 
 	// What the host does beside a guest, on a kernel that can do it.
 	("smp-hotplug-{path}",                    RADIX,  PATHS, On(Hazards), [], |t| hotplug::registers(t.path(), t.seed, t.amounts.millis(12_000))),

@@ -122,13 +122,13 @@ pub fn lost(kind: Kind, guest: GuestMode, case: &'static Case, seed: u64) -> Ver
 	}
 }
 
-/// Lists of TCEs go on that are interrupted at each of their instructions.
-pub fn lists(kind: Kind, case: &'static Case) -> Verdict {
+/// Hcalls that are interrupted at each of their instructions get the right code.
+pub fn codes(kind: Kind, guest: GuestMode, case: &'static Case) -> Verdict {
 	const ROUNDS: u64 = 4000;
 	const BATCH: u64 = 100;
 	choose(Column::RustFast)?;
 	let mut count = Count::from_now(kind)?;
-	let mut storm = Storm::new(case)?;
+	let mut storm = Storm::new(guest, case)?;
 	for _ in 0..ROUNDS / BATCH {
 		storm.batch(BATCH)?;
 	}
@@ -138,7 +138,7 @@ pub fn lists(kind: Kind, case: &'static Case) -> Verdict {
 /// Guests do the same over and over, until there were enough interrupts at random times. A guest
 /// ends when it is told of a machine check; then the next one begins. A batch of rounds is so long
 /// that the VMM and the host take little of the time.
-pub fn random(kind: Kind, case: &'static Case, batch: u64) -> Verdict {
+pub fn random(kind: Kind, guest: GuestMode, case: &'static Case, batch: u64) -> Verdict {
 	choose(Column::RustFast)?;
 	let mut count = Count::from_now(kind)?;
 	let end = Instant::now() + LIMIT;
@@ -147,7 +147,7 @@ pub fn random(kind: Kind, case: &'static Case, batch: u64) -> Verdict {
 	loop {
 		let done = match storm.take() {
 			Some(storm) => Ok(storm),
-			None => Storm::new(case),
+			None => Storm::new(guest, case),
 		}
 		.and_then(|mut storm| storm.batch(batch).map(|()| storm));
 		match done {
@@ -174,9 +174,9 @@ struct Storm {
 }
 
 impl Storm {
-	fn new(case: &'static Case) -> Result<Self, Failure> {
+	fn new(guest: GuestMode, case: &'static Case) -> Result<Self, Failure> {
 		let machine = Machine::new(Config {
-			guest: GuestMode::Radix,
+			guest,
 			enable: case.enable,
 			window: true,
 		})?;

@@ -114,7 +114,7 @@ fn complaint(test: &str, done: &Done, seen: Option<Seen>) -> Option<String> {
 	};
 	let all = done.interrupts - told;
 	let least = match (kind, at) {
-		(Kind::MachineCheck, Where::Fast | Where::Entry | Where::Exit) => 1,
+		(Kind::MachineCheck, Where::Fast | Where::Entry | Where::Exit | Where::Light) => 1,
 		_ => all,
 	};
 	// A guest that is lost once more while it says so is told once: at random times that can be.

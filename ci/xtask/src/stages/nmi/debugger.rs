@@ -215,7 +215,8 @@ impl<'a> Debugger<'a> {
 
 	/// The instructions of a fast hcall, from where the trampoline has what it has to.
 	fn instructions(&mut self, number: Number) -> Result<Vec<u64>> {
-		'another: for _ in 0..50 {
+		// A hash guest first enters the pages of its memory, which the host may not have.
+		'another: for _ in 0..5000 {
 			let (start, _) = self.kernel.hcall;
 			self.at_next_hcall([start, real(start)], Some(number))?;
 			let (mut seen, mut list) = (BTreeSet::new(), Vec::new());
@@ -270,6 +271,31 @@ impl<'a> Debugger<'a> {
 		bail!("no entry is watched to its end")
 	}
 
+	/// The instructions of a light exit, and of its way back into the guest, while the mode byte has its
+	/// guest value: from the end of the trampoline on.
+	fn light(&mut self, number: Number) -> Result<Vec<u64>> {
+		/// More than a light exit has, and less than a full one and what the host does after it.
+		const LONG: usize = 2500;
+		let exit = self.kernel.exit.0;
+		for _ in 0..50 {
+			self.at_next_hcall([exit, real(exit)], Some(number))?;
+			let (mut seen, mut list) = (BTreeSet::new(), Vec::new());
+			for _ in 0..LONG {
+				self.gdb.step()?;
+				let pc = self.gdb.register(register::PC)?;
+				if pc == self.kernel.entry || pc == local(self.kernel.entry) {
+					break;
+				}
+				match self.place()? {
+					Place::Exit | Place::Entry if seen.insert(pc) => list.push(pc),
+					Place::Guest => return Ok(list),
+					_ => {}
+				}
+			}
+		}
+		bail!("no light exit")
+	}
+
 	/// The instructions of an exit, from the end of the trampoline to where the mode byte is reset.
 	fn exit(&mut self, number: Number) -> Result<Vec<u64>> {
 		let exit = self.kernel.exit.0;
@@ -300,6 +326,7 @@ impl<'a> Debugger<'a> {
 			Where::Arrival => self.arrival(number)?,
 			Where::Entry => self.entry(number)?,
 			Where::Exit => self.exit(number)?,
+			Where::Light => self.light(number)?,
 			_ => self.instructions(number)?,
 		};
 		// A lost guest makes an hcall, too, and the host system calls.
@@ -318,6 +345,7 @@ impl<'a> Debugger<'a> {
 				let wanted = match interrupts.at {
 					Where::Entry => place == Place::Entry,
 					Where::Exit => place == Place::Exit,
+					Where::Light => matches!(place, Place::Exit | Place::Entry),
 					_ => true,
 				};
 				if wanted {
@@ -458,6 +486,7 @@ fn number_of(test: &str) -> Result<Number> {
 		("-null", Number::NULL),
 		("-h_prod", Number::PROD),
 		("-h_put_tce_indirect", Number::PUT_TCE_INDIRECT),
+		("-h_enter", Number::ENTER),
 	];
 	match numbers.iter().find(|(end, _)| test.ends_with(end)) {
 		Some((_, number)) => Ok(*number),
