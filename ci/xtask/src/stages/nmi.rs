@@ -117,15 +117,9 @@ fn complaint(test: &str, done: &Done, seen: Option<Seen>) -> Option<String> {
 		(Kind::MachineCheck, Where::Fast | Where::Entry | Where::Exit | Where::Light) => 1,
 		_ => all,
 	};
-	// A guest that is lost once more while it says so is told once: at random times that can be.
-	let lost = done.at(Place::Lost);
-	let least_lost = match at {
-		Where::Random(_) => lost - lost / 8,
-		_ => lost,
-	};
 	let right = done.interrupts > 0
 		&& (least..=all).contains(&seen.interrupts)
-		&& (least_lost..=lost).contains(&seen.lost)
+		&& seen.lost == done.at(Place::Lost)
 		&& seen.told == told;
 	(!right).then(|| format!("{}, and the test saw {}", describe(done), seen.text()))
 }

@@ -10,6 +10,7 @@ use booted::nmi::{Interrupts, Kind, Where};
 use harness::gdb::{Gdb, register};
 use harness::process::say;
 use hcall::Number;
+use protocol::private;
 
 use super::places::{Kernel, Place, State, msr, real};
 
@@ -387,6 +388,12 @@ impl<'a> Debugger<'a> {
 			*done.places.entry(place).or_default() += 1;
 			if kind == Kind::MachineCheck && place != Place::Guest {
 				self.run_to(self.kernel.print)?;
+			}
+			if place == Place::Lost {
+				// A guest that is lost again before it has said so would say so once.
+				self.at_next_hcall(self.kernel.vectors(), Some(private::EXCEPTION))?;
+				self.gdb.step()?;
+				self.at_next_hcall(self.kernel.system_calls(), None)?;
 			}
 		}
 		Ok(done)
