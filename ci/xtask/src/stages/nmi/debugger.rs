@@ -338,14 +338,31 @@ impl<'a> Debugger<'a> {
 		}
 	}
 
-	/// An interrupt at each instruction of a list, which is made by watching the same twice: what only
-	/// one of them has may come so rarely that the test ends before.
+	/// The instructions that two of them have, one after the other. What only one has may come so rarely that
+	/// the test ends before. Two that have less than half in common are of different kinds.
+	fn common(&mut self, at: Where, number: Number) -> Result<Vec<u64>> {
+		let mut list = self.watch(at, number)?;
+		for _ in 0..10 {
+			self.gdb.step()?;
+			let again = self.watch(at, number)?;
+			let known: BTreeSet<_> = again.iter().collect();
+			let common: Vec<_> = list
+				.iter()
+				.copied()
+				.filter(|pc| known.contains(pc))
+				.collect();
+			if common.len() * 2 > list.len() {
+				return Ok(common);
+			}
+			list = again;
+		}
+		bail!("no two are alike")
+	}
+
+	/// An interrupt at each instruction of a list, which is made by watching.
 	fn everywhere(&mut self, interrupts: Interrupts, number: Number) -> Result<Done> {
 		let mut done = Done::default();
-		let mut list = self.watch(interrupts.at, number)?;
-		self.gdb.step()?;
-		let again: BTreeSet<_> = self.watch(interrupts.at, number)?.into_iter().collect();
-		list.retain(|pc| again.contains(pc));
+		let list = self.common(interrupts.at, number)?;
 		// A lost guest makes an hcall, too, and the host system calls.
 		let number = (interrupts.at == Where::Arrival).then_some(number);
 		for pc in list {
