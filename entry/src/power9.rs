@@ -93,6 +93,25 @@ impl Power9 {
 			table: &NO_FAST,
 		}
 	}
+
+	/// Has the glue do what it may sleep for. Returns what became of it, and whether the guest's context is
+	/// still loaded: the flush takes the pointer to `loaded` when the thread is scheduled out.
+	#[inline(always)]
+	fn light_sleep(
+		&mut self,
+		loaded: &Loaded<'_>,
+		glue: impl FnOnce(*mut u8) -> u64,
+	) -> (Served, bool) {
+		let vcpu = loaded.vcpu();
+		let own = &p9(&vcpu).light;
+		// `loaded` lives until the glue returns, and only this thread flushes it.
+		own.loaded.set((&raw const *loaded).cast());
+		let served = glue(pointer(vcpu));
+		// The thread may be on another CPU now.
+		self.counters = own.counters.get();
+		let is_loaded = !own.loaded.replace(ptr::null()).is_null();
+		(Served::from_glue(served), is_loaded)
+	}
 }
 
 impl Cpu for Power9 {
@@ -480,25 +499,14 @@ impl Kernel for Power9 {
 				let served = unsafe { kvm_p9_light_serve(pointer(vcpu), trap as c_int) };
 				(Served::from_glue(served), true)
 			}
-			Service::Fault { .. } | Service::Hcall => {
-				let own = &p9(&vcpu).light;
-				own.loaded.set((&raw const *loaded).cast());
-				let vcpu = pointer(vcpu);
-				// SAFETY: the same. SRCU keeps the slot. `loaded` lives until it returns, and only
-				// this thread flushes it.
-				let served = unsafe {
-					match service {
-						Service::Fault { slot, store } => {
-							kvm_p9_light_fault(vcpu, slot.as_ptr(), store)
-						}
-						_ => kvm_p9_light_call(vcpu),
-					}
-				};
-				// The thread may be on another CPU now.
-				self.counters = own.counters.get();
-				let is_loaded = !own.loaded.replace(ptr::null()).is_null();
-				(Served::from_glue(served), is_loaded)
-			}
+			Service::Fault { slot, store } => self.light_sleep(loaded, |vcpu| {
+				// SAFETY: the same. SRCU keeps the slot.
+				unsafe { kvm_p9_light_fault(vcpu, slot.as_ptr(), store) }
+			}),
+			Service::Hcall => self.light_sleep(loaded, |vcpu| {
+				// SAFETY: the same.
+				unsafe { kvm_p9_light_call(vcpu) }
+			}),
 		};
 		if is_loaded && matches!(served, Served::Left | Served::Refused) {
 			// SAFETY: interrupts are disabled, and nothing has flushed it: no other task has run.

@@ -567,7 +567,11 @@ _GLOBAL(kvm_p9_exit_interrupt)
 .Lnot_lost\@:
 .endm
 
-/* Load the MMU context of a hash guest again, if r10 has kept it; spoils r9, r11, r12, CTR and CR0 */
+/*
+ * Load the MMU context of a hash guest again, if r10 has kept it; spoils r9, r11, r12, CTR and CR0. The
+ * barriers are those of an entry: see switch_mmu_context() in entry/src/switch/enter.rs. The rfid or hrfid
+ * that follows synchronizes the SLB.
+ */
 .macro LOAD_KEPT_MMU_CONTEXT
 	ld	r9, KEPT_LPCR(r10)
 	cmpdi	r9, 0
@@ -815,8 +819,8 @@ _GLOBAL(kvm_p9_interrupted)
 	/*
 	 * The kernel's handler turns the MMU on. If it is off and the guest a hash guest, keep the MMU context,
 	 * unless it is kept since an interrupt before, of which this one has interrupted the end. The
-	 * SLB is a part of it if LPCR is the guest's. Then load the host's. The handler uses no user
-	 * addresses, so PID 0 will do. LPCR[HDICE] stays on, as in a light exit.
+	 * SLB is a part of it if LPCR is the guest's. Then load the host's, with the barriers of a light
+	 * exit. The handler uses no user addresses, so PID 0 will do. LPCR[HDICE] stays on, as in a light exit.
 	 */
 	andi.	r4, r12, MSR_IR
 	bne	.Lhost_mmu

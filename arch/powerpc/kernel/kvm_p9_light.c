@@ -178,6 +178,16 @@ static __always_inline bool kvm_p9_entry_is_valid(struct kvm_vcpu *vcpu)
 }
 
 /*
+ * Whether a light exit of a radix guest may answer what the guest left for, and the guest go on after
+ * it. Called with the guest's context loaded.
+ */
+static __always_inline bool kvm_p9_may_go_on(struct kvm_vcpu *vcpu)
+{
+	return likely(!kvm_p9_has_work(vcpu) && kvm_p9_entry_is_valid(vcpu) &&
+		      !READ_ONCE(kvm_p9_light_ops)->traced());
+}
+
+/*
  * Whether an interrupt of the host can be served, and the guest go on after it. Called with the
  * guest's context loaded, and for a hash guest with the MMU off: KVM-HV may be a module, and cannot
  * be called then. If there is work, the interrupt most likely came to say so.
@@ -191,6 +201,15 @@ noinstr bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
 		return true;
 
 	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_INTERRUPT);
+	return false;
+}
+
+/* Whether the kernel can answer an hcall of a radix guest for which it may sleep */
+noinstr bool kvm_p9_light_may_call(struct kvm_vcpu *vcpu)
+{
+	if (kvm_p9_may_go_on(vcpu))
+		return true;
+	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_HCALL);
 	return false;
 }
 
@@ -211,14 +230,6 @@ static __always_inline void kvm_p9_light_mapped(struct kvm_vcpu *vcpu)
 
 	if (unlikely(stats))
 		stats->mapped = 1;
-}
-
-/* The same for an hcall of a radix guest that may sleep. The reason is noted for if it can't. */
-noinstr bool kvm_p9_light_may_call(struct kvm_vcpu *vcpu)
-{
-	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_HCALL);
-	return !kvm_p9_has_work(vcpu) && kvm_p9_entry_is_valid(vcpu) &&
-	       !READ_ONCE(kvm_p9_light_ops)->traced();
 }
 
 /*
@@ -401,11 +412,9 @@ static __always_inline struct kvm_memory_slot *kvm_p9_find_slot(struct kvm *kvm,
 static __always_inline bool kvm_p9_may_map(struct kvm_vcpu *vcpu,
 					   const struct kvm_memory_slot *slot, bool writing)
 {
-	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
-
 	if (writing && slot->flags & KVM_MEM_READONLY)
 		return false;
-	if (likely(!kvm_p9_has_work(vcpu) && kvm_p9_entry_is_valid(vcpu) && !ops->traced()))
+	if (kvm_p9_may_go_on(vcpu))
 		return true;
 	kvm_p9_light_refuse(vcpu, KVM_P9_FULL_FAULT);
 	return false;

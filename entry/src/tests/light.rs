@@ -209,6 +209,45 @@ impl Machine {
 		Ok(())
 	}
 
+	/// The first exit was of this `kind`, and a light exit answered it if it `is_served`. Either the guest has
+	/// gone on with all that it had; or the vcpu has all of it, and the host's was back after the flush. The
+	/// last exit was a full one, with that trap, at that time of the caller's.
+	fn has_gone_on_or_left(
+		&self,
+		facilities: u64,
+		light: Light,
+		is_served: bool,
+		kind: u32,
+		(trap, tb): (u32, u64),
+	) -> Result<(), TestCaseError> {
+		let Context {
+			vcpu, vcore, paca, ..
+		} = self.context;
+		let count = |event| self.events.iter().filter(|e| **e == event).count();
+		let is_flushed = is_served && (light.leaves_work || !light.answers);
+		prop_assert_eq!(count(Event::Call("flush")), usize::from(is_flushed));
+		let runs = count(Event::Guest);
+		if is_flushed {
+			let out = if light.answers { trap::NONE } else { kind };
+			prop_assert_eq!((trap, runs), (out, 1));
+			self.vcpu_has_all(facilities)?;
+			// Nothing is switched after the flush: the thread may be on another CPU.
+			let end = self.position(|e| *e == Event::Call("end of the flush"));
+			prop_assert_eq!(&self.events[end + 1..], &[Event::Timebase]);
+		} else if is_served {
+			prop_assert_eq!((trap, runs), (trap::SYSCALL, 2));
+			prop_assert_eq!(self.found[&Spr::HSRR0.0], vcpu.nip());
+			self.guest_goes_on(facilities)?;
+		} else {
+			prop_assert_eq!((trap, runs), (kind, 1));
+		}
+		let late = self.tb.wrapping_sub(tb);
+		prop_assert!(late < 400, "the caller's time is {} late", late);
+		prop_assert_eq!(vcore.tb_offset_applied(), 0);
+		prop_assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
+		self.host_is_back(facilities)
+	}
+
 	/// After the full exit the host has what it had.
 	fn host_is_back(&self, facilities: u64) -> Result<(), TestCaseError> {
 		for spr in host_sprs() {
@@ -603,7 +642,7 @@ proptest! {
 		store in any::<bool>(),
 	) {
 		let mut m = in_guest(&host, &vcpu_values, &guest, facilities, offset, large);
-		let Context { vcpu, vcore, paca, .. } = m.context;
+		let Context { paca, .. } = m.context;
 		m.dawr = dawr;
 		m.light = Some(light);
 		m.arrives_virtual = !is_real;
@@ -624,28 +663,8 @@ proptest! {
 		let is_served = is_asked && is_memory;
 		let count = |what| m.events.iter().filter(|e| **e == Event::Call(what)).count();
 		prop_assert_eq!(count("light_fault"), usize::from(is_served));
-		let is_flushed = is_served && (light.leaves_work || !light.answers);
-		prop_assert_eq!(count("flush"), usize::from(is_flushed));
-		let runs = m.events.iter().filter(|e| **e == Event::Guest).count();
-		if is_flushed {
-			let out = if light.answers { trap::NONE } else { kind };
-			prop_assert_eq!((trap, runs), (out, 1));
-			m.vcpu_has_all(facilities)?;
-			// Nothing is switched after the flush: the thread may be on another CPU.
-			let end = m.position(|e| *e == Event::Call("end of the flush"));
-			prop_assert_eq!(&m.events[end + 1..], &[Event::Timebase]);
-		} else if is_served {
-			prop_assert_eq!((trap, runs), (trap::SYSCALL, 2));
-			prop_assert_eq!(m.found[&Spr::HSRR0.0], vcpu.nip());
-			m.guest_goes_on(facilities)?;
-		} else {
-			prop_assert_eq!((trap, runs), (kind, 1));
-		}
-		prop_assert!(m.tb.wrapping_sub(tb) < 400, "the caller's time is {} late", m.tb.wrapping_sub(tb));
-		prop_assert_eq!(vcore.tb_offset_applied(), 0);
-		prop_assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
+		m.has_gone_on_or_left(facilities, light, is_served, kind, (trap, tb))?;
 		prop_assert_eq!(paca.irq_happened() & !(layout::IRQ_HARD_DIS as u8), 0);
-		m.host_is_back(facilities)?;
 	}
 
 	/// An hcall that may sleep: the same as for a page fault. Other hcalls are not asked for.
@@ -674,7 +693,7 @@ proptest! {
 		assist in any::<bool>(),
 	) {
 		let mut m = in_guest(&host, &vcpu_values, &guest, facilities, offset, large);
-		let Context { vcpu, vcore, paca, .. } = m.context;
+		let Context { vcpu, .. } = m.context;
 		m.dawr = dawr;
 		m.light = Some(light);
 		m.arrives_virtual = !is_real;
@@ -696,28 +715,9 @@ proptest! {
 		prop_assert_eq!(count("light_may_call"), usize::from(is_asked));
 		let is_called = is_asked && light.may_serve;
 		prop_assert_eq!(count("light_call"), usize::from(is_called));
-		let is_flushed = is_called && (light.leaves_work || !light.answers);
-		prop_assert_eq!(count("flush"), usize::from(is_flushed));
-		let runs = m.events.iter().filter(|e| **e == Event::Guest).count();
 		let answered = is_called && light.answers;
 		prop_assert_eq!(vcpu.gpr3(), if answered { ANSWER } else { number.0 });
-		if is_flushed {
-			let out = if light.answers { trap::NONE } else { trap::SYSCALL };
-			prop_assert_eq!((trap, runs), (out, 1));
-			m.vcpu_has_all(facilities)?;
-			let end = m.position(|e| *e == Event::Call("end of the flush"));
-			prop_assert_eq!(&m.events[end + 1..], &[Event::Timebase]);
-		} else {
-			prop_assert_eq!((trap, runs), (trap::SYSCALL, 1 + usize::from(is_called)));
-			if is_called {
-				prop_assert_eq!(m.found[&Spr::HSRR0.0], vcpu.nip());
-				m.guest_goes_on(facilities)?;
-			}
-		}
-		prop_assert!(m.tb.wrapping_sub(tb) < 400, "the caller's time is {} late", m.tb.wrapping_sub(tb));
-		prop_assert_eq!(vcore.tb_offset_applied(), 0);
-		prop_assert_eq!(paca.in_guest(), layout::GUEST_MODE_NONE as u8);
-		m.host_is_back(facilities)?;
+		m.has_gone_on_or_left(facilities, light, is_called, trap::SYSCALL, (trap, tb))?;
 	}
 
 	/// H_CEDE goes on if it was prodded, or if the decrementer has run out, and takes the prod.
