@@ -376,9 +376,18 @@ fn calls(command: &Command, outcome: &mut Outcome) {
 
 fn claim_pmu(outcome: &mut Outcome) {
 	let in_use = at::<u8>(map::VPA + map::VPA_PMCREGS_IN_USE);
-	// SAFETY: a byte of the VPA that is for us to write.
-	unsafe { in_use.write_volatile(1) };
-	tell(private::UNKNOWN, 0);
+	// SAFETY: a byte of the VPA that is for us to write, and a word of memory that nothing else uses. The
+	// host has no page there, so KVM switches the PMU before the registers are read, and the asm must not
+	// move across the store. Reading the registers has no effect.
+	let (mmcr0, pmc6): (u64, u64) = unsafe {
+		in_use.write_volatile(1);
+		at::<u64>(map::FRESH).write_volatile(map::FRESH_VALUE);
+		let (mmcr0, pmc6);
+		core::arch::asm!("mfspr {}, 795", out(reg) mmcr0, options(nostack));
+		core::arch::asm!("mfspr {}, 792", out(reg) pmc6, options(nostack));
+		(mmcr0, pmc6)
+	};
+	tell(private::UNKNOWN, mmcr0 | pmc6 << 32);
 	// SAFETY: as above.
 	unsafe { in_use.write_volatile(0) };
 	outcome.rounds = 1;

@@ -34,7 +34,8 @@ impl Job {
 	pub const TRAP: Self = Self(6);
 	/// Do every hcall of the [`Call`] array.
 	pub const CALLS: Self = Self(7);
-	/// Say that the PMU is in use, tell the VMM, and take it back.
+	/// Say that the PMU is in use, touch the first page of [`map::FRESH`](crate::map::FRESH), tell the VMM
+	/// MMCR0 and PMC6 (in the upper half), and take it back.
 	pub const CLAIM_PMU: Self = Self(8);
 	/// `iterations` rounds as the [`RoundPlan`](crate::round::RoundPlan) says.
 	pub const ROUNDS: Self = Self(32);

@@ -14,7 +14,7 @@ use vmm::machine::{Failure, Machine, Stop};
 
 use super::times::{ByPath, times_and_cycles};
 use super::{ENABLE, Setting, machine, perform};
-use crate::common::{choose, wrong};
+use crate::common::{choose, counter, counters, wrong};
 use crate::cpus::OneCpu;
 use crate::perf::PerfCycles;
 
@@ -144,14 +144,21 @@ pub fn guest_has_the_pmu(guest: GuestMode) -> Result<String, Failure> {
 		job: Job::CLAIM_PMU,
 		..Command::default()
 	};
+	// After the claim the first exit is a page fault: by a light exit if translation is on.
+	machine
+		.memory()
+		.renew(map::FRESH, map::FRESH_PAGE as usize)?;
+	let before = counters()?;
 	let mut found = None;
 	machine.start(command);
 	loop {
 		match machine.step()? {
 			Stop::Done(_) => break,
-			Stop::Call((private::UNKNOWN, _)) => {
+			Stop::Call((private::UNKNOWN, [seen, ..])) => {
 				let vcpu = machine.vcpu();
 				found = Some((
+					(seen as u32).into(),
+					(seen >> 32) as u32,
 					vcpu.one_reg(KVM_REG_PPC_MMCR0)? as u64,
 					vcpu.one_reg(KVM_REG_PPC_PMC6)? as u32,
 				));
@@ -160,8 +167,16 @@ pub fn guest_has_the_pmu(guest: GuestMode) -> Result<String, Failure> {
 			_ => return wrong("the guest does something else".into()),
 		}
 	}
-	if found != Some((Mmcr0::FC.bits(), 0)) {
-		return wrong(format!("the guest's MMCR0 and PMC6: {found:x?}"));
+	let frozen = Mmcr0::FC.bits();
+	if found != Some((frozen, 0, frozen, 0)) {
+		return wrong(format!(
+			"the guest's MMCR0 and PMC6, seen by it and by userspace: {found:x?}"
+		));
+	}
+	let after = counters()?;
+	let faults = counter(&after, "light_page_fault") - counter(&before, "light_page_fault");
+	if guest == GuestMode::Radix && faults == 0 {
+		return wrong("the page fault was no light exit".into());
 	}
 	Ok(format!(
 		"of 200 hcalls {}, {}, {} with cycles",
