@@ -117,8 +117,10 @@ pub enum Setup {
 		/// The length of the access that it takes; 0 is any.
 		bytes: u32,
 	},
-	/// Before each batch, host timers that go off while the guest computes.
+	/// Before each batch, host timers that go off while the guest computes. Their signals are blocked.
 	Timers,
+	/// The same with signals that come through, and end KVM_RUN.
+	Signals,
 	/// Before each batch, pages without memory.
 	FreshPages,
 	/// A second vcpu that rings back.
@@ -176,6 +178,8 @@ pub enum Evidence {
 	Signals,
 	/// The timers all went off, and made so many exits by the host's decrementer.
 	TimerExits,
+	/// The timers all went off, and their signals ended KVM_RUN.
+	EndedRuns,
 	/// The host had no memory there, has it now, and it holds what was stored.
 	Pages,
 }
@@ -183,7 +187,10 @@ pub enum Evidence {
 impl Evidence {
 	/// The round trip ends in userspace.
 	const fn is_userspace(self) -> bool {
-		matches!(self, Self::UserHcalls | Self::UserStores | Self::UserLoads)
+		matches!(
+			self,
+			Self::UserHcalls | Self::UserStores | Self::UserLoads | Self::EndedRuns
+		)
 	}
 }
 
@@ -222,7 +229,10 @@ impl Case {
 
 	/// Whether the VMM has to do something before each batch.
 	pub const fn needs_preparation(&self) -> bool {
-		matches!(self.setup, Setup::Timers | Setup::FreshPages)
+		matches!(
+			self.setup,
+			Setup::Timers | Setup::Signals | Setup::FreshPages
+		)
 	}
 
 	/// Whether all round trips end in userspace. If not, none does.
@@ -402,6 +412,7 @@ mod tests {
 					Evidence::LastEntry => matches!(case.setup, Setup::Tables(_)),
 					Evidence::Signals => matches!(case.setup, Setup::Event { .. }),
 					Evidence::TimerExits => case.setup == Setup::Timers,
+					Evidence::EndedRuns => case.setup == Setup::Signals,
 					Evidence::Pages => case.setup == Setup::FreshPages,
 					Evidence::UserHcalls => {
 						case.body == LoopBody::HCALL && case.number == private::UNKNOWN
@@ -428,6 +439,7 @@ mod tests {
 				}
 				Setup::Event { .. } => case.leaves(Evidence::Signals),
 				Setup::Timers => case.leaves(Evidence::TimerExits),
+				Setup::Signals => case.leaves(Evidence::EndedRuns),
 				Setup::FreshPages => case.leaves(Evidence::Pages),
 				_ => true,
 			};

@@ -456,6 +456,21 @@ pub const CASES: &[Case] = &[
 		shared_exits: 2,
 		..OTHER
 	},
+	// The same, but the timer's signal ends KVM_RUN. Its handler does nothing, and the VMM
+	// calls KVM_RUN again.
+	Case {
+		name: "signal",
+		body: LoopBody::SPIN,
+		// Room for the next timer to go off when the guest runs again.
+		args: [4 * SPIN, 0, 0, 0],
+		setup: Setup::Signals,
+		evidence: &[Evidence::EndedRuns],
+		weight: 32,
+		varies: Some("the host's timers"),
+		// A signal that comes while the VMM handles another one ends no run.
+		shared_exits: 2,
+		..OTHER
+	},
 	// A doorbell to another vcpu on the same host CPU, and one back: msgsndp, which KVM
 	// emulates for the virtual threads of a core, and H_CEDE until the answer is there.
 	// Two of each, two interrupts and two context switches of the host. Some thirty of the

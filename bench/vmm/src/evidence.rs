@@ -91,7 +91,7 @@ impl Scene {
 			));
 		}
 		for &evidence in case.evidence {
-			self.check_one(evidence, before, outcome, iterations, rounds)?;
+			self.check_one(evidence, before, outcome, seen, iterations, rounds)?;
 		}
 		Ok(())
 	}
@@ -101,6 +101,7 @@ impl Scene {
 		evidence: Evidence,
 		before: &Before,
 		outcome: &Outcome,
+		seen: &Seen,
 		iterations: u64,
 		rounds: u64,
 	) -> Result<(), Failure> {
@@ -150,6 +151,17 @@ impl Scene {
 					wrong(format!(
 						"{} of {rounds} timers went off, and made {exits} exits",
 						self.timers
+					))
+				}
+			}
+			Evidence::EndedRuns => {
+				let expected = self.case.exits(rounds)..=rounds;
+				if self.timers == rounds && expected.contains(&seen.signals) {
+					Ok(())
+				} else {
+					wrong(format!(
+						"{} of {rounds} timers went off, and ended KVM_RUN {} times",
+						self.timers, seen.signals
 					))
 				}
 			}

@@ -390,7 +390,7 @@ impl Machine {
 				Ok(())
 			}
 			Request::Access(mmio) => Err(unexpected(&mmio)),
-			Request::Batch => Ok(()),
+			Request::Batch | Request::Signal => Ok(()),
 		})
 	}
 
@@ -423,7 +423,7 @@ impl Machine {
 						limit.as_secs()
 					)));
 				}
-				Stop::Interrupted => {}
+				Stop::Interrupted => on(self, Request::Signal)?,
 			}
 		}
 	}
@@ -535,6 +535,8 @@ pub enum Request {
 	Access(abi::Mmio),
 	/// The next thing is a batch: its announcement was asked for.
 	Batch,
+	/// A signal ended KVM_RUN.
+	Signal,
 }
 
 /// The second vcpu, before it runs.

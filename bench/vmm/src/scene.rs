@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use cases::{Case, Evidence, SPIN, Setup};
+use cases::{Case, Evidence, Setup};
 use protocol::{Column, Outcome, map};
 use vmm::command::{once, timing};
 use vmm::kvm::{Controller, EventFd, TceWindow};
 use vmm::machine::{self, Failure, Machine};
-use vmm::timer::Volley;
+use vmm::timer::{Delivery, Volley};
 use vmm::{abi, host};
 
 use crate::bench::Figures;
@@ -26,8 +26,12 @@ pub const FRESH_SIZE: usize = (map::FRESH_PAGE * map::FRESH_PAGES) as usize;
 const VOLLEY_DELAY: Duration = Duration::from_micros(60);
 /// The time that setting a timer takes.
 const SETTING: Duration = Duration::from_micros(8);
-/// From one timer to the next: all go off while the guest still spins.
-const VOLLEY_INTERVAL: Duration = Duration::from_nanos(SPIN / 2);
+
+/// From one timer to the next, where an iteration of the guest spins so long: all go off while it
+/// still does.
+const fn volley_interval(spins: u64) -> Duration {
+	Duration::from_nanos(spins / 2)
+}
 
 pub fn wrong<T>(why: String) -> Result<T, Failure> {
 	Err(Failure::Wrong(why))
@@ -39,6 +43,7 @@ pub struct Seen {
 	pub hcalls: u64,
 	pub loads: u64,
 	pub stores: u64,
+	pub signals: u64,
 }
 
 /// A machine, and what else a case needs.
@@ -82,7 +87,8 @@ impl Scene {
 				vm.add_event(&event, address, bytes)?;
 				scene.event = Some(event);
 			}
-			Setup::Timers => scene.volley = Some(Volley::new(iterations)?),
+			Setup::Timers => scene.volley = Some(Volley::new(iterations, Delivery::Blocked)?),
+			Setup::Signals => scene.volley = Some(Volley::new(iterations, Delivery::Handler)?),
 			Setup::Xics => scene.machine.add_controller(Controller::Xics)?,
 			Setup::RandomDevice if host::is_5_10() && !vm.has_random_device()? => {
 				return Err(Failure::Unsupported(
@@ -138,11 +144,12 @@ impl Scene {
 							_ => seen.stores += 1,
 						}
 					}
+					machine::Request::Signal => seen.signals += 1,
 					machine::Request::Batch => {
 						if let Some(volley) = &volley {
 							timers += volley.gone_off();
 							let delay = VOLLEY_DELAY + SETTING * iterations as u32;
-							volley.set(iterations, delay, VOLLEY_INTERVAL)?;
+							volley.set(iterations, delay, volley_interval(case.args[0]))?;
 						} else {
 							if std::mem::replace(&mut touched, true) {
 								check_fresh(machine, iterations)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Timers that interrupt the calling thread's KVM_RUN.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::{mem, ptr};
 use std::io::{Error, Result};
 use std::time::Duration;
@@ -12,11 +13,16 @@ extern "C" fn nothing(_: i32) {}
 
 /// Makes the signal interrupt system calls instead of ending the process.
 pub fn install_handler() -> Result<()> {
+	handle(SIGNAL, nothing)
+}
+
+/// Gives a signal a handler, which must be async-signal-safe.
+fn handle(signal: i32, handler: extern "C" fn(i32)) -> Result<()> {
 	// SAFETY: zero is a valid sigaction: no flags (so no restart), an empty mask.
 	let mut action: libc::sigaction = unsafe { mem::zeroed() };
-	action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
-	// SAFETY: the handler is async-signal-safe, as it does nothing.
-	if unsafe { libc::sigaction(SIGNAL, &action, ptr::null_mut()) } < 0 {
+	action.sa_sigaction = handler as usize;
+	// SAFETY: of the handlers here, one does nothing, and the other adds to an atomic variable.
+	if unsafe { libc::sigaction(signal, &action, ptr::null_mut()) } < 0 {
 		return Err(Error::last_os_error());
 	}
 	Ok(())
@@ -59,21 +65,48 @@ pub fn interrupt(thread: i32) {
 	unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, SIGNAL) };
 }
 
-/// Timers that expire one after the other and disturb no other code: their signals are
-/// blocked, and are counted later.
-pub struct Volley(Vec<libc::timer_t>);
+/// What the timers of a [`Volley`] do to the thread.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+	/// Nothing: their signals are blocked, and are counted later.
+	Blocked,
+	/// Their signals end KVM_RUN. A handler counts them.
+	Handler,
+}
+
+/// Signals that the handler has counted.
+static HANDLED: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn count(_: i32) {
+	// Only this thread gets them, and asks.
+	HANDLED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Timers of the calling thread that expire one after the other.
+pub struct Volley {
+	timers: Vec<libc::timer_t>,
+	delivery: Delivery,
+}
 
 impl Volley {
 	/// `count` of them, not set.
-	pub fn new(count: u64) -> Result<Self> {
-		block(libc::SIG_BLOCK)?;
-		let mut volley = Self(vec![]);
+	pub fn new(count: u64, delivery: Delivery) -> Result<Self> {
+		let notify = match delivery {
+			Delivery::Blocked => {
+				block(libc::SIG_BLOCK)?;
+				libc::SIGEV_SIGNAL
+			}
+			Delivery::Handler => {
+				handle(libc::SIGRTMIN(), self::count)?;
+				libc::SIGEV_THREAD_ID
+			}
+		};
+		let mut volley = Self {
+			timers: vec![],
+			delivery,
+		};
 		for _ in 0..count {
-			// SAFETY: zero is a valid sigevent.
-			let mut event: libc::sigevent = unsafe { mem::zeroed() };
-			event.sigev_notify = libc::SIGEV_SIGNAL;
-			event.sigev_signo = libc::SIGRTMIN();
-			volley.0.push(create(&mut event)?);
+			volley.timers.push(create(libc::SIGRTMIN(), notify)?);
 		}
 		Ok(volley)
 	}
@@ -81,7 +114,7 @@ impl Volley {
 	/// Sets the first `count` of them: one `delay` from now, then one each `interval`.
 	pub fn set(&self, count: u64, delay: Duration, interval: Duration) -> Result<()> {
 		let mut when = now() + delay;
-		for &timer in self.0.iter().take(count as usize) {
+		for &timer in self.timers.iter().take(count as usize) {
 			set(timer, when, Duration::ZERO, libc::TIMER_ABSTIME)?;
 			when += interval;
 		}
@@ -90,6 +123,9 @@ impl Volley {
 
 	/// How many went off since the last time this was asked.
 	pub fn gone_off(&self) -> u64 {
+		if self.delivery == Delivery::Handler {
+			return HANDLED.swap(0, Ordering::Relaxed);
+		}
 		let (signals, zero) = (volley_signal(), timespec(Duration::ZERO));
 		let mut count = 0;
 		// SAFETY: it reads the two structures, and writes nothing. A blocked signal that
@@ -103,12 +139,14 @@ impl Volley {
 
 impl Drop for Volley {
 	fn drop(&mut self) {
-		for &timer in &self.0 {
+		for &timer in &self.timers {
 			// SAFETY: the timer exists, and is ours.
 			unsafe { libc::timer_delete(timer) };
 		}
 		self.gone_off();
-		block(libc::SIG_UNBLOCK).expect("it could be blocked");
+		if self.delivery == Delivery::Blocked {
+			block(libc::SIG_UNBLOCK).expect("it could be blocked");
+		}
 	}
 }
 
@@ -132,10 +170,17 @@ fn block(how: i32) -> Result<()> {
 	}
 }
 
-fn create(event: &mut libc::sigevent) -> Result<libc::timer_t> {
+/// A timer that sends this signal, to the process (`SIGEV_SIGNAL`) or to the calling thread
+/// (`SIGEV_THREAD_ID`).
+fn create(signal: i32, notify: i32) -> Result<libc::timer_t> {
+	// SAFETY: zero is a valid sigevent.
+	let mut event: libc::sigevent = unsafe { mem::zeroed() };
+	event.sigev_notify = notify;
+	event.sigev_signo = signal;
+	event.sigev_notify_thread_id = thread();
 	let mut id: libc::timer_t = ptr::null_mut();
 	// SAFETY: it reads the event and fills the id.
-	if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, event, &mut id) } < 0 {
+	if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut id) } < 0 {
 		return Err(Error::last_os_error());
 	}
 	Ok(id)
@@ -165,12 +210,7 @@ pub struct Timer(libc::timer_t);
 
 impl Timer {
 	fn new(first: Duration, interval: Duration, flags: i32) -> Result<Self> {
-		// SAFETY: zero is a valid sigevent.
-		let mut event: libc::sigevent = unsafe { mem::zeroed() };
-		event.sigev_notify = libc::SIGEV_THREAD_ID;
-		event.sigev_signo = SIGNAL;
-		event.sigev_notify_thread_id = thread();
-		let timer = Self(create(&mut event)?);
+		let timer = Self(create(SIGNAL, libc::SIGEV_THREAD_ID)?);
 		set(timer.0, first, interval, flags)?;
 		Ok(timer)
 	}

@@ -10,7 +10,7 @@ use protocol::{Column, GuestMode, map};
 use vmm::command;
 use vmm::kvm::EventFd;
 use vmm::machine::{Failure, Machine, Request};
-use vmm::timer::Volley;
+use vmm::timer::{Delivery, Volley};
 
 use super::{ENABLE, LIMIT, Setting, machine, perform, read, write};
 use crate::common::{choose, wrong};
@@ -267,7 +267,7 @@ pub fn light(guest: GuestMode) -> Result<String, Failure> {
 	perform(&mut machine, case!("null"), 1)?;
 	let mut told = vec![];
 	for (case, rounds, kind) in JOBS {
-		let volley = Volley::new(rounds)?;
+		let volley = Volley::new(rounds, Delivery::Blocked)?;
 		let before = times(&file)?;
 		machine.perform_with(command::timing(case, rounds, 1), LIMIT, |machine, seen| {
 			match (seen, kind) {
