@@ -27,6 +27,7 @@
 
 /* In kvm_p9_vectors.S */
 void kvm_p9_load_vectors(struct thread_fp_state *fp, struct thread_vr_state *vr);
+void kvm_p9_store_vectors(struct thread_fp_state *fp, struct thread_vr_state *vr);
 
 static const struct kvm_p9_light_ops *kvm_p9_light_ops __read_mostly;
 
@@ -92,12 +93,25 @@ static __always_inline void kvm_p9_light_end(struct kvm_vcpu *vcpu)
 		guest_state_enter_irqoff();
 }
 
+/* Save the guest's FP, VMX and VSX registers: all at once, for which this is faster than the kernel's way */
+static __always_inline void kvm_p9_save_vectors(struct kvm_vcpu *vcpu)
+{
+	unsigned long msr = mfmsr();
+
+	mtmsr_isync(msr | VECTORS);
+	kvm_p9_store_vectors(&vcpu->arch.fp, &vcpu->arch.vr);
+	mtmsr_isync(msr);
+	current->thread.regs->msr &= ~VECTORS;
+}
+
 /* Take away the guest's FP, VMX and VSX registers. Those that kernel code has not saved are saved now. */
-static __always_inline void kvm_p9_give_up_vectors(void)
+static __always_inline void kvm_p9_give_up_vectors(struct kvm_vcpu *vcpu)
 {
 	struct thread_struct *thread = &current->thread;
 
-	if (thread->regs->msr & VECTORS) {
+	if (likely((thread->regs->msr & VECTORS) == VECTORS)) {
+		kvm_p9_save_vectors(vcpu);
+	} else if (thread->regs->msr & VECTORS) {
 		enable_kernel_vsx();
 		disable_kernel_vsx();
 	}
@@ -111,15 +125,15 @@ static __always_inline void kvm_p9_give_up_vectors(void)
  */
 noinstr void __kvm_p9_flush(struct kvm_vcpu *vcpu)
 {
-	kvm_p9_give_up_vectors();
+	kvm_p9_give_up_vectors(vcpu);
 	kvm_p9_rs_flush(vcpu);
 }
 EXPORT_SYMBOL_GPL(__kvm_p9_flush);
 
 /* The end of a light exit after which the guest does not go on. Rust takes the rest away. */
-static __always_inline void kvm_p9_light_leave(void)
+static __always_inline void kvm_p9_light_leave(struct kvm_vcpu *vcpu)
 {
-	kvm_p9_give_up_vectors();
+	kvm_p9_give_up_vectors(vcpu);
 	if (kvm_p9_light_tells_state())
 		guest_state_enter_irqoff();
 }
@@ -242,7 +256,7 @@ static __always_inline u64 kvm_p9_light_served(struct kvm_vcpu *vcpu)
 
 	if (unlikely(kvm_p9_has_work(vcpu) || !kvm_p9_entry_is_valid(vcpu) || mftb() >= limit)) {
 		kvm_p9_light_refuse(vcpu, KVM_P9_LIGHT_WORK);
-		kvm_p9_light_leave();
+		kvm_p9_light_leave(vcpu);
 		return KVM_P9_ABI_SERVE_LEFT;
 	}
 	/* What the entry of a guest notes for RCU, if kvm_p9_light_end() does not */
@@ -268,7 +282,7 @@ noinstr u64 kvm_p9_light_serve(struct kvm_vcpu *vcpu, int trap)
 	/* Of a hash guest: kvm_p9_light_may_serve() could not ask whether a tracepoint is on */
 	if (unlikely(!kvm_is_radix(vcpu->kvm) && ops->traced())) {
 		kvm_p9_light_refuse(vcpu, KVM_P9_FULL_TRACED);
-		kvm_p9_light_leave();
+		kvm_p9_light_leave(vcpu);
 		return KVM_P9_ABI_SERVE_REFUSED;
 	}
 	this_cpu_enable_ftrace();
@@ -348,7 +362,7 @@ static __always_inline u64 kvm_p9_light_slept(struct kvm_vcpu *vcpu, bool done,
 		return done ? KVM_P9_ABI_SERVE_LEFT : KVM_P9_ABI_SERVE_REFUSED;
 	}
 	if (unlikely(!done)) {
-		kvm_p9_light_leave();
+		kvm_p9_light_leave(vcpu);
 		return KVM_P9_ABI_SERVE_REFUSED;
 	}
 	return kvm_p9_light_served(vcpu);

@@ -153,6 +153,7 @@ const LIGHT_GLUE_MAY: &[&str] = &[
 	"kvm_p9_path_is_rust",
 	"kvm_p9_rs_flush",
 	"kvm_p9_scrub_guest_pmc",
+	"kvm_p9_store_vectors",
 	"kvmppc_h_logical_ci_load",
 	"kvmppc_h_logical_ci_store",
 	"kvmppc_hpte_hv_fault",
