@@ -204,13 +204,15 @@ static __always_inline bool kvm_p9_may_go_on(struct kvm_vcpu *vcpu)
 /*
  * Whether an interrupt of the host can be served, and the guest go on after it. Called with the
  * guest's context loaded, and for a hash guest with the MMU off: KVM-HV may be a module, and cannot
- * be called then. If there is work, the interrupt most likely came to say so.
+ * be called then. If there is work, the interrupt most likely came to say so, unless it is the timer's.
+ * kvm_p9_light_served() has the same tests for what comes meanwhile.
  */
 noinstr bool kvm_p9_light_may_serve(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_p9_light_ops *ops = READ_ONCE(kvm_p9_light_ops);
+	bool timer = (vcpu->arch.trap & ~2) == BOOK3S_INTERRUPT_HV_DECREMENTER;
 
-	if (likely(!kvm_p9_has_work(vcpu) && kvm_p9_entry_is_valid(vcpu) &&
+	if (likely((timer || (!kvm_p9_has_work(vcpu) && kvm_p9_entry_is_valid(vcpu))) &&
 		   !(kvm_is_radix(vcpu->kvm) && ops->traced())))
 		return true;
 
