@@ -260,6 +260,7 @@ table! {
 	("smp-prod-cede-{path}",                  RADIX,  PATHS, On(Smp), [Checked],     |t| turns::wake_each_other(t.path(), t.amounts.millis(4000), false)),
 	("smp-xics-ipi-{path}",                   RADIX,  PATHS, On(Smp), [Checked],     |t| turns::wake_each_other(t.path(), t.amounts.millis(4000), true)),
 	("smp-xics-release-{path}",               RADIX,  PATHS, On(Smp), [Checked],     |t| xics::release(t.path())),
+	("smp-irq-closing",                       RADIX,  NONE,  On(Smp), [Checked],     |_| xics::closing()),
 	("smp-halt-poll-turns-{path}",            RADIX,  RUST,  On(Smp), [Checked],     |t| halt::turns_while_polling(t.path(), t.amounts.millis(3000))),
 	("smp-halt-poll-switch",                  RADIX,  NONE,  On(Smp), [Checked],     |t| halt::switch(t.seed, t.amounts.millis(5000))),
 	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [Checked],     |t| disturb::registers(t.path(), t.seed, t.amounts.millis(6000))),

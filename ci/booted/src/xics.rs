@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
 use protocol::block::Call;
@@ -512,6 +512,66 @@ pub fn release(path: Column) -> Verdict {
 	Ok(format!(
 		"closed {waited} of {ROUNDS} times during {calls} hcalls"
 	))
+}
+
+/// Userspace sends interrupts by all sources of a controller, again and again, while the controller is
+/// closed, which frees them. Of both kinds.
+pub fn closing() -> Verdict {
+	const ROUNDS: usize = 6;
+	let _here = OneCpu::new(0)?;
+	let mut sent = 0;
+	for kind in [Controller::Xics, Controller::Xive] {
+		for _ in 0..ROUNDS {
+			sent += close_while_sending(kind)?;
+		}
+	}
+	Ok(format!(
+		"closed {} times, after {sent} interrupts",
+		2 * ROUNDS
+	))
+}
+
+/// Returns how many interrupts were sent before KVM said that there is no controller.
+fn close_while_sending(kind: Controller) -> Result<u64, Failure> {
+	const IRQS: std::ops::Range<u64> = 0x1000..0x1200;
+	let mut machine = machine(GuestMode::Radix, &[])?;
+	machine.add_controller(kind)?;
+	for irq in IRQS {
+		match kind {
+			Controller::Xics => machine.set_source(irq, source(4, false, 0))?,
+			Controller::Xive => {
+				kvm::set_controller(machine.controller()?, abi::KVM_DEV_XIVE_GRP_SOURCE, irq, 0)?
+			}
+		}
+	}
+	let controller = machine.take_controller();
+	let vm = machine.vm();
+	let all_were_sent = AtomicBool::new(false);
+	std::thread::scope(|scope| {
+		let sending = scope.spawn(|| {
+			move_to_cpu(1)?;
+			let end = Instant::now() + LIMIT;
+			let mut sent = 0;
+			while Instant::now() < end {
+				for irq in IRQS {
+					if vm.set_irq(irq as u32, true).is_err() {
+						return Ok(sent);
+					}
+					sent += 1;
+				}
+				all_were_sent.store(true, Ordering::Release);
+			}
+			wrong("KVM sends interrupts by a controller that is closed".to_owned())
+		});
+		while !all_were_sent.load(Ordering::Acquire) && !sending.is_finished() {
+			std::hint::spin_loop();
+		}
+		drop(controller);
+		match sending.join().expect("it doesn't panic")? {
+			sent if sent >= IRQS.end - IRQS.start => Ok(sent),
+			sent => wrong(format!("only {sent} interrupts could be sent")),
+		}
+	})
 }
 
 /// Userspace sets sources of both kinds of controllers, and reads what debugfs shows of them: a kernel
