@@ -76,21 +76,24 @@ pub(crate) unsafe fn vcpu_of(p9: NonNull<P9Vcpu>) -> VcpuView {
 	unsafe { VcpuView::new(p9.cast().sub(layout::VCPU_P9)) }
 }
 
-/// The handlers of a hash guest, which run with the MMU off and reach the linear map only: none, if
+/// The handlers of a guest, and whether it makes light exits.
+type Choice = (&'static FastTable, bool);
+
+/// The choice for a hash guest. Its handlers run with the MMU off and reach the linear map only: there are none, if
 /// what each handler uses is elsewhere. If only the counters are elsewhere, the handlers that need
 /// no counters. The rest comes from the slab allocator (tables, memory slots), which has no other
 /// memory than the linear map's.
 #[inline(never)]
-fn real_mode_table(context: &Context, counters: &Counters, wanted: u8) -> &'static FastTable {
+fn real_mode_table(context: &Context, counters: &Counters, wanted: u8) -> Choice {
 	let vcpu = &context.vcpu;
 	let structures = [vcpu.kvm(), vcpu.vcore(), pointer(*vcpu) as u64];
 	if !structures.into_iter().all(linear_map_has) {
-		return &NO_FAST;
+		return (&NO_FAST, false);
 	}
 	if wanted < LIGHT_TABLE {
 		return match wanted {
-			FAST_TABLE => &FAST,
-			_ => &TIMED_FAST,
+			FAST_TABLE => (&FAST, false),
+			_ => (&TIMED_FAST, false),
 		};
 	}
 	let counters = &raw const *counters;
@@ -98,32 +101,21 @@ fn real_mode_table(context: &Context, counters: &Counters, wanted: u8) -> &'stat
 	// the kernel's per-CPU variables before a light exit.
 	if !linear_map_has(counters as u64) {
 		return match wanted {
-			FAST_LIGHT_TABLE => &FAST,
-			TIMED_FAST_LIGHT_TABLE => &TIMED_FAST,
-			_ => &NO_FAST,
+			FAST_LIGHT_TABLE => (&FAST, false),
+			TIMED_FAST_LIGHT_TABLE => (&TIMED_FAST, false),
+			_ => (&NO_FAST, false),
 		};
 	}
 	let own = &p9(vcpu).light;
 	own.table.set(wanted.into());
 	own.counters.set(counters);
-	match wanted {
+	let table = match wanted {
 		FAST_LIGHT_TABLE => &FAST_REAL_MODE,
 		LIGHT_TABLE => &REAL_MODE,
 		TIMED_FAST_LIGHT_TABLE => &TIMED_FAST_REAL_MODE,
 		_ => &TIMED_REAL_MODE,
-	}
-}
-
-/// Whether it is the table of a hash guest that makes light exits.
-fn is_real_mode_light(table: &'static FastTable) -> bool {
-	[
-		&FAST_REAL_MODE,
-		&REAL_MODE,
-		&TIMED_FAST_REAL_MODE,
-		&TIMED_REAL_MODE,
-	]
-	.into_iter()
-	.any(|light| ptr::eq(light, table))
+	};
+	(table, true)
 }
 
 /// Whether the linear map has this address. A radix host has everything else above.
@@ -208,17 +200,17 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 	// Relaxed: no other data depends on the setting. The writer interrupts all CPUs
 	// afterwards, so that an entry that read the old value ends soon.
 	let wanted = kvm_p9_fast_table.load(Ordering::Relaxed);
-	let table = match (kind, wanted) {
-		(GuestKind::Radix, FAST_TABLE) => &FAST,
-		(_, NO_FAST_TABLE) => &NO_FAST,
-		(GuestKind::Radix, FAST_LIGHT_TABLE) => &FAST_LIGHT,
-		(GuestKind::Radix, LIGHT_TABLE) => &LIGHT,
-		(GuestKind::Radix, TIMED_FAST_LIGHT_TABLE) => &TIMED_FAST_LIGHT,
-		(GuestKind::Radix, TIMED_LIGHT_TABLE) => &TIMED_LIGHT,
-		(GuestKind::Radix, _) => &TIMED_FAST,
+	let (table, light) = match (kind, wanted) {
+		(_, NO_FAST_TABLE) => (&NO_FAST, false),
+		(GuestKind::Radix, FAST_LIGHT_TABLE) => (&FAST_LIGHT, true),
+		(GuestKind::Radix, LIGHT_TABLE) => (&LIGHT, true),
+		(GuestKind::Radix, TIMED_FAST_LIGHT_TABLE) => (&TIMED_FAST_LIGHT, true),
+		(GuestKind::Radix, TIMED_LIGHT_TABLE) => (&TIMED_LIGHT, true),
+		(GuestKind::Radix, FAST_TABLE) => (&FAST, false),
+		(GuestKind::Radix, _) => (&TIMED_FAST, false),
 		(GuestKind::Hash, _) => real_mode_table(&context, counters, wanted),
 		// An L2's hcalls are its L1's business.
-		(GuestKind::L2, _) => &NO_FAST,
+		(GuestKind::L2, _) => (&NO_FAST, false),
 	};
 	// Why the exit is full: each entry with light exits on has one reason.
 	counters
@@ -245,7 +237,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 			};
 		}
 		match kind {
-			GuestKind::Radix if wanted >= LIGHT_TABLE => {
+			GuestKind::Radix if light => {
 				let own = &p9(&context.vcpu).light;
 				own.table.set(wanted.into());
 				own.counters.set(counters);
@@ -253,7 +245,7 @@ pub unsafe extern "C" fn kvm_p9_rs_vcpu_entry(
 			}
 			GuestKind::Radix => run!(Radix),
 			GuestKind::L2 => run!(L2),
-			GuestKind::Hash if is_real_mode_light(table) => {
+			GuestKind::Hash if light => {
 				let trap = run!(HashLight);
 				full_path::answer(context.vcpu, &*k.counters, trap)
 			}
