@@ -244,12 +244,20 @@ pub fn perf_comes_and_goes(guest: GuestMode) -> Result<String, Failure> {
 			}
 			Ok(())
 		});
-		let jobs = (0..JOBS).take_while(|_| taken.load(Ordering::Relaxed) < TAKEN);
-		let result = jobs.into_iter().try_fold(0, |jobs, _| {
-			perform(&mut machine, case!("h_prod"), CALLS)?;
-			perform(&mut machine, case!("null"), CALLS)?;
-			Ok::<_, Failure>(jobs + 1)
-		});
+		// A job of NULL hcalls is short, so perf has the PMU in most of them on a slow kernel.
+		let null_was_counted = || {
+			let cycles = times_and_cycles(&file)?.1;
+			Ok::<_, Failure>(since(&before.1, &cycles, "fast_null").0 > 0)
+		};
+		let result = (|| {
+			let mut jobs = 0;
+			while jobs < JOBS && (taken.load(Ordering::Relaxed) < TAKEN || !null_was_counted()?) {
+				perform(&mut machine, case!("h_prod"), CALLS)?;
+				perform(&mut machine, case!("null"), CALLS)?;
+				jobs += 1;
+			}
+			Ok::<_, Failure>(jobs)
+		})();
 		stop.store(true, Ordering::Relaxed);
 		(result, taker.join().expect("it doesn't panic"))
 	});
