@@ -93,7 +93,10 @@ static __always_inline void kvm_p9_light_end(struct kvm_vcpu *vcpu)
 		guest_state_enter_irqoff();
 }
 
-/* Save the guest's FP, VMX and VSX registers: all at once, for which this is faster than the kernel's way */
+/*
+ * Save the guest's FP, VMX and VSX registers: all at once, for which this is faster than the kernel's way.
+ * MSR[EE] must be off: a soft-masked interrupt can clear it, and this writes the value that it read.
+ */
 static __always_inline void kvm_p9_save_vectors(struct kvm_vcpu *vcpu)
 {
 	unsigned long msr = mfmsr();
@@ -125,6 +128,8 @@ static __always_inline void kvm_p9_give_up_vectors(struct kvm_vcpu *vcpu)
  */
 noinstr void __kvm_p9_flush(struct kvm_vcpu *vcpu)
 {
+	/* The scheduler has interrupts soft-disabled only */
+	hard_irq_disable();
 	kvm_p9_give_up_vectors(vcpu);
 	kvm_p9_rs_flush(vcpu);
 }

@@ -456,7 +456,7 @@ pub const CASES: &[Case] = &[
 		shared_exits: 2,
 		..OTHER
 	},
-	// The same, but the timer's signal ends KVM_RUN. Its handler does nothing, and the VMM
+	// The same, but the timer's signal ends KVM_RUN. Its handler counts it, and the VMM
 	// calls KVM_RUN again.
 	Case {
 		name: "signal",
