@@ -101,6 +101,7 @@ static __always_inline void kvm_p9_save_vectors(struct kvm_vcpu *vcpu)
 {
 	unsigned long msr = mfmsr();
 
+	WARN_ON_ONCE(IS_ENABLED(CONFIG_PPC_IRQ_SOFT_MASK_DEBUG) && msr & MSR_EE);
 	mtmsr_isync(msr | VECTORS);
 	kvm_p9_store_vectors(&vcpu->arch.fp, &vcpu->arch.vr);
 	mtmsr_isync(msr);
