@@ -181,6 +181,8 @@ unsafe extern "C" {
 
 /// The vector that the second vcpu reports if it can't begin: none.
 const PEER_FAILED: u64 = 1;
+/// Ticks that it takes at most to read all clocks, if the guest is not left meanwhile: some ten instructions.
+const CLOCKS_AT_ONCE: u64 = 128;
 
 /// Offsets into `map::SAVE`, after 32 words for the GPRs (of which r1, r2 and r13 to
 /// r31 are kept).
@@ -293,6 +295,7 @@ macro_rules! assembly {
 			SET_DEC = const round::SET_DEC,
 			SET_MSR = const round::MSR,
 			CALLS_BEFORE = const round::CALLS_BEFORE,
+			CLOCKS_AT_ONCE = const CLOCKS_AT_ONCE,
 			TB = const round::TB,
 			DEC = const round::DEC,
 			VTB = const round::VTB,
