@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use ::report::console::{self, Line, Status};
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use booted::job::Amounts;
 use booted::nmi::AWAITS_RESET;
 use booted::registry::{self, Test};
@@ -361,12 +361,15 @@ fn run(
 			}
 			ours
 		};
-		let end = if boot.has_successor {
-			let end = machine.run_to_end(&options, boot.limits, Echo::No, line);
-			end.map(|end| end.time)
-		} else {
-			machine.run_with(&options, boot.limits, Echo::No, line)
-		};
+		let end = machine.run_to_end(&options, boot.limits, Echo::No, line);
+		let end = end.and_then(|end| {
+			// Otherwise nothing tells why the machine has ended.
+			if !outcomes.done {
+				say(format_args!("the end of the console:\n{}", end.tail));
+			}
+			ensure!(boot.has_successor || !end.panicked, "the kernel panicked");
+			Ok(())
+		});
 		if let Some(Err(error)) = connection {
 			let complaint = format!("the monitor can't be reached: {error}");
 			outcomes.checks.push(Check::new("monitor", Some(complaint)));
@@ -379,7 +382,7 @@ fn run(
 			continue;
 		}
 		process::write_whole(&log_path(log), outcomes.details.as_bytes())?;
-		return Ok(outcomes.finish(end.map(drop)));
+		return Ok(outcomes.finish(end));
 	}
 }
 
