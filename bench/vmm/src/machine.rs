@@ -206,10 +206,19 @@ impl Machine {
 
 	/// Gives the machine an interrupt controller. Its vcpu must not have run.
 	pub fn add_controller(&mut self, kind: Controller) -> Result<(), Failure> {
-		let device = self.vm.create_controller(kind)?;
-		self.vcpu.connect(kind, &device, 0)?;
-		self.controller = Some(device);
+		self.create_controller(kind)?;
+		self.connect(kind)
+	}
+
+	/// The first half of that.
+	pub fn create_controller(&mut self, kind: Controller) -> Result<(), Failure> {
+		self.controller = Some(self.vm.create_controller(kind)?);
 		Ok(())
+	}
+
+	/// The second half.
+	pub fn connect(&self, kind: Controller) -> Result<(), Failure> {
+		Ok(self.vcpu.connect(kind, self.controller()?, 0)?)
 	}
 
 	/// A vcpu that is a server of the interrupt controller, and does not run.

@@ -4,29 +4,34 @@
 use std::fs;
 
 use crate::common::{Verdict, wrong};
-use crate::kmsg::Kmsg;
+use crate::kmsg::{self, Kmsg};
+use vmm::machine::Failure;
 
-/// Words of a report.
-const REPORTS: [&str; 7] = [
-	"BUG",
-	"WARNING",
-	"DEBUG_LOCKS_WARN_ON",
-	"possible circular",
-	"possible recursive",
-	"inconsistent lock",
-	"suspicious RCU",
-];
-
-/// The kernel's log since boot has no report. Lockdep looks at nothing after its first report, so it
-/// must still be on.
-pub fn no_report_since_boot() -> Verdict {
+/// The kernel's log since boot has no report. Returns how many warnings it has.
+fn warnings() -> Result<usize, Failure> {
 	let lines = Kmsg::from_boot()
 		.and_then(|mut kmsg| kmsg.complaints())
 		.or_else(|e| wrong(format!("/dev/kmsg: {e}")))?;
-	let is_report = |line: &&String| REPORTS.iter().any(|word| line.contains(word));
-	if let Some(report) = lines.iter().find(is_report) {
-		return wrong(format!("the kernel has logged {report:?}"));
+	match lines.iter().find(|line| kmsg::is_report(line)) {
+		Some(report) => wrong(format!("the kernel has logged {report:?}")),
+		None => Ok(lines.len()),
 	}
+}
+
+/// No report, and KASAN is on. It writes nothing after its first report, which would be one.
+pub fn no_kasan_report_since_boot() -> Verdict {
+	const ON: &str = "KASAN init done";
+	let warnings = warnings()?;
+	let is_on = Kmsg::from_boot().and_then(|mut kmsg| kmsg.has(ON));
+	if !is_on.or_else(|e| wrong(format!("/dev/kmsg: {e}")))? {
+		return wrong(format!("the kernel has not logged {ON:?}"));
+	}
+	Ok(format!("{warnings} lines of warnings, none a report"))
+}
+
+/// No report. Lockdep looks at nothing after its first one, so it must still be on.
+pub fn no_report_since_boot() -> Verdict {
+	let warnings = warnings()?;
 	const STATS: &str = "/proc/lockdep_stats";
 	let text = fs::read_to_string(STATS).or_else(|e| wrong(format!("{STATS}: {e}")))?;
 	let value = |name: &str| {
@@ -40,7 +45,6 @@ pub fn no_report_since_boot() -> Verdict {
 	}
 	let chains = value("dependency chains").unwrap_or_default();
 	Ok(format!(
-		"{} lines of warnings, none a report; {chains} dependency chains",
-		lines.len()
+		"{warnings} lines of warnings, none a report; {chains} dependency chains"
 	))
 }

@@ -101,6 +101,25 @@ const CORRECTED: Harmless = Harmless {
 	end: "]",
 };
 
+/// Words of a report.
+const REPORTS: [&str; 7] = [
+	"BUG",
+	"WARNING",
+	"DEBUG_LOCKS_WARN_ON",
+	"possible circular",
+	"possible recursive",
+	"inconsistent lock",
+	"suspicious RCU",
+];
+
+/// Linux removes the files of an interrupt from /proc that it had no memory to make, and warns of that.
+const NEVER_MADE: &str = " at fs/proc/generic.c:";
+
+/// Whether a line begins a report on a fault of the kernel.
+pub fn is_report(line: &str) -> bool {
+	REPORTS.iter().any(|word| line.contains(word)) && !line.contains(NEVER_MADE)
+}
+
 impl Harmless {
 	fn is(&self, line: &str) -> bool {
 		line.starts_with(self.start) && line.ends_with(self.end)
@@ -136,6 +155,12 @@ impl Kmsg {
 		match Interrupts::of(test) {
 			Some(_) => self.complaints_but(&INTERRUPTED),
 			None if test.starts_with("smp-hotplug-") => self.complaints_but(&OFFLINE),
+			// The kernel warns of much that fails for want of memory, as it should.
+			None if test.starts_with("failing-allocations-") => {
+				let mut found = self.complaints()?;
+				found.retain(|line| is_report(line));
+				Ok(found)
+			}
 			None => self.complaints(),
 		}
 	}
@@ -150,6 +175,13 @@ impl Kmsg {
 				found.push(line.to_owned());
 			}
 		})?;
+		Ok(found)
+	}
+
+	/// Whether one of the messages since the last call is this one.
+	pub fn has(&mut self, wanted: &str) -> Result<bool> {
+		let mut found = false;
+		self.read(|_, line| found |= line == wanted)?;
 		Ok(found)
 	}
 

@@ -10,6 +10,8 @@ pub mod nmi;
 pub mod registry;
 
 #[cfg(target_arch = "powerpc64")]
+mod allocations;
+#[cfg(target_arch = "powerpc64")]
 mod big_endian;
 #[cfg(target_arch = "powerpc64")]
 mod checked;

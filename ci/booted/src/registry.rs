@@ -141,9 +141,9 @@ use {
 	crate::registers::{decrementer, exits, hcall, one_reg, selfcheck, slb},
 	crate::tce_hardware::{contend, contend::Meanwhile, counts, differential, translation},
 	crate::{
-		big_endian, checked, crypt, disturb, flush, forks, halt, hcalls, hostile_vmm, hotplug,
-		interrupts, kexec, ksm, page_table, resets, shared_file, slots, soak, stats, stores,
-		storms, tce, turns, user_regs, watchpoints, xics,
+		allocations, big_endian, checked, crypt, disturb, flush, forks, halt, hcalls, hostile_vmm,
+		hotplug, interrupts, kexec, ksm, page_table, resets, shared_file, slots, soak, stats,
+		stores, storms, tce, turns, user_regs, watchpoints, xics,
 	},
 	cases::case,
 	std::time::Duration,
@@ -261,6 +261,7 @@ table! {
 	("smp-xics-ipi-{path}",                   RADIX,  PATHS, On(Smp), [Checked],     |t| turns::wake_each_other(t.path(), t.amounts.millis(4000), true)),
 	("smp-xics-release-{path}",               RADIX,  PATHS, On(Smp), [Checked],     |t| xics::release(t.path())),
 	("smp-irq-closing",                       RADIX,  NONE,  On(Smp), [Checked],     |_| xics::closing()),
+	("smp-sources-at-once",                   RADIX,  NONE,  On(Smp), [Checked],     |_| xics::sources_at_once()),
 	("smp-halt-poll-turns-{path}",            RADIX,  RUST,  On(Smp), [Checked],     |t| halt::turns_while_polling(t.path(), t.amounts.millis(3000))),
 	("smp-halt-poll-switch",                  RADIX,  NONE,  On(Smp), [Checked],     |t| halt::switch(t.seed, t.amounts.millis(5000))),
 	("smp-disturb-{path}",                    RADIX,  PATHS, On(Smp), [Checked],     |t| disturb::registers(t.path(), t.seed, t.amounts.millis(6000))),
@@ -301,8 +302,11 @@ table! {
 
 	// A kernel that checks itself, and has a RAM disk.
 	("shared-file-{path}",                    RADIX,  PATHS, On(Boot::Debug), [], |t| shared_file::stores(t.guest(), t.path())),
+	// On a kernel that injects faults.
+	("failing-allocations-{guest}-{path}",     SIMPLE, PATHS, On(Boot::Debug), [], |t| allocations::fail(t.guest(), t.path())),
 	// The last of a machine whose kernel checks itself.
 	("no-report-since-boot",                  RADIX,  NONE,  On(Boot::Debug), [], |_| checked::no_report_since_boot()),
+	("no-kasan-report-since-boot",            RADIX,  NONE,  On(Boot::Debug), [], |_| checked::no_kasan_report_since_boot()),
 
 	// The kernel's own account of where time goes.
 	("timings-{guest}",                       GUESTS, NONE,  On(Timing), [],  |t| stats::timings(t.guest())),

@@ -2,7 +2,7 @@
 //! Hcalls of XICS: the same answers on all paths, and each interrupt once.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hcall::{Code, Number};
@@ -534,6 +534,8 @@ pub fn closing() -> Verdict {
 /// Returns how many interrupts were sent before KVM said that there is no controller.
 fn close_while_sending(kind: Controller) -> Result<u64, Failure> {
 	const IRQS: std::ops::Range<u64> = 0x1000..0x1200;
+	// Of threads on one CPU, all but one wait for it, each wherever the scheduler stopped it.
+	const SENDERS: usize = 16;
 	let mut machine = machine(GuestMode::Radix, &[])?;
 	machine.add_controller(kind)?;
 	for irq in IRQS {
@@ -546,32 +548,81 @@ fn close_while_sending(kind: Controller) -> Result<u64, Failure> {
 	}
 	let controller = machine.take_controller();
 	let vm = machine.vm();
-	let all_were_sent = AtomicBool::new(false);
-	std::thread::scope(|scope| {
-		let sending = scope.spawn(|| {
-			move_to_cpu(1)?;
-			let end = Instant::now() + LIMIT;
-			let mut sent = 0;
-			while Instant::now() < end {
-				for irq in IRQS {
-					if vm.set_irq(irq as u32, true).is_err() {
-						return Ok(sent);
-					}
-					sent += 1;
+	let end = Instant::now() + LIMIT;
+	let rounds = AtomicUsize::new(0);
+	let send = || {
+		move_to_cpu(1)?;
+		let mut sent = 0;
+		while Instant::now() < end {
+			for irq in IRQS {
+				if vm.set_irq(irq as u32, true).is_err() {
+					return Ok(sent);
 				}
-				all_were_sent.store(true, Ordering::Release);
+				sent += 1;
 			}
-			wrong("KVM sends interrupts by a controller that is closed".to_owned())
-		});
-		while !all_were_sent.load(Ordering::Acquire) && !sending.is_finished() {
+			rounds.fetch_add(1, Ordering::Release);
+		}
+		wrong("KVM sends interrupts by a controller that is closed".to_owned())
+	};
+	std::thread::scope(|scope| {
+		let senders: Vec<_> = (0..SENDERS).map(|_| scope.spawn(send)).collect();
+		while rounds.load(Ordering::Acquire) < SENDERS && Instant::now() < end {
 			std::hint::spin_loop();
 		}
 		drop(controller);
-		match sending.join().expect("it doesn't panic")? {
-			sent if sent >= IRQS.end - IRQS.start => Ok(sent),
-			sent => wrong(format!("only {sent} interrupts could be sent")),
+		let mut sent = 0;
+		for sender in senders {
+			sent += sender.join().expect("it doesn't panic")?;
 		}
+		if rounds.load(Ordering::Acquire) < SENDERS {
+			return wrong(format!("only {sent} interrupts could be sent"));
+		}
+		Ok(sent)
 	})
+}
+
+/// Two threads set the same new sources of a controller at the same time. Of both kinds.
+pub fn sources_at_once() -> Verdict {
+	const ROUNDS: usize = 4;
+	const IRQS: std::ops::Range<u64> = 0x1000..0x1200;
+	for kind in [Controller::Xics, Controller::Xive] {
+		for _ in 0..ROUNDS {
+			let mut machine = machine(GuestMode::Radix, &[])?;
+			machine.add_controller(kind)?;
+			let controller = machine.controller()?;
+			let next = AtomicUsize::new(0);
+			let end = Instant::now() + LIMIT;
+			let set = |cpu| {
+				let _here = OneCpu::new(cpu)?;
+				for (count, irq) in IRQS.enumerate() {
+					// Both begin at once.
+					next.fetch_add(1, Ordering::AcqRel);
+					while next.load(Ordering::Acquire) < 2 * (count + 1) {
+						if Instant::now() > end {
+							return wrong(format!("no other thread at source {irq:#x}"));
+						}
+						std::hint::spin_loop();
+					}
+					match kind {
+						Controller::Xics => kvm::set_source(controller, irq, source(4, false, 0))?,
+						Controller::Xive => {
+							kvm::set_controller(controller, abi::KVM_DEV_XIVE_GRP_SOURCE, irq, 0)?
+						}
+					}
+				}
+				Ok(())
+			};
+			std::thread::scope(|scope| {
+				let other = scope.spawn(|| set(1));
+				let result: Result<(), Failure> = set(0);
+				result.and(other.join().expect("it doesn't panic"))
+			})?;
+		}
+	}
+	Ok(format!(
+		"{} sources, each by two threads",
+		2 * ROUNDS as u64 * (IRQS.end - IRQS.start)
+	))
 }
 
 /// Userspace sets sources of both kinds of controllers, and reads what debugfs shows of them: a kernel

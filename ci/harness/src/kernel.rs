@@ -20,7 +20,7 @@ use self::base::Base;
 use self::config::enable_rust;
 use self::image::finish;
 use self::make::build_kvm;
-use self::patched::patched_image;
+use self::patched::{Extra, patched_image};
 
 mod base;
 mod config;
@@ -52,7 +52,15 @@ pub fn build_fixed(series: &'static Series) -> Result<Image> {
 		&process::beside(&folder, ".lock"),
 		&format!("kernel {name}"),
 	)?;
-	let mut image = patched_image(&base, &series.fixes()?, &folder, &name, false, "", false)?;
+	let mut image = patched_image(
+		&base,
+		&series.fixes()?,
+		&folder,
+		&name,
+		false,
+		Extra::default(),
+		false,
+	)?;
 	image.stock = true;
 	Ok(image)
 }
@@ -66,12 +74,26 @@ pub fn build_off(series: &'static Series) -> Result<Image> {
 		&process::beside(&folder, ".lock"),
 		&format!("kernel {name}"),
 	)?;
-	patched_image(&base, &series.patches()?, &folder, &name, false, "", false)
+	patched_image(
+		&base,
+		&series.patches()?,
+		&folder,
+		&name,
+		false,
+		Extra::default(),
+		false,
+	)
 }
 
 /// Builds the patched kernel with more options, from the tree that is there for the one
 /// without: `--config-extra` would build a whole stock kernel first. `what` ends the kernel's name.
-pub fn build_options(series: &'static Series, what: &str, options: &[&str]) -> Result<Image> {
+/// `variables` are more of make's, each `NAME=VALUE`.
+pub fn build_options(
+	series: &'static Series,
+	what: &str,
+	options: &[&str],
+	variables: &[String],
+) -> Result<Image> {
 	let base = Base::find(series, &[])?;
 	let name = format!("{}-{what}", series.name);
 	let folder = paths::target().join("kernel").join(&name);
@@ -83,13 +105,17 @@ pub fn build_options(series: &'static Series, what: &str, options: &[&str]) -> R
 		.iter()
 		.map(|option| format!("CONFIG_{option}=y\n"))
 		.collect();
+	let extra = Extra {
+		options: &options,
+		variables,
+	};
 	patched_image(
 		&base,
 		&series.patches()?,
 		&folder,
 		&name,
 		series.rust,
-		&options,
+		extra,
 		false,
 	)
 }
@@ -112,7 +138,7 @@ pub fn build_if_warm(series: &'static Series) -> Result<Option<Image>> {
 		&folder,
 		name,
 		series.rust,
-		"",
+		Extra::default(),
 		false,
 	)
 	.map(Some)
@@ -221,7 +247,15 @@ fn build_from(
 	if stock {
 		stock_image(&base, &folder)
 	} else {
-		patched_image(&base, &patches, &folder, &name, series.rust, "", direct)
+		patched_image(
+			&base,
+			&patches,
+			&folder,
+			&name,
+			series.rust,
+			Extra::default(),
+			direct,
+		)
 	}
 }
 

@@ -168,6 +168,7 @@ impl Base {
 			&self.src(),
 			self.series.name,
 			&format!("{}-stock", self.series.name),
+			&[],
 			Some(self.series.steps),
 		)?;
 		process::write_whole(&self.folder.join("done"), b"")?;

@@ -59,10 +59,14 @@ pub(super) fn build_vmlinux(
 	src: &Path,
 	series: &str,
 	name: &str,
+	variables: &[String],
 	total: Option<usize>,
 ) -> Result<()> {
 	process::logged_of(
-		make(src).arg(format!("-j{}", cores())).arg("vmlinux"),
+		make(src)
+			.arg(format!("-j{}", cores()))
+			.args(variables)
+			.arg("vmlinux"),
 		&log_path(name),
 		&format!("kernel {series}"),
 		total,

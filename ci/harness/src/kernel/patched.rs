@@ -16,18 +16,27 @@ use crate::kernel::make::build_vmlinux;
 use crate::process::{self, Inputs, say};
 use crate::{copy, paths};
 
+/// What a kernel is built with besides.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Extra<'a> {
+	/// Lines of its configuration.
+	pub options: &'a str,
+	/// Variables of its make.
+	pub variables: &'a [String],
+}
+
 pub(super) fn patched_image(
 	base: &Base,
 	patches: &[PathBuf],
 	folder: &Path,
 	name: &str,
 	rust: bool,
-	options: &str,
+	extra: Extra<'_>,
 	direct: bool,
 ) -> Result<Image> {
 	// The snapshot is of the tree as it is mostly built.
 	let snapshots = rust == base.series.rust;
-	let key = || patched_key(base, patches, rust, options);
+	let key = || patched_key(base, patches, rust, extra);
 	if let Some(image) = Image::load(folder, &key()?) {
 		return Ok(image);
 	}
@@ -48,15 +57,15 @@ pub(super) fn patched_image(
 	let key = stable(key, || {
 		patch_tree(base, patches, folder, &src, snapshots)?;
 		if rust {
-			enable_rust(&src, name, &base.fragment, options)?;
+			enable_rust(&src, name, &base.fragment, extra.options)?;
 		}
 		say(format_args!("building kernel {name}"));
 		// Only a copy of a tree that is not built is built from nothing.
 		let total = (!base.is_done()).then_some(base.series.steps);
-		build_vmlinux(&src, base.series.name, name, total)
+		build_vmlinux(&src, base.series.name, name, extra.variables, total)
 	})?;
 	let image = finish(base, &src, folder, false, &key)?;
-	if snapshots && options.is_empty() {
+	if snapshots && extra.options.is_empty() && extra.variables.is_empty() {
 		// The kernel is built all the same.
 		if let Err(error) = save_snapshot(base, patches, folder) {
 			say(format_args!(
@@ -72,9 +81,12 @@ pub(super) fn patched_image(
 }
 
 /// Hash of all that a patched kernel is made from.
-fn patched_key(base: &Base, patches: &[PathBuf], rust: bool, options: &str) -> Result<String> {
+fn patched_key(base: &Base, patches: &[PathBuf], rust: bool, extra: Extra<'_>) -> Result<String> {
 	let mut inputs = Inputs::new();
-	inputs.add(&base.key).add(options);
+	inputs.add(&base.key).add(extra.options);
+	for variable in extra.variables {
+		inputs.add(variable);
+	}
 	for patch in patches {
 		inputs.add_tree(patch)?;
 	}

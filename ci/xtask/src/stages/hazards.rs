@@ -66,7 +66,7 @@ fn hazards(args: &Args, series: &'static Series) -> Result<Vec<Check>> {
 	if !args.booted.is_empty() {
 		tests.retain(|test| args.booted.iter().any(|start| test.name.starts_with(start)));
 	}
-	let image = kernel::build_options(series, "hazards", &OPTIONS)?;
+	let image = kernel::build_options(series, "hazards", &OPTIONS, &[])?;
 	let beside = names(&tests, registry::Boot::Hazards);
 	let mut checks = Vec::new();
 	if !beside.is_empty() {

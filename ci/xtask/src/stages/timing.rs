@@ -27,7 +27,7 @@ fn timing(args: &Args, series: &'static Series) -> Result<Vec<Check>> {
 		return Ok(tests.into_iter().map(skipped).collect());
 	}
 	let option = "KVM_BOOK3S_HV_P9_TIMING";
-	let image = kernel::build_options(series, &option.to_lowercase(), &[option])?;
+	let image = kernel::build_options(series, &option.to_lowercase(), &[option], &[])?;
 	let machine = Boot::counted(args, series.file("timing"), "", tests);
 	boot(args, &image, machine)
 }
