@@ -3,18 +3,13 @@
 //!
 //! `cargo xtask patches export --linux` lays the series into a copy of the unpatched tree. The
 //! folder of KVM is built there with make alone, and each of its objects must be the one that the
-//! kernel under test is linked from: sections that are loaded, and relocations. Names of local
-//! symbols may differ, in which rustc puts a hash of the crate.
+//! kernel under test is linked from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ::object::{
-	Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionFlags, SymbolSection,
-	elf::SHF_ALLOC,
-};
 use anyhow::{Context, Result, ensure};
 use harness::check::Check;
 use harness::kernel::{self, Series};
@@ -22,6 +17,10 @@ use harness::{paths, process};
 
 use crate::patches::{self, linux};
 use crate::stage::{Args, Need, Part, Stage, stage};
+
+use self::same::difference;
+
+mod same;
 
 /// A copy of a kernel tree, and a build of one folder.
 pub const STAGE: Stage = stage("tree", |args| {
@@ -104,48 +103,4 @@ fn objects(tree: &Path) -> Result<BTreeMap<String, PathBuf>> {
 		}
 	}
 	Ok(objects)
-}
-
-/// A section that is loaded: bytes and relocations.
-type Loaded = (Vec<u8>, BTreeSet<(u64, String)>);
-
-/// The first section in which two objects differ.
-fn difference(a: &[u8], b: &[u8]) -> Result<Option<String>> {
-	let (a, b) = (sections(a)?, sections(b)?);
-	let names: BTreeSet<_> = a.keys().chain(b.keys()).collect();
-	let differing = names.into_iter().find(|name| a.get(*name) != b.get(*name));
-	Ok(differing.map(|name| format!("{name} differs")))
-}
-
-fn sections(bytes: &[u8]) -> Result<BTreeMap<String, Loaded>> {
-	let file = ::object::File::parse(bytes)?;
-	let mut found = BTreeMap::new();
-	let loaded = |flags| matches!(flags, SectionFlags::Elf { sh_flags } if sh_flags & u64::from(SHF_ALLOC) != 0);
-	for section in file.sections().filter(|section| loaded(section.flags())) {
-		let mut relocations = BTreeSet::new();
-		for (at, relocation) in section.relocations() {
-			let target = match relocation.target() {
-				RelocationTarget::Symbol(index) => target(&file, index)?,
-				other => format!("{other:?}"),
-			};
-			let kind = format!("{:?} {target}{:+}", relocation.flags(), relocation.addend());
-			relocations.insert((at, kind));
-		}
-		// Functions of sections of their own may share a name.
-		let name = format!("{} #{}", section.name()?, found.len());
-		found.insert(name, (section.data()?.to_owned(), relocations));
-	}
-	Ok(found)
-}
-
-/// A symbol by its place, or by its name if it has none here.
-fn target(file: &::object::File, index: ::object::SymbolIndex) -> Result<String> {
-	let symbol = file.symbol_by_index(index)?;
-	match symbol.section() {
-		SymbolSection::Section(section) => {
-			let section = file.section_by_index(section)?;
-			Ok(format!("{}:{:#x}", section.name()?, symbol.address()))
-		}
-		_ => Ok(symbol.name()?.to_owned()),
-	}
 }
