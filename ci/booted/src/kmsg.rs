@@ -15,11 +15,20 @@ struct Harmless {
 	end: &'static str,
 }
 
-const HARMLESS: [Harmless; 3] = [
+const HARMLESS: [Harmless; 5] = [
 	// How slow the emulation was is no fault of the kernel's.
 	Harmless {
 		start: "hrtimer: interrupt took ",
 		end: "",
+	},
+	// Linux 7.3 says so of a page table for which there is no memory.
+	Harmless {
+		start: "cma: __cma_alloc_frozen: kvm_cma: alloc failed, req-size: ",
+		end: "",
+	},
+	Harmless {
+		start: "=> ",
+		end: " total pages",
 	},
 	// Linux 7.3 says so each time that VFIO opens or closes a device.
 	Harmless {

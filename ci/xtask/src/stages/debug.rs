@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use booted::job::Amounts;
 use booted::registry::{self, Also};
 use harness::check::Check;
-use harness::kernel::{self, Series};
+use harness::kernel::{self, NEXT_SERIES, Series};
 
 use crate::booted_machine::{Boot, boot, chosen_tests, names};
 use crate::stage::{Args, Need, Part, Stage, stage};
@@ -115,6 +115,11 @@ const APPEND: &str = "log_buf_len=4M";
 /// Tests of allocations that fail.
 const FAILING: &str = "failing-allocations-";
 
+/// Why not on this series. Its own timer interrupt breaks a rule of lockdep before the first process, and
+/// lockdep looks at nothing after that; with KASAN it does not boot on this machine, without patches either.
+const NEXT: &str =
+	"Linux 7.3 itself fails the first kernel's checks at boot, and does not boot with KASAN";
+
 /// The checks make each hcall slow, and a report comes with an early one.
 const TCE_CALLS: u64 = 4096;
 
@@ -128,6 +133,9 @@ fn debug(args: &Args, series: &'static Series, kernel: &Kernel) -> Result<Vec<Ch
 		let what = format!("kernel {name}, which checks itself");
 		let why = "a whole kernel build; with --all or by name";
 		return Ok(vec![Check::skipped(&what, why)]);
+	}
+	if series.name == NEXT_SERIES {
+		return Ok(vec![Check::skipped(format!("kernel {name}"), NEXT)]);
 	}
 	let options = [kernel.options, &RAM_DISK].concat();
 	let image = kernel::build_options(series, name, &options, &kernel.variables())?;
