@@ -95,7 +95,7 @@ static __always_inline void kvm_p9_light_end(struct kvm_vcpu *vcpu)
 
 /*
  * Save the guest's FP, VMX and VSX registers: all at once, for which this is faster than the kernel's way.
- * MSR[EE] must be off: a soft-masked interrupt can clear it, and this writes the value that it read.
+ * MSR[EE] must be off: a soft-masked interrupt would clear MSR[EE], and the second mtmsr would set it again.
  */
 static __always_inline void kvm_p9_save_vectors(struct kvm_vcpu *vcpu)
 {

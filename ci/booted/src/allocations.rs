@@ -8,12 +8,13 @@ use std::os::unix::fs::FileExt;
 use protocol::block::Call;
 use protocol::{Column, Command, GuestMode, Job, map, private};
 use vmm::abi;
-use vmm::kvm::{self, Controller, EventFd, Memory, Slot, TceWindow, Vcpu};
+use vmm::kvm::{Controller, EventFd, Memory, Slot, TceWindow, Vcpu};
 use vmm::machine::{Failure, Machine, Stop};
 
 use crate::common::{Verdict, choose, machine, named, wrong};
 use crate::stats::Setting;
 use crate::tce::perform;
+use crate::xics::set_new_source;
 
 /// A source of an interrupt controller.
 const IRQ: u32 = 0x1001;
@@ -171,22 +172,18 @@ const REQUESTS: &[Request] = &[
 	request_after(
 		"xics-source",
 		|given| connected(given, Controller::Xics),
-		|given| given.machine.set_source(IRQ.into(), 4 << 32),
+		|given| set_new_source(&given.machine, Controller::Xics, IRQ.into()),
 	),
 	request_after(
 		"xive-source",
 		|given| connected(given, Controller::Xive),
-		|given| {
-			let group = abi::KVM_DEV_XIVE_GRP_SOURCE;
-			let controller = given.machine.controller()?;
-			Ok(kvm::set_controller(controller, group, IRQ.into(), 0)?)
-		},
+		|given| set_new_source(&given.machine, Controller::Xive, IRQ.into()),
 	),
 	request_after(
 		"irqfd",
 		|given| {
 			connected(given, Controller::Xics)?;
-			given.machine.set_source(IRQ.into(), 4 << 32)
+			set_new_source(&given.machine, Controller::Xics, IRQ.into())
 		},
 		|given| Ok(given.machine.vm().add_irq_event(&given.event, IRQ)?),
 	),

@@ -126,7 +126,12 @@ const NEVER_MADE: &str = " at fs/proc/generic.c:";
 
 /// Whether a line begins a report on a fault of the kernel.
 pub fn is_report(line: &str) -> bool {
-	REPORTS.iter().any(|word| line.contains(word)) && !line.contains(NEVER_MADE)
+	REPORTS.iter().any(|word| line.contains(word))
+}
+
+/// The same where allocations fail on request.
+pub fn is_report_but_of_memory(line: &str) -> bool {
+	is_report(line) && !line.contains(NEVER_MADE)
 }
 
 impl Harmless {
@@ -167,7 +172,7 @@ impl Kmsg {
 			// The kernel warns of much that fails for want of memory, as it should.
 			None if test.starts_with("failing-allocations-") => {
 				let mut found = self.complaints()?;
-				found.retain(|line| is_report(line));
+				found.retain(|line| is_report_but_of_memory(line));
 				Ok(found)
 			}
 			None => self.complaints(),

@@ -531,6 +531,17 @@ pub fn closing() -> Verdict {
 	))
 }
 
+/// Sets a source of a controller that is new.
+pub fn set_new_source(machine: &Machine, kind: Controller, irq: u64) -> Result<(), Failure> {
+	match kind {
+		Controller::Xics => machine.set_source(irq, source(4, false, 0)),
+		Controller::Xive => {
+			let group = abi::KVM_DEV_XIVE_GRP_SOURCE;
+			Ok(kvm::set_controller(machine.controller()?, group, irq, 0)?)
+		}
+	}
+}
+
 /// Returns how many interrupts were sent before KVM said that there is no controller.
 fn close_while_sending(kind: Controller) -> Result<u64, Failure> {
 	const IRQS: std::ops::Range<u64> = 0x1000..0x1200;
@@ -539,12 +550,7 @@ fn close_while_sending(kind: Controller) -> Result<u64, Failure> {
 	let mut machine = machine(GuestMode::Radix, &[])?;
 	machine.add_controller(kind)?;
 	for irq in IRQS {
-		match kind {
-			Controller::Xics => machine.set_source(irq, source(4, false, 0))?,
-			Controller::Xive => {
-				kvm::set_controller(machine.controller()?, abi::KVM_DEV_XIVE_GRP_SOURCE, irq, 0)?
-			}
-		}
+		set_new_source(&machine, kind, irq)?;
 	}
 	let controller = machine.take_controller();
 	let vm = machine.vm();
@@ -589,7 +595,7 @@ pub fn sources_at_once() -> Verdict {
 		for _ in 0..ROUNDS {
 			let mut machine = machine(GuestMode::Radix, &[])?;
 			machine.add_controller(kind)?;
-			let controller = machine.controller()?;
+			let machine = &machine;
 			let next = AtomicUsize::new(0);
 			let end = Instant::now() + LIMIT;
 			let set = |cpu| {
@@ -603,12 +609,7 @@ pub fn sources_at_once() -> Verdict {
 						}
 						std::hint::spin_loop();
 					}
-					match kind {
-						Controller::Xics => kvm::set_source(controller, irq, source(4, false, 0))?,
-						Controller::Xive => {
-							kvm::set_controller(controller, abi::KVM_DEV_XIVE_GRP_SOURCE, irq, 0)?
-						}
-					}
+					set_new_source(machine, kind, irq)?;
 				}
 				Ok(())
 			};
